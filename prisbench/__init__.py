@@ -1,0 +1,81 @@
+"""Find one particular thing by text: learn a concept from a few photos, segment it in new scenes, rank the methods.
+
+The names below are the public surface.  Each is loaded when first asked for, so ``import prisbench`` costs nothing and
+loads no torch; so is every module (``prisbench.masks``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prisbench.datasets.load import Dataset as Dataset
+    from prisbench.datasets.load import open_dataset as open_dataset
+    from prisbench.diffusion.backbone import load_pretrained as load_pretrained
+    from prisbench.errors import BackboneError as BackboneError
+    from prisbench.errors import DataError as DataError
+    from prisbench.errors import MissingExtraError as MissingExtraError
+    from prisbench.errors import PrisbenchError as PrisbenchError
+    from prisbench.errors import UnknownNameError as UnknownNameError
+    from prisbench.errors import UsageError as UsageError
+    from prisbench.errors import WriteError as WriteError
+    from prisbench.methods import MethodOptions as MethodOptions
+    from prisbench.methods import take_settings as take_settings
+    from prisbench.photos import image_id as image_id
+    from prisbench.photos import load_photo as load_photo
+    from prisbench.photos import load_photos as load_photos
+    from prisbench.types import QUERY_TYPES as QUERY_TYPES
+    from prisbench.types import SLOT as SLOT
+    from prisbench.types import Concept as Concept
+    from prisbench.types import Example as Example
+    from prisbench.types import Method as Method
+    from prisbench.types import Prediction as Prediction
+    from prisbench.types import Query as Query
+    from prisbench.types import Subject as Subject
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BackboneError": "errors",
+    "Concept": "types",
+    "DataError": "errors",
+    "Dataset": "datasets.load",
+    "Example": "types",
+    "Method": "types",
+    "MethodOptions": "methods",
+    "MissingExtraError": "errors",
+    "Prediction": "types",
+    "PrisbenchError": "errors",
+    "QUERY_TYPES": "types",
+    "Query": "types",
+    "SLOT": "types",
+    "Subject": "types",
+    "UnknownNameError": "errors",
+    "UsageError": "errors",
+    "WriteError": "errors",
+    "image_id": "photos",
+    "load_photo": "photos",
+    "load_photos": "photos",
+    "load_pretrained": "diffusion.backbone",
+    "open_dataset": "datasets.load",
+    "take_settings": "methods",
+}
+"""Public name -> the module it lives in."""
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"prisbench.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    if not name.startswith("_") and importlib.util.find_spec(f"prisbench.{name}"):
+        return importlib.import_module(f"prisbench.{name}")
+    raise AttributeError(f"module 'prisbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

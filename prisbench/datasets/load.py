@@ -1,0 +1,280 @@
+"""Read a dataset folder: subjects for the learners, examples for the loop.
+
+Knows: the manifest, the shards, what can be wrong with them.  Does not know: torch, the ``datasets`` package, methods.
+Reads a row group at a time, so memory stays flat however large the dataset is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prisbench.datasets.schema import (
+    MANIFEST,
+    SPLITS,
+    TABLES,
+    Manifest,
+    QueryRow,
+    SubjectRow,
+    check_query,
+    check_subject,
+    digest_rows,
+)
+from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.files import read_json, sha256_file
+from prisbench.masks import from_rle
+from prisbench.photos import decode_photo
+from prisbench.types import QUERY_TYPES, Example, Query, Subject
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset version on disk; nothing but its manifest is in memory."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        """Name and version, like ``tabletop-v1``."""
+        return self.manifest.id
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the content; two datasets with the same digest ask the same questions."""
+        return self.manifest.digest
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(split for split in SPLITS if split in self.manifest.subjects)
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """The class words of all subjects, sorted, each once."""
+        nouns: set[str] = set()
+        for path in self._shards("subjects"):
+            for group in _groups(path, "subjects", ["noun"]):
+                nouns.update(group.column("noun").to_pylist())
+        return tuple(sorted(nouns))
+
+    def subjects(self, split: str) -> list[Subject]:
+        """The subjects of a split, in the dataset's order.  Raises UnknownNameError and DataError."""
+        return [Subject(row.id, row.noun, row.photos) for row in self.subject_rows(split)]
+
+    def examples(self, split: str, limit: int | None = None, subset: str | None = None) -> Iterator[Example]:
+        """The examples of a split, all of one scene together, scenes in the dataset's order.
+
+        ``limit`` stops after so many examples; ``subset`` keeps one query type.  Raises, before the first example,
+        UnknownNameError for a split or subset and UsageError for a limit below 1; DataError at a damaged row.
+        """
+        if subset is not None and subset not in QUERY_TYPES:
+            raise UnknownNameError("subset", subset, QUERY_TYPES)
+        if limit is not None and limit < 1:
+            raise UsageError(f"a limit of {limit} examples leaves nothing; give 1 or more")
+        places = self._places(self._shards("queries", split), subset)[:limit]
+        return (_example(row) for row in self._rows_at(places))
+
+    def subject_rows(self, split: str) -> Iterator[SubjectRow]:
+        """Subjects with licence and source.  Raises UnknownNameError and DataError."""
+        return (
+            _subject_row(record, path)
+            for path in self._shards("subjects", split)
+            for group in _groups(path, "subjects")
+            for record in group.to_pylist()
+        )
+
+    def query_rows(self, split: str) -> Iterator[QueryRow]:
+        """Queries with licence and source, in the dataset's order.  Raises UnknownNameError and DataError."""
+        return (
+            _query_row(record, path)
+            for path in self._shards("queries", split)
+            for group in _groups(path, "queries")
+            for record in group.to_pylist()
+        )
+
+    def _shards(self, table: str, split: str | None = None) -> list[Path]:
+        if split is not None and split not in self.splits:
+            raise UnknownNameError(f"split of {self.id}", split, self.splits)
+        start = f"{table}/" if split is None else f"{table}/{split}-"
+        return [self.folder / path for path in sorted(self.manifest.files) if path.startswith(start)]
+
+    def _places(self, shards: list[Path], subset: str | None) -> list[_Place]:
+        """Where the wanted rows are: scenes in the order they first appear, the rows of each together."""
+        scenes: dict[str, list[_Place]] = {}
+        for path in shards:
+            for number, group in enumerate(_groups(path, "queries", ["image_id", "query_type"])):
+                for row, record in enumerate(group.to_pylist()):
+                    if subset is None or record["query_type"] == subset:
+                        scenes.setdefault(record["image_id"], []).append(_Place(path, number, row))
+        return [place for places in scenes.values() for place in places]
+
+    def _rows_at(self, places: list[_Place]) -> Iterator[QueryRow]:
+        # Rows of one scene usually stand together, so two groups in memory are enough to read each group once.
+        group = lru_cache(maxsize=2)(lambda path, number: _group(path, "queries", number))
+        for place in places:
+            record = group(place.path, place.group).slice(place.row, 1).to_pylist()[0]
+            yield _query_row(record, place.path)
+
+
+class _Place(NamedTuple):
+    path: Path
+    group: int
+    row: int
+
+
+def open_dataset(folder: str | os.PathLike[str], verify: bool = False) -> Dataset:
+    """The dataset in a folder that ``write_dataset`` made.
+
+    ``verify`` reads everything: the checksums of the files, every row's rules, and the digest of the content.
+
+    Raises DataError when the folder, its manifest or a shard is missing, damaged, of another schema version, or not in
+    the manifest.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"no dataset at {folder}: there is no such folder; make one with `prisbench build-dataset`")
+    if not (folder / MANIFEST).is_file():
+        raise DataError(f"{folder} is not a dataset: no {MANIFEST} in it; make one with `prisbench build-dataset`")
+    manifest = Manifest.from_json(read_json(folder / MANIFEST), str(folder / MANIFEST))
+    for path in manifest.files:
+        if not _inside(path):
+            raise DataError(f"{folder / MANIFEST} names the file {path!r}, which no dataset has; rebuild the dataset")
+        if not (folder / path).is_file():
+            raise DataError(f"{folder / path} is missing; copy the dataset again or rebuild it")
+    for found in sorted(folder.glob("*/*.parquet")):
+        if found.relative_to(folder).as_posix() not in manifest.files:
+            raise DataError(f"{found} does not belong to the dataset (not in {MANIFEST}); remove it")
+    dataset = Dataset(folder, manifest)
+    if verify:
+        _verify(dataset)
+    return dataset
+
+
+def _inside(path: str) -> bool:
+    """Whether a manifest's path is ``<table>/<split>-<number>.parquet``, so that it cannot leave the folder.
+
+    Read as text only: a folder of the Hub's cache is made of links that do point elsewhere.
+    """
+    parts = PurePosixPath(path).parts
+    return (
+        len(parts) == 2
+        and "\\" not in path
+        and parts[0] in TABLES
+        and parts[1].startswith(tuple(f"{split}-" for split in SPLITS))
+        and parts[1].endswith(".parquet")
+    )
+
+
+def _verify(dataset: Dataset) -> None:
+    for path, expected in dataset.manifest.files.items():
+        if sha256_file(dataset.folder / path) != expected:
+            raise DataError(f"{dataset.folder / path} has changed (another sha256 than in {MANIFEST}); copy it again")
+    subjects: list[str] = []
+    queries: list[str] = []
+    for split in dataset.splits:
+        for subject in dataset.subject_rows(split):
+            check_subject(subject)
+            subjects.append(subject.digest)
+        for query in dataset.query_rows(split):
+            check_query(query)
+            queries.append(query.digest)
+    if digest_rows(subjects, queries) != dataset.digest:
+        raise DataError(f"{dataset.folder}: the content has another digest than {MANIFEST} says; rebuild the dataset")
+
+
+def _groups(path: Path, table: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of a shard, one at a time."""
+    for number in range(_open(path, table).num_row_groups):
+        yield _group(path, table, number, columns)
+
+
+def _group(path: Path, table: str, number: int, columns: list[str] | None = None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read_row_group(number, columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(_damaged(path, error)) from None
+
+
+def _open(path: Path, table: str) -> pq.FileMetaData:
+    """A shard's metadata, once its columns are found to be right."""
+    try:
+        with pq.ParquetFile(path) as file:
+            columns, metadata = file.schema_arrow, file.metadata
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(_damaged(path, error)) from None
+    for field in TABLES[table]:
+        if field.name not in columns.names:
+            raise DataError(f"{path} has no column {field.name!r}; rebuild the dataset")
+        if columns.field(field.name).type != field.type:
+            found = columns.field(field.name).type
+            raise DataError(f"{path}: column {field.name!r} is {found}, not {field.type}; rebuild the dataset")
+    return metadata
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path} is damaged ({' '.join(str(error).split())}); copy it again or rebuild the dataset"
+
+
+def _subject_row(record: dict[str, Any], path: Path) -> SubjectRow:
+    where = f"{path}: subject {record['id']}"
+    _no_nulls(record, where)
+    photos = tuple(decode_photo(photo["bytes"], f"{where}: photo {n}") for n, photo in enumerate(record["photos"], 1))
+    row = SubjectRow(record["noun"], photos, record["split"], record["licence"], record["source"])
+    if row.id != record["id"]:
+        raise DataError(f"{where} is damaged: its content gives the id {row.id}; rebuild the dataset")
+    return row
+
+
+def _query_row(record: dict[str, Any], path: Path) -> QueryRow:
+    where = f"{path}: query {record['id']}"
+    _no_nulls(record, where)
+    row = QueryRow(
+        subject_id=record["subject_id"],
+        noun=record["noun"],
+        image=decode_photo(record["image"]["bytes"], f"{where}: image"),
+        text=record["text"],
+        query_type=record["query_type"],
+        mask=from_rle(record["mask"], f"{where}: mask"),
+        look_alikes=tuple(from_rle(rle, f"{where}: look-alike {n}") for n, rle in enumerate(record["look_alikes"], 1)),
+        split=record["split"],
+        licence=record["licence"],
+        source=record["source"],
+    )
+    if (row.id, row.image_id) != (record["id"], record["image_id"]):
+        raise DataError(f"{where} is damaged: its content gives the id {row.id}; rebuild the dataset")
+    if any(mask.shape != row.image.shape[:2] for mask in (row.mask, *row.look_alikes)):
+        raise DataError(f"{where} is damaged: a mask has not the scene's size; rebuild the dataset")
+    return row
+
+
+def _no_nulls(record: dict[str, Any], where: str) -> None:
+    for name, value in record.items():
+        if value is None:
+            raise DataError(f"{where} is damaged: {name} is null; rebuild the dataset")
+
+
+def _example(row: QueryRow) -> Example:
+    return Example(
+        query=Query(row.id, row.subject_id, row.text),
+        query_type=row.query_type,
+        image_id=row.image_id,
+        image=row.image,
+        mask=row.mask,
+        look_alikes=row.look_alikes,
+    )

@@ -1,0 +1,296 @@
+"""The two tables of a dataset, the rules their rows keep, and the ids and digest that follow from content.
+
+Knows: columns, rules, hashes.  Does not know: where rows come from, files, order.
+The columns in words: ``docs/dataset.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, UInt8
+
+from prisbench.errors import DataError
+from prisbench.files import sha256_bytes, sha256_json
+from prisbench.masks import to_rle
+from prisbench.photos import encode_png, pixels_sha256
+from prisbench.types import QUERY_TYPES, SLOT
+
+SCHEMA_VERSION = 1
+"""Changes when a reader of the old version would misread the new one."""
+
+SPLITS = ("validation", "test")
+"""Settings are chosen on the first; only results on the second are reported."""
+
+MANIFEST = "dataset.json"
+
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_RLE = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
+
+TABLES = {
+    "subjects": pa.schema(
+        [
+            ("id", pa.string()),
+            ("noun", pa.string()),
+            ("photos", pa.list_(_IMAGE)),
+            ("split", pa.string()),
+            ("licence", pa.string()),
+            ("source", pa.string()),
+        ]
+    ),
+    "queries": pa.schema(
+        [
+            ("id", pa.string()),
+            ("subject_id", pa.string()),
+            ("noun", pa.string()),
+            ("image_id", pa.string()),
+            ("image", _IMAGE),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            ("text", pa.string()),
+            ("query_type", pa.string()),
+            ("mask", _RLE),
+            ("look_alikes", pa.list_(_RLE)),
+            ("area_fraction", pa.float64()),
+            ("split", pa.string()),
+            ("licence", pa.string()),
+            ("source", pa.string()),
+            ("sha256", pa.string()),
+        ]
+    ),
+}
+"""Table name -> Arrow columns; ``features`` says the same in the words of Hugging Face."""
+
+
+def features(table: str) -> Any:
+    """The ``datasets.Features`` of a table, so that images open as images."""
+    from datasets import Features, Image, List, Value
+
+    rle = {"size": List(Value("int32")), "counts": Value("string")}
+    special = {"photos": List(Image()), "image": Image(), "mask": rle, "look_alikes": List(rle)}
+    return Features({field.name: special.get(field.name) or Value(str(field.type)) for field in TABLES[table]})
+
+
+@dataclass(frozen=True, eq=False)
+class SubjectRow:
+    """A subject as a source yields it.  ``source`` says where the photos come from: an address, or a recipe's name."""
+
+    noun: str
+    photos: tuple[UInt8[np.ndarray, "_h _w 3"], ...]
+    split: str
+    licence: str
+    source: str
+
+    @cached_property
+    def id(self) -> str:
+        return subject_id(self.noun, self.photos)
+
+    def record(self) -> dict[str, Any]:
+        """The row of the table."""
+        photos = [{"bytes": encode_png(photo), "path": None} for photo in self.photos]
+        return {"id": self.id, **_plain(self), "photos": photos}
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what the row means, whatever wrote the PNG."""
+        return sha256_json({"id": self.id, **_plain(self), "photos": [pixels_sha256(photo) for photo in self.photos]})
+
+
+@dataclass(frozen=True, eq=False)
+class QueryRow:
+    """A query with its scene and truth, as a source yields it.
+
+    ``mask`` is the visible part of the subject, empty exactly when ``query_type`` is "absent".  ``look_alikes`` are the
+    visible parts of the other things with the same noun, none of them empty.  All have the scene's size; that, and the
+    other rules, are seen to by ``check_query``.
+    """
+
+    subject_id: str
+    noun: str
+    image: UInt8[np.ndarray, "h w 3"]
+    text: str
+    query_type: str
+    mask: Bool[np.ndarray, "_h _w"]
+    look_alikes: tuple[Bool[np.ndarray, "_h2 _w2"], ...]
+    split: str
+    licence: str
+    source: str
+
+    @cached_property
+    def sha256(self) -> str:
+        return pixels_sha256(self.image)
+
+    @property
+    def image_id(self) -> str:
+        """As ``photos.image_id``."""
+        return self.sha256[:16]
+
+    @property
+    def id(self) -> str:
+        return query_id(self.subject_id, self.image_id, self.text)
+
+    @property
+    def area_fraction(self) -> float:
+        """The mask's share of the scene, 0..1."""
+        return float(self.mask.mean())
+
+    def record(self) -> dict[str, Any]:
+        """The row of the table."""
+        return {
+            "id": self.id,
+            **_plain(self),
+            "image_id": self.image_id,
+            "image": {"bytes": encode_png(self.image), "path": None},
+            "height": self.image.shape[0],
+            "width": self.image.shape[1],
+            "mask": to_rle(self.mask),
+            "look_alikes": [to_rle(mask) for mask in self.look_alikes],
+            "area_fraction": self.area_fraction,
+            "sha256": self.sha256,
+        }
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what the row means, whatever wrote the PNG and the run lengths, and in any order of look-alikes."""
+        content = {
+            "id": self.id,
+            **_plain(self),
+            "image": self.sha256,
+            "mask": _mask_sha256(self.mask),
+            "look_alikes": sorted(_mask_sha256(mask) for mask in self.look_alikes),
+        }
+        return sha256_json(content)
+
+
+def subject_id(noun: str, photos: Iterable[UInt8[np.ndarray, "_h _w 3"]]) -> str:
+    """The noun and 10 hexadecimal digits that follow from noun and photos, like ``mug-3f9c21a07e``."""
+    slug = re.sub(r"[^a-z0-9]+", "-", noun.lower()).strip("-") or "subject"
+    return f"{slug}-{sha256_json([noun, [pixels_sha256(photo) for photo in photos]])[:10]}"
+
+
+def query_id(subject: str, image: str, text: str) -> str:
+    """16 hexadecimal digits that follow from the subject's id, the scene's id and the text."""
+    return sha256_json([subject, image, text])[:16]
+
+
+def check_subject(row: SubjectRow) -> None:
+    """Raises DataError, naming the subject, when a row breaks a rule of its table."""
+    where = f"subject {row.id}"
+    _check_words(row, where)
+    if not row.photos:
+        raise DataError(f"{where} has no photos")
+
+
+def check_query(row: QueryRow) -> None:
+    """Raises DataError, naming the query, when a row breaks a rule of its table."""
+    where = f"query {row.id} ({row.text!r})"
+    _check_words(row, where)
+    if row.text.count(SLOT) != 1:
+        raise DataError(f"{where}: the text must have {SLOT} once, where the subject's own words go")
+    if row.query_type not in QUERY_TYPES:
+        raise DataError(f"{where}: query type {row.query_type!r} is none of {', '.join(QUERY_TYPES)}")
+    size_hw = row.image.shape[:2]
+    for mask in (row.mask, *row.look_alikes):
+        if mask.shape != size_hw:
+            raise DataError(f"{where}: a mask of {mask.shape} (h, w) on a scene of {size_hw}")
+    if (row.query_type == "absent") == bool(row.mask.any()):
+        raise DataError(f"{where}: the mask must be empty exactly when the type is 'absent'; it is {row.query_type!r}")
+    if not all(mask.any() for mask in row.look_alikes):
+        raise DataError(f"{where}: a look-alike's mask is empty; leave out what is not visible")
+    if row.query_type == "look-alike" and not row.look_alikes:
+        raise DataError(f"{where}: a look-alike query without look-alikes")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``dataset.json``: what the folder holds and how to know that it is whole.
+
+    ``subjects``: split -> count.  ``queries``: split -> query type -> count.  ``images``: split -> count of different
+    scenes.  ``digest``: see ``digest_rows``.  ``files``: path inside the folder -> sha256 of its bytes.
+    """
+
+    name: str
+    version: str
+    schema_version: int
+    seed: int | None
+    subjects: Mapping[str, int]
+    queries: Mapping[str, Mapping[str, int]]
+    images: Mapping[str, int]
+    digest: str
+    files: Mapping[str, str]
+
+    @property
+    def id(self) -> str:
+        """Name and version, like ``tabletop-v1``: the name of its card and of its leaderboard."""
+        return f"{self.name}-v{self.version}"
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Manifest:
+        """Raises DataError, naming ``where``, when the value is not a manifest of this schema version."""
+        if not isinstance(value, dict) or "schema_version" not in value:
+            raise DataError(f"{where} is not a dataset's manifest; rebuild the dataset")
+        if value["schema_version"] != SCHEMA_VERSION:
+            raise DataError(
+                f"{where} has schema version {value['schema_version']!r}, this prisbench reads {SCHEMA_VERSION}; "
+                "rebuild the dataset or install the prisbench that made it"
+            )
+        names = {field.name for field in dataclasses.fields(cls)}
+        if set(value) != names:
+            wrong = ", ".join(sorted(names.symmetric_difference(value)))
+            raise DataError(f"{where} is damaged (missing or unknown: {wrong}); rebuild the dataset")
+        well_formed = (
+            all(isinstance(value[key], str) for key in ("name", "version", "digest"))
+            and isinstance(value["seed"], int | None)
+            and _is_table(value["subjects"], SPLITS, int)
+            and _is_table(value["images"], SPLITS, int)
+            and _is_table(value["queries"], SPLITS, dict)
+            and all(_is_table(counts, QUERY_TYPES, int) for counts in value["queries"].values())
+            and _is_table(value["files"], None, str)
+        )
+        if not well_formed:
+            raise DataError(f"{where} is damaged (a field of the wrong kind); rebuild the dataset")
+        return Manifest(**value)
+
+
+def _is_table(value: Any, keys: tuple[str, ...] | None, kind: type) -> bool:
+    """Whether a JSON value is an object with these keys at most and values of one kind."""
+    return isinstance(value, dict) and all(
+        (keys is None or key in keys) and isinstance(entry, kind) for key, entry in value.items()
+    )
+
+
+def digest_rows(subjects: Iterable[str], queries: Iterable[str]) -> str:
+    """The digest of a dataset from the digests of its rows: the same in any order, any shards, any encoder."""
+    lines = [f"subject {digest}\n" for digest in subjects] + [f"query {digest}\n" for digest in queries]
+    return sha256_bytes("".join(sorted(lines)).encode("ascii"))
+
+
+def _plain(row: SubjectRow | QueryRow) -> dict[str, str]:
+    """The columns that are text and stand in the row as they are."""
+    return {
+        field.name: value for field in dataclasses.fields(row) if isinstance(value := getattr(row, field.name), str)
+    }
+
+
+def _check_words(row: SubjectRow | QueryRow, where: str) -> None:
+    if row.split not in SPLITS:
+        raise DataError(f"{where}: split {row.split!r} is none of {', '.join(SPLITS)}")
+    for name, text in _plain(row).items():
+        if not text or text != text.strip() or "\n" in text:
+            raise DataError(f"{where}: {name} {text!r} must be one line of text, without spaces around it")
+
+
+def _mask_sha256(mask: Bool[np.ndarray, "h w"]) -> str:
+    h, w = mask.shape
+    return hashlib.sha256(f"{h} {w}\n".encode("ascii") + np.packbits(mask).tobytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Result files -> tables and a page: a pure function of committed files."""

@@ -1,0 +1,84 @@
+"""The leaderboard as one HTML file that works from disk: tables, definitions, a gallery; nothing is fetched.
+
+Knows: rows and images as bytes.
+Does not know: how the images were drawn, or where the file goes.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+
+from prisbench.errors import DataError
+from prisbench.leaderboard.tables import SUBSETS, WITH_INTERVAL, cell, notes, records_of, render, rows
+from prisbench.metrics import METRIC_SPEC, METRICS
+from prisbench.results import Run
+
+
+class Overlay(NamedTuple):
+    """A picture of the gallery; ``image`` is an encoded PNG, WebP or JPEG, ``caption`` says what it shows."""
+
+    title: str
+    caption: str
+    image: bytes
+
+
+def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
+    """The whole page.  Every text in it is escaped.
+
+    Raises DataError as ``tables.rows``, without runs, and for a gallery image of another kind.
+    """
+    if not runs:
+        raise DataError("a leaderboard needs at least one run")
+    types = {query.query_type for run in runs for query in run.queries}
+    subsets = [None, *(each for each in SUBSETS if each in types or (each == "present" and types - {"absent"}))]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        dataset=runs[0].dataset,
+        metric_spec=METRIC_SPEC,
+        metrics=METRICS,
+        tables=[_table(runs, subset) for subset in subsets],
+        gallery=[{"title": each.title, "caption": each.caption, "uri": _data_uri(each)} for each in gallery],
+    )
+
+
+def _table(runs: Sequence[Run], subset: str | None) -> dict[str, Any]:
+    """What the template shows of one subset, and the files behind its two download buttons."""
+    frame = rows(runs, subset)
+    lines = []
+    for record in records_of(frame):
+        cells = []
+        for name, metric in METRICS.items():
+            value, ci = record[name], record[f"{name}_ci"] if name in WITH_INTERVAL else None
+            cells.append({"text": cell(value, ci), "value": value, "ci": ci, "label": metric.label})
+        lines.append({**record, "cells": cells})
+    name = subset or "all"
+    return {
+        "name": name,
+        "lines": lines,
+        "notes": notes(frame),
+        "files": {"csv": render(frame, "csv"), "json": render(frame, "json")},
+    }
+
+
+def _data_uri(overlay: Overlay) -> str:
+    head = overlay.image[:12]
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        kind = "png"
+    elif head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        kind = "webp"
+    elif head.startswith(b"\xff\xd8\xff"):
+        kind = "jpeg"
+    else:
+        raise DataError(f"gallery image {overlay.title!r} is not PNG, WebP or JPEG")
+    return f"data:image/{kind};base64,{base64.b64encode(overlay.image).decode('ascii')}"

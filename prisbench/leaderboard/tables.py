@@ -1,0 +1,263 @@
+"""Runs -> one row each -> Markdown, CSV, JSON, and the README of a leaderboard folder.
+
+Knows: which runs may stand in one table, which are ranked, and how numbers are printed.
+Does not know: masks, images, methods; how a metric is defined (``metrics``) or how sure it is (``statistics``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from prisbench.errors import DataError, UnknownNameError
+from prisbench.files import write_text
+from prisbench.metrics import METRIC_SPEC, METRICS, Metric, summarise
+from prisbench.results import QueryResult, Run, check_dataset, read_run
+from prisbench.statistics import Sample, interval, paired_difference, rank_tiers
+from prisbench.types import QUERY_TYPES
+
+CONTROLS = ("noun-only", "untrained-token", "none")
+"""Concepts nobody learned."""
+
+SUBSETS = ("present", *QUERY_TYPES)
+"""Parts of a dataset that can have their own table; "present" is every type but "absent"."""
+
+WITH_INTERVAL = ("iou_mean", "wrong_instance_rate", "absent_fp_rate")
+
+COLUMNS = (
+    *("method", "concept", "tier", "n", "n_subjects", "n_errors"),
+    *(column for name in METRICS for column in ((name, f"{name}_ci") if name in WITH_INTERVAL else (name,))),
+    *("seconds_per_image", "gain_over_noun", "gain_over_noun_ci"),
+    *(f"{name}_{part}" for name in METRICS for part in ("n", "n_undefined")),
+)
+
+FORMATS = ("md", "csv", "json")
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """The runs in a leaderboard folder's ``*.json``, in the order of their file names.
+
+    Raises DataError when there are none, when one is not sound, or when they may not stand in one table.
+    """
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise DataError(f"{folder}: no result files (*.json); make one with `prisbench evaluate`")
+    runs = [read_run(path) for path in paths]
+    _check_comparable(runs, [str(path) for path in paths])
+    return runs
+
+
+def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
+    """One row a run, best first; ``COLUMNS``, object dtype, undefined values None.
+
+    Scores are 0..1; ``*_ci`` are lists [low, high] over subjects, None where there is none.  ``tier`` ranks by
+    ``iou_mean`` (``statistics.rank_tiers``); None for a run that does not answer every query of the subset that
+    another run answers, and where ``iou_mean`` is undefined.  ``gain_over_noun`` is the paired difference in
+    ``iou_mean`` of a learned concept over the same method's "noun-only" control, when both are complete.
+    ``seconds_per_image`` is the median over all images, whatever the subset.
+
+    Raises UnknownNameError for an unknown subset, DataError for runs that may not stand in one table: of other
+    dataset versions or metric specs, or twice the same method and concept.
+    """
+    if subset is not None and subset not in SUBSETS:
+        raise UnknownNameError("subset", subset, SUBSETS)
+    _check_comparable(runs, [_key(run) for run in runs])
+    asked = {_key(run): [query for query in run.queries if _within(query, subset)] for run in runs}
+    every = {query.query_id for queries in asked.values() for query in queries}
+    ious = {key: _sample(METRICS["iou_mean"], queries) for key, queries in asked.items()}
+    ranked = {key: iou for key, iou in ious.items() if len(asked[key]) == len(every)}
+    tiers = rank_tiers(ranked)
+    records = [_row(run, asked[_key(run)], tiers.get(_key(run)), ranked) for run in runs]
+    records.sort(key=lambda row: (row["tier"] is None, -(row["iou_mean"] or 0.0), row["method"], row["concept"]))
+    return pd.DataFrame(records, columns=list(COLUMNS), dtype=object)
+
+
+def render(frame: pd.DataFrame, format: str = "md") -> str:
+    """A frame of ``rows`` as text.
+
+    "json" is a list of objects and "csv" has a header line, both with all columns and scores 0..1; "md" is a table
+    to read, with the notes it needs below it.
+
+    Raises UnknownNameError for another format.
+    """
+    writers: dict[str, Callable[[pd.DataFrame], str]] = {"md": _markdown, "csv": _csv, "json": _json}
+    if format not in writers:
+        raise UnknownNameError("format", format, FORMATS)
+    return writers[format](frame)
+
+
+def readme(runs: Sequence[Run]) -> str:
+    """The README of a leaderboard folder: the table over all queries, then one for every query type.
+
+    Raises DataError as ``rows``, and without runs.
+    """
+    if not runs:
+        raise DataError("a leaderboard needs at least one run")
+    data = runs[0].dataset
+    parts = [
+        f"# {data.name} {data.version}, {data.split} split",
+        "Made by `prisbench leaderboard` from the result files in this folder; do not edit. "
+        f"Dataset digest `{data.digest}`, metric spec {METRIC_SPEC} (`docs/metrics.md`).",
+        "## All queries",
+        render(rows(runs)),
+    ]
+    types = {query.query_type for run in runs for query in run.queries}
+    for subset in (each for each in QUERY_TYPES if each in types):
+        parts += [f"## Only {subset} queries", render(rows(runs, subset))]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def write_readme(folder: Path) -> Path:
+    """Write the folder's README.md from its result files."""
+    return write_text(folder / "README.md", readme(load_runs(folder)))
+
+
+def check(folder: Path) -> list[str]:
+    """What regenerating the folder's README.md would change, as lines of a unified diff; empty when it is current.
+
+    Raises DataError as ``load_runs``.
+    """
+    path = folder / "README.md"
+    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    new = readme(load_runs(folder))
+    names = (str(path), f"{path} (made again)")
+    return list(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=0, lineterm=""))
+
+
+def _key(run: Run) -> str:
+    return f"{run.method} / {run.concept}"
+
+
+def _check_comparable(runs: Sequence[Run], where: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for run, name in zip(runs, where, strict=True):
+        if run.metric_spec != METRIC_SPEC:
+            raise DataError(
+                f"{name}: scored by metric spec {run.metric_spec}, this table is of {METRIC_SPEC}; "
+                "score its predictions again with `prisbench evaluate`"
+            )
+        check_dataset(run, runs[0].dataset, name)
+        key = _key(run)
+        if key in seen:
+            raise DataError(f"{name}: the same method and concept ({key}) as {seen[key]}; remove one of the two")
+        seen[key] = name
+
+
+def _within(query: QueryResult, subset: str | None) -> bool:
+    return subset is None or (query.query_type != "absent" if subset == "present" else query.query_type == subset)
+
+
+def _sample(metric: Metric, queries: Sequence[QueryResult]) -> Sample:
+    terms = [(query, metric.terms(query.counts)) for query in queries if metric.scope(query.counts)]
+    defined = [(query, term) for query, term in terms if term is not None]
+    return Sample(
+        query_ids=tuple(query.query_id for query, _ in defined),
+        subject_ids=tuple(query.subject_id for query, _ in defined),
+        numerator=np.array([term[0] for _, term in defined], dtype=np.float64),
+        denominator=np.array([term[1] for _, term in defined], dtype=np.float64),
+    )
+
+
+def _row(run: Run, queries: Sequence[QueryResult], tier: int | None, ranked: dict[str, Sample]) -> dict[str, Any]:
+    means = summarise(query.counts for query in queries)
+    row: dict[str, Any] = {
+        "method": run.method,
+        "concept": run.concept,
+        "tier": tier,
+        "n": len(queries),
+        "n_subjects": len({query.subject_id for query in queries}),
+        "n_errors": sum(query.error is not None for query in queries),
+        "seconds_per_image": run.seconds_per_image.median if run.seconds_per_image else None,
+        "gain_over_noun": None,
+        "gain_over_noun_ci": None,
+    }
+    for name, mean in means.items():
+        row |= {name: mean.value, f"{name}_n": mean.n, f"{name}_n_undefined": mean.n_undefined}
+    for name in WITH_INTERVAL:
+        found = interval(_sample(METRICS[name], queries))
+        row[f"{name}_ci"] = None if found is None else list(found)
+    ours, control = ranked.get(_key(run)), ranked.get(f"{run.method} / noun-only")
+    if ours is not None and control is not None and run.concept not in CONTROLS:
+        gain = paired_difference(ours, control)
+        row["gain_over_noun"] = gain.value
+        row["gain_over_noun_ci"] = None if gain.interval is None else list(gain.interval)
+    return row
+
+
+def _json(frame: pd.DataFrame) -> str:
+    return json.dumps(records_of(frame), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as plain dicts, in order."""
+    return cast(list[dict[str, Any]], frame.to_dict(orient="records"))
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """An interval becomes two columns, ``*_low`` and ``*_high``."""
+    flat = frame.copy()
+    for column in [name for name in flat.columns if name.endswith("_ci")]:
+        at = flat.columns.get_loc(column)
+        pairs = flat.pop(column)
+        for offset, end in enumerate(("low", "high")):
+            values = pd.Series([None if pair is None else pair[offset] for pair in pairs], flat.index, dtype=object)
+            flat.insert(at + offset, column.removesuffix("_ci") + f"_{end}", values)
+    return cast(str, flat.to_csv(index=False, lineterminator="\n"))
+
+
+def cell(value: float | None, ci: Sequence[float] | None = None) -> str:
+    """A score to read: ``0.652 [0.61, 0.69]``, or a dash when undefined."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + (f" [{ci[0]:.2f}, {ci[1]:.2f}]" if ci else "")
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    heads = ["tier", "method", "concept", "n", *(metric.label for metric in METRICS.values()), "s / image"]
+    lines = ["| " + " | ".join(heads) + " |", "| ---: | :--- | :--- |" + " ---: |" * (len(heads) - 3)]
+    for row in records_of(frame):
+        seconds = row["seconds_per_image"]
+        cells = [
+            "–" if row["tier"] is None else str(row["tier"]),
+            *(row[name].replace("|", "\\|") for name in ("method", "concept")),
+            str(row["n"]),
+            *(cell(row[name], row.get(f"{name}_ci")) for name in METRICS),
+            "–" if seconds is None else f"{seconds:.3g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    notes_below = notes(frame)
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes_below)]) + "\n"
+
+
+def notes(frame: pd.DataFrame) -> list[str]:
+    """What a reader of the table must know: gains, what is ranked, what is missing."""
+    records = records_of(frame)
+    out = []
+    for row in records:
+        if row["gain_over_noun"] is not None:
+            ci = row["gain_over_noun_ci"]
+            sure = f" [{ci[0]:+.2f}, {ci[1]:+.2f}]" if ci else ""
+            out.append(
+                f"{row['method']}: {row['concept']} over noun-only, paired: mIoU {row['gain_over_noun']:+.3f}{sure}."
+            )
+    subjects = max((row["n_subjects"] for row in records), default=0)
+    out.append(
+        f"[low, high] are 95 % intervals over {subjects} subjects. Methods in a tier are not told apart from its best "
+        "by mIoU: the interval of the paired difference includes zero. Of wrong instance and absent FP, less is better."
+    )
+    complete = max((row["n"] for row in records), default=0)
+    for row in records:
+        name = f"{row['method']} / {row['concept']}"
+        if row["tier"] is None and row["iou_mean"] is not None:
+            out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
+        if row["n_errors"]:
+            out.append(f"{name} failed on {row['n_errors']} queries; they count as empty masks.")
+        if row["pointing_n"] and row["pointing_n_undefined"]:
+            out.append(f"{name} names no pixel in {row['pointing_n_undefined']} queries; pointing leaves them out.")
+    return out

@@ -1,0 +1,182 @@
+"""Photos to arrays: every file a camera, phone or editor writes becomes upright 8-bit RGB, or one line saying why not.
+
+Knows: files and folders of photos, their content hash, their size.  Does not know: subjects, masks, datasets.
+
+Images are ``h w 3`` uint8 arrays.  Pillow speaks ``(width, height)``; this module turns it round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from prisbench.errors import DataError, MissingExtraError
+from prisbench.files import cannot_read, read_bytes
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
+"""What is opened, by Pillow's names.  Not all that Pillow can: EPS, for one, would run another program."""
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp"}
+    | {".gif", ".ppm", ".pgm", ".pnm", ".avif", ".jp2", ".heic", ".heif"}
+)
+"""What counts as a photo in a folder, in any case."""
+
+MOST_PHOTOS = 30
+"""More photos of one subject than this are taken for a mistyped folder."""
+
+SMALLEST_SIDE = 32
+"""Pixels; a photo whose shorter side is below shows too little to learn from."""
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+class Photo(NamedTuple):
+    """A photo of a folder: its file name and its pixels."""
+
+    name: str
+    image: UInt8[np.ndarray, "h w 3"]
+
+
+def load_photo(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
+    """The photo in a file; what is done to it: see ``decode_photo``.
+
+    Raises DataError naming the file when it is missing, empty, cut short, no photo, or too large to open, and
+    MissingExtraError for HEIC without pillow-heif.
+    """
+    return decode_photo(read_bytes(path), str(path))
+
+
+def load_photos(folder: str | os.PathLike[str]) -> list[Photo]:
+    """The photos of one subject, by file name.
+
+    Photos are the files with one of ``SUFFIXES``; hidden files, other files and folders inside are left alone.  One bad
+    photo fails the whole folder: to go on without it would change what is learned.
+
+    Raises DataError for a folder that is missing, without photos or with more than ``MOST_PHOTOS``, and for a photo
+    that cannot be read or whose shorter side is under ``SMALLEST_SIDE`` pixels.
+    """
+    try:
+        entries = sorted(Path(folder).iterdir(), key=lambda entry: entry.name)
+    except NotADirectoryError:
+        raise DataError(f"{folder} is a file; a folder of photos is wanted") from None
+    except OSError as error:
+        raise DataError(cannot_read(folder, error)) from None
+    files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
+    files = [entry for entry in files if not entry.is_dir()]
+    if not files:
+        raise DataError(f"no photos in {folder} ({len(entries)} other files); put 3 to 6 .jpg or .png files there")
+    if len(files) > MOST_PHOTOS:
+        raise DataError(f"{len(files)} photos in {folder}: at most {MOST_PHOTOS} of one subject; 3 to 6 are enough")
+    photos = [Photo(file.name, load_photo(file)) for file in files]
+    for file, photo in zip(files, photos, strict=True):
+        h, w = photo.image.shape[:2]
+        if min(h, w) < SMALLEST_SIDE:
+            raise DataError(f"{file} is {w} x {h} pixels; the shorter side must have at least {SMALLEST_SIDE}")
+    return photos
+
+
+def decode_photo(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
+    """The photo in ``data``, upright, as 8-bit RGB; ``where`` names it in errors.
+
+    - Turned as its EXIF orientation says.
+    - Transparency is composited over white, the paper colour: what an invisible pixel holds is chance.
+    - Grey and palette images become RGB; 16-bit grey is scaled (65535 to 255), not clipped.
+    - CMYK is converted by the plain formula.  Colour profiles are not applied.
+    - Of an animation or a stack, the first image.
+
+    Raises DataError and MissingExtraError as ``load_photo``.
+    """
+    if not data:
+        raise DataError(f"{where} is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns between one and two times its limit; a photo is either opened or refused.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with _open(data, where) as image:
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image), where)
+    except (DataError, MissingExtraError):
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        limit = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise DataError(f"{where} has more than {limit} million pixels; make it smaller first") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{where} is not a photo that can be read; save it as JPEG or PNG") from None
+    except Exception as error:  # Pillow's decoders raise whatever a malformed file leads them to
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{where} is damaged or cut short ({why}); copy it again") from None
+
+
+def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """A lossless PNG."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, format="PNG")
+    return out.getvalue()
+
+
+def pixels_sha256(image: UInt8[np.ndarray, "h w 3"]) -> str:
+    """64 hexadecimal digits of the shape and the pixels, whatever file they came from."""
+    h, w = image.shape[:2]
+    digest = hashlib.sha256(f"{h} {w} 3\n".encode("ascii"))
+    digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()
+
+
+def image_id(image: UInt8[np.ndarray, "h w 3"]) -> str:
+    """The first 16 digits of ``pixels_sha256``: the name of a scene."""
+    return pixels_sha256(image)[:16]
+
+
+def resize_to(image: UInt8[np.ndarray, "h w 3"], size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Another size, by Lanczos with its support widened when shrinking, so nothing aliases."""
+    h, w = size_hw
+    if image.shape[:2] == (h, w):
+        return image
+    return np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.LANCZOS))
+
+
+def fit_within(image: UInt8[np.ndarray, "h w 3"], long_side: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The image with its longer side at most ``long_side``, the proportions kept; a smaller one is left as it is."""
+    h, w = image.shape[:2]
+    longer = max(h, w)
+    if longer <= long_side:
+        return image
+    return resize_to(image, (max(1, round(h * long_side / longer)), max(1, round(w * long_side / longer))))
+
+
+def _open(data: bytes, where: str) -> Image.Image:
+    """The image, not yet decoded."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and b"avif" not in data[8:64]:
+        try:
+            import pillow_heif
+        except ImportError:
+            raise MissingExtraError("pillow-heif", "heic", f"{where}: a HEIC photo") from None
+        opened: Image.Image = pillow_heif.open_heif(io.BytesIO(data)).to_pillow()
+        return opened
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _to_rgb(image: Image.Image, where: str) -> UInt8[np.ndarray, "h w 3"]:
+    """Any of Pillow's modes to RGB, transparency over white."""
+    if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError(f"{where} has {image.mode!r} values outside 0..65535; save it as 8-bit PNG")
+        grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise DataError(f"{where} has floating-point values; save it as 8-bit PNG")
+    if image.has_transparency_data:
+        top = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", top.size, "white"), top)
+    return np.array(image.convert("RGB"))

@@ -1,0 +1,435 @@
+"""The two files of a run: ``predictions.jsonl`` while it goes, ``run.json`` when it is scored.
+
+``run.json`` holds what ran and the counts of every query, so any metric can be computed from it without the images.
+Reading it and writing it again gives the same bytes.  ``predictions.jsonl`` has one line a query, appended as it is
+answered; a last line without its line feed was cut off by a crash and is dropped.
+
+Knows: the two formats, and what a sound file looks like.
+Does not know: metrics (only their counts), datasets (only their name and digest), how runs compare.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NoReturn, cast
+
+import numpy as np
+from jaxtyping import Bool
+
+from prisbench.errors import DataError
+from prisbench.files import read_bytes, write_bytes, write_errors
+from prisbench.masks import from_rle, to_rle
+from prisbench.metrics import Counts
+from prisbench.types import QUERY_TYPES, Prediction
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """Which queries were asked.  ``digest`` is the content hash of the dataset version."""
+
+    name: str
+    version: str
+    digest: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where it ran; ``torch`` is None where torch is not installed."""
+
+    python: str
+    torch: str | None
+    numpy: str
+    machine: str
+    cpu_count: int
+
+
+@dataclass(frozen=True)
+class SecondsPerImage:
+    """Wall time of ``locate`` per image."""
+
+    median: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """What became of one query.  ``error`` is the method's message when it failed; its counts are those of no mask."""
+
+    query_id: str
+    subject_id: str
+    image_id: str
+    query_type: str
+    counts: Counts
+    presence: float | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method with one concept (a learner's name, a control's, or "none") on one dataset version.
+
+    ``backbone`` is an id, None for methods without one; ``created`` is a date, YYYY-MM-DD; ``learn_seconds`` is the
+    mean over subjects, None when nothing was learned.
+    """
+
+    method: str
+    concept: str
+    dataset: DatasetRef
+    metric_spec: str
+    prisbench_version: str
+    settings: Mapping[str, Any]
+    backbone: str | None
+    seed: int
+    created: str
+    environment: Environment
+    seconds_per_image: SecondsPerImage | None
+    learn_seconds: float | None
+    queries: tuple[QueryResult, ...]
+
+    @property
+    def n_errors(self) -> int:
+        """Queries on which the method failed."""
+        return sum(query.error is not None for query in self.queries)
+
+
+COUNT_FIELDS = tuple(field.name for field in fields(Counts))
+QUERY_FIELDS = ("query_id", "subject_id", "image_id", "query_type", *COUNT_FIELDS, "presence", "seconds", "error")
+"""The columns of the rows under "queries" in ``run.json``; the file names them too."""
+
+
+def current_environment() -> Environment:
+    """This machine, without importing torch."""
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        torch = None
+    return Environment(
+        python=platform.python_version(),
+        torch=torch,
+        numpy=np.__version__,
+        machine=platform.machine(),
+        cpu_count=os.cpu_count() or 1,
+    )
+
+
+def write_run(run: Run, path: Path) -> None:
+    """Write ``run.json`` in its one canonical form, whole or not at all.
+
+    Raises DataError when the run is not sound (``read_run`` would refuse it), WriteError when the target cannot be
+    written.
+    """
+    write_bytes(path, _run_bytes(run, str(path)))
+
+
+def read_run(path: Path, dataset: DatasetRef | None = None) -> Run:
+    """The run in a file; with ``dataset``, only one scored on exactly that version.
+
+    Raises DataError, naming the file and the key, for anything missing, of a wrong type, not a number, or at odds
+    with itself.
+    """
+    run = _run_from(_parse(read_bytes(path), str(path)), str(path))
+    if dataset is not None:
+        check_dataset(run, dataset, str(path))
+    return run
+
+
+def check_dataset(run: Run, dataset: DatasetRef, where: str) -> None:
+    """Raises DataError when the run was scored on another dataset version or split than ``dataset``."""
+    if run.dataset != dataset:
+        raise DataError(
+            f"{where}: a result file of another dataset version: {_describe(run.dataset)}, expected "
+            f"{_describe(dataset)}; run `prisbench evaluate --method {run.method}` again on this version, "
+            "or remove the file"
+        )
+
+
+# predictions.jsonl
+
+
+@dataclass(frozen=True)
+class PredictionRecord:
+    """One line: what a method answered to one query.
+
+    ``rle`` is a COCO RLE, None for "absent" and for a query the method failed on (then ``error`` says how).
+    """
+
+    query_id: str
+    rle: Mapping[str, Any] | None
+    peak_yx: tuple[int, int] | None = None
+    presence: float | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> PredictionRecord:
+        """The record of an answer."""
+        y, x = prediction.peak_yx or (0, 0)
+        return cls(
+            query_id=prediction.query_id,
+            rle=None if prediction.mask is None else to_rle(prediction.mask),
+            peak_yx=None if prediction.peak_yx is None else (int(y), int(x)),
+            presence=prediction.presence,
+            seconds=prediction.seconds,
+        )
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "h w"] | None:
+        """The answered mask.  Raises DataError, naming the query, when the RLE is corrupt."""
+        return None if self.rle is None else from_rle(self.rle, f"query {self.query_id!r}")
+
+
+class PredictionWriter:
+    """Appends records to ``predictions.jsonl``, each on disk when ``write`` returns.  A context manager.
+
+    Opening an existing file continues it: a half-written last line is cut off, and ``done`` holds the query ids that
+    are answered already.
+
+    Raises DataError when the file is corrupt elsewhere than at its end, WriteError when it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        whole = _whole_lines(path) if path.exists() else b""
+        self.done = {record.query_id for record in _records(whole, str(path))}
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = path.open("ab")
+            self._file.truncate(len(whole))
+
+    def write(self, record: PredictionRecord) -> None:
+        """Append one record; refuses, with DataError, a query that has one."""
+        if record.query_id in self.done:
+            raise DataError(f"{self.path}: query {record.query_id!r} is answered already; start again in a new folder")
+        line = _dump(asdict(record), f"{self.path}: query {record.query_id!r}") + "\n"
+        with write_errors(self.path):
+            self._file.write(line.encode())
+            self._file.flush()
+        self.done.add(record.query_id)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> PredictionWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_predictions(path: Path) -> list[PredictionRecord]:
+    """All whole records of a file, in its order.
+
+    Raises DataError, naming the line, for a line that is no record and for a query answered twice.
+    """
+    return _records(_whole_lines(path), str(path))
+
+
+def _whole_lines(path: Path) -> bytes:
+    """The file up to its last line feed: a line without one was being written when the run ended."""
+    data = read_bytes(path)
+    return data[: data.rfind(b"\n") + 1]
+
+
+def _records(lines: bytes, where: str) -> list[PredictionRecord]:
+    records: dict[str, PredictionRecord] = {}
+    for number, line in enumerate(lines.split(b"\n")[:-1], start=1):
+        at = f"{where}, line {number}"
+        raw = _parse(line, at)
+        peak = _get(raw, "peak_yx", (list, None), at)
+        if peak is not None and (len(peak) != 2 or any(type(n) is not int for n in peak)):
+            raise DataError(f"{at}: 'peak_yx' is {peak!r}; expected [y, x] in pixels")
+        record = PredictionRecord(
+            query_id=_get(raw, "query_id", (str,), at),
+            rle=_get(raw, "rle", (dict, None), at),
+            peak_yx=None if peak is None else (peak[0], peak[1]),
+            presence=_get(raw, "presence", (float, None), at),
+            seconds=_get(raw, "seconds", (float, None), at),
+            error=_get(raw, "error", (str, None), at),
+        )
+        if record.query_id in records:
+            raise DataError(f"{at}: query {record.query_id!r} is answered twice; remove one of the two lines")
+        records[record.query_id] = record
+    return list(records.values())
+
+
+# the form of run.json
+
+
+def _run_bytes(run: Run, where: str) -> bytes:
+    """A head with one key a line, then one line a query: small, and a diff shows which queries changed."""
+    head: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    for field in fields(Run):
+        if field.name == "queries":
+            continue
+        value = getattr(run, field.name)
+        head[field.name] = asdict(value) if isinstance(value, (DatasetRef, Environment, SecondsPerImage)) else value
+    head["n_errors"] = run.n_errors
+    head["query_fields"] = list(QUERY_FIELDS)
+    lines = [f"{json.dumps(key)}: {_dump(value, where, sort=key == 'settings')}" for key, value in head.items()]
+    rows = []
+    for query in run.queries:
+        record = {**vars(query), **vars(query.counts)}
+        rows.append(_dump([record[name] for name in QUERY_FIELDS], where))
+    data = ("{\n" + ",\n".join(lines) + ',\n"queries": [\n' + ",\n".join(rows) + "\n]\n}\n").encode()
+    _run_from(_parse(data, where), where)
+    return data
+
+
+def _run_from(raw: Mapping[str, Any], where: str) -> Run:
+    found = raw.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise DataError(
+            f"{where}: 'schema_version' is {found!r}, this prisbench reads {SCHEMA_VERSION}; "
+            "write the file again with `prisbench evaluate`"
+        )
+    dataset = _get(raw, "dataset", (dict,), where)
+    environment = _get(raw, "environment", (dict,), where)
+    seconds = _get(raw, "seconds_per_image", (dict, None), where)
+    run = Run(
+        method=_get(raw, "method", (str,), where),
+        concept=_get(raw, "concept", (str,), where),
+        dataset=DatasetRef(
+            **{key: _get(dataset, key, (str,), where) for key in ("name", "version", "digest", "split")}
+        ),
+        metric_spec=_get(raw, "metric_spec", (str,), where),
+        prisbench_version=_get(raw, "prisbench_version", (str,), where),
+        settings=_get(raw, "settings", (dict,), where),
+        backbone=_get(raw, "backbone", (str, None), where),
+        seed=_get(raw, "seed", (int,), where),
+        created=_date(_get(raw, "created", (str,), where), where),
+        environment=Environment(
+            python=_get(environment, "python", (str,), where),
+            torch=_get(environment, "torch", (str, None), where),
+            numpy=_get(environment, "numpy", (str,), where),
+            machine=_get(environment, "machine", (str,), where),
+            cpu_count=_get(environment, "cpu_count", (int,), where),
+        ),
+        seconds_per_image=None
+        if seconds is None
+        else SecondsPerImage(
+            median=_get(seconds, "median", (float,), where), mean=_get(seconds, "mean", (float,), where)
+        ),
+        learn_seconds=_get(raw, "learn_seconds", (float, None), where),
+        queries=_queries(raw, where),
+    )
+    if (stated := _get(raw, "n_errors", (int,), where)) != run.n_errors:
+        raise DataError(f"{where}: 'n_errors' is {stated}, but {run.n_errors} queries carry an error; score it again")
+    return run
+
+
+def _queries(raw: Mapping[str, Any], where: str) -> tuple[QueryResult, ...]:
+    columns = _get(raw, "query_fields", (list,), where)
+    if tuple(columns) != QUERY_FIELDS:
+        raise DataError(f"{where}: 'query_fields' is {columns}, expected {list(QUERY_FIELDS)}; score it again")
+    queries: dict[str, QueryResult] = {}
+    for number, row in enumerate(_get(raw, "queries", (list,), where), start=1):
+        at = f"{where}: query row {number}"
+        if not isinstance(row, list) or len(row) != len(QUERY_FIELDS):
+            raise DataError(f"{at}: expected a list of the {len(QUERY_FIELDS)} values in 'query_fields'")
+        record = dict(zip(QUERY_FIELDS, row, strict=True))
+        query = QueryResult(
+            query_id=_get(record, "query_id", (str,), at),
+            subject_id=_get(record, "subject_id", (str,), at),
+            image_id=_get(record, "image_id", (str,), at),
+            query_type=_get(record, "query_type", (str,), at),
+            counts=_counts(record, at),
+            presence=_get(record, "presence", (float, None), at),
+            seconds=_get(record, "seconds", (float, None), at),
+            error=_get(record, "error", (str, None), at),
+        )
+        if query.query_type not in QUERY_TYPES:
+            raise DataError(f"{at}: 'query_type' is {query.query_type!r}, known: {', '.join(QUERY_TYPES)}")
+        if (query.query_type == "absent") != (query.counts.truth_area == 0):
+            raise DataError(f"{at}: type {query.query_type!r} with a truth of {query.counts.truth_area} pixels")
+        if query.query_id in queries:
+            raise DataError(f"{at}: query {query.query_id!r} comes twice; score it again")
+        queries[query.query_id] = query
+    return tuple(queries.values())
+
+
+def _counts(record: Mapping[str, Any], where: str) -> Counts:
+    """Counts that could come from masks; numbers that contradict each other were not counted."""
+    answers = ("pointing_hit", "wrong_instance", "absent_fp")
+    values = {key: _get(record, key, (bool, None) if key in answers else (int,), where) for key in COUNT_FIELDS}
+    counts = Counts(**values)
+    sound = (
+        0 <= counts.intersection <= min(counts.predicted_area, counts.truth_area)
+        and counts.union == counts.predicted_area + counts.truth_area - counts.intersection
+        and counts.union <= counts.area
+        and 0 <= counts.boundary_intersection <= counts.boundary_union <= counts.union
+        and counts.boundary_intersection <= counts.intersection
+        and (counts.boundary_union > 0) == (counts.union > 0)
+        and (counts.absent_fp is not None) == (counts.truth_area == 0)
+        and counts.absent_fp in (None, counts.predicted_area > 0)
+        and not (counts.truth_area == 0 and (counts.pointing_hit is not None or counts.wrong_instance is not None))
+    )
+    if not sound:
+        raise DataError(f"{where}: the counts contradict each other ({values}); score it again")
+    return counts
+
+
+# JSON without surprises
+
+
+def _get(record: Mapping[str, Any], key: str, kinds: tuple[type | None, ...], where: str) -> Any:
+    """The value under a key, when it is of one of ``kinds`` (None for null); whole numbers pass as floats."""
+    if key not in record:
+        raise DataError(f"{where}: the key {key!r} is missing; the file is incomplete, make it again")
+    value = record[key]
+    if float in kinds and type(value) is int:
+        return float(value)
+    if type(value) is float and not math.isfinite(value):
+        raise DataError(f"{where}: {key!r} is {value!r}, which is not a number; undefined values are null")
+    if type(value) in kinds or (value is None and None in kinds):
+        return value
+    wanted = " or ".join("null" if kind is None else kind.__name__ for kind in kinds)
+    raise DataError(f"{where}: {key!r} is {value!r}, expected {wanted}")
+
+
+def _date(text: str, where: str) -> str:
+    try:
+        if datetime.date.fromisoformat(text).isoformat() == text:
+            return text
+    except ValueError:
+        pass
+    raise DataError(f"{where}: 'created' is {text!r}, expected a date such as 2026-01-31")
+
+
+def _parse(data: bytes, where: str) -> dict[str, Any]:
+    def refuse(name: str) -> NoReturn:
+        raise DataError(f"{where}: holds {name}, which is not a number; undefined values are null")
+
+    try:
+        raw = json.loads(data.decode(), parse_constant=refuse)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{where}: not JSON ({error}); the file is corrupt, make it again") from None
+    if not isinstance(raw, dict):
+        raise DataError(f"{where}: expected a JSON object, found {type(raw).__name__}")
+    return cast(dict[str, Any], raw)
+
+
+def _dump(value: Any, where: str, sort: bool = False) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: cannot be written as JSON ({error}); undefined values are None") from None
+
+
+def _describe(dataset: DatasetRef) -> str:
+    return f"{dataset.name} {dataset.version} {dataset.split} (digest {dataset.digest})"

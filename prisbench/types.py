@@ -1,0 +1,120 @@
+"""The nouns of prisbench and the one seam a method implements.
+
+Knows: what a subject, a concept, a query, an example and a prediction are.
+Does not know: torch, files, models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+SLOT = "{subject}"
+"""The place in a query's text where the subject's own words go."""
+
+QUERY_TYPES = ("plain", "other-category", "look-alike", "relation", "absent")
+"""What is in the scene besides the subject; see ``docs/dataset.md``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One particular thing, known by its class word and a few photos."""
+
+    id: str
+    noun: str
+    photos: tuple[UInt8[np.ndarray, "_h _w 3"], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Concept:
+    """What a learner (or a control) remembers of a subject.
+
+    ``id`` is a content hash: the same backbone, photos, recipe and seed give the same id.
+    ``learner`` is a learner's name ("textual-inversion") or a control's ("noun-only", "untrained-token", "none").
+    """
+
+    id: str
+    subject_id: str
+    noun: str
+    learner: str
+    backbone: str | None = None
+    tensors: Mapping[str, Float[np.ndarray, "..."]] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A text about one scene, with the slot ``{subject}``.  Holds nothing of the truth."""
+
+    id: str
+    subject_id: str
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A query with its scene and its truth; methods never see one.
+
+    ``mask`` is the visible part of the subject; it is empty exactly when ``query_type`` is "absent".
+    ``look_alikes`` are the visible masks of other instances of the same noun.
+    """
+
+    query: Query
+    query_type: str
+    image_id: str
+    image: UInt8[np.ndarray, "h w 3"]
+    mask: Bool[np.ndarray, "h w"]
+    look_alikes: tuple[Bool[np.ndarray, "h w"], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A method's answer to one query.
+
+    ``mask`` None means "the subject is not in this scene".  ``peak_yx`` is the pixel the method is surest of (for the
+    pointing game); None when the method has no such notion.  ``presence`` in 0..1 is the method's belief that the
+    subject is there, None when it has none.  ``score`` is the soft map in 0..1 the mask was cut from, when kept.
+    """
+
+    query_id: str
+    mask: Bool[np.ndarray, "h w"] | None
+    peak_yx: tuple[int, int] | None = None
+    presence: float | None = None
+    score: Float[np.ndarray, "h w"] | None = None
+    seconds: float | None = None
+
+
+@runtime_checkable
+class Method(Protocol):
+    """What is compared.  No base class: anything with these members is a method.
+
+    ``settings`` are the numbers that decide the masks; they are recorded in every run.
+    """
+
+    name: str
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Plain JSON values."""
+        ...
+
+    def learn(self, subject: Subject) -> Concept:
+        """Remember a subject from its photos and noun."""
+        ...
+
+    def locate(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        queries: Sequence[Query],
+        concepts: Mapping[str, Concept],
+    ) -> list[Prediction]:
+        """Answer all queries about one image, in their order.
+
+        ``concepts`` maps subject ids to what ``learn`` returned.  The same image, query and concept give the same
+        prediction whatever else is asked in the same call.
+        """
+        ...

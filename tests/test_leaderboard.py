@@ -1,0 +1,299 @@
+"""Result files -> tables and page, on runs small enough for a pencil."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import html.parser
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from prisbench.errors import DataError, UnknownNameError
+from prisbench.leaderboard.page import Overlay, render_page
+from prisbench.leaderboard.tables import COLUMNS, check, load_runs, readme, render, rows, write_readme
+from prisbench.metrics import Counts
+from prisbench.results import DatasetRef, Environment, QueryResult, Run, SecondsPerImage, write_run
+
+SUBJECTS = ("a", "b", "c", "d")
+
+
+def query(subject: str, kind: str, percent: int, hit: bool | None = None, error: str | None = None) -> QueryResult:
+    """A truth of 100 pixels of which ``percent`` are found, and nothing else; wrong instance below 30 %.
+
+    For an absent query, a mask of ``percent`` pixels.
+    """
+    absent = kind == "absent"
+    counts = Counts(
+        intersection=0 if absent else percent,
+        union=percent if absent else 100,
+        predicted_area=percent,
+        truth_area=0 if absent else 100,
+        boundary_intersection=0,
+        boundary_union=min(percent, 10) if absent else 10,
+        area=40 * 60,
+        pointing_hit=hit,
+        wrong_instance=percent < 30 if kind == "look-alike" else None,
+        absent_fp=percent > 0 if absent else None,
+    )
+    return QueryResult(f"{subject}/{kind}", subject, f"scene-{subject}", kind, counts, error=error)
+
+
+def make_run(method: str, concept: str, percents: Callable[[int], int], points: bool = False) -> Run:
+    """Four subjects, each with a plain, a look-alike and an absent query; ``percents`` of the subject's number."""
+    queries = []
+    for i, subject in enumerate(SUBJECTS):
+        hit = percents(i) >= 50 if points else None
+        queries += [query(subject, "plain", percents(i), hit), query(subject, "look-alike", percents(i) // 2, hit)]
+        queries += [query(subject, "absent", i)]
+    return Run(
+        method=method,
+        concept=concept,
+        dataset=DatasetRef("tabletop", "v1", "sha256:aaaa", "test"),
+        metric_spec="1",
+        prisbench_version="0.1.0",
+        settings={},
+        backbone=None,
+        seed=0,
+        created="2026-01-31",
+        environment=Environment("3.11.7", None, "2.4.6", "x86_64", 2),
+        seconds_per_image=SecondsPerImage(median=0.25, mean=0.5),
+        learn_seconds=None,
+        queries=tuple(queries),
+    )
+
+
+LEARNED = make_run("attn", "textual-inversion", lambda i: 80 + i, points=True)
+CONTROL = make_run("attn", "noun-only", lambda i: 40 + 2 * i, points=True)
+FLOOR = make_run("center-box", "none", lambda i: 10)
+RUNS = [FLOOR, CONTROL, LEARNED]
+
+
+def by_concept(frame: pd.DataFrame, concept: str) -> dict[str, Any]:
+    return next(row for row in frame.to_dict(orient="records") if row["concept"] == concept)
+
+
+def test_rows_hold_the_numbers_a_pencil_gives() -> None:
+    frame = rows(RUNS)
+    assert tuple(frame.columns) == COLUMNS
+    assert list(frame["concept"]) == ["textual-inversion", "noun-only", "none"]
+    row = by_concept(frame, "noun-only")
+    # plain 40 42 44 46, look-alike 20 21 22 23 %: 8 queries of 100 pixels
+    assert row["iou_mean"] == pytest.approx(2.58 / 8) == row["iou_pooled"]
+    assert (row["p_at_50"], row["pointing"], row["pointing_n"]) == (0.0, 0.0, 8)
+    assert (row["wrong_instance_rate"], row["wrong_instance_rate_n"]) == (1.0, 4)
+    assert (row["absent_fp_rate"], row["absent_fp_rate_n"]) == (0.75, 4)
+    assert (row["n"], row["n_subjects"], row["n_errors"], row["seconds_per_image"]) == (12, 4, 0, 0.25)
+    low, high = row["iou_mean_ci"]
+    assert 0.30 <= low < 2.58 / 8 < high <= 0.345
+
+
+def test_tiers_and_the_paired_gain_follow_from_the_subjects() -> None:
+    frame = rows(RUNS)
+    assert list(frame["tier"]) == [1, 2, 3]
+    learned = by_concept(frame, "textual-inversion")
+    gains = [(80 + i + (80 + i) // 2 - 40 - 2 * i - 20 - i) / 200 for i in range(4)]
+    assert learned["gain_over_noun"] == pytest.approx(sum(gains) / 4)
+    low, high = learned["gain_over_noun_ci"]
+    assert min(gains) <= low < sum(gains) / 4 < high <= max(gains)
+    assert by_concept(frame, "noun-only")["gain_over_noun"] is None
+    assert by_concept(frame, "none")["gain_over_noun"] is None
+
+
+def test_undefined_is_none_and_counted_never_zero_or_nan() -> None:
+    row = by_concept(rows(RUNS), "none")
+    assert (row["pointing"], row["pointing_n"], row["pointing_n_undefined"]) == (None, 0, 8)
+    absent = by_concept(rows(RUNS, "absent"), "none")
+    assert (absent["iou_mean"], absent["iou_mean_ci"], absent["tier"]) == (None, None, None)
+    one = dataclasses.replace(LEARNED, queries=LEARNED.queries[:3])
+    assert rows([one]).iloc[0]["iou_mean_ci"] is None
+    assert "NaN" not in render(rows(RUNS, "absent"), "json")
+
+
+@pytest.mark.parametrize(("subset", "n"), [(None, 12), ("present", 8), ("plain", 4), ("absent", 4), ("relation", 0)])
+def test_a_subset_keeps_its_queries_only(subset: str | None, n: int) -> None:
+    frame = rows(RUNS, subset)
+    assert list(frame["n"]) == [n] * 3
+    if subset == "plain":
+        assert by_concept(frame, "none")["iou_mean"] == pytest.approx(0.1)
+
+
+def test_an_unknown_subset_or_format_offers_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="unknown subset 'lookalike': did you mean 'look-alike'"):
+        rows(RUNS, "lookalike")
+    with pytest.raises(UnknownNameError, match="unknown format 'markdown'"):
+        render(rows(RUNS), "markdown")
+
+
+def test_a_run_that_answers_fewer_queries_is_shown_but_not_ranked_and_gives_no_gain() -> None:
+    part = dataclasses.replace(LEARNED, queries=LEARNED.queries[:-1])
+    frame = rows([FLOOR, CONTROL, part])
+    assert list(frame["concept"]) == ["noun-only", "none", "textual-inversion"]
+    assert list(frame["tier"]) == [1, 2, None]
+    assert by_concept(frame, "textual-inversion")["gain_over_noun"] is None
+    assert "attn / textual-inversion answers 11 queries of at least 12: shown, not ranked." in render(frame)
+    assert list(rows([FLOOR, CONTROL, part], "plain")["tier"]) == [1, 2, 3]
+
+
+def test_runs_that_do_not_belong_together_are_refused() -> None:
+    other = dataclasses.replace(CONTROL, dataset=dataclasses.replace(CONTROL.dataset, digest="sha256:bbbb"))
+    with pytest.raises(DataError, match=r"attn / noun-only: .*another dataset version: .*bbbb.*expected .*aaaa"):
+        rows([FLOOR, other])
+    with pytest.raises(DataError, match="attn / noun-only: scored by metric spec 0, this table is of 1"):
+        rows([FLOOR, dataclasses.replace(CONTROL, metric_spec="0")])
+    with pytest.raises(DataError, match=r"center-box / none: the same method and concept .*remove one"):
+        rows([FLOOR, CONTROL, FLOOR])
+
+
+def test_markdown_prints_scores_with_their_intervals_and_says_what_is_missing() -> None:
+    failed = dataclasses.replace(CONTROL, queries=(query("a", "plain", 0, error="boom"), *CONTROL.queries[1:]))
+    text = render(rows([LEARNED, failed, FLOOR]))
+    lines = text.splitlines()
+    learned = lines[2].split(" | ")
+    assert learned[:4] == ["| 1", "attn", "textual-inversion", "12"]
+    assert learned[4] == "0.610 [0.60, 0.62]"
+    assert lines[4].split(" | ")[10] == "–"  # center-box names no pixel
+    assert len({line.count("|") for line in lines[:5]}) == 1
+    assert re.search(r"^- attn: textual-inversion over noun-only, paired: mIoU \+0\.\d{3} \[\+0", text, re.M)
+    assert "- attn / noun-only failed on 1 queries; they count as empty masks." in text
+    assert "- attn / noun-only names no pixel in 1 queries" in text
+    assert "center-box / none names no pixel" not in text
+
+
+def test_a_pipe_in_a_name_does_not_break_the_table() -> None:
+    text = render(rows([dataclasses.replace(FLOOR, method="a|b")]))
+    assert "a\\|b" in text.splitlines()[2]
+
+
+def test_json_and_csv_carry_the_same_rows_unrounded() -> None:
+    frame = rows(RUNS)
+    found = json.loads(render(frame, "json"))
+    assert [set(row) for row in found] == [set(COLUMNS)] * 3
+    assert found[1]["iou_mean"] == by_concept(frame, "noun-only")["iou_mean"]
+    assert found[1]["iou_mean_ci"] == by_concept(frame, "noun-only")["iou_mean_ci"]
+    table = pd.read_csv(io.StringIO(render(frame, "csv")))
+    assert table["iou_mean"].tolist() == [row["iou_mean"] for row in found]
+    assert table["iou_mean_low"].tolist() == [row["iou_mean_ci"][0] for row in found]
+    assert table["gain_over_noun_high"].notna().tolist() == [True, False, False]
+    assert table["tier"].tolist() == [1, 2, 3]
+    assert not [name for name in table.columns if name.endswith("_ci")]
+
+
+@pytest.mark.parametrize("format", ["json", "csv", "md"])
+def test_a_table_of_no_runs_can_be_printed(format: str) -> None:
+    assert render(rows([]), format)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    board = tmp_path / "tabletop-v1"
+    for run in RUNS:
+        write_run(run, board / f"{run.method}-{run.concept}.json")
+    return board
+
+
+def test_the_folder_is_current_after_writing_and_stale_after_a_change(folder: Path) -> None:
+    assert any("# tabletop v1, test split" in line for line in check(folder))
+    write_readme(folder)
+    assert check(folder) == []
+    text = (folder / "README.md").read_text()
+    assert text == readme(load_runs(folder)) and "## Only look-alike queries" in text
+    assert "## Only relation queries" not in text
+    (folder / "README.md").write_text(text.replace("0.610", "0.710"))
+    changed = check(folder)
+    assert any(line.startswith("-") and "0.710" in line for line in changed)
+    assert any(line.startswith("+") and "0.610" in line for line in changed)
+
+
+def test_the_readme_does_not_depend_on_the_order_of_files(folder: Path) -> None:
+    assert readme(load_runs(folder)) == readme(RUNS) == readme(RUNS[::-1])
+
+
+def test_a_folder_with_nothing_or_with_strangers_is_refused_by_file_name(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: no result files \(\*\.json\); make one with `prisbench evaluate`"):
+        load_runs(tmp_path / "nowhere")
+    other = dataclasses.replace(FLOOR, dataset=DatasetRef("tabletop", "v2", "sha256:bbbb", "test"))
+    write_run(other, folder / "z.json")
+    with pytest.raises(DataError, match=r"z\.json: a result file of another dataset version: .*bbbb.*aaaa"):
+        load_runs(folder)
+    write_run(FLOOR, folder / "z.json")
+    with pytest.raises(DataError, match=r"z\.json: the same method and concept .* as .*center-box-none\.json"):
+        load_runs(folder)
+
+
+class Outline(html.parser.HTMLParser):
+    """Open tags in order, and a check that every one is closed."""
+
+    VOID = frozenset({"meta", "img", "line", "rect", "br"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+        assert self.stack == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag in self.VOID or self.stack.pop() == tag, tag
+
+
+def picture(kind: str) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((2, 3, 3), dtype=np.uint8)).save(out, format=kind)
+    return out.getvalue()
+
+
+def test_the_page_is_whole_and_fetches_nothing() -> None:
+    gallery = [Overlay("attn", f"a {kind} of a mug", picture(kind)) for kind in ("PNG", "WebP", "JPEG")]
+    page = render_page(RUNS, gallery)
+    outline = Outline(page)
+    assert sum(tag == "table" for tag, _ in outline.tags) == 5  # all, present, plain, look-alike, absent
+    images = [attrs for tag, attrs in outline.tags if tag == "img"]
+    assert [str(attrs["src"])[:16] for attrs in images] == ["data:image/png;b", "data:image/webp;", "data:image/jpeg;"]
+    assert images[0]["alt"] == "attn: a PNG of a mug"
+    links = [value for _, attrs in outline.tags for key, value in attrs.items() if key in ("src", "href")]
+    assert all(str(link).startswith("data:") for link in links)
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert "0.610 [0.60, 0.62]" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_the_page_carries_the_files_it_offers() -> None:
+    page = render_page(RUNS)
+    found = re.search(r'<script type="application/json" id="files">(.*?)</script>', page, re.S)
+    assert found
+    files = json.loads(found[1])
+    assert files[0] == {"csv": render(rows(RUNS), "csv"), "json": render(rows(RUNS), "json")}
+    assert json.loads(files[3]["json"])[0]["n"] == 4
+
+
+def test_everything_in_the_page_is_escaped() -> None:
+    evil = "</script><script>alert('1')</script><b>\"x"
+    run = dataclasses.replace(FLOOR, method=evil, dataset=DatasetRef(evil, evil, evil, evil))
+    gallery = [Overlay(evil, evil, picture("PNG"))]
+    clean = Outline(render_page([FLOOR], gallery[:0])).tags
+    page = render_page([run], gallery)
+    assert [tag for tag, _ in Outline(page).tags if tag in ("script", "b")] == [
+        tag for tag, _ in clean if tag in ("script", "b")
+    ]
+    assert evil not in page and html.escape(evil, quote=False).split("'")[0] in page
+
+
+def test_the_page_needs_a_run_and_known_images() -> None:
+    with pytest.raises(DataError, match="at least one run"):
+        render_page([])
+    with pytest.raises(DataError, match="gallery image 'x' is not PNG, WebP or JPEG"):
+        render_page(RUNS, [Overlay("x", "y", b"GIF89a")])

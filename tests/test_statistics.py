@@ -1,0 +1,137 @@
+"""Intervals over subjects, paired differences, tiers; scipy is the other implementation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from prisbench.errors import DataError
+from prisbench.statistics import DRAWS, Sample, interval, paired_difference, rank_tiers
+
+
+def sample(numerator: list[float], subjects: str, denominator: list[float] | None = None, first: int = 0) -> Sample:
+    """One query a letter of ``subjects``."""
+    return Sample(
+        query_ids=tuple(f"q{first + i}" for i in range(len(subjects))),
+        subject_ids=tuple(subjects),
+        numerator=np.array(numerator, dtype=float),
+        denominator=np.array([1.0] * len(subjects) if denominator is None else denominator, dtype=float),
+    )
+
+
+def drawn(seed: int, subjects: int = 20, queries: int = 6, mean: float = 0.5) -> Sample:
+    """Queries of one subject share its luck; denominators differ."""
+    rng = np.random.default_rng(seed)
+    luck = rng.normal(mean, 0.15, subjects).repeat(queries)
+    denominator = rng.integers(10, 200, subjects * queries).astype(float)
+    return Sample(
+        query_ids=tuple(f"q{i}" for i in range(subjects * queries)),
+        subject_ids=tuple(f"s{i // queries}" for i in range(subjects * queries)),
+        numerator=np.clip(luck + rng.normal(0, 0.1, luck.size), 0, 1) * denominator,
+        denominator=denominator,
+    )
+
+
+def per_subject(values: np.ndarray, queries: int = 6) -> np.ndarray:
+    return values.reshape(-1, queries).sum(axis=1)
+
+
+def test_interval_agrees_with_scipy_on_sums_per_subject() -> None:
+    one = drawn(1)
+    reference = scipy.stats.bootstrap(
+        (per_subject(one.numerator), per_subject(one.denominator)),
+        lambda above, below, axis: above.sum(axis=axis) / below.sum(axis=axis),
+        paired=True, vectorized=True, n_resamples=DRAWS, method="percentile", rng=np.random.default_rng(5),
+    ).confidence_interval  # fmt: skip
+    found = interval(one)
+    assert found == pytest.approx((reference.low, reference.high), abs=0.004)
+    assert found is not None and found[1] - found[0] > 0.05
+
+
+def test_paired_difference_agrees_with_scipy() -> None:
+    one, two = drawn(1), drawn(2, mean=0.4)
+    reference = scipy.stats.bootstrap(
+        tuple(per_subject(each) for each in (one.numerator, one.denominator, two.numerator, two.denominator)),
+        lambda a, b, c, d, axis: a.sum(axis=axis) / b.sum(axis=axis) - c.sum(axis=axis) / d.sum(axis=axis),
+        paired=True, vectorized=True, n_resamples=DRAWS, method="percentile", rng=np.random.default_rng(5),
+    ).confidence_interval  # fmt: skip
+    found = paired_difference(one, two)
+    assert found.interval == pytest.approx((reference.low, reference.high), abs=0.005)
+
+
+def test_interval_of_subjects_is_wider_than_that_of_queries() -> None:
+    one = drawn(1)
+    alone = Sample(one.query_ids, one.query_ids, one.numerator, one.denominator)
+    over_subjects, over_queries = interval(one), interval(alone)
+    assert over_subjects is not None and over_queries is not None
+    assert over_subjects[1] - over_subjects[0] > 1.5 * (over_queries[1] - over_queries[0])
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        luck = rng.normal(0.5, 0.1, 24).repeat(2)
+        found = interval(sample(list(luck + rng.normal(0, 0.05, 48)), "".join(chr(65 + i // 2) for i in range(48))))
+        assert found is not None
+        hits += found[0] <= 0.5 <= found[1]
+    assert 0.88 <= hits / 200 <= 0.98
+
+
+def test_one_subject_or_none_gives_no_interval_rather_than_zero() -> None:
+    assert interval(sample([1, 0, 1], "aaa")) is None
+    assert interval(sample([], "")) is None and sample([], "").value is None
+    alone = paired_difference(sample([1, 0], "aa"), sample([0, 0], "aa"))
+    assert alone == (0.5, None, 2)
+    assert paired_difference(sample([1], "a"), sample([1], "a", first=5)) == (None, None, 0)
+
+
+def test_the_seed_is_fixed_and_a_generator_may_be_passed() -> None:
+    one = drawn(1)
+    assert interval(one) == interval(one)
+    assert interval(one, np.random.default_rng(1)) == interval(one, np.random.default_rng(1)) != interval(one)
+
+
+def test_paired_difference_joins_by_query_id_and_is_far_narrower_than_two_intervals() -> None:
+    one = drawn(1)
+    order = np.random.default_rng(0).permutation(len(one.query_ids))
+    lower = Sample(
+        query_ids=tuple(one.query_ids[i] for i in order),
+        subject_ids=tuple(one.subject_ids[i] for i in order),
+        numerator=(one.numerator - 0.02 * one.denominator)[order],
+        denominator=one.denominator[order],
+    )
+    found = paired_difference(one, lower)
+    assert found.value == pytest.approx(0.02) and found.n == 120
+    assert found.interval == pytest.approx((0.02, 0.02))
+
+
+def test_paired_difference_leaves_out_queries_only_one_defines() -> None:
+    found = paired_difference(sample([1, 1, 0, 1], "abcd"), sample([0, 1, 0], "bcd", first=1))
+    assert found.value == pytest.approx(1 / 3) and found.n == 3
+
+
+def test_a_query_about_two_subjects_is_an_error() -> None:
+    with pytest.raises(DataError, match="query 'q1' is about subject 'b' in one run and 'c' in the other"):
+        paired_difference(sample([1, 1], "ab"), sample([1, 1], "ac"))
+
+
+def test_methods_share_a_tier_until_the_difference_to_its_best_excludes_zero() -> None:
+    best, rng = drawn(1, mean=0.7), np.random.default_rng(3)
+    noise = rng.normal(0, 0.05, 20).repeat(6)
+    near = Sample(
+        best.query_ids, best.subject_ids, best.numerator + (noise - 0.01) * best.denominator, best.denominator
+    )
+    far = drawn(2, mean=0.3)
+    none = sample([], "")
+    assert rank_tiers({"far": far, "near": near, "best": best, "none": none}) == {"best": 1, "near": 1, "far": 2}
+
+
+def test_tiers_count_on_from_the_best_of_the_open_tier() -> None:
+    subjects = "abcdefgh"
+    steps = {f"m{i}": sample([1 - 0.1 * i] * 8, subjects) for i in range(3)}
+    assert rank_tiers(steps) == {"m0": 1, "m1": 2, "m2": 3}
+    assert rank_tiers(steps | {"twin": steps["m1"]}) == {"m0": 1, "m1": 2, "twin": 2, "m2": 3}
+    assert rank_tiers({}) == {}
+    assert rank_tiers({"twin": steps["m0"], "same": steps["m0"]}) == {"same": 1, "twin": 1}

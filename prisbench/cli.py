@@ -1,0 +1,487 @@
+"""The command line: parse, call one function, print.
+
+Nothing heavy is imported before a command runs, so ``--help`` answers at once.  A mistake a user can mend is one line
+on stderr and exit code 1; so is an interruption, which says how to go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prisbench.errors import DataError, PrisbenchError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+app = typer.Typer(
+    name="prisbench",
+    help="Personalized referring image segmentation: learn one thing from a few photos, find it by text, compare methods.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    text = "text"
+    json = "json"
+
+
+class TableFormat(StrEnum):
+    md = "md"
+    csv = "csv"
+    json = "json"
+    html = "html"
+
+
+Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a number, e.g. localizer.timestep... repeatable."),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        metavar="ID_OR_FOLDER",
+        help="A diffusers pipeline: hub id or folder. Default: the embedded one, which knows Tabletop only.",
+    ),
+]
+OutputFormat = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+
+
+def main() -> None:
+    """Entry point of the ``prisbench`` command."""
+    try:
+        app()
+    except PrisbenchError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# commands
+
+
+@app.command("learn-concept")
+def learn_concept(
+    photos: Annotated[Path | None, typer.Option(help="A folder with 1-30 photos of one thing.")] = None,
+    noun: Annotated[str | None, typer.Option(help="The thing's class word, such as mug.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Instead of photos: a dataset's name or folder...")] = None,
+    subject: Annotated[str | None, typer.Option(help="...and one of its subjects; all when left out.")] = None,
+    split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
+    learner: Annotated[str, typer.Option(help="How to learn.")] = "textual-inversion",
+    out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
+    backbone: Backbone = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    settings: Settings = [],  # noqa: B006
+    format: OutputFormat = Format.text,
+) -> None:
+    """Learn one particular thing from a few photos."""
+    from prisbench.methods import LEARNERS, AttentionMethod, MethodOptions, parse_settings
+
+    _known("learner", learner, LEARNERS)
+    things = _subjects(photos, noun, dataset, subject, split)
+    method = AttentionMethod.make(MethodOptions(learner, backbone, seed, _device(device), parse_settings(settings)))
+    learned = []
+    with _progress() as bar:
+        for thing in things:
+            method.progress = _bar(bar, f"learning {thing.id}")
+            concept = method.learn(thing)
+            folder = method.store / concept.id
+            if out is not None:
+                from prisbench.concepts.store import write_concept
+
+                folder = write_concept(concept, out if len(things) == 1 else out / thing.id)
+            learned.append({"subject": thing.id, "concept": concept.id, "folder": str(folder), "learner": learner})
+    _say(
+        learned if len(learned) != 1 else learned[0],
+        format,
+        "\n".join(f"{r['subject']}: {r['folder']}" for r in learned),
+    )
+
+
+@app.command("build-dataset")
+def build_dataset(
+    source: Annotated[str, typer.Argument(help="Where the data comes from: tabletop.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; it appears whole or not at all.")],
+    validation: Annotated[
+        int | None, typer.Option(min=1, help="Validation subjects, for a smaller or larger set than tabletop-v1.")
+    ] = None,
+    test: Annotated[int | None, typer.Option(min=1, help="Test subjects.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another world; default: that of tabletop-v1.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a dataset that stands there.")] = False,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Build a dataset that datasets.load_dataset opens."""
+    from prisbench.datasets.named import build_tabletop
+    from prisbench.datasets.sources import tabletop
+
+    _known("source", source, ("tabletop",))
+    counts = None
+    if validation is not None or test is not None:
+        counts = {"validation": validation or tabletop.SPLITS["validation"], "test": test or tabletop.SPLITS["test"]}
+    sizes = counts or tabletop.SPLITS
+    totals = {"subjects": sum(sizes.values()), "queries": sum(sizes.values()) * sum(tabletop.QUERIES.values())}
+    with _progress() as bar:
+        manifest = build_tabletop(
+            out,
+            counts,
+            seed=tabletop.SEED if seed is None else seed,
+            progress=_table_bar(bar, totals),
+            overwrite=overwrite,
+        )
+    lines = [f"{manifest.id} in {out}", f"digest {manifest.digest}"]
+    lines += [f"{s}: {n} subjects, {sum(manifest.queries[s].values())} queries" for s, n in manifest.subjects.items()]
+    _say(manifest.to_json(), format, "\n".join(lines))
+
+
+@app.command()
+def evaluate(
+    method: Annotated[str, typer.Option(help="A method's name, or a Python file that defines make(options).")] = "attn",
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v1",
+    concept: Annotated[
+        str | None, typer.Option(help="For attn: a learner, or a control: noun-only, untrained-token.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Settings are chosen on validation; test is reported.")] = "test",
+    subset: Annotated[str | None, typer.Option(help="One query type only.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many queries, for trying out.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "--backbone", metavar="ID_OR_FOLDER", help="Weights for the method.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    leaderboards: Annotated[
+        Path | None, typer.Option(help="Also put the result into DIR/<dataset>/ and make its README again.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Forget an earlier run instead of going on with it.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    settings: Settings = [],  # noqa: B006
+    format: OutputFormat = Format.text,
+) -> None:
+    """Run a method on a dataset and score it; run again to go on after an interruption."""
+    from prisbench.datasets.named import find_dataset
+    from prisbench.evaluate import Scope
+    from prisbench.evaluate import evaluate as run_method
+    from prisbench.leaderboard import tables
+    from prisbench.methods import MethodOptions, load_method, parse_settings
+    from prisbench.results import write_run
+
+    if leaderboards is not None and (subset or limit or split != "test"):
+        raise UsageError("--leaderboards wants a whole run of the test split: leave out --subset, --limit and --split")
+    with _progress() as bar:
+        data = find_dataset(dataset, _table_bar(bar, {}))
+        options = MethodOptions(concept, model, seed, _device(device), parse_settings(settings))
+        chosen = load_method(method, options)
+        if hasattr(chosen, "progress"):
+            chosen.progress = _bar(bar, "learning one")
+        run, path = run_method(data, chosen, out, Scope(split, limit, subset), seed, _stage_bar(bar), fresh)
+    if leaderboards is not None:
+        folder = leaderboards / data.id
+        write_run(run, folder / f"{run.method}--{run.concept}.json")
+        tables.write_readme(folder)
+    frame = tables.rows([run])
+    if format is Format.json:
+        print(json.dumps({"run": str(path), **tables.records_of(frame)[0]}))
+    else:
+        print(tables.render(frame, "md"))
+        print(f"\nfull record: {path}")
+
+
+@app.command()
+def leaderboard(
+    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = "tabletop-v1",
+    folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
+        "leaderboards"
+    ),
+    subset: Annotated[str | None, typer.Option(help="One query type, or present (all but absent).")] = None,
+    format: Annotated[TableFormat, typer.Option(help="How to print it.")] = TableFormat.md,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+    gallery: Annotated[Path | None, typer.Option(help="For html: a folder of pictures to show (PNG).")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check that every README.md agrees with its result files.")
+    ] = False,
+) -> None:
+    """The table of a dataset, from its committed result files."""
+    from prisbench.files import write_text
+    from prisbench.leaderboard import page, tables
+
+    if check:
+        _check_leaderboards(folder)
+        return
+    if not (folder / dataset).is_dir():
+        from prisbench.errors import UnknownNameError
+
+        known = [path.name for path in folder.glob("*/")] if folder.is_dir() else []
+        raise UnknownNameError(f"leaderboard in {folder}", dataset, known)
+    runs = tables.load_runs(folder / dataset)
+    if format is TableFormat.html:
+        pictures = gallery or folder / dataset / "gallery"
+        overlays = [
+            page.Overlay(p.stem, p.stem.replace("-", " "), p.read_bytes()) for p in sorted(pictures.glob("*.png"))
+        ]
+        text = page.render_page(runs, overlays)
+    else:
+        text = tables.render(tables.rows(runs, subset), format.value)
+    if out is None:
+        print(text)
+    else:
+        write_text(out, text)
+        print(f"wrote {out}")
+
+
+@app.command()
+def segment(
+    photo: Annotated[Path, typer.Argument(help="The photo to search.")],
+    text: Annotated[str, typer.Option(help="What to look for, with the slot {subject}.")] = "a photo of the {subject}",
+    concept: Annotated[Path | None, typer.Option(help="A concept's folder, from learn-concept.")] = None,
+    noun: Annotated[str | None, typer.Option(help="Without a concept: the class word alone.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for mask.png, overlay.png and map.png.")] = Path("segmented"),
+    backbone: Backbone = None,
+    device: Device = "auto",
+    settings: Settings = [],  # noqa: B006
+    format: OutputFormat = Format.text,
+) -> None:
+    """Find the thing in one photo."""
+    import time
+
+    from prisbench import masks, pictures
+    from prisbench.concepts.controls import noun_only
+    from prisbench.concepts.store import read_concept
+    from prisbench.files import write_bytes
+    from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
+    from prisbench.photos import load_photo
+    from prisbench.types import SLOT, Query, Subject
+
+    if SLOT not in text:
+        raise UsageError(
+            f"--text {text!r} has no slot: write {SLOT} where the thing's own words go, as in 'the {SLOT} on the desk'"
+        )
+    if (concept is None) == (noun is None):
+        raise UsageError("give either --concept FOLDER (from learn-concept) or --noun WORD (the class word alone)")
+    image = load_photo(photo)
+    known = read_concept(concept) if concept else noun_only(Subject("photo", noun or "", ()))
+    method = AttentionMethod.make(MethodOptions("noun-only", backbone, 0, _device(device), parse_settings(settings)))
+    start = time.perf_counter()
+    answer = method.locate(image, [Query("photo", known.subject_id, text)], {known.subject_id: known})[0]
+    seconds = time.perf_counter() - start
+    import numpy as np
+
+    mask = answer.mask if answer.mask is not None else np.zeros(image.shape[:2], bool)
+    write_bytes(out / "mask.png", masks.to_png(mask))
+    write_bytes(out / "overlay.png", pictures.png(pictures.outline(image, mask, width=max(1, max(image.shape) // 300))))
+    if answer.score is not None:
+        write_bytes(out / "map.png", pictures.png(pictures.heat(image, answer.score)))
+    record = {
+        "found": bool(mask.any()),
+        "presence": answer.presence,
+        "area_fraction": float(mask.mean()),
+        "seconds": round(seconds, 3),
+        "out": str(out),
+    }
+    where = f"covers {mask.mean():.1%} of the photo" if mask.any() else "not found"
+    _say(record, format, f"{where}; presence {answer.presence:.3f}; {seconds:.2f} s; pictures in {out}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the set, the runs and the pictures go.")] = Path("demo"),
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """The whole loop in minutes: build a small set, learn two things, compare methods, draw pictures."""
+    from prisbench.demo import run
+
+    with _progress() as bar:
+        result = run(out, seed, _device(device), _stage_bar(bar), _bar(bar, "learning one"))
+    print(result.table)
+    print(f"\npictures: {result.sheet}\npage:     {result.page}")
+
+
+@app.command()
+def doctor(
+    format: OutputFormat = Format.text,
+) -> None:
+    """What is installed, which device is used, what is missing and how to get it."""
+    from prisbench import doctor as examination
+
+    record = examination.report(ask_torch=True)
+    _say(record, format, examination.render(record))
+
+
+@app.command("train-backbone")
+def train_backbone(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the finished pipeline; run again to go on.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; default: the recipe's.")] = None,
+    scenes: Annotated[int | None, typer.Option(min=96, help="Training scenes; default: the recipe's.")] = None,
+    vae_steps: Annotated[int | None, typer.Option(min=1, help="Autoencoder steps; default: the recipe's.")] = None,
+    quality_scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes to measure localization on.")] = 200,
+    seed: Seed = 0,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Train the embedded backbone again, from nothing; hours on a CPU, resumable."""
+    from prisbench.diffusion import recipe as recipes
+    from prisbench.backbone_card import finish
+
+    given = {"steps": steps, "scenes": scenes, "vae_steps": vae_steps, "seed": seed}
+    recipe = recipes.Recipe(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    print(recipes.cost(recipe), file=sys.stderr)
+    with _progress() as bar:
+        folder = recipes.train(out, recipe, _training_bar(bar))
+    quality = finish(folder, out, recipe, quality_scenes)
+    _say({"folder": str(folder), **quality}, format, f"pipeline in {folder}; held-out phrases: {quality}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what commands share
+
+
+def _say(record: Any, format: Format, text: str) -> None:
+    print(json.dumps(record) if format is Format.json else text)
+
+
+def _known(kind: str, name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        from prisbench.errors import UnknownNameError
+
+        raise UnknownNameError(kind, name, names)
+
+
+def _device(name: str) -> str:
+    """The device asked for.  Raises UsageError when torch cannot use it."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except Exception as error:
+        raise UsageError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try --device cpu"
+        ) from None
+    return name
+
+
+def _subjects(photos: Path | None, noun: str | None, dataset: str | None, subject: str | None, split: str) -> list[Any]:
+    from prisbench.datasets.named import find_dataset
+    from prisbench.datasets.schema import subject_id
+    from prisbench.errors import UnknownNameError
+    from prisbench.photos import load_photos
+    from prisbench.types import Subject
+
+    if (photos is None) == (dataset is None):
+        raise UsageError("give either --photos FOLDER with --noun WORD, or --dataset NAME")
+    if photos is not None:
+        if not noun:
+            raise UsageError("--photos needs --noun, the thing's class word, such as --noun mug")
+        pictures = tuple(photo.image for photo in load_photos(photos))
+        return [Subject(subject_id(noun, pictures), noun, pictures)]
+    found = find_dataset(str(dataset)).subjects(split)
+    if subject is None:
+        return found
+    chosen = [each for each in found if each.id == subject]
+    if not chosen:
+        raise UnknownNameError("subject", subject, [each.id for each in found])
+    return chosen
+
+
+def _check_leaderboards(folder: Path) -> None:
+    from prisbench.leaderboard import tables
+
+    folders = sorted({path.parent for path in folder.glob("*/*.json")})
+    if not folders:
+        raise DataError(f"{folder} holds no leaderboards: no result files in its folders")
+    for each in folders:
+        changes = tables.check(each)
+        if changes:
+            print("\n".join(changes), file=sys.stderr)
+            raise DataError(
+                f"{each}/README.md does not agree with the result files beside it; "
+                "make it again with prisbench evaluate --leaderboards, or commit the regenerated one"
+            )
+        print(f"{each}: README.md agrees with {len(list(each.glob('*.json')))} result files")
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress]:
+    """A progress display on stderr; interrupting it leaves the terminal clean."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield bar
+
+
+def _bar(bar: Progress, title: str) -> Callable[[int, int, float], None]:
+    """A bar for ``(step, steps, loss)``."""
+    task = bar.add_task(title, total=None, visible=False)
+
+    def show(step: int, steps: int, loss: float) -> None:
+        bar.update(task, completed=step, total=steps, visible=step < steps, description=f"{title}, loss {loss:.3f}")
+
+    return show
+
+
+def _stage_bar(bar: Progress) -> Callable[[str, int, int, str], None]:
+    """A bar for ``(stage, done, total, id)``, one a stage."""
+    tasks: dict[str, Any] = {}
+
+    def show(stage: str, done: int, total: int, name: str) -> None:
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(stage, total=total)
+        bar.update(tasks[stage], completed=done, total=total)
+
+    return show
+
+
+def _table_bar(bar: Progress, totals: dict[str, int]) -> Callable[[str, int], None]:
+    """A bar for ``(table, rows)``."""
+    show = _stage_bar(bar)
+    return lambda table, rows: show(f"drawing {table}", rows, max(totals.get(table, rows), rows), "")
+
+
+def _training_bar(bar: Progress) -> Callable[[str, int, int, dict[str, float]], None]:
+    show = _stage_bar(bar)
+
+    def report(stage: str, step: int, steps: int, numbers: dict[str, float]) -> None:
+        show(stage, step, steps, "")
+        if numbers and not bar.console.is_terminal:
+            print(f"{stage} {step}/{steps} {numbers}", file=sys.stderr, flush=True)
+
+    return report
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Concepts on disk: a folder with ``concept.json`` and ``concept.safetensors``, found again by what they were made of.
+
+Knows: files and keys.  Does not know: models, how a concept is learned.
+
+The JSON holds the hash of the tensors, so a folder put together from two concepts is noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from prisbench.errors import BackboneError, DataError
+from prisbench.files import (
+    cache_folder,
+    new_folder,
+    read_bytes,
+    read_json,
+    sha256_bytes,
+    sha256_json,
+    write_bytes,
+    write_json,
+)
+from prisbench.photos import pixels_sha256
+from prisbench.types import Concept, Subject
+
+FORMAT = 1
+
+
+def concept_key(subject: Subject, learner: str, backbone: str | None, recipe: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of all that decides a concept: backbone, photos in their order, noun, learner and recipe.
+
+    ``recipe`` holds the seed and the recipe's version.
+    """
+    photos = [pixels_sha256(photo) for photo in subject.photos]
+    parts = {"backbone": backbone, "photos": photos, "noun": subject.noun, "learner": learner, "recipe": dict(recipe)}
+    return sha256_json(parts)[:16]
+
+
+def default_store() -> Path:
+    """``concepts`` in prisbench's cache folder (PRISBENCH_HOME)."""
+    return cache_folder() / "concepts"
+
+
+def find_concept(store: str | Path, key: str) -> Concept | None:
+    """The concept with this key, None when it was never learned.  Raises DataError when it is there and corrupt."""
+    folder = Path(store) / key
+    return read_concept(folder) if (folder / "concept.json").is_file() else None
+
+
+def write_concept(concept: Concept, folder: str | Path) -> Path:
+    """Write a concept, whole or not at all; an older concept there is replaced, anything else is not.
+
+    Raises WriteError.
+    """
+    tensors = save({name: np.ascontiguousarray(tensor) for name, tensor in concept.tensors.items()})
+    record = {
+        "format": FORMAT,
+        "id": concept.id,
+        "subject_id": concept.subject_id,
+        "noun": concept.noun,
+        "learner": concept.learner,
+        "backbone": concept.backbone,
+        "recipe": dict(concept.recipe),
+        "tensors_sha256": sha256_bytes(tensors),
+    }
+    with new_folder(folder, overwrite=True, marker="concept.json") as temp:
+        write_bytes(temp / "concept.safetensors", tensors)
+        write_json(temp / "concept.json", record)
+    return Path(folder)
+
+
+def read_concept(folder: str | Path) -> Concept:
+    """The concept in a folder.  Raises DataError when it is missing, of another format, or corrupt."""
+    folder = Path(folder)
+    record = read_json(folder / "concept.json")
+    try:
+        if record["format"] != FORMAT:
+            raise DataError(f"{folder}: concept format {record['format']}, this version reads {FORMAT}; learn it again")
+        data = read_bytes(folder / "concept.safetensors")
+        if sha256_bytes(data) != record["tensors_sha256"]:
+            raise DataError(f"{folder}: concept.safetensors is not the file concept.json speaks of; learn it again")
+        return Concept(
+            id=str(record["id"]),
+            subject_id=str(record["subject_id"]),
+            noun=str(record["noun"]),
+            learner=str(record["learner"]),
+            backbone=record["backbone"],
+            tensors=load(data),
+            recipe=record["recipe"],
+        )
+    except (KeyError, TypeError, SafetensorError) as error:
+        raise DataError(f"{folder}: not a prisbench concept ({error!r}); learn it again") from None
+
+
+def check_backbone(concept: Concept, backbone_id: str) -> None:
+    """Raises BackboneError, naming both, when the concept was learned on another backbone."""
+    if concept.backbone not in (None, backbone_id):
+        raise BackboneError(
+            f"concept {concept.id} of {concept.subject_id!r} was learned on {concept.backbone}, not on {backbone_id}; "
+            "use that backbone or learn the concept again"
+        )

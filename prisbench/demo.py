@@ -1,0 +1,109 @@
+"""``prisbench demo``: the whole loop on a small Tabletop set, with nothing prepared and nothing mocked.
+
+Knows: which small set, which methods, which pictures.  Does not know: how any of it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from prisbench import pictures
+from prisbench.datasets.load import Dataset, open_dataset
+from prisbench.datasets.named import build_tabletop
+from prisbench.evaluate import Progress, evaluate, learn_all
+from prisbench.files import write_bytes, write_text
+from prisbench.leaderboard import page, tables
+from prisbench.methods import AttentionMethod, MethodOptions, load_method
+from prisbench.results import write_run
+from prisbench.types import QUERY_TYPES, Example, Prediction
+
+SUBJECTS = {"validation": 1, "test": 2}
+QUERIES = {"plain": 3, "other-category": 4, "look-alike": 6, "relation": 3, "absent": 4}
+RUNS = (
+    ("attn", "textual-inversion"),
+    ("attn", "noun-only"),
+    ("attn", "untrained-token"),
+    ("center-box", None),
+    ("random-box", None),
+    ("whole-image", None),
+)
+
+
+class Demo(NamedTuple):
+    """What the user is shown: the table as Markdown, and where the pictures are."""
+
+    table: str
+    sheet: Path
+    page: Path
+
+
+def run(out: Path, seed: int, device: str, progress: Progress, learning: Callable[[int, int, float], None]) -> Demo:
+    """Build, learn, evaluate, rank, draw; everything lands below ``out``, and what is there already is reused."""
+    folder = out / "dataset"
+    if not (folder / "dataset.json").is_file():
+        build_tabletop(folder, SUBJECTS, QUERIES)
+    dataset = open_dataset(folder)
+    options = MethodOptions(seed=seed, device=device, store=str(out / "concepts"))
+    runs = []
+    learned: AttentionMethod | None = None
+    for name, concept in RUNS:
+        method = load_method(name, MethodOptions(**{**vars(options), "concept": concept}))
+        if isinstance(method, AttentionMethod):
+            method.progress = learning
+            learned = learned or method
+        label = f"{name} {concept or ''}".strip()
+
+        def show(stage: str, done: int, total: int, what: str, label: str = label) -> None:
+            progress(f"{label}: {stage}", done, total, what)
+
+        result, _ = evaluate(dataset, method, out / "runs", seed=seed, progress=show)
+        write_run(result, out / "leaderboard" / f"{result.method}--{result.concept}.json")
+        runs.append(result)
+    assert learned is not None
+    rows = gallery(dataset, learned)
+    sheet = write_bytes(out / "pictures.png", pictures.png(pictures.sheet(rows)))
+    tables.write_readme(out / "leaderboard")
+    overlays = [page.Overlay(row[1][0], row[-1][0], pictures.png(pictures.sheet([row]))) for row in rows]
+    html = write_text(out / "leaderboard.html", page.render_page(runs, overlays))
+    return Demo(tables.render(tables.rows(runs)), sheet, html)
+
+
+def gallery(dataset: Dataset, method: AttentionMethod, split: str = "test") -> list[list[tuple[str, np.ndarray]]]:
+    """A row for each query type of each subject: two photos, the scene, its truth, the map, the mask."""
+    concepts, _ = learn_all(dataset, method, split)
+    photos = {subject.id: subject.photos for subject in dataset.subjects(split)}
+    chosen: dict[tuple[str, str], Example] = {}
+    for example in dataset.examples(split):
+        chosen.setdefault((example.query.subject_id, example.query_type), example)
+    rows = []
+    for (subject, kind), example in sorted(
+        chosen.items(), key=lambda item: (item[0][0], QUERY_TYPES.index(item[0][1]))
+    ):
+        answer = method.locate(example.image, [example.query], concepts)[0]
+        rows.append(_row(photos[subject], subject, kind, example, answer))
+    return rows
+
+
+def _row(
+    photos: tuple[np.ndarray, ...], subject: str, kind: str, example: Example, answer: Prediction
+) -> list[tuple[str, np.ndarray]]:
+    truth = example.image
+    for other in example.look_alikes:
+        truth = pictures.outline(truth, other, pictures.SKY, fill=0.0)
+    truth = pictures.outline(truth, example.mask, pictures.GREEN)
+    mask = answer.mask if answer.mask is not None else np.zeros(example.mask.shape, bool)
+    union = int((mask | example.mask).sum())
+    verdict = f"IoU {(mask & example.mask).sum() / union:.2f}" if example.mask.any() else "absent: any mask is wrong"
+    score = answer.score if answer.score is not None else np.zeros(example.mask.shape, np.float32)
+    return [
+        (f"{subject}: photo", photos[0]),
+        (f"{kind}: another photo", photos[1]),
+        (example.query.text, example.image),
+        ("truth (blue: look-alike)", truth),
+        (f"map, presence {answer.presence or 0:.3f}", pictures.heat(example.image, score)),
+        (f"mask, {verdict}", pictures.outline(example.image, mask, pictures.VERMILION)),
+    ]

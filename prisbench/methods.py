@@ -1,0 +1,197 @@
+"""Methods by name or by path, and ``attn``, the method of this project, behind the seam all methods share.
+
+A baseline is a folder ``baselines/<name>/`` with a ``method.py``; a stranger's ``--method path/to/method.py`` has the
+same standing.  The file defines ``make(options) -> Method``, where ``options`` is a ``MethodOptions``.
+
+Knows: where methods are.  Does not know: datasets, truth, scores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.types import Concept, Method, Prediction, Query, Subject
+
+if TYPE_CHECKING:
+    from prisbench.diffusion.backbone import Backbone
+
+LEARNERS = ("textual-inversion",)
+CONCEPTS = (*LEARNERS, "noun-only", "untrained-token")
+"""What ``attn`` can know of a subject: a learner's concept, or a control's."""
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """What a user may say about a method.
+
+    ``concept``: one of CONCEPTS for ``attn``; other methods may ignore it.  ``model``: a folder or hub id (the
+    backbone of ``attn``); None is the method's default.  ``settings``: overrides, key to JSON value, such as
+    {"localizer.tau": 0.3}. ``store``: where concepts are kept; None is the cache.
+    """
+
+    concept: str | None = None
+    model: str | None = None
+    seed: int = 0
+    device: str = "cpu"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    store: str | None = None
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """``["localizer.tau=0.3", "learner.steps=200"]`` -> values; what is not JSON is text.  Raises UsageError."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {pair!r}: expected KEY=VALUE, such as localizer.tau=0.3")
+        try:
+            values[key] = json.loads(text)
+        except ValueError:
+            values[key] = text
+    return values
+
+
+def baselines_folder() -> Path:
+    """``baselines/`` of a checkout, or its copy in an installed wheel."""
+    checkout = Path(__file__).parent.parent / "baselines"
+    return checkout if checkout.is_dir() else Path(__file__).parent / "_baselines"
+
+
+def names() -> list[str]:
+    """Every method that has a name, sorted."""
+    return sorted(["attn", *(path.parent.name for path in baselines_folder().glob("*/method.py"))])
+
+
+def load_method(name: str, options: MethodOptions | None = None) -> Method:
+    """The method of that name, or the one in a Python file.
+
+    Raises UnknownNameError with the nearest name; DataError for a file that is no method; UsageError for settings that
+    the method does not have.
+    """
+    options = options or MethodOptions()
+    if name == "attn":
+        return AttentionMethod.make(options)
+    path = Path(name) if name.endswith(".py") else baselines_folder() / name / "method.py"
+    if not path.is_file():
+        if name.endswith(".py"):
+            raise DataError(f"no method file {name}: give a path to a Python file that defines make(options)")
+        raise UnknownNameError("method", name, names())
+    spec = importlib.util.spec_from_file_location(f"prisbench_method_{path.parent.name.replace('-', '_')}", path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "make", None)):
+        raise DataError(f"{path} defines no make(options); see baselines/center-box/method.py for the smallest one")
+    method = module.make(options)
+    if not isinstance(method, Method):
+        raise DataError(
+            f"{path}: make(options) gave {type(method).__name__}, which lacks name, settings, learn or locate"
+        )
+    return method
+
+
+def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``known`` with the ``given`` values of that prefix put in.  Raises UnknownNameError for keys nobody knows."""
+    values = dict(known)
+    for key, value in given.items():
+        if prefix and not key.startswith(prefix):
+            continue
+        name = key[len(prefix) :]
+        if name not in values:
+            raise UnknownNameError("setting", key, [prefix + k for k in values])
+        values[name] = value
+    return values
+
+
+class AttentionMethod:
+    """``attn``: the attention of a text-to-image diffusion model, with a learned concept or a control."""
+
+    name = "attn"
+
+    def __init__(self, backbone: Backbone, localizer: Any, concept: str, recipe: Any, seed: int, store: Path) -> None:
+        self.backbone, self.localizer, self.concept, self.recipe = backbone, localizer, concept, recipe
+        self.seed, self.store = seed, store
+        self.progress: Callable[[int, int, float], None] | None = None
+
+    @classmethod
+    def make(cls, options: MethodOptions) -> AttentionMethod:
+        from prisbench import localize
+        from prisbench.concepts.store import default_store
+        from prisbench.concepts.textual_inversion import TextualInversionRecipe
+        from prisbench.diffusion.backbone import load_backbone
+
+        concept = options.concept or LEARNERS[0]
+        if concept not in CONCEPTS:
+            raise UnknownNameError("concept", concept, CONCEPTS)
+        stray = [k for k in options.settings if not k.startswith(("localizer.", "learner."))]
+        if stray:
+            raise UsageError(f"unknown setting {stray[0]!r}: those of attn begin with 'localizer.' or 'learner.'")
+        given = dict(options.settings)
+        chosen = given.pop("localizer.preset", None)
+        overrides = {k for k in given if k.startswith("localizer.")}
+        learner = dataclasses.asdict(TextualInversionRecipe())
+        recipe = take_settings(learner, given, "learner.")
+        backbone = load_backbone(options.model, options.device)
+        settings = localize.preset(chosen or localize.default_preset(backbone))
+        if overrides:
+            take_settings(settings.as_record(), given, "localizer.")
+            changes = {
+                k.removeprefix("localizer."): _like(getattr(settings, k.removeprefix("localizer.")), given[k])
+                for k in overrides
+            }
+            settings = dataclasses.replace(settings, **changes)
+        typed = {k: _like(learner[k], v) for k, v in recipe.items()}
+        store = Path(options.store) if options.store else default_store()
+        return cls(backbone, settings, concept, TextualInversionRecipe(**typed), options.seed, store)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        learner = self.recipe.as_record(self.seed) if self.concept in LEARNERS else {"seed": self.seed}
+        return {"localizer": self.localizer.as_record(), "learner": learner}
+
+    @property
+    def model(self) -> str:
+        """The backbone's id, for the record of a run."""
+        return self.backbone.id
+
+    def learn(self, subject: Subject) -> Concept:
+        """The concept of a subject: from the store when it was learned before, else learned and stored."""
+        from prisbench.concepts import controls, store, textual_inversion
+
+        if self.concept == "noun-only":
+            return controls.noun_only(subject)
+        if self.concept == "untrained-token":
+            return controls.untrained_token(self.backbone, subject, self.recipe.vectors, self.seed)
+        key = textual_inversion.key(self.backbone, subject, self.recipe, self.seed)
+        known = store.find_concept(self.store, key)
+        if known is not None:
+            return dataclasses.replace(known, subject_id=subject.id)
+        concept = textual_inversion.learn(self.backbone, subject, self.recipe, self.seed, self.progress)
+        store.write_concept(concept, self.store / concept.id)
+        return concept
+
+    def locate(
+        self, image: UInt8[np.ndarray, "h w 3"], queries: Sequence[Query], concepts: Mapping[str, Concept]
+    ) -> list[Prediction]:
+        from prisbench import localize
+
+        return localize.locate(self.backbone, image, queries, concepts, self.localizer)
+
+
+def _like(old: Any, new: Any) -> Any:
+    """``new`` in the shape of ``old``: JSON has lists where settings have tuples, and no dataclasses."""
+    if isinstance(old, tuple):
+        return tuple(new) if isinstance(new, list | tuple) else (new,)
+    if dataclasses.is_dataclass(old) and not isinstance(old, type) and isinstance(new, Mapping):
+        return dataclasses.replace(old, **new)
+    return new

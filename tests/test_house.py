@@ -1,0 +1,254 @@
+"""What holds the shape of the repository.  Each rule has a twin that shows it can fail."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import prisbench
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "prisbench"
+
+ORDER = """
+errors types masks files photos pictures metrics statistics results datasets diffusion concepts refine localize methods
+executors evaluate leaderboard wsss backbone_card demo doctor cli
+""".split()  # fmt: skip  # noqa: SIM905
+"""Import order is reading order: a module imports only from those before it (and from its own package)."""
+
+HEAVY = {"torch", "diffusers", "transformers", "peft"}
+LIGHT = "errors types masks files photos metrics statistics results datasets.load leaderboard doctor".split()  # noqa: SIM905
+"""Modules that work where no torch is."""
+
+VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def tracked() -> list[Path]:
+    """What git holds or would take; every file of the tree where there is no git."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        files = [ROOT / name for name in done.stdout.split("\0") if name]
+    except (OSError, subprocess.CalledProcessError):
+        files = [path for top in ("prisbench", "baselines", "tests", "docs") for path in (ROOT / top).rglob("*")]
+    return [path for path in files if path.is_file() and "__pycache__" not in path.parts]
+
+
+def imports(source: str) -> Iterator[tuple[str, str]]:
+    """(module, name) of every import; the name is empty for ``import module``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (("." * node.level + (node.module or ""), alias.name) for alias in node.names)
+
+
+def place(dotted: str) -> str:
+    """``prisbench.datasets.load`` -> ``datasets``."""
+    return dotted.split(".")[1]
+
+
+def out_of_order(importer: str, source: str) -> list[str]:
+    """What a module imports from prisbench that does not stand before it."""
+    wrong = []
+    for module, name in imports(source):
+        if module.startswith("."):
+            wrong.append(f"{module} (say prisbench....)")
+        if module == "prisbench" and name and (PACKAGE / name).is_dir() | (PACKAGE / f"{name}.py").is_file():
+            module = f"prisbench.{name}"
+        if module.startswith("prisbench."):
+            target = place(module)
+            if target != importer and (target not in ORDER or ORDER.index(target) > ORDER.index(importer)):
+                wrong.append(module)
+    return wrong
+
+
+def loaded(statement: str) -> set[str]:
+    """The heavy packages in memory after a statement in a fresh interpreter."""
+    code = f"{statement}\nimport sys\nprint(*({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_every_module_stands_in_the_reading_order() -> None:
+    names = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in modules()} - {"__init__"}
+    assert names <= set(ORDER), f"say in tests/test_house.py where these stand: {sorted(names - set(ORDER))}"
+
+
+def test_modules_import_only_what_stands_before_them() -> None:
+    wrong = {}
+    for path in modules():
+        parts = path.relative_to(PACKAGE).parts
+        if parts != ("__init__.py",):
+            found = out_of_order(parts[0].removesuffix(".py"), path.read_text())
+            wrong |= {"/".join(parts): found} if found else {}
+    assert wrong == {}
+
+
+def test_the_order_would_be_noticed() -> None:
+    assert out_of_order("masks", "from prisbench.metrics import count") == ["prisbench.metrics"]
+    assert out_of_order("masks", "def f():\n    import prisbench.cli") == ["prisbench.cli"]
+    assert (
+        out_of_order("masks", "from prisbench import metrics") == ["prisbench.metrics"]
+        or not (PACKAGE / "metrics.py").exists()
+    )
+    assert out_of_order("metrics", "from prisbench.masks import to_rle\nimport numpy") == []
+    assert out_of_order("datasets", "from prisbench.datasets.schema import Manifest") == []
+    assert out_of_order("masks", "from .errors import DataError") == [".errors (say prisbench....)"]
+
+
+def test_importing_prisbench_loads_no_torch() -> None:
+    assert loaded("import prisbench") == set()
+
+
+def test_what_works_without_torch_loads_none() -> None:
+    there = [name for name in LIGHT if (PACKAGE / f"{name.replace('.', '/')}.py").exists() or (PACKAGE / name).is_dir()]
+    assert "datasets.load" in there
+    assert loaded("\n".join(f"import prisbench.{name}" for name in there)) == set()
+
+
+def test_help_loads_no_torch() -> None:
+    if not (PACKAGE / "cli.py").exists():
+        pytest.skip("there is no command line yet")
+    call = (
+        "import sys\nfrom prisbench.cli import main\nsys.argv = ['prisbench', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass"
+    )
+    assert loaded(call) == set()
+
+
+def test_loading_torch_would_be_noticed() -> None:
+    assert loaded("import prisbench, torch") == {"torch"}
+
+
+def test_the_public_names_are_all_there() -> None:
+    for name, home in prisbench._HOME.items():
+        if home in LIGHT:
+            assert getattr(prisbench, name) is not None
+        else:  # its source is read, since loading it would load torch
+            tree = ast.parse((PACKAGE / f"{home.replace('.', '/')}.py").read_text())
+            assert name in {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    assert dir(prisbench) == sorted(prisbench.__all__)
+    with pytest.raises(AttributeError, match="module 'prisbench' has no attribute 'utils'"):
+        prisbench.utils  # noqa: B018
+
+
+def test_type_checkers_see_the_same_public_names() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname: f"{node.module}"
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == {name: f"prisbench.{home}" for name, home in prisbench._HOME.items()}
+
+
+def test_modules_import_by_attribute_too() -> None:
+    assert prisbench.masks.to_rle.__module__ == "prisbench.masks"
+
+
+def test_no_module_has_a_vague_name() -> None:
+    assert [path for path in modules() if path.stem in VAGUE or path.parent.name in VAGUE] == []
+
+
+def diffusers_models(source: str) -> list[str]:
+    """Names of model, pipeline and scheduler classes of diffusers that a module imports."""
+    return [
+        name or module
+        for module, name in imports(source)
+        if module.split(".")[0] == "diffusers"
+        and (not name or re.search(r"(Model|Pipeline|AutoencoderKL|Scheduler)$", name))
+    ]
+
+
+def test_only_the_backbone_knows_the_model_classes_of_diffusers() -> None:
+    allowed = {PACKAGE / "diffusion" / "backbone.py", PACKAGE / "diffusion" / "recipe.py"}
+    wrong = {
+        str(path): found for path in modules() if path not in allowed and (found := diffusers_models(path.read_text()))
+    }
+    assert wrong == {}
+
+
+def test_a_model_class_elsewhere_would_be_noticed() -> None:
+    assert diffusers_models("from diffusers import DDIMScheduler, UNet2DConditionModel") == [
+        "DDIMScheduler",
+        "UNet2DConditionModel",
+    ]
+    assert diffusers_models("import diffusers") == ["diffusers"]
+    assert diffusers_models("from diffusers.models.attention_processor import Attention") == []
+
+
+def private_imports(source: str) -> list[str]:
+    """What a baseline takes from prisbench other than by ``from prisbench import ...``."""
+    return [
+        f"{module}.{name}".strip(".")
+        for module, name in imports(source)
+        if module.startswith("prisbench.") or (module == "prisbench" and (not name or name.startswith("_")))
+    ]
+
+
+def test_baselines_use_the_public_surface_only() -> None:
+    sources = sorted((ROOT / "baselines").rglob("*.py"))
+    assert {str(path): found for path in sources if (found := private_imports(path.read_text()))} == {}
+
+
+def test_a_private_import_in_a_baseline_would_be_noticed() -> None:
+    assert private_imports("from prisbench.masks import to_rle") == ["prisbench.masks.to_rle"]
+    assert private_imports("import prisbench") == ["prisbench"]
+    assert private_imports("from prisbench import _HOME") == ["prisbench._HOME"]
+    assert private_imports("from prisbench import Concept, masks\nimport numpy") == []
+
+
+def test_no_file_is_too_large_to_clone() -> None:
+    assert [path for path in tracked() if path.stat().st_size > 10_000_000] == []
+
+
+MACHINE_PATH = re.compile(r"(?<![\w.~$}/-])/(?:work|root|home)(?=[/\s\"'`)\]]|$)", re.MULTILINE)
+
+
+def test_no_file_names_a_place_on_somebodys_machine() -> None:
+    wrong = []
+    for path in tracked():
+        data = path.read_bytes()
+        if path != Path(__file__) and b"\0" not in data[:8192]:
+            text = data.decode("utf-8", errors="replace")
+            wrong += [f"{path.relative_to(ROOT)}: {match.group()}" for match in MACHINE_PATH.finditer(text)]
+    assert wrong == []
+
+
+def test_a_place_on_a_machine_would_be_noticed() -> None:
+    for text in ('"/work/x"', "see /root", "cd /home/me"):
+        assert MACHINE_PATH.search(text), text
+    for text in ("https://example.org/home/x", "docs/work/x", "~/home", "$HOME/work/", "/workshop", "and/root cause"):
+        assert not MACHINE_PATH.search(text), text
+
+
+def test_the_lock_pins_what_the_project_wants() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line)] == []
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [re.split(r"[>\[]", want)[0] for want in (*project["dependencies"], *extras["dev"], *extras["crf"])]
+    assert [name for name in wanted if name not in pinned] == []
+
+
+def test_version_and_licence_are_said_alike_everywhere() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"version: {prisbench.__version__}\n" in citation
+    assert "license: Apache-2.0\n" in citation
+    assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]
+    assert (PACKAGE / "py.typed").exists()

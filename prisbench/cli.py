@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -21,9 +21,11 @@ from prisbench.errors import DataError, PrisbenchError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from prisbench.results import Run
+
 app = typer.Typer(
     name="prisbench",
-    help="Personalized referring image segmentation: learn one thing from a few photos, find it by text, compare methods.",
+    help="Personalized referring image segmentation: learn a thing from photos, find it by text, compare methods.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -67,11 +69,19 @@ def main() -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
-        sys.exit(1)
+        _interrupted()
+    except SystemExit as done:
+        if done.code == 130:  # what typer makes of a KeyboardInterrupt inside a command
+            _interrupted()
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _interrupted() -> NoReturn:
+    print("interrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+    sys.exit(1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -181,7 +191,6 @@ def evaluate(
     from prisbench.evaluate import evaluate as run_method
     from prisbench.leaderboard import tables
     from prisbench.methods import MethodOptions, load_method, parse_settings
-    from prisbench.results import write_run
 
     if leaderboards is not None and (subset or limit or split != "test"):
         raise UsageError("--leaderboards wants a whole run of the test split: leave out --subset, --limit and --split")
@@ -193,9 +202,7 @@ def evaluate(
             chosen.progress = _bar(bar, "learning one")
         run, path = run_method(data, chosen, out, Scope(split, limit, subset), seed, _stage_bar(bar), fresh)
     if leaderboards is not None:
-        folder = leaderboards / data.id
-        write_run(run, folder / f"{run.method}--{run.concept}.json")
-        tables.write_readme(folder)
+        _publish(run, leaderboards / data.id)
     frame = tables.rows([run])
     if format is Format.json:
         print(json.dumps({"run": str(path), **tables.records_of(frame)[0]}))
@@ -231,6 +238,9 @@ def leaderboard(
         known = [path.name for path in folder.glob("*/")] if folder.is_dir() else []
         raise UnknownNameError(f"leaderboard in {folder}", dataset, known)
     runs = tables.load_runs(folder / dataset)
+    frame = tables.rows(runs, subset)
+    if gallery is not None and not gallery.is_dir():
+        raise DataError(f"no gallery in {gallery}: there is no such folder")
     if format is TableFormat.html:
         pictures = gallery or folder / dataset / "gallery"
         overlays = [
@@ -238,7 +248,7 @@ def leaderboard(
         ]
         text = page.render_page(runs, overlays)
     else:
-        text = tables.render(tables.rows(runs, subset), format.value)
+        text = tables.render(frame, format.value)
     if out is None:
         print(text)
     else:
@@ -336,8 +346,8 @@ def train_backbone(
     format: OutputFormat = Format.text,
 ) -> None:
     """Train the embedded backbone again, from nothing; hours on a CPU, resumable."""
-    from prisbench.diffusion import recipe as recipes
     from prisbench.backbone_card import finish
+    from prisbench.diffusion import recipe as recipes
 
     given = {"steps": steps, "scenes": scenes, "vae_steps": vae_steps, "seed": seed}
     recipe = recipes.Recipe(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
@@ -403,6 +413,18 @@ def _subjects(photos: Path | None, noun: str | None, dataset: str | None, subjec
     return chosen
 
 
+def _publish(run: Run, folder: Path) -> None:
+    """Put a run among the result files of its dataset; nothing is written when it may not stand among them."""
+    from prisbench.leaderboard import tables
+    from prisbench.results import read_run, write_run
+
+    place = folder / f"{run.method}--{run.concept}.json"
+    others = [read_run(path, run.dataset) for path in sorted(folder.glob("*.json")) if path != place]
+    tables.readme([*others, run])
+    write_run(run, place)
+    tables.write_readme(folder)
+
+
 def _check_leaderboards(folder: Path) -> None:
     from prisbench.leaderboard import tables
 
@@ -422,7 +444,7 @@ def _check_leaderboards(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Progress]:
-    """A progress display on stderr; interrupting it leaves the terminal clean."""
+    """A progress display on stderr where that is a terminal; interrupting it leaves the terminal clean."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -440,7 +462,8 @@ def _progress() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield bar
 
 

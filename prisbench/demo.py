@@ -67,7 +67,10 @@ def run(out: Path, seed: int, device: str, progress: Progress, learning: Callabl
     rows = gallery(dataset, learned)
     sheet = write_bytes(out / "pictures.png", pictures.png(pictures.sheet(rows)))
     tables.write_readme(out / "leaderboard")
-    overlays = [page.Overlay(row[1][0], row[-1][0], pictures.png(pictures.sheet([row]))) for row in rows]
+    overlays = [
+        page.Overlay(row[2][0], f"{row[1][0].partition(':')[0]}; {row[-1][0]}", pictures.png(pictures.sheet([row])))
+        for row in rows
+    ]
     html = write_text(out / "leaderboard.html", page.render_page(runs, overlays))
     return Demo(tables.render(tables.rows(runs)), sheet, html)
 

@@ -12,7 +12,7 @@ import datetime
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import prisbench
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, PrisbenchError, UsageError
-from prisbench.files import read_json, write_json
+from prisbench.files import read_json, write_errors, write_json
 from prisbench.metrics import METRIC_SPEC, count
 from prisbench.results import (
     DatasetRef,
@@ -58,10 +58,17 @@ def run_folder(root: Path, dataset: Dataset, method: Method, concept: str, scope
 
 
 def learn_all(
-    dataset: Dataset, method: Method, split: str, progress: Progress = lambda *_: None
+    dataset: Dataset,
+    method: Method,
+    split: str,
+    progress: Progress = lambda *_: None,
+    only: Collection[str] | None = None,
 ) -> tuple[dict[str, Concept], float]:
-    """The concept of every subject of a split, and the mean seconds a subject took (stored ones take almost none)."""
-    subjects = dataset.subjects(split)
+    """The concept of every subject of a split, and the mean seconds a subject took (stored ones take almost none).
+
+    ``only`` leaves out the subjects whose id is not in it.
+    """
+    subjects = [subject for subject in dataset.subjects(split) if only is None or subject.id in only]
     concepts: dict[str, Concept] = {}
     start = time.perf_counter()
     for n, subject in enumerate(subjects, 1):
@@ -84,11 +91,15 @@ def evaluate(
     ``fresh`` forgets an earlier, unfinished or finished, run of the same name.
 
     Raises DataError when an earlier run in the folder was of something else (naming the first field that differs), and
-    when the method fails on every query; a failure on some is recorded with them.
+    when the method fails on every query; a failure on some is recorded with them.  UsageError when nothing is asked.
     """
     scope = scope or Scope()
-    total = sum(1 for _ in dataset.examples(scope.split, scope.limit, scope.subset))
-    concepts, learn_seconds = learn_all(dataset, method, scope.split, progress)
+    about = [example.query.subject_id for example in dataset.examples(scope.split, scope.limit, scope.subset)]
+    if not about:
+        kind = f" of type {scope.subset!r}" if scope.subset else ""
+        raise UsageError(f"{dataset.id} has no queries{kind} in its {scope.split} split")
+    total = len(about)
+    concepts, learn_seconds = learn_all(dataset, method, scope.split, progress, set(about))
     learners = sorted({concept.learner for concept in concepts.values()})
     if len(learners) != 1:
         raise UsageError(f"{method.name} gave concepts of several kinds ({', '.join(learners)}); one run has one")
@@ -115,7 +126,7 @@ def evaluate(
     run = score(dataset, folder, scope, manifest)
     failed = [query for query in run.queries if query.error is not None]
     if failed and len(failed) == len(run.queries):
-        raise DataError(f"{method.name} failed on every query: {failed[0].error}")
+        raise DataError(f"{method.name} failed on every query: {failed[0].error}; mend it and run again with --fresh")
     write_run(run, folder / "run.json")
     return run, folder / "run.json"
 
@@ -152,8 +163,6 @@ def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, A
                 error=record.error,
             )
         )
-    if not results:
-        raise UsageError(f"{dataset.id} has no queries in split {scope.split!r} with this subset")
     times = list(seconds.values())
     return Run(
         method=manifest["method"],
@@ -182,7 +191,8 @@ def _claim(folder: Path, manifest: dict[str, Any], learn_seconds: float, fresh: 
     manifest = json.loads(json.dumps(manifest))
     if fresh:
         for name in ("run.json", "predictions.jsonl", "manifest.json"):
-            (folder / name).unlink(missing_ok=True)
+            with write_errors(folder / name):
+                (folder / name).unlink(missing_ok=True)
     if path.exists():
         found = read_json(path)
         for key, value in manifest.items():

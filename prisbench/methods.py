@@ -8,13 +8,15 @@ Knows: where methods are.  Does not know: datasets, truth, scores.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from jaxtyping import UInt8
@@ -48,14 +50,21 @@ class MethodOptions:
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """``["localizer.tau=0.3", "learner.steps=200"]`` -> values; what is not JSON is text.  Raises UsageError."""
+    """``["localizer.tau=0.3", "learner.steps=200"]`` -> values; what is not JSON is text.  Raises UsageError.
+
+    NaN and Infinity are text, too: JSON has no such numbers.
+    """
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(name)
+
     values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {pair!r}: expected KEY=VALUE, such as localizer.tau=0.3")
         try:
-            values[key] = json.loads(text)
+            values[key] = json.loads(text, parse_constant=refuse)
         except ValueError:
             values[key] = text
     return values
@@ -86,10 +95,16 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
         if name.endswith(".py"):
             raise DataError(f"no method file {name}: give a path to a Python file that defines make(options)")
         raise UnknownNameError("method", name, names())
-    spec = importlib.util.spec_from_file_location(f"prisbench_method_{path.parent.name.replace('-', '_')}", path)
+    label = f"prisbench_method_{path.resolve().parent.name}_{path.stem}".replace("-", "_")
+    spec = importlib.util.spec_from_file_location(label, path)
     assert spec is not None and spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[label] = module  # where dataclasses look up the module of a class
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[label]
+        raise DataError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, "make", None)):
         raise DataError(f"{path} defines no make(options); see baselines/center-box/method.py for the smallest one")
     method = module.make(options)
@@ -101,7 +116,10 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
 
 
 def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``known`` with the ``given`` values of that prefix put in.  Raises UnknownNameError for keys nobody knows."""
+    """``known`` with the ``given`` values of that prefix put in.
+
+    Raises UnknownNameError for keys nobody knows, UsageError for a value of another kind than the known one.
+    """
     values = dict(known)
     for key, value in given.items():
         if prefix and not key.startswith(prefix):
@@ -109,8 +127,22 @@ def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: st
         name = key[len(prefix) :]
         if name not in values:
             raise UnknownNameError("setting", key, [prefix + k for k in values])
+        if not _same_kind(known[name], value):
+            raise UsageError(f"setting {key}={value!r} is of another kind than its default {known[name]!r}")
         values[name] = value
     return values
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+    """Whether a JSON value may stand where ``old`` stands; null, and a list's items, are judged by whose they are."""
+    if old is None or new is None or isinstance(old, tuple | list):
+        return True
+    if isinstance(old, bool) or isinstance(new, bool):
+        return type(old) is type(new)
+    for kind, fitting in ((float, int | float), (int, int), (str, str | int), (Mapping, Mapping)):
+        if isinstance(old, kind):
+            return isinstance(new, fitting)
+    return dataclasses.is_dataclass(old) and isinstance(new, Mapping)
 
 
 class AttentionMethod:
@@ -127,7 +159,7 @@ class AttentionMethod:
     def make(cls, options: MethodOptions) -> AttentionMethod:
         from prisbench import localize
         from prisbench.concepts.store import default_store
-        from prisbench.concepts.textual_inversion import TextualInversionRecipe
+        from prisbench.concepts.textual_inversion import TextualInversionRecipe, default_recipe
         from prisbench.diffusion.backbone import load_backbone
 
         concept = options.concept or LEARNERS[0]
@@ -139,24 +171,28 @@ class AttentionMethod:
         given = dict(options.settings)
         chosen = given.pop("localizer.preset", None)
         overrides = {k for k in given if k.startswith("localizer.")}
-        learner = dataclasses.asdict(TextualInversionRecipe())
-        recipe = take_settings(learner, given, "learner.")
         backbone = load_backbone(options.model, options.device)
-        settings = localize.preset(chosen or localize.default_preset(backbone))
-        if overrides:
-            take_settings(settings.as_record(), given, "localizer.")
+        learner = {f.name: getattr(default_recipe(backbone), f.name) for f in dataclasses.fields(TextualInversionRecipe)}
+        recipe = take_settings(learner, given, "learner.")
+        settings = localize.preset(str(chosen or localize.default_preset(backbone)))
+        take_settings(settings.as_record(), given, "localizer.")
+        with _sensible(given):
             changes = {
                 k.removeprefix("localizer."): _like(getattr(settings, k.removeprefix("localizer.")), given[k])
                 for k in overrides
             }
             settings = dataclasses.replace(settings, **changes)
-        typed = {k: _like(learner[k], v) for k, v in recipe.items()}
+            typed = TextualInversionRecipe(**{k: _like(learner[k], v) for k, v in recipe.items()})
         store = Path(options.store) if options.store else default_store()
-        return cls(backbone, settings, concept, TextualInversionRecipe(**typed), options.seed, store)
+        return cls(backbone, settings, concept, typed, options.seed, store)
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        learner = self.recipe.as_record(self.seed) if self.concept in LEARNERS else {"seed": self.seed}
+        learner: dict[str, Any] = {"seed": self.seed}
+        if self.concept == "untrained-token":
+            learner["vectors"] = self.recipe.vectors
+        if self.concept in LEARNERS:
+            learner = self.recipe.as_record(self.seed)
         return {"localizer": self.localizer.as_record(), "learner": learner}
 
     @property
@@ -188,10 +224,24 @@ class AttentionMethod:
         return localize.locate(self.backbone, image, queries, concepts, self.localizer)
 
 
+@contextlib.contextmanager
+def _sensible(given: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what values of a wrong kind provoke in the checks of settings into one line."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError) as error:
+        said = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise UsageError(f"settings that make no sense ({said}): {error}") from None
+
+
 def _like(old: Any, new: Any) -> Any:
     """``new`` in the shape of ``old``: JSON has lists where settings have tuples, and no dataclasses."""
     if isinstance(old, tuple):
         return tuple(new) if isinstance(new, list | tuple) else (new,)
+    if isinstance(old, float) and isinstance(new, int):
+        return float(new)  # 1 and 1.0 are one setting, and one concept
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return {key: _like(1.0, value) for key, value in new.items()}
     if dataclasses.is_dataclass(old) and not isinstance(old, type) and isinstance(new, Mapping):
-        return dataclasses.replace(old, **new)
+        return dataclasses.replace(old, **{key: _like(getattr(old, key), value) for key, value in new.items()})
     return new

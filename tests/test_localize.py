@@ -30,7 +30,17 @@ from prisbench.localize import (
 )
 from prisbench.types import Concept, Query
 
-PLAIN = dataclasses.replace(preset("embedded"), refine="none", samples=2)
+PLAIN = dataclasses.replace(
+    preset("embedded"),
+    tokens=("subject",),
+    timesteps=(150,),
+    samples=2,
+    cross={"up.1.0": 1.0, "up.1.1": 1.0},
+    hops=1,
+    tau=0.4,
+    refine="none",
+)
+"""Settings of the test's own, whatever numbers the preset holds today."""
 
 
 @pytest.fixture(scope="module")

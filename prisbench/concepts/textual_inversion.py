@@ -72,6 +72,19 @@ class TextualInversionRecipe:
         return {**dataclasses.asdict(self), "seed": seed}
 
 
+RECIPES = {
+    "embedded": TextualInversionRecipe(vectors=3, steps=120, timesteps=(450, 950)),
+    "stable-diffusion": TextualInversionRecipe(),
+}
+"""Backbone family -> what is learned by default.  The first was chosen on Tabletop's validation subjects
+(``docs/decisions.md``); the second follows Gal et al. in kind and was not tuned."""
+
+
+def default_recipe(backbone: Backbone) -> TextualInversionRecipe:
+    """The recipe made for a backbone's family."""
+    return RECIPES[backbone.family]
+
+
 def key(backbone: Backbone, subject: Subject, recipe: TextualInversionRecipe, seed: int) -> str:
     """The id that ``learn`` would give its concept; look it up before learning."""
     return concept_key(subject, LEARNER, backbone.id, recipe.as_record(seed))
@@ -89,7 +102,7 @@ def learn(
     Raises DataError without photos, UsageError for a noun the tokenizer does not know, BackboneError when the loss
     stops being a number.  Interrupting it leaves nothing behind.
     """
-    recipe = recipe or TextualInversionRecipe()
+    recipe = recipe or default_recipe(backbone)
     if not subject.photos:
         raise DataError(f"subject {subject.id!r} has no photos to learn from")
     draw = torch.Generator().manual_seed(seed)

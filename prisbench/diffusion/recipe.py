@@ -10,8 +10,10 @@ where things are is never shown to it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,14 +25,14 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from prisbench.datasets.sources import tabletop
 from prisbench.datasets.sources import tabletop_drawing as drawing
 from prisbench.errors import DataError
-from prisbench.files import write_json
+from prisbench.files import new_folder, read_json, replacing, write_errors, write_json
 
 SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 """Noise schedule of Stable Diffusion 1.x."""
@@ -42,8 +44,10 @@ class Recipe:
 
     seed: int = 0
     scenes: int = 32_000
-    context: int = 64
-    """Tokens a prompt may have."""
+    positions: int = 64
+    """Positions the text encoder has."""
+    context: int = 40
+    """Tokens a prompt may have, and is padded to.  Padding takes attention and gives none: few are better."""
     vae_channels: tuple[int, ...] = (16, 32, 48)
     vae_steps: int = 3_000
     vae_batch: int = 16
@@ -59,9 +63,24 @@ class Recipe:
     """The last share of the steps, over which the rate falls to zero."""
     ema: float = 0.999
     caption_dropout: float = 0.08
+    plain_steps: int = 1973
+    """The first steps learn to denoise: prompts padded to all positions, ``mid_noise_share`` of the timesteps from a
+    logit-normal around the middle and the rest uniform, the plain loss.  They hardly use the caption: a thing covers
+    some 50 latent cells, so its colours show through almost any noise."""
     mid_noise_share: float = 0.7
-    """Share of timesteps drawn from a logit-normal around the middle; the rest is uniform.  At the ends the picture or
-    the noise alone decides, in between the caption does."""
+    strong_noise: tuple[int, int] = (450, 960)
+    """Afterwards ``strong_noise_share`` of the timesteps come from this range, where only the caption can tell colours
+    and patterns, and the loss is divided by abar (at most ``most_weight``), as a velocity loss would weigh it."""
+    strong_noise_share: tuple[float, float] = (0.75, 0.5)
+    """Before and after ``words_from``."""
+    words_from: int = 2751
+    """At this step the text encoder and all cross-attention start anew: the encoder with token embeddings of deviation
+    ``token_spread``, so that words differ from the first step on, and at ``text_rate`` of the learning rate.  With the
+    library's small initial embeddings and the full rate, its outputs had collapsed to one direction."""
+    token_spread: float = 0.3
+    position_spread: float = 0.1
+    text_rate: float = 0.2
+    most_weight: float = 25.0
 
 
 class Batch(NamedTuple):
@@ -89,9 +108,10 @@ Report = Callable[[str, int, int, dict[str, float]], None]
 def train(out: Path, recipe: Recipe, report: Report = lambda *_: None, checkpoint_seconds: float = 180.0) -> Path:
     """Run the recipe into ``out`` and return the finished pipeline folder ``out/pipeline``.
 
-    Raises DataError when ``out`` holds the beginnings of another recipe.
+    Raises DataError when ``out`` holds the beginnings of another recipe, WriteError when it cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
     _claim(out, recipe)
     draw_scenes(out, recipe, report)
     tokenizer = make_tokenizer(out / "tokenizer", recipe)
@@ -106,7 +126,7 @@ def _claim(out: Path, recipe: Recipe) -> None:
     path = out / "recipe.json"
     wanted = json.loads(json.dumps(asdict(recipe)))
     if path.exists():
-        found = json.loads(path.read_text())
+        found = read_json(path)
         changed = [k for k in wanted if k not in ("steps", "decay_share") and found.get(k) != wanted[k]]
         if changed:
             k = changed[0]
@@ -139,8 +159,14 @@ def draw_scenes(out: Path, recipe: Recipe, report: Report) -> None:
             if i % 500 == 0:
                 report("scenes", i, recipe.scenes, {})
     for hw in tabletop.SIZES_HW:
-        np.save(out / f"scenes-{hw[0]}x{hw[1]}.npy", np.stack(images[hw]))
+        _save(out / f"scenes-{hw[0]}x{hw[1]}.npy", np.stack(images[hw]))
         write_json(_captions(out, hw), captions[hw])
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """An .npy file, whole or not at all: a stage is skipped when its file is there."""
+    with replacing(path) as temp, open(temp, "wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def _captions(out: Path, hw: tuple[int, int]) -> Path:
@@ -152,19 +178,18 @@ def _scenes(out: Path, hw: tuple[int, int]) -> np.ndarray:
 
 
 def make_tokenizer(folder: Path, recipe: Recipe) -> CLIPTokenizer:
-    """A byte-level CLIPTokenizer that has each of Tabletop's words as one token; any other text falls to pieces."""
+    """A byte-level CLIPTokenizer that has each of Tabletop's words as one token; any other text falls to pieces.
+
+    One that is in the folder already is taken as it is: a run goes on with the ids it began with.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return CLIPTokenizer.from_pretrained(folder, model_max_length=recipe.context)
     words = sorted(
         {*tabletop.NOUNS, *drawing.COLOURS, *drawing.SEEN_PATTERNS, *" ".join(drawing.SURFACES).split()}
         | set(GRAMMAR.split())
     )
-    model = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
-    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=10_000, min_frequency=1, show_progress=False, end_of_word_suffix="</w>", special_tokens=[]
-    )
-    model.train_from_iterator(words, trainer)
-    merges = [tuple(pair) for pair in json.loads(model.to_str())["model"]["merges"]]
+    merges = byte_pairs(words)
     vocab: dict[str, int] = {}
     for piece in [
         *alphabet,
@@ -175,19 +200,35 @@ def make_tokenizer(folder: Path, recipe: Recipe) -> CLIPTokenizer:
     ]:
         vocab.setdefault(piece, len(vocab))
     tokenizer = CLIPTokenizer(vocab=vocab, merges=cast(Any, merges), model_max_length=recipe.context)
-    tokenizer.save_pretrained(folder)
     for word in words:
         if len(tokenizer(word, add_special_tokens=False).input_ids) != 1:
             raise AssertionError(f"{word!r} is not one token")
+    with new_folder(folder) as temp:
+        tokenizer.save_pretrained(temp)
     return tokenizer
 
 
-def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Padded to the full context, as the pipeline does."""
-    encoded = tokenizer(
-        texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=False, return_tensors="pt"
-    )
-    if encoded.input_ids.shape[1] != tokenizer.model_max_length:
+def byte_pairs(words: list[str]) -> list[tuple[str, str]]:
+    """Merges that make each word one piece: always the commonest pair, of equals the first in the alphabet.
+
+    ``tokenizers``' own trainer breaks ties by the order of a hash table, which is another one in every process.
+    """
+    pieces = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
+    merges: list[tuple[str, str]] = []
+    while counts := Counter(pair for word in pieces for pair in itertools.pairwise(word)):
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        for word in pieces:
+            for i in range(len(word) - 2, -1, -1):
+                if tuple(word[i : i + 2]) == best:
+                    word[i : i + 2] = ["".join(best)]
+    return merges
+
+
+def token_ids(tokenizer: CLIPTokenizer, texts: list[str], length: int) -> Tensor:
+    """Padded to ``length``, as the pipeline does."""
+    encoded = tokenizer(texts, padding="max_length", max_length=length, truncation=False, return_tensors="pt")
+    if encoded.input_ids.shape[1] != length:
         raise AssertionError("a caption is longer than the context")
     return encoded.input_ids
 
@@ -205,27 +246,43 @@ class _Run:
 
     def __init__(self, folder: Path, modules: dict[str, nn.Module], rate: float, ema: float) -> None:
         self.folder, self.decay, self.step, self.seconds, self.log = folder, ema, 0, 0.0, list[dict[str, float]]()
+        self.scale: dict[str, float] = {}
+        self.between_steps = True
         self.parameters = {f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters()}
         self.average = {k: p.detach().clone() for k, p in self.parameters.items()}
-        plain = [p for p in self.parameters.values() if p.ndim < 2]
-        weights = [p for p in self.parameters.values() if p.ndim >= 2]
-        groups = [{"params": weights, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
+        groups = []
+        for module in modules:
+            mine = [p for k, p in self.parameters.items() if k.startswith(f"{module}.")]
+            for decay, params in ((0.01, [p for p in mine if p.ndim >= 2]), (0.0, [p for p in mine if p.ndim < 2])):
+                groups.append({"params": params, "weight_decay": decay, "module": module})
         self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+
+    def renew(self, values: dict[str, Tensor]) -> None:
+        """Give some parameters new values, as if they had just been made."""
+        with torch.no_grad():
+            for k, value in values.items():
+                self.parameters[k].copy_(value)
+                self.average[k].copy_(value)
+                self.optimizer.state.pop(self.parameters[k], None)
 
     def update(self, loss: Tensor, rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * self.scale.get(group["module"], 1.0)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.between_steps = False
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         keep = min(self.decay, (1 + self.step) / (10 + self.step))
         averages = list(self.average.values())
         torch._foreach_lerp_(averages, [p.detach() for p in self.parameters.values()], 1 - keep)
+        self.between_steps = True
 
     def save(self) -> None:
+        """Write the state; the log first, because rows past the state's step are dropped on loading."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "log.json", self.log)
         tensors = {f"now.{k}": p.detach() for k, p in self.parameters.items()}
         tensors |= {f"average.{k}": p for k, p in self.average.items()}
         for k, p in self.parameters.items():
@@ -238,7 +295,6 @@ class _Run:
             {"step": str(self.step), "seconds": str(self.seconds)},
         )
         Path(str(target) + ".new").replace(target)
-        write_json(self.folder / "log.json", self.log)
 
     def load(self) -> None:
         path = self.folder / "state.safetensors"
@@ -273,7 +329,9 @@ class _Run:
         report: Report,
         every: float,
     ) -> None:
-        """Steps until done, saving every so many seconds and at the end; also when interrupted."""
+        """Steps until done, saving every so many seconds and at the end; also when interrupted, unless in the middle of
+        an update: then the last saved state stands.
+        """
         self.load()
         saved = last = time.monotonic()
         sums: dict[str, float] = {}
@@ -297,7 +355,8 @@ class _Run:
                     self.save()
                     saved = time.monotonic()
         finally:
-            self.save()
+            if self.between_steps:
+                self.save()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -365,7 +424,8 @@ def train_autoencoder(out: Path, recipe: Recipe, report: Report, every: float) -
     with torch.no_grad():
         z = vae.encode(crops(_generator(recipe, 1, 10**6), 256)).latent_dist.mean
     vae.register_to_config(scaling_factor=round(1 / float(z.std()), 5))
-    vae.save_pretrained(done)
+    with new_folder(done) as temp:
+        vae.save_pretrained(temp)
     return vae
 
 
@@ -386,14 +446,14 @@ def encode_latents(out: Path, recipe: Recipe, vae: Any, report: Report) -> None:
         for mirrored in (False, True):
             parts = []
             for at in range(0, len(scenes), 64):
-                chunk = np.ascontiguousarray(scenes[at : at + 64, :, ::-1] if mirrored else scenes[at : at + 64])
+                chunk = np.array(scenes[at : at + 64, :, ::-1] if mirrored else scenes[at : at + 64])
                 x = torch.from_numpy(chunk).permute(0, 3, 1, 2).float() / 127.5 - 1
                 with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                     z = vae.encode(x).latent_dist.mean.float() * vae.config.scaling_factor
                 parts.append(z.half().numpy())
                 report("latents", at + mirrored * len(scenes), 2 * len(scenes), {})
             halves.append(np.concatenate(parts))
-        np.save(path, np.concatenate(halves))
+        _save(path, np.concatenate(halves))
 
 
 def mirror(caption: str) -> str:
@@ -428,7 +488,7 @@ def build_text_encoder(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextMode
             intermediate_size=4 * recipe.text_width,
             num_hidden_layers=recipe.text_layers,
             num_attention_heads=4,
-            max_position_embeddings=recipe.context,
+            max_position_embeddings=recipe.positions,
             projection_dim=recipe.text_width,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
@@ -440,11 +500,13 @@ def build_text_encoder(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextMode
 def batches(out: Path, recipe: Recipe, tokenizer: CLIPTokenizer) -> Callable[[int], Batch]:
     """``batch(step)``: scenes of one size, drawn with that step's own generator."""
     pools = []
+    empty = token_ids(tokenizer, [""], recipe.positions)[0]
     for hw in tabletop.SIZES_HW:
         latents = np.load(out / f"latents-{hw[0]}x{hw[1]}.npy", mmap_mode="r", allow_pickle=False)
         plain = json.loads(_captions(out, hw).read_text())
-        pools.append((latents, token_ids(tokenizer, plain + [mirror(c) for c in plain])))
-    empty = token_ids(tokenizer, [""])[0]
+        pools.append((latents, token_ids(tokenizer, plain + [mirror(c) for c in plain], recipe.positions)))
+    if max(int((tokens != empty[-1]).sum(1).max()) for _, tokens in pools) > recipe.context - 2:
+        raise AssertionError("a caption is longer than the context")
 
     def batch(step: int) -> Batch:
         g = _generator(recipe, 2, step)
@@ -452,16 +514,22 @@ def batches(out: Path, recipe: Recipe, tokenizer: CLIPTokenizer) -> Callable[[in
         rows = torch.randint(len(latents), (recipe.batch,), generator=g)
         chosen = tokens[rows].clone()
         chosen[torch.rand(recipe.batch, generator=g) < recipe.caption_dropout] = empty
-        return Batch(torch.from_numpy(latents[np.sort(rows.numpy())]).float(), chosen[rows.argsort()])
+        length = recipe.positions if step < recipe.plain_steps else recipe.context
+        return Batch(torch.from_numpy(latents[np.sort(rows.numpy())]).float(), chosen[rows.argsort(), :length])
 
     return batch
 
 
-def _timesteps(recipe: Recipe, g: torch.Generator) -> Tensor:
+def _timesteps(recipe: Recipe, step: int, g: torch.Generator) -> Tensor:
     uniform = torch.rand(recipe.batch, generator=g)
     middle = torch.sigmoid(torch.randn(recipe.batch, generator=g))
-    share = torch.where(torch.rand(recipe.batch, generator=g) < recipe.mid_noise_share, middle, uniform)
-    return (share * 1000).long().clamp(0, 999)
+    coin = torch.rand(recipe.batch, generator=g)
+    if step < recipe.plain_steps:
+        return (torch.where(coin < recipe.mid_noise_share, middle, uniform) * 1000).long().clamp(0, 999)
+    low, high = recipe.strong_noise
+    strong = low + uniform * (high - low)
+    share = recipe.strong_noise_share[step >= recipe.words_from]
+    return torch.where(coin < share, strong, uniform * 1000).long().clamp(0, 999)
 
 
 def alphas_cumprod() -> Tensor:
@@ -480,16 +548,22 @@ def train_denoiser(
     batch, abar = batches(out, recipe, tokenizer), alphas_cumprod()
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        if step == recipe.words_from:
+            run.renew(new_words(recipe, tokenizer))
+        if step >= recipe.words_from:
+            run.scale["text"] = recipe.text_rate
         latents, tokens = batch(step)
         g = _generator(recipe, 3, step)
-        t = _timesteps(recipe, g)
+        t = _timesteps(recipe, step, g)
         eps = torch.randn(latents.shape, generator=g)
         a = abar[t][:, None, None, None]
         with torch.autocast("cpu", torch.bfloat16):
             context = text(tokens).last_hidden_state
             predicted = unet(a.sqrt() * latents + (1 - a).sqrt() * eps, t, context).sample
         each = (predicted.float() - eps).square().mean((1, 2, 3))
-        return each.mean(), {"loss": each.mean().item()}
+        weight = torch.ones(()) if step < recipe.plain_steps else (1 / abar[t]).clamp(max=recipe.most_weight)
+        weighted = (weight * each).mean()
+        return weighted, {"loss": weighted.item(), "noise_error": each.mean().item()}
 
     run.loop(
         recipe.steps,
@@ -501,6 +575,22 @@ def train_denoiser(
     )
     run.apply_average()
     return unet.eval(), text.eval()
+
+
+def new_words(recipe: Recipe, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
+    """Fresh values for the text encoder and for every cross-attention of the U-Net."""
+    torch.manual_seed(recipe.seed + 2)
+    unet, text = build_denoiser(recipe), build_text_encoder(recipe, tokenizer)
+    for name, p in text.named_parameters():
+        if "token_embedding" in name:
+            nn.init.normal_(p, std=recipe.token_spread)
+        elif "position_embedding" in name:
+            nn.init.normal_(p, std=recipe.position_spread)
+    finest = f"up_blocks.{len(recipe.unet_channels) - 1}."  # there both attentions of a block are cross-attention
+    cross = {n: p for n, p in unet.named_parameters() if ".attn2." in n or (n.startswith(finest) and ".attn1." in n)}
+    return {f"unet.{n}": p.detach() for n, p in cross.items()} | {
+        f"text.{n}": p.detach() for n, p in text.named_parameters()
+    }
 
 
 def averaged_denoiser(out: Path, recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextModel, int]:
@@ -529,9 +619,11 @@ def assemble(folder: Path, vae: Any, unet: Any, text: CLIPTextModel, tokenizer: 
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(torch.float16)
+    for part in (vae, unet, text):
+        part.half()
     pipeline.save_pretrained(folder, safe_serialization=True)
-    pipeline.to(torch.float32)
+    for part in (vae, unet, text):
+        part.float()
     return folder
 
 

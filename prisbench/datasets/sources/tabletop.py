@@ -40,9 +40,9 @@ VERSION = "1"
 LICENCE = "CC0-1.0"
 SOURCE = f"prisbench tabletop {VERSION}"
 SEED = 2309
+"""The benchmark's seed."""
 DIGEST = "ea8bc1d118db5cf4c4601815d38671a4ec6e90922d6880f8ccdd8e9e666424af"
 """Of the content of ``tabletop-v1``; when a change here changes it, ``VERSION`` must change too."""
-"""The benchmark's seed."""
 SIZES_HW = ((112, 144), (144, 112), (96, 160))
 """Scene sizes: about 16,000 pixels, never square, sides multiples of 16 so that latents halve twice."""
 NOUNS = tuple(HEIGHTS)
@@ -106,7 +106,7 @@ def draw_individual(
             if rare_pair:
                 continue
         shape = tuple(round(rng.random(), 3) for _ in range(4))
-        tint = (round(_between(rng, -1, 1), 3), round(_between(rng, -1, 1), 3))
+        tint = (round(_between(rng, -1.0, 1.0), 3), round(_between(rng, -1.0, 1.0), 3))
         return Individual(noun, main, second, pattern, shape, tint)  # type: ignore[arg-type]
 
 
@@ -159,9 +159,9 @@ def _stage(rng: random.Random, size_hw: tuple[int, int]) -> Stage:
         surface_rgb=surface,  # type: ignore[arg-type]
         wall_rgb=wall,  # type: ignore[arg-type]
         horizon=round(h * _between(rng, 0.16, 0.42), 2) if rng.random() < 0.75 else -8.0,
-        light_x=round(_between(rng, -1, 1), 3),
+        light_x=round(_between(rng, -1.0, 1.0), 3),
         light=round(_between(rng, 0.76, 1.08), 3),
-        warmth=round(_between(rng, -1, 1), 3),
+        warmth=round(_between(rng, -1.0, 1.0), 3),
         noise=round(_between(rng, 1.0, 4.5), 3),
         seed=int(rng.random() * 2**31),
     )
@@ -185,7 +185,7 @@ def compose(
                 tall = HEIGHTS[individual.noun]
                 size_px = min(_between(rng, *scale) * shrink, 0.88 * h / tall)
                 far = max(stage.horizon + 8, tall * size_px * 0.80)
-                y = _between(rng, min(far, h - 8), h - 4)
+                y = _between(rng, min(far, h - 8.0), h - 4.0)
                 size_px *= 0.78 + 0.34 * (y - far) / max(h - far, 1)
                 half = 0.45 * size_px
                 x = _between(rng, min(half, w / 2), max(w - half, w / 2))
@@ -195,7 +195,9 @@ def compose(
                 )
                 if apart or attempt >= 20:
                     places.append(
-                        Placed(individual, round(x, 2), round(y, 2), round(size_px, 2), round(_between(rng, -1, 1), 3))
+                        Placed(
+                            individual, round(x, 2), round(y, 2), round(size_px, 2), round(_between(rng, -1.0, 1.0), 3)
+                        )
                     )
                     break
         if len(places) < len(who):

@@ -52,6 +52,7 @@ TILT = 0.26
 """How much of a horizontal circle one sees: minor over major axis of its ellipse."""
 
 Plane = Float[np.ndarray, "_h _w"]
+Real = float | int
 
 
 @dataclass(frozen=True)
@@ -364,9 +365,9 @@ def _round_shade(light_x: float, nx: Plane, gloss: float = 0.22) -> Plane:
 
 def _lathe(
     g: _Grid,
-    y0: float,
-    y1: float,
-    profile: Sequence[tuple[float, float]],
+    y0: Real,
+    y1: Real,
+    profile: Sequence[tuple[Real, Real]],
     *,
     pattern: bool,
     colour: int = 0,
@@ -403,7 +404,7 @@ def _opening(g: _Grid, y: float, radius: float, colour: int, rim: float = 0.86) 
     )
 
 
-def _ellipse(g: _Grid, cx: float, cy: float, rx: float, ry: float) -> Plane:
+def _ellipse(g: _Grid, cx: Real, cy: Real, rx: Real, ry: Real) -> Plane:
     dx, dy = (g.x - np.float32(cx)) / np.float32(rx), (g.y - np.float32(cy)) / np.float32(ry)
     return dx * dx + dy * dy
 

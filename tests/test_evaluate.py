@@ -1,0 +1,395 @@
+"""The loop: what it asks, what it keeps, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prisbench.datasets.build import write_dataset
+from prisbench.datasets.load import Dataset, open_dataset
+from prisbench.datasets.schema import QueryRow, SubjectRow
+from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
+from prisbench.evaluate import Scope, evaluate, learn_all, score
+from prisbench.results import read_predictions, read_run
+from prisbench.types import QUERY_TYPES, Concept, Method, Prediction, Query, Subject
+from tests.drawing import draw_box, draw_scene
+
+
+@dataclasses.dataclass
+class Boxes:
+    """Answers with a box that follows from query, concept and settings; says what it was asked.
+
+    ``fails`` maps texts to the exception they provoke; ``stop_at`` is the number of the call that is interrupted.
+    """
+
+    tau: float = 0.5
+    learner: str = "boxes"
+    fails: Mapping[str, Exception] = dataclasses.field(default_factory=dict)
+    stop_at: int | None = None
+    name: str = "boxes"
+    asked: list[list[str]] = dataclasses.field(default_factory=list)
+    learned: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"tau": self.tau, "sizes": (3, 4)}
+
+    def learn(self, subject: Subject) -> Concept:
+        self.learned.append(subject.id)
+        return Concept(f"of-{subject.id}", subject.id, subject.noun, self.learner)
+
+    def locate(self, image: np.ndarray, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> list[Prediction]:
+        assert all(type(query) is Query for query in queries), "a method never sees the truth"
+        if self.stop_at is not None and len(self.asked) == self.stop_at:
+            raise KeyboardInterrupt
+        self.asked.append([query.text for query in queries])
+        for query in queries:
+            if query.text in self.fails:
+                raise self.fails[query.text]
+        return [self.answer(image, query, concepts[query.subject_id]) for query in queries]
+
+    def answer(self, image: np.ndarray, query: Query, concept: Concept) -> Prediction:
+        h, w = image.shape[:2]
+        if "away" in query.text:
+            return Prediction(query.id, None, presence=0.1, seconds=0.25)
+        top, left = int(query.id[:4], 16) % (h - 4), (int(query.id[4:8], 16) + len(concept.id)) % (w - 8)
+        return Prediction(query.id, draw_box((h, w), top, left, top + 4, left + 5), (top, left), 0.7, seconds=0.25)
+
+
+SCENES = 4
+"""Each is asked about four times: three texts about the mug, one about the bowl."""
+
+
+def rows() -> tuple[list[SubjectRow], list[QueryRow]]:
+    subjects = [
+        SubjectRow(noun, tuple(draw_scene(9 * n + i, (9, 14)) for i in range(2)), split, "CC0-1.0", "drawn")
+        for n, (noun, split) in enumerate((("mug", "test"), ("bowl", "test"), ("book", "test"), ("mug", "validation")))
+    ]
+    queries = []
+    for n in range(SCENES):
+        for about, text, kind in (
+            (0, "the {subject}", "plain"),
+            (0, "the {subject} left of the box", "relation"),
+            (0, "the {subject} far away", "look-alike"),
+            (1, "the {subject}", "absent"),
+        ):
+            row = QueryRow(
+                subject_id=subjects[about].id,
+                noun=subjects[about].noun,
+                image=draw_scene(100 + n),
+                text=text,
+                query_type=kind,
+                mask=draw_box((12, 20), 2, 3, 8, 9) & (kind != "absent"),
+                look_alikes=(draw_box((12, 20), 1, 12, 9, 18),) if kind == "look-alike" else (),
+                split="test",
+                licence="CC0-1.0",
+                source="drawn",
+            )
+            queries.append(row)
+    about_book = {
+        "subject_id": subjects[2].id,
+        "noun": "book",
+        "image": draw_scene(200),
+        "query_type": "other-category",
+    }
+    other = {"subject_id": subjects[3].id, "image": draw_scene(201), "split": "validation"}
+    queries += [dataclasses.replace(queries[0], **about_book), dataclasses.replace(queries[0], **other)]
+    return subjects, queries
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("evaluate") / "data"
+    write_dataset(folder, "tiny", "3", *rows(), "# Tiny\n")
+    return open_dataset(folder)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# --- the whole loop -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_learns_locates_and_scores(dataset: Dataset, tmp_path: Path) -> None:
+    method = Boxes()
+    assert isinstance(method, Method)
+    seen: list[tuple[str, int, int]] = []
+    run, path = evaluate(dataset, method, tmp_path, seed=5, progress=lambda what, n, of, _: seen.append((what, n, of)))
+    assert path == tmp_path / "tiny-v3" / "boxes--boxes" / "run.json"
+    assert sorted(files(path.parent)) == ["manifest.json", "predictions.jsonl", "run.json"]
+    assert read_run(path) == read_run(path, run.dataset)
+    assert [query.query_id for query in run.queries] == [each.query.id for each in dataset.examples("test")]
+    assert (run.method, run.concept, run.seed, run.n_errors) == ("boxes", "boxes", 5, 0)
+    assert run.dataset.digest == dataset.digest and run.dataset.split == "test"
+    assert run.settings == {"tau": 0.5, "sizes": [3, 4]} and run.backbone is None
+    assert run.learn_seconds is None, "a learner that takes no time says nothing"
+    assert run.seconds_per_image is not None
+    assert run.seconds_per_image.median == 1.0, "four answers of a quarter second an image"
+    assert run.seconds_per_image.mean == pytest.approx((4 * 1 + 0.25) / 5)
+    assert seen == [("learn", n, 3) for n in (1, 2, 3)] + [("locate", n, 17) for n in range(1, 18)]
+    assert [len(texts) for texts in method.asked] == [4] * SCENES + [1], "all queries of a scene in one call"
+
+
+def test_the_counts_are_those_of_the_answered_masks(dataset: Dataset, tmp_path: Path) -> None:
+    run, path = evaluate(dataset, Boxes(), tmp_path)
+    answers = {record.query_id: record for record in read_predictions(path.with_name("predictions.jsonl"))}
+    hits = 0
+    for example, result in zip(dataset.examples("test"), run.queries, strict=True):
+        mask, counts = answers[example.query.id].mask, result.counts
+        if mask is None:
+            assert "away" in example.query.text and counts.predicted_area == 0 and counts.wrong_instance is False
+            continue
+        assert counts.intersection == (mask & example.mask).sum() and counts.predicted_area == mask.sum() == 20
+        assert counts.union == (mask | example.mask).sum() and counts.area == 12 * 20
+        assert (counts.absent_fp is True) == (example.query_type == "absent")
+        peak = answers[example.query.id].peak_yx
+        assert peak is not None and (counts.pointing_hit in (None, bool(example.mask[peak])))
+        hits += bool(counts.intersection)
+    assert hits > 3, "some of the boxes lie on the subject"
+
+
+def test_a_finished_run_is_not_asked_again_and_comes_out_the_same(dataset: Dataset, tmp_path: Path) -> None:
+    first, path = evaluate(dataset, Boxes(), tmp_path)
+    before = files(path.parent)
+    again = Boxes()
+    second, _ = evaluate(dataset, again, tmp_path)
+    assert again.asked == [] and files(path.parent) == before
+    assert second == dataclasses.replace(first, settings=second.settings)
+
+
+def test_a_control_and_another_concept_are_runs_of_their_own(dataset: Dataset, tmp_path: Path) -> None:
+    for learner in ("noun-only", "none"):
+        evaluate(dataset, Boxes(learner=learner), tmp_path)
+    assert sorted(path.name for path in (tmp_path / "tiny-v3").iterdir()) == ["boxes--none", "boxes--noun-only"]
+
+
+def test_the_result_does_not_depend_on_the_order_of_the_questions(dataset: Dataset, tmp_path: Path) -> None:
+    subjects, queries = rows()
+    write_dataset(tmp_path / "turned", "tiny", "3", subjects[::-1], queries[::-1], "# Tiny\n")
+    turned = open_dataset(tmp_path / "turned")
+    assert turned.digest == dataset.digest
+    first, _ = evaluate(dataset, Boxes(), tmp_path / "a")
+    second, _ = evaluate(turned, Boxes(), tmp_path / "b")
+    assert [q.query_id for q in first.queries] != [q.query_id for q in second.queries]
+    assert {q.query_id: q for q in first.queries} == {q.query_id: q for q in second.queries}
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_of_a_run_says_so_in_its_folder_and_learns_only_who_is_asked_about(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    names = {subject.id: subject.noun for subject in dataset.subjects("test")}
+    for scope, folder, n, learned in (
+        (Scope(limit=3), "boxes--boxes--first-3", 3, ["mug"]),
+        (Scope(subset="absent"), "boxes--boxes--absent", SCENES, ["bowl"]),
+        (Scope("validation"), "boxes--boxes--validation", 1, None),
+        (Scope(), "boxes--boxes", 17, ["mug", "bowl", "book"]),
+    ):
+        method = Boxes()
+        run, path = evaluate(dataset, method, tmp_path, scope)
+        assert (path.parent.name, len(run.queries)) == (folder, n)
+        assert learned is None or [names[one] for one in method.learned] == learned
+        manifest = json.loads(path.with_name("manifest.json").read_text())
+        assert manifest["concepts"] == {one: f"of-{one}" for one in method.learned}
+
+
+def test_a_part_that_is_not_there_is_told_before_anything_is_learned_or_written(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    method = Boxes()
+    for scope, kind, message in (
+        (Scope(subset="lookalike"), UnknownNameError, "unknown subset 'lookalike': did you mean 'look-alike'"),
+        (Scope("tset"), UnknownNameError, "unknown split of tiny-v3 'tset': did you mean 'test'"),
+        (Scope(limit=0), UsageError, "a limit of 0 examples leaves nothing"),
+        (Scope("validation", subset="absent"), UsageError, "tiny-v3 has no queries of type 'absent' in its validation"),
+    ):
+        with pytest.raises(kind, match=message):
+            evaluate(dataset, method, tmp_path, scope)
+    assert method.learned == [] and list(tmp_path.iterdir()) == []
+
+
+def test_the_gallery_can_learn_everybody(dataset: Dataset) -> None:
+    concepts, seconds = learn_all(dataset, Boxes(), "test")
+    assert sorted(concepts) == sorted(subject.id for subject in dataset.subjects("test")) and seconds >= 0
+
+
+# --- interruptions --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 3])
+def test_an_interrupted_run_goes_on_and_ends_as_if_nothing_had_happened(
+    stop_at: int, dataset: Dataset, tmp_path: Path
+) -> None:
+    _, whole = evaluate(dataset, Boxes(), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(dataset, Boxes(stop_at=stop_at), tmp_path / "parts")
+    folder = tmp_path / "parts" / "tiny-v3" / "boxes--boxes"
+    assert sorted(files(folder)) == ["manifest.json", "predictions.jsonl"]
+    assert len(read_predictions(folder / "predictions.jsonl")) == 4 * stop_at
+    method, seen = Boxes(), list[int]()
+    evaluate(dataset, method, tmp_path / "parts", progress=lambda what, n, _, __: seen.append(n))
+    assert len(method.asked) == SCENES + 1 - stop_at, "what is answered is not asked again"
+    assert seen[3:] == list(range(4 * stop_at + 1, 18))
+    assert files(folder) == files(whole.parent)
+
+
+def test_a_crash_in_the_middle_of_a_scene_or_of_a_line_costs_that_answer_only(dataset: Dataset, tmp_path: Path) -> None:
+    _, path = evaluate(dataset, Boxes(), tmp_path)
+    whole, predictions = files(path.parent), path.with_name("predictions.jsonl")
+    lines = whole["predictions.jsonl"].splitlines(keepends=True)
+    for rest, asked in (
+        (b"".join(lines[:6]), [2, 4, 4, 1]),
+        (b"".join(lines[:6]) + lines[6][:25], [2, 4, 4, 1]),
+        (lines[0][:-1], [4, 4, 4, 4, 1]),
+        (b"", [4, 4, 4, 4, 1]),
+    ):
+        path.unlink()
+        predictions.write_bytes(rest)
+        method = Boxes()
+        evaluate(dataset, method, tmp_path)
+        assert [len(texts) for texts in method.asked] == asked
+        assert files(path.parent) == whole
+
+
+def test_a_file_damaged_elsewhere_than_at_its_end_is_not_repaired(dataset: Dataset, tmp_path: Path) -> None:
+    _, path = evaluate(dataset, Boxes(), tmp_path)
+    predictions = path.with_name("predictions.jsonl")
+    lines = predictions.read_bytes().splitlines(keepends=True)
+    predictions.write_bytes(b"".join([lines[0], lines[1][:9] + b"\n", *lines[2:]]))
+    with pytest.raises(DataError, match=r"predictions\.jsonl, line 2: not JSON"):
+        evaluate(dataset, Boxes(), tmp_path)
+    _, path = evaluate(dataset, Boxes(), tmp_path, fresh=True)
+    assert predictions.read_bytes() == b"".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tau": 0.4}, r"holds a run with another settings \(tau: 0\.5 there, 0\.4 now\)"),
+        ({"seed": 1}, r"holds a run with another seed \(0 there, 1 now\)"),
+        ({"model": "other@1"}, r"holds a run with another backbone \(None there, 'other@1' now\)"),
+        ({"digest": "f" * 64}, r"holds a run with another dataset \(digest: '[0-9a-f]{64}' there, 'f{64}' now\)"),
+    ],
+)
+def test_a_run_goes_on_only_as_what_it_was(
+    change: dict[str, Any], message: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    _, path = evaluate(dataset, Boxes(), tmp_path)
+    before = files(path.parent)
+    method = Boxes(tau=change.get("tau", 0.5))
+    if "model" in change:
+        vars(method)["model"] = change["model"]
+    manifest = dataclasses.replace(dataset.manifest, digest=change.get("digest", dataset.digest))
+    changed = dataclasses.replace(dataset, manifest=manifest)
+    with pytest.raises(DataError, match=message + "; choose another --out, or say --fresh to start again"):
+        evaluate(changed, method, tmp_path, seed=change.get("seed", 0))
+    assert files(path.parent) == before and method.asked == []
+    run, _ = evaluate(changed, method, tmp_path, seed=change.get("seed", 0), fresh=True)
+    assert len(method.asked) == SCENES + 1
+    assert (run.settings["tau"], run.seed) == (change.get("tau", 0.5), change.get("seed", 0))
+
+
+def test_another_concept_under_the_same_name_is_noticed(dataset: Dataset, tmp_path: Path) -> None:
+    class Forgetful(Boxes):
+        def learn(self, subject: Subject) -> Concept:
+            return dataclasses.replace(super().learn(subject), id="another")
+
+    evaluate(dataset, Boxes(), tmp_path)
+    with pytest.raises(DataError, match=r"another concepts \((mug|bowl|book)-\w+: 'of-.*' there, 'another' now\)"):
+        evaluate(dataset, Forgetful(), tmp_path)
+
+
+# --- methods that fail ----------------------------------------------------------------------------------------------
+
+
+def test_a_query_that_fails_fails_alone_and_is_recorded(dataset: Dataset, tmp_path: Path) -> None:
+    text = "the {subject} left of the box"
+    method = Boxes(fails={text: ValueError("no box\n here")})
+    run, path = evaluate(dataset, method, tmp_path)
+    failed = [query for query in run.queries if query.error]
+    assert run.n_errors == len(failed) == SCENES
+    assert {(query.query_type, query.error) for query in failed} == {("relation", "ValueError: no box here")}
+    assert all(query.counts.predicted_area == 0 and query.seconds is None for query in failed)
+    fine, _ = evaluate(dataset, Boxes(), tmp_path / "fine")
+    for query, other in zip(run.queries, fine.queries, strict=True):
+        assert query.error or query == other, "the others are answered as ever"
+    again = Boxes(fails={text: ValueError("no box")})
+    evaluate(dataset, again, tmp_path)
+    assert again.asked == [], "a failure is an answer; --fresh asks again"
+    assert read_run(path).n_errors == SCENES
+
+
+def test_a_method_that_fails_on_everything_makes_no_run(dataset: Dataset, tmp_path: Path) -> None:
+    texts = {example.query.text for example in dataset.examples("test")}
+    with pytest.raises(DataError, match=r"boxes failed on every query: RuntimeError: out of luck; .* --fresh"):
+        evaluate(dataset, Boxes(fails=dict.fromkeys(texts, RuntimeError("out of luck"))), tmp_path)
+    assert not list(tmp_path.rglob("run.json"))
+    evaluate(dataset, Boxes(), tmp_path, fresh=True)
+    assert len(list(tmp_path.rglob("run.json"))) == 1
+
+
+@pytest.mark.parametrize("error", [BackboneError("weights are gone"), MemoryError("too small")])
+def test_what_is_wrong_with_the_machine_and_not_with_a_query_ends_the_run(
+    error: Exception, dataset: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        evaluate(dataset, Boxes(fails={"the {subject} far away": error}), tmp_path)
+    assert not list(tmp_path.rglob("run.json"))
+    run, _ = evaluate(dataset, Boxes(), tmp_path)
+    assert run.n_errors == 0
+
+
+def test_answers_that_do_not_match_the_questions_end_the_run(dataset: Dataset, tmp_path: Path) -> None:
+    class Turned(Boxes):
+        def locate(self, *arguments: Any) -> list[Prediction]:
+            return super().locate(*arguments)[::-1]
+
+    class Short(Boxes):
+        def locate(self, *arguments: Any) -> list[Prediction]:
+            return super().locate(*arguments)[1:]
+
+    for n, method in enumerate((Turned(), Short())):
+        with pytest.raises(DataError, match=r"boxes answered \[.*\], asked \[.*\]; answers keep their order"):
+            evaluate(dataset, method, tmp_path / str(n))
+
+
+def test_a_mask_of_another_size_is_named_with_its_query(dataset: Dataset, tmp_path: Path) -> None:
+    class Square(Boxes):
+        def answer(self, image: np.ndarray, query: Query, concept: Concept) -> Prediction:
+            return Prediction(query.id, np.ones((20, 20), bool))
+
+    with pytest.raises(DataError, match=r"the prediction mask is 20 x 20, the scene 12 x 20"):
+        evaluate(dataset, Square(), tmp_path)
+
+
+def test_one_run_has_one_kind_of_concept(dataset: Dataset, tmp_path: Path) -> None:
+    class Moody(Boxes):
+        def learn(self, subject: Subject) -> Concept:
+            return dataclasses.replace(super().learn(subject), learner=subject.noun)
+
+    with pytest.raises(UsageError, match=r"boxes gave concepts of several kinds \(book, bowl, mug\)"):
+        evaluate(dataset, Moody(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scoring_wants_an_answer_to_every_query(dataset: Dataset, tmp_path: Path) -> None:
+    _, path = evaluate(dataset, Boxes(), tmp_path)
+    predictions = path.with_name("predictions.jsonl")
+    predictions.write_bytes(b"".join(predictions.read_bytes().splitlines(keepends=True)[:-1]))
+    manifest = json.loads(path.with_name("manifest.json").read_text())
+    with pytest.raises(DataError, match=r"predictions\.jsonl has no answer to query '\w{16}'; run the same command"):
+        score(dataset, path.parent, Scope(), manifest)
+
+
+def test_a_dataset_of_every_type_is_scored_as_it_is(tiny_dataset: Path, tmp_path: Path) -> None:
+    run, _ = evaluate(open_dataset(tiny_dataset), Boxes(), tmp_path)
+    assert [query.query_type for query in run.queries] == [*QUERY_TYPES] * 2

@@ -56,7 +56,7 @@ class Recipe:
     unet_channels: tuple[int, ...] = (32, 64, 128)
     text_width: int = 128
     text_layers: int = 2
-    steps: int = 6_000
+    steps: int = 4_300
     batch: int = 32
     rate: float = 1.5e-3
     decay_share: float = 0.25

@@ -126,6 +126,7 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_bits(
         mine, whole = (load_file(folder / name / "state.safetensors") for folder in (out, finished))
         assert mine.keys() == whole.keys() and all(torch.equal(mine[key], whole[key]) for key in whole)
     assert not [path for path in out.rglob("*") if path.suffix in (".tmp", ".new")]
+    assert not [path for path in (out / "pipeline").rglob("*.json") if str(tmp_path) in path.read_text()]
 
 
 def test_an_interruption_inside_an_update_falls_back_to_the_last_saved_state(

@@ -619,6 +619,7 @@ def assemble(folder: Path, vae: Any, unet: Any, text: CLIPTextModel, tokenizer: 
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    vae.register_to_config(_name_or_path="")  # loaded from a checkpoint, it would ship the name of that folder
     for part in (vae, unet, text):
         part.half()
     pipeline.save_pretrained(folder, safe_serialization=True)

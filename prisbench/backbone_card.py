@@ -149,8 +149,8 @@ same code as the benchmark but with other names, patterns and colour pairs; mask
 | autoencoder | {vae_how} | {facts["steps"]["vae"]} | {facts["hours"]["vae"]} |
 | U-Net and text encoder | {unet_how} | {facts["steps"]["unet"]} | {facts["hours"]["unet"]} |
 
-How this run went, and what went wrong in it, is told in `docs/decisions.md`: until step {recipe["words_from"]} it taught the text
-encoder nothing, there words started anew.
+How this run went, and what went wrong in it, is told in `docs/decisions.md`: until step {recipe["words_from"]} it
+the text encoder nothing, and there words started anew.
 
 The hours are wall time of the training steps; other work ran on the same cores.  Autoencoder at the end: L1
 {vae["l1"]:.3f}, squared error {vae["l2"]:.4f} (pixels in -1..1, noise of 1 to 4.5 grey levels included).  Denoiser:

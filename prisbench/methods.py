@@ -172,7 +172,9 @@ class AttentionMethod:
         chosen = given.pop("localizer.preset", None)
         overrides = {k for k in given if k.startswith("localizer.")}
         backbone = load_backbone(options.model, options.device)
-        learner = {f.name: getattr(default_recipe(backbone), f.name) for f in dataclasses.fields(TextualInversionRecipe)}
+        learner = {
+            f.name: getattr(default_recipe(backbone), f.name) for f in dataclasses.fields(TextualInversionRecipe)
+        }
         recipe = take_settings(learner, given, "learner.")
         settings = localize.preset(str(chosen or localize.default_preset(backbone)))
         take_settings(settings.as_record(), given, "localizer.")

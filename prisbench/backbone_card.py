@@ -142,7 +142,7 @@ pixels.
 ## Recipe
 
 `prisbench train-backbone --out DIR --seed {recipe["seed"]}` ({recipe["scenes"]} scenes with captions, drawn by the
-same code as the benchmark but with other names, patterns and colour pairs; masks are never shown to it).
+same code as the benchmark, without the subjects' patterns and colour pairs; masks are never shown to it).
 
 | part | how | steps | hours on 2 CPU cores |
 |---|---|---|---|

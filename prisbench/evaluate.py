@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -185,8 +186,6 @@ def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, A
 
 def _claim(folder: Path, manifest: dict[str, Any], learn_seconds: float, fresh: bool) -> dict[str, Any]:
     """Write the manifest, or find that what is there is the same run."""
-    import json
-
     path = folder / "manifest.json"
     manifest = json.loads(json.dumps(manifest))
     if fresh:

@@ -23,14 +23,17 @@ def untrained_token(backbone: Backbone, subject: Subject, vectors: int = 1, seed
     recipe = {"vectors": vectors, "seed": seed, "version": 1}
     key = concept_key(subject, "untrained-token", backbone.id, recipe)
     draw = torch.Generator().manual_seed(int(key, 16) % 2**63)
-    table = backbone.token_table.float().cpu()
-    chance = table.mean(dim=0) + table.std(dim=0) * torch.randn(vectors, table.shape[1], generator=draw)
+    tensors = {}
+    for name, weights in backbone.token_tables.items():
+        table = weights.float().cpu()
+        chance = table.mean(dim=0) + table.std(dim=0) * torch.randn(vectors, table.shape[1], generator=draw)
+        tensors[name] = chance.numpy()
     return Concept(
         id=key,
         subject_id=subject.id,
         noun=subject.noun,
         learner="untrained-token",
         backbone=backbone.id,
-        tensors={"vectors": chance.numpy()},
+        tensors=tensors,
         recipe=recipe,
     )

@@ -1,5 +1,8 @@
 """A frozen latent diffusion model: loading it, photos to latents and back, prompts to embeddings, noise.
 
+Stable Diffusion 1.x, 2.x and SDXL, in the folders diffusers writes; and their architectures at full size with random
+weights, to measure speed and memory where no weights are.
+
 Knows: diffusers' and transformers' model classes and the folder format of a pipeline; nothing else in prisbench does.
 Does not know: attention, masks, how a concept is learned.
 
@@ -29,11 +32,12 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationE
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from prisbench.diffusion.architectures import ARCHITECTURES, family
 from prisbench.diffusion.prompts import Prompt
-from prisbench.errors import BackboneError, DataError
+from prisbench.errors import BackboneError, DataError, UnknownNameError
 from prisbench.photos import resize_to
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -47,10 +51,23 @@ NARROWEST = 8
 
 SMALLEST_SIDE_PX = 16
 
+VECTORS = ("vectors", "vectors_2")
+"""The names of a concept's learned vectors, those of the first and of the second text encoder."""
+
+TIME_IDS = ("original_h", "original_w", "crop_top", "crop_left", "target_h", "target_w")
+"""SDXL's micro-conditioning (arXiv 2307.01952, section 2.2), in pixels."""
+
+TEXT_MODELS: Mapping[str, Any] = {"": CLIPTextModel, "_2": CLIPTextModelWithProjection}
+"""Which class a pipeline's ``text_encoder`` and ``text_encoder_2`` have."""
+
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A frozen model.  ``id`` is its name and a hash of its weights; ``family`` says which presets were made for it.
+    """A frozen model.  ``id`` is its name and a hash of its weights; ``family`` says which presets were made for it:
+    "embedded", "sd" (Stable Diffusion 1.x and 2.x), "sdxl", or "other".
+
+    ``prediction_type`` is "epsilon" or "v_prediction".  The second tokenizer and text encoder are SDXL's.  SDXL's
+    autoencoder is float32 whatever ``dtype`` says: in fp16 it overflows.
 
     The models are diffusers' and transformers' (CLIPTokenizer, CLIPTextModel, AutoencoderKL, UNet2DConditionModel);
     type checkers see through neither library, hence ``Any``.
@@ -66,6 +83,8 @@ class Backbone:
     prediction_type: str
     device: torch.device
     dtype: torch.dtype
+    tokenizer_2: Any = None
+    text_encoder_2: Any = None
 
     @property
     def vae_factor(self) -> int:
@@ -86,8 +105,18 @@ class Backbone:
 
     @property
     def token_table(self) -> Float[Tensor, "tokens d"]:
-        """The text encoder's embedding of each token."""
-        return cast(Tensor, self.text_encoder.get_input_embeddings().weight)
+        """The (first) text encoder's embedding of each token."""
+        return self.token_tables[VECTORS[0]]
+
+    @property
+    def token_tables(self) -> dict[str, Tensor]:
+        """Each text encoder's embedding of each token (tokens x d), by the name that its learned vectors have."""
+        encoders = (self.text_encoder, self.text_encoder_2)
+        return {
+            name: encoder.get_input_embeddings().weight
+            for name, encoder in zip(VECTORS, encoders, strict=True)
+            if encoder is not None
+        }
 
 
 @dataclass(frozen=True)
@@ -114,6 +143,18 @@ class Encoded(NamedTuple):
     geometry: Geometry
 
 
+class Conditioning(NamedTuple):
+    """What the U-Net hears beside the latents: ``encoder_hidden_states``, and ``added_cond_kwargs`` of SDXL."""
+
+    states: Float[Tensor, "b t d"]
+    added: dict[str, Tensor] | None
+
+    def rows(self, which: Sequence[int] | Tensor) -> Conditioning:
+        """These rows, in this order; a row may come again (``[0] * n``: n noises of the first prompt)."""
+        index = torch.as_tensor(which, device=self.states.device)
+        return Conditioning(self.states[index], self.added and {name: x[index] for name, x in self.added.items()})
+
+
 # --- loading --------------------------------------------------------------------------------------------------------
 
 
@@ -122,43 +163,112 @@ def has_embedded() -> bool:
     return (EMBEDDED / "model_index.json").is_file()
 
 
+class Parts(NamedTuple):
+    """The parts of a pipeline, as the two libraries make them; SDXL has two tokenizers and two text encoders."""
+
+    tokenizers: tuple[Any, ...]
+    text_encoders: tuple[Any, ...]
+    vae: Any
+    unet: Any
+    scheduler: Any
+
+
 def load_backbone(where: str | Path | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
     """The pipeline in a folder, on the hub ("owner/name"), or (None) the embedded one; frozen, safetensors only.
 
+    A StableDiffusionPipeline or a StableDiffusionXLPipeline; or a name in ARCHITECTURES, for ``random_backbone``.
     Raises BackboneError, in one line, when it is not there, not such a pipeline, pickled, incomplete, or holds NaN.
     """
+    if isinstance(where, str) and where in ARCHITECTURES:
+        return random_backbone(where, device=device, dtype=dtype)
     folder, name = _folder(where)
     try:
         kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
     except (OSError, ValueError, KeyError, TypeError):
         raise BackboneError(f"{name}: not a diffusers pipeline folder (no readable model_index.json)") from None
-    if kind != "StableDiffusionPipeline":
-        raise BackboneError(f"{name}: a {kind} is not supported; give a StableDiffusionPipeline (version 1 or 2)")
+    if kind not in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
+        raise BackboneError(
+            f"{name}: a {kind} is not supported; give a StableDiffusionPipeline (version 1 or 2) "
+            "or a StableDiffusionXLPipeline"
+        )
 
-    def part(kind: Any, part: str) -> Any:
+    def part(kind: Any, part: str, dtype: torch.dtype = dtype) -> Any:
         if not (folder / part).is_dir():
             raise BackboneError(f"{name}: the pipeline has no {part} folder")
         return load_pretrained(kind, folder / part, dtype, f"{name}: {part}", local_files_only=True)
 
-    tokenizer, scheduler = part(CLIPTokenizer, "tokenizer"), part(DDPMScheduler, "scheduler")
-    text_encoder, vae = part(CLIPTextModel, "text_encoder"), part(AutoencoderKL, "vae")
-    unet = part(UNet2DConditionModel, "unet")
-    for model in (text_encoder, vae, unet):
+    is_xl = kind == "StableDiffusionXLPipeline"
+    suffixes = ("", "_2") if is_xl else ("",)
+    parts = Parts(
+        tokenizers=tuple(part(CLIPTokenizer, f"tokenizer{suffix}") for suffix in suffixes),
+        text_encoders=tuple(part(TEXT_MODELS[suffix], f"text_encoder{suffix}") for suffix in suffixes),
+        vae=part(AutoencoderKL, "vae", torch.float32 if is_xl else dtype),
+        unet=part(UNet2DConditionModel, "unet"),
+        scheduler=part(DDPMScheduler, "scheduler"),
+    )
+    written = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    predicts = parts.scheduler.config["prediction_type"]
+    if "beta_start" not in written or predicts not in ("epsilon", "v_prediction"):
+        raise BackboneError(
+            f"{name}: the noise of its scheduler ({written.get('_class_name')}, prediction_type {predicts!r}) "
+            "is not supported; it must have betas, and the model must predict epsilon or v"
+        )
+    _check_parts(name, parts)
+    return _assembled(f"{name}@{_weights_hash(folder)[:12]}", parts, torch.device(device), dtype)
+
+
+def _assembled(id: str, parts: Parts, device: torch.device, dtype: torch.dtype) -> Backbone:
+    """The parts frozen and on the device; the first tokenizer knows how much the text encoders read."""
+    for model in (*parts.text_encoders, parts.vae, parts.unet):
         model.requires_grad_(False).eval().to(device)
-    positions = text_encoder.config.max_position_embeddings
-    tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    tokenizer, *further_tokenizers = parts.tokenizers
+    text_encoder, *further_encoders = parts.text_encoders
+    positions = [encoder.config.max_position_embeddings for encoder in parts.text_encoders]
+    tokenizer.model_max_length = min([t.model_max_length for t in parts.tokenizers] + positions)
     return Backbone(
-        id=f"{name}@{_weights_hash(folder)[:12]}",
-        family="embedded" if len(unet.config["block_out_channels"]) == 3 else "stable-diffusion",
+        id=id,
+        family=family(parts.unet.config),
         tokenizer=tokenizer,
         text_encoder=text_encoder,
-        vae=vae,
-        unet=unet,
-        alphas_cumprod=scheduler.alphas_cumprod,
-        prediction_type=scheduler.config["prediction_type"],
-        device=torch.device(device),
+        vae=parts.vae,
+        unet=parts.unet,
+        alphas_cumprod=parts.scheduler.alphas_cumprod,
+        prediction_type=parts.scheduler.config["prediction_type"],
+        device=device,
         dtype=dtype,
+        tokenizer_2=further_tokenizers[0] if further_tokenizers else None,
+        text_encoder_2=further_encoders[0] if further_encoders else None,
     )
+
+
+def _check_parts(name: str, parts: Parts) -> None:
+    """Raises BackboneError when the parts do not speak to each other in a way we know."""
+    unet, vae, encoders = parts.unet.config, parts.vae.config, parts.text_encoders
+    if parts.tokenizers[0].get_vocab() != parts.tokenizers[-1].get_vocab():
+        raise BackboneError(f"{name}: its two tokenizers have different vocabularies, so their places would not agree")
+    if unet["in_channels"] != vae["latent_channels"]:
+        raise BackboneError(
+            f"{name}: the U-Net reads {unet['in_channels']} channels and the autoencoder makes "
+            f"{vae['latent_channels']}; models for inpainting or editing are not supported"
+        )
+    written = sum(encoder.config.hidden_size for encoder in encoders)
+    if written != unet["cross_attention_dim"]:
+        raise BackboneError(
+            f"{name}: the U-Net reads text of width {unet['cross_attention_dim']}, its text encoders write {written}"
+        )
+    if shifted := [key for key in ("shift_factor", "latents_mean", "latents_std") if vae[key] is not None]:
+        raise BackboneError(f"{name}: an autoencoder with {shifted[0]} is not supported")
+    if unet["addition_embed_type"] != ("text_time" if encoders[1:] else None):
+        raise BackboneError(
+            f"{name}: a U-Net with addition_embed_type {unet['addition_embed_type']!r} is not supported in its pipeline"
+        )
+    if encoders[1:]:
+        added = len(TIME_IDS) * unet["addition_time_embed_dim"] + encoders[1].config.projection_dim
+        if added != unet["projection_class_embeddings_input_dim"]:
+            raise BackboneError(
+                f"{name}: the U-Net adds {unet['projection_class_embeddings_input_dim']} numbers to its timestep, "
+                f"pooled text and sizes are {added}; give SDXL's base model"
+            )
 
 
 def _folder(where: str | Path | None) -> tuple[Path, str]:
@@ -174,17 +284,21 @@ def _folder(where: str | Path | None) -> tuple[Path, str]:
     if folder.is_dir():
         return folder, folder.resolve().name
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(where)):
-        raise BackboneError(f"no such backbone folder: {where} (a hub model is named owner/name)")
+        raise BackboneError(
+            f"no such backbone folder: {where} (a hub model is named owner/name; with random weights there are "
+            f"{', '.join(ARCHITECTURES)})"
+        )
     weights = [
         f"{part}/{stem}{shard}.safetensors*"
         for part, stem in (
             ("unet", "diffusion_pytorch_model"),
             ("vae", "diffusion_pytorch_model"),
             ("text_encoder", "model"),
+            ("text_encoder_2", "model"),
         )
         for shard in ("", "-?????-of-?????")
     ]
-    wanted = ["model_index.json", "*/config.json", "tokenizer/*", "scheduler/*", *weights]
+    wanted = ["model_index.json", "*/config.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*", *weights]
     try:
         return Path(snapshot_download(str(where), allow_patterns=wanted)), str(where)
     except GatedRepoError:
@@ -231,8 +345,8 @@ def load_pretrained(
 def _weights_hash(folder: Path) -> str:
     """SHA-256 over the weights and the vocabulary; configurations carry version stamps and stay out."""
     digest = hashlib.sha256()
-    for part in ("tokenizer", "text_encoder", "vae", "unet"):
-        for path in sorted((folder / part).iterdir()):
+    for part in ("tokenizer", "text_encoder", "vae", "unet", "tokenizer_2", "text_encoder_2"):
+        for path in sorted((folder / part).glob("*")):
             if path.suffix == ".safetensors" or path.name in ("vocab.json", "merges.txt", "tokenizer.json"):
                 digest.update(f"{part}/{path.name}".encode())
                 with path.open("rb") as file:
@@ -276,6 +390,51 @@ def eager_attention(backbone: Backbone) -> Iterator[None]:
             layer.set_processor(processor)
 
 
+# --- random weights -------------------------------------------------------------------------------------------------
+
+
+def random_backbone(name: str, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
+    """An architecture of ARCHITECTURES with the libraries' own random initialisation, made without a hub: for speed and
+    memory, not for answers.  The same seed gives the same weights (rounded to ``dtype``); no other generator moves.
+
+    Two things are not the model's: CLIP's vocabulary does not come with prisbench, so the tokenizer is the embedded
+    one, padding as the real one pads, and the token tables are as small as its vocabulary.  Prompts have 77 places.
+    In float32 the three need about 4, 5 and 14 GB; half precision needs as much while the U-Net is made.
+    Raises UnknownNameError.
+    """
+    if name not in ARCHITECTURES:
+        raise UnknownNameError("random backbone", name, ARCHITECTURES)
+    numbers, where, called = ARCHITECTURES[name], EMBEDDED / "tokenizer", f"{name}: the embedded tokenizer"
+    is_xl = len(numbers.text) == 2
+    tokenizers = tuple(
+        load_pretrained(CLIPTokenizer, where, name=called, model_max_length=77, pad_token=padding)
+        for padding in numbers.paddings
+    )
+    ids = {
+        "vocab_size": len(tokenizers[0]),
+        "bos_token_id": tokenizers[0].bos_token_id,
+        "eos_token_id": tokenizers[0].eos_token_id,
+    }
+    with torch.random.fork_rng(devices=[]), _quiet():
+        torch.default_generator.manual_seed(seed)
+        parts = Parts(
+            tokenizers,
+            tuple(
+                kind(CLIPTextConfig(**ids, **text, pad_token_id=tokenizer.pad_token_id)).to(dtype)
+                for kind, text, tokenizer in zip(TEXT_MODELS.values(), numbers.text, tokenizers, strict=False)
+            ),
+            AutoencoderKL(**numbers.vae).to(torch.float32 if is_xl else dtype),
+            UNet2DConditionModel(**numbers.unet).to(dtype),
+            DDPMScheduler(
+                beta_start=0.00085,
+                beta_end=0.012,
+                beta_schedule="scaled_linear",
+                prediction_type=numbers.prediction_type,
+            ),
+        )
+    return _assembled(f"{name}@seed-{seed}", parts, torch.device(device), dtype)
+
+
 # --- photos ---------------------------------------------------------------------------------------------------------
 
 
@@ -314,9 +473,9 @@ def encode_image(backbone: Backbone, photo: UInt8[np.ndarray, "h w 3"], working_
     canvas = np.empty((*geometry.padded_hw, 3), np.uint8)
     canvas[:] = PADDING_RGB
     canvas[: geometry.resized_hw[0], : geometry.resized_hw[1]] = resize_to(photo, geometry.resized_hw)
-    pixels = torch.from_numpy(canvas).permute(2, 0, 1)[None].to(backbone.device, backbone.dtype) / 127.5 - 1
-    posterior = backbone.vae.encode(pixels).latent_dist
-    return Encoded(posterior.mode() * backbone.vae.config["scaling_factor"], geometry)
+    pixels = torch.from_numpy(canvas).permute(2, 0, 1)[None].to(backbone.device, backbone.vae.dtype) / 127.5 - 1
+    latents = backbone.vae.encode(pixels).latent_dist.mode() * backbone.vae.config["scaling_factor"]
+    return Encoded(latents.to(backbone.dtype), geometry)
 
 
 def to_photo(
@@ -335,12 +494,86 @@ def to_photo(
 # --- text, noise ----------------------------------------------------------------------------------------------------
 
 
+def condition(
+    backbone: Backbone,
+    prompts: Sequence[Prompt],
+    vectors: Mapping[str, Mapping[str, Float[Tensor, "_n _d"]]] | None,
+    geometry: Geometry,
+) -> Conditioning:
+    """What the U-Net hears when it looks at an image of this geometry, one row a prompt.
+
+    ``vectors`` maps slots to learned vectors by text encoder (``learned_vectors``); gradients reach them.
+
+    SDXL reads two text encoders, the layer before the last of each, side by side; the pooled text of the second; and
+    sizes: the photo's own, no crop, and the padded image's.  Its second encoder gets the first tokenizer's tokens with
+    its own padding.  That is what its own tokenizer gives but for "!", which transformers takes for padding there even
+    inside a text and the model's training (OpenCLIP's tokenizer) did not.
+    """
+    given = vectors or {}
+    if backbone.text_encoder_2 is None:
+        return Conditioning(encode_text(backbone, prompts, {slot: of[VECTORS[0]] for slot, of in given.items()}), None)
+    paddings = [int(tokenizer.pad_token_id) for tokenizer in (backbone.tokenizer, backbone.tokenizer_2)]
+    read = [
+        _read(
+            encoder,
+            [_padded(prompt.ids, paddings[0], padding, backbone.tokenizer.eos_token_id) for prompt in prompts],
+            prompts,
+            {slot: of[name] for slot, of in given.items()},
+            output_hidden_states=True,
+        )
+        for name, encoder, padding in zip(
+            VECTORS, (backbone.text_encoder, backbone.text_encoder_2), paddings, strict=True
+        )
+    ]
+    sizes = torch.tensor([*geometry.photo_hw, 0, 0, *geometry.padded_hw], dtype=torch.float32, device=backbone.device)
+    return Conditioning(
+        torch.cat([output.hidden_states[-2] for output in read], dim=-1),
+        {"text_embeds": read[1].text_embeds, "time_ids": sizes.expand(len(prompts), -1)},
+    )
+
+
+def learned_vectors(
+    backbone: Backbone, tensors: Mapping[str, np.ndarray], concept_id: str
+) -> dict[str, Float[Tensor, "_n _d"]]:
+    """A concept's vectors by text encoder, on the backbone's device; empty ones for a concept that has none.
+
+    Raises BackboneError when their width is not the text encoder's, or one encoder has fewer than the other.
+    """
+    vectors = {}
+    for name, table in backbone.token_tables.items():
+        array = tensors.get(name, np.empty((0, table.shape[1]), np.float32))
+        if array.ndim != 2 or array.shape[1] != table.shape[1]:
+            raise BackboneError(f"concept {concept_id}: {name} of shape {array.shape} do not fit {backbone.id}")
+        vectors[name] = torch.from_numpy(array).to(backbone.device)
+    if len(counts := {len(tensor) for tensor in vectors.values()}) > 1:
+        raise BackboneError(
+            f"concept {concept_id} has {' and '.join(map(str, sorted(counts)))} vectors for the two text encoders of "
+            f"{backbone.id}; learn it again"
+        )
+    return vectors
+
+
 def encode_text(
     backbone: Backbone, prompts: Sequence[Prompt], vectors: Mapping[str, Float[Tensor, "_n d"]] | None = None
 ) -> Float[Tensor, "b t d2"]:
-    """Text embeddings.  ``vectors`` maps slots to learned vectors, which stand in the token embedding's output for this
-    call alone; gradients reach them and nothing else moves.
+    """Text embeddings of a backbone with one text encoder.
+
+    ``vectors`` maps slots to learned vectors, which stand in the token embedding's output for this call alone;
+    gradients reach them and nothing else moves.  Raises BackboneError for SDXL: see ``condition``.
     """
+    if backbone.text_encoder_2 is not None:
+        raise BackboneError(f"{backbone.id} reads text through two encoders; this part of prisbench knows one")
+    return cast(Tensor, _read(backbone.text_encoder, [prompt.ids for prompt in prompts], prompts, vectors)[0])
+
+
+def _read(
+    encoder: Any,
+    ids: Sequence[tuple[int, ...]],
+    prompts: Sequence[Prompt],
+    vectors: Mapping[str, Tensor] | None,
+    **options: bool,
+) -> Any:
+    """The encoder's output for ``ids``, with the vectors in the prompts' learned places."""
     learned = [(row, *place) for row, prompt in enumerate(prompts) for place in prompt.learned]
 
     def place_vectors(_: nn.Module, __: Any, out: Tensor) -> Tensor | None:
@@ -351,12 +584,21 @@ def encode_text(
         values = torch.stack([vectors[slot][n] for _, _, slot, n in learned])
         return out.index_put((rows, positions), values.to(out))
 
-    ids = torch.tensor([prompt.ids for prompt in prompts], device=backbone.device)
-    handle = backbone.text_encoder.get_input_embeddings().register_forward_hook(place_vectors)
+    table = encoder.get_input_embeddings()
+    handle = table.register_forward_hook(place_vectors)
     try:
-        return cast(Tensor, backbone.text_encoder(input_ids=ids)[0])
+        return encoder(input_ids=torch.tensor(ids, device=table.weight.device), **options)
     finally:
         handle.remove()
+
+
+def _padded(ids: tuple[int, ...], old: int, new: int, eos: int) -> tuple[int, ...]:
+    """The ids with another padding after the end of the text."""
+    end = len(ids)
+    while ids[end - 1] == old:
+        end -= 1
+    end += old == eos  # of the EOS that pad, the first one ends the text
+    return ids[:end] + (new,) * (len(ids) - end)
 
 
 def noise(image_id: str, sample: int, shape: tuple[int, ...]) -> Float[Tensor, "..."]:
@@ -368,6 +610,25 @@ def noise(image_id: str, sample: int, shape: tuple[int, ...]) -> Float[Tensor, "
 def add_noise(
     alphas_cumprod: Float[Tensor, "steps"], latents: Float[Tensor, "*b c h w"], eps: Float[Tensor, "b c h w"], t: Tensor
 ) -> Float[Tensor, "b c h w"]:
-    """``sqrt(abar_t) z0 + sqrt(1 - abar_t) eps`` with one timestep a row."""
-    signal = alphas_cumprod.to(latents)[t.to(latents.device)][:, None, None, None]
-    return signal.sqrt() * latents + (1 - signal).sqrt() * eps.to(latents)
+    """``sqrt(abar_t) z0 + sqrt(1 - abar_t) eps`` with one timestep a row, in float32, then rounded as the latents are.
+
+    (``1 - abar`` of a small t is nothing but rounding error in bf16.)
+    """
+    signal = _signal(alphas_cumprod, t, latents.device)
+    return (signal.sqrt() * latents + (1 - signal).sqrt() * eps.to(latents.device)).to(latents.dtype)
+
+
+def training_target(
+    backbone: Backbone, latents: Float[Tensor, "*b c h w"], eps: Float[Tensor, "b c h w"], t: Tensor
+) -> Float[Tensor, "b c h w"]:
+    """What the U-Net is trained to say of ``add_noise``'s result: the noise, or for a v-prediction model
+    ``sqrt(abar_t) eps - sqrt(1 - abar_t) z0`` (Salimans and Ho 2022, arXiv 2202.00512, appendix D), in float32.
+    """
+    if backbone.prediction_type == "epsilon":
+        return eps
+    signal = _signal(backbone.alphas_cumprod, t, latents.device)
+    return signal.sqrt() * eps.to(latents.device) - (1 - signal).sqrt() * latents
+
+
+def _signal(alphas_cumprod: Tensor, t: Tensor, device: torch.device) -> Float[Tensor, "b 1 1 1"]:
+    return alphas_cumprod.to(device, torch.float32)[t.to(device)][:, None, None, None]

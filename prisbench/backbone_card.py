@@ -21,6 +21,7 @@ from prisbench.diffusion.recipe import Recipe, samples_sheet
 from prisbench.files import read_json, write_bytes, write_json, write_text
 from prisbench.photos import image_id
 from prisbench.pictures import png
+from prisbench.presets import LocalizerSettings
 from prisbench.statistics import Sample, interval
 from prisbench.types import SLOT, Concept, Query, Subject
 
@@ -50,7 +51,7 @@ def phrases(scenes: int, name: str = "held-out") -> Iterator[tuple[tabletop.Scen
 
 
 def phrase_quality(
-    backbone: Backbone, settings: localize.LocalizerSettings, scenes: int, name: str = "held-out"
+    backbone: Backbone, settings: LocalizerSettings, scenes: int, name: str = "held-out"
 ) -> dict[str, Any]:
     """Mean IoU and pointing accuracy of full phrases ("the striped red and white mug") on ordinary scenes never
     trained on.
@@ -84,7 +85,7 @@ def phrase_quality(
 def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, Any]:
     """Measure a trained pipeline folder, draw its samples and write its card (README.md, samples.png, card.json)."""
     backbone = load_backbone(folder)
-    settings = localize.preset("embedded")
+    settings = localize.default_settings(backbone)
     quality = phrase_quality(backbone, settings, scenes)
     logs = {name: read_json(run / f"{name}-run" / "log.json") for name in ("vae", "unet")}
     write_bytes(folder / "samples.png", png(samples_sheet(folder, list(PROMPTS))))
@@ -149,9 +150,6 @@ same code as the benchmark, without the subjects' patterns and colour pairs; mas
 | autoencoder | {vae_how} | {facts["steps"]["vae"]} | {facts["hours"]["vae"]} |
 | U-Net and text encoder | {unet_how} | {facts["steps"]["unet"]} | {facts["hours"]["unet"]} |
 
-How this run went, and what went wrong in it, is told in `docs/decisions.md`: until step {recipe["words_from"]} it
-the text encoder nothing, and there words started anew.
-
 The hours are wall time of the training steps; other work ran on the same cores.  Autoencoder at the end: L1
 {vae["l1"]:.3f}, squared error {vae["l2"]:.4f} (pixels in -1..1, noise of 1 to 4.5 grey levels included).  Denoiser:
 
@@ -162,7 +160,7 @@ The hours are wall time of the training steps; other work ran on the same cores.
 ## Quality
 
 Localization of captioned phrases ("the striped red and white mug") on {quality["scenes"]} ordinary scenes outside
-training, {quality["n"]} phrases, settings of the preset `embedded` (chosen on other scenes): mean IoU
+training, {quality["n"]} phrases, settings of the preset `accurate` (chosen on other scenes): mean IoU
 **{quality["iou_mean"]:.3f}** [{low}, {high}], pointing **{quality["pointing"]:.3f}**.
 
 ![samples](samples.png)

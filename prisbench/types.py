@@ -35,6 +35,7 @@ class Concept:
 
     ``id`` is a content hash: the same backbone, photos, recipe and seed give the same id.
     ``learner`` is a learner's name ("textual-inversion") or a control's ("noun-only", "untrained-token", "none").
+    ``calibration`` holds, under the key of the settings that saw it, what the subject's own photos show a method.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Concept:
     backbone: str | None = None
     tensors: Mapping[str, Float[np.ndarray, "..."]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

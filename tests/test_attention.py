@@ -17,7 +17,9 @@ from diffusers.models.attention_processor import (
     CustomDiffusionAttnProcessor,
     CustomDiffusionAttnProcessor2_0,
     FusedAttnProcessor2_0,
+    IPAdapterAttnProcessor2_0,
 )
+from diffusers.models.embeddings import ImageProjection, MultiIPAdapterImageProjection
 from peft import LoraConfig
 from torch import Tensor
 
@@ -60,7 +62,7 @@ def inputs(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def columns() -> Tensor:
-    weights = torch.zeros(BATCH, TOKENS, 2)
+    weights = torch.zeros(1, TOKENS, 2)
     weights[:, 3, 0] = 1
     weights[:, 4:6, 1] = 0.5
     return weights
@@ -79,6 +81,15 @@ def run(unet: Any, cross: list[str], self_: list[str]) -> Recording:
 
 def hooks(unet: Any) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
+
+
+def width(name: str) -> int:
+    """Channels of the tiny U-Net where a processor of that name stands."""
+    levels = [8, 16, 16]
+    if name.startswith("mid"):
+        return levels[-1]
+    level = int(name.split(".")[1])
+    return levels[::-1][level] if name.startswith("up") else levels[level]
 
 
 def dense(unet: Any, name: str, layer: str) -> Tensor:
@@ -105,7 +116,7 @@ def test_blocks_are_listed_in_forward_order_with_the_cells_a_token_covers(unet: 
     cross, self_ = names(unet)
     assert set(cross) - set(self_) == {"up.2.0", "up.2.1"}
     for name, maps in run(unet, cross, self_).cross.items():
-        assert maps.shape == (BATCH, 2, 20 // blocks[name].stride, 12 // blocks[name].stride)
+        assert maps.shape == (BATCH, 1, 2, 20 // blocks[name].stride, 12 // blocks[name].stride)
 
 
 def test_several_blocks_in_one_module_are_numbered() -> None:
@@ -121,13 +132,49 @@ def test_recorded_attention_is_diffusers_dense_attention(unet: Any, processor: t
     values = torch.rand(BATCH, 15, 3)
     for name in cross:
         expected = dense(unet, name, "attn2") @ columns()
-        assert torch.allclose(seen.cross[name].flatten(2).transpose(1, 2), expected, atol=1e-5)
+        assert torch.allclose(seen.cross[name][:, 0].flatten(2).transpose(1, 2), expected, atol=1e-5)
         assert seen.cross[name].std() > 1e-3, "the test would pass on flat maps"
     for name in self_:
         attention = seen.self_attention[name]
         values = torch.rand(BATCH, attention.keys.shape[2], 3)
         assert torch.allclose(hop(attention, values), dense(unet, name, "attn1") @ values, atol=1e-5)
         assert attention.grid_hw[0] * attention.grid_hw[1] == values.shape[1]
+
+
+def test_heads_can_be_kept_apart_and_their_mean_is_what_else_is_recorded(unet: Any) -> None:
+    with record(unet, columns(), ["up.1.0"], per_head=True) as seen:
+        unet(*inputs())
+    heads = seen.cross["up.1.0"]
+    assert heads.shape[1] == transformer_blocks(unet)["up.1.0"].module.attn2.heads > 1
+    assert torch.allclose(heads.mean(1, keepdim=True), run(unet, ["up.1.0"], []).cross["up.1.0"], atol=1e-6)
+    assert (heads[:, 0] - heads[:, 1]).abs().max() > 1e-3
+
+
+def test_further_prompts_are_scored_against_the_same_queries_each_for_itself(unet: Any) -> None:
+    draw = torch.Generator().manual_seed(5)
+    others = torch.randn(3, TOKENS, 24, generator=draw)
+    weights = torch.rand(3, TOKENS, 2, generator=draw)
+    with record(unet, weights, ["up.1.0", "up.2.1"], prompts=others) as seen:
+        unet(*inputs())
+    attn = transformer_blocks(unet)["up.1.0"].module.attn2
+    with record(unet, columns(), ["up.1.0"]) as own:
+        unet(*inputs())
+    assert seen.cross["up.1.0"].shape == (BATCH, 1, 6, *own.cross["up.1.0"].shape[-2:])
+
+    queries: list[Tensor] = []
+    handle = attn.to_q.register_forward_hook(lambda _, __, out: queries.append(out))
+    unet(*inputs())
+    handle.remove()
+    for i in range(3):
+        q, k = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (queries[0], attn.to_k(others[i : i + 1])))
+        expected = (q @ k.mT * attn.scale).softmax(-1).mean(1) @ weights[i]
+        got = seen.cross["up.1.0"][:, 0, 2 * i : 2 * i + 2].flatten(2).transpose(1, 2)
+        assert torch.allclose(got, expected, atol=1e-5)
+
+    with record(unet, weights[1:2], ["up.1.0"], prompts=others[1:2]) as alone:
+        unet(*inputs())
+    assert torch.equal(alone.cross["up.1.0"], seen.cross["up.1.0"][:, :, 2:4])
+    assert hooks(unet) == 0
 
 
 def test_two_hops_are_the_squared_matrix(unet: Any) -> None:
@@ -190,7 +237,7 @@ def test_custom_diffusions_own_projections_are_what_is_recorded(unet: Any, kind:
     layer.set_processor(AttnProcessor())  # the same keys through the plain layer, seen densely
     layer.to_k.weight.copy_(custom.to_k_custom_diffusion.weight)
     expected = dense(unet, "up.1.0", "attn2") @ columns()
-    assert torch.allclose(seen.cross["up.1.0"].flatten(2).transpose(1, 2), expected, atol=1e-5)
+    assert torch.allclose(seen.cross["up.1.0"][:, 0].flatten(2).transpose(1, 2), expected, atol=1e-5)
 
 
 def test_lora_layers_stay_in_force(unet: Any) -> None:
@@ -200,10 +247,31 @@ def test_lora_layers_stay_in_force(unet: Any) -> None:
     seen = run(unet, ["up.1.1"], ["up.1.1"])
     assert not torch.allclose(seen.cross["up.1.1"], plain.cross["up.1.1"], atol=1e-3)
     expected = dense(unet, "up.1.1", "attn2") @ columns()
-    assert torch.allclose(seen.cross["up.1.1"].flatten(2).transpose(1, 2), expected, atol=1e-5)
+    assert torch.allclose(seen.cross["up.1.1"][:, 0].flatten(2).transpose(1, 2), expected, atol=1e-5)
     values = torch.rand(BATCH, 60, 1)
     expected = dense(unet, "up.1.1", "attn1") @ values
     assert torch.allclose(hop(seen.self_attention["up.1.1"], values), expected, atol=1e-5)
+
+
+def test_ip_adapter_weights_stay_in_force() -> None:
+    torch.manual_seed(0)
+    unet: Any = tiny.unet(only_cross_attention=False).requires_grad_(False)
+    cross = [name for name in unet.attn_processors if ".attn2." in name]
+    adapters = {name: IPAdapterAttnProcessor2_0(width(name), 24, num_tokens=(3,), scale=0.9) for name in cross}
+    unet.set_attn_processor({name: adapters.get(name, AttnProcessor2_0()) for name in unet.attn_processors})
+    unet.encoder_hid_proj = MultiIPAdapterImageProjection([ImageProjection(7, 24, num_image_text_embeds=3)])
+    unet.config.encoder_hid_dim_type = "ip_image_proj"
+    latents, times, text = inputs()
+    added = {"image_embeds": [torch.randn(BATCH, 1, 7)]}
+    expected = unet(latents, times, text, added_cond_kwargs=added).sample
+    without = unet(latents, times, text, added_cond_kwargs={"image_embeds": [torch.zeros(BATCH, 1, 7)]}).sample
+    assert not torch.allclose(expected, without, atol=1e-4), "the picture prompt must matter"
+
+    with record(unet, columns(), ["up.2.1"], ["up.1.0"]) as seen:
+        unet(latents, times, text, added_cond_kwargs=added)
+    assert seen.cross["up.2.1"].std() > 1e-4
+    assert all(unet.attn_processors[name] is adapter for name, adapter in adapters.items())
+    assert torch.equal(unet(latents, times, text, added_cond_kwargs=added).sample, expected)
 
 
 def test_what_cannot_be_read_is_an_error_not_a_wrong_map(unet: Any) -> None:

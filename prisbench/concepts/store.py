@@ -67,6 +67,7 @@ def write_concept(concept: Concept, folder: str | Path) -> Path:
         "learner": concept.learner,
         "backbone": concept.backbone,
         "recipe": dict(concept.recipe),
+        "calibration": dict(concept.calibration),
         "tensors_sha256": sha256_bytes(tensors),
     }
     with new_folder(folder, overwrite=True, marker="concept.json") as temp:
@@ -93,6 +94,7 @@ def read_concept(folder: str | Path) -> Concept:
             backbone=record["backbone"],
             tensors=load(data),
             recipe=record["recipe"],
+            calibration=record.get("calibration", {}),
         )
     except (KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"{folder}: not a prisbench concept ({error!r}); learn it again") from None

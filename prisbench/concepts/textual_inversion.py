@@ -74,15 +74,16 @@ class TextualInversionRecipe:
 
 RECIPES = {
     "embedded": TextualInversionRecipe(vectors=3, steps=120, timesteps=(450, 950)),
-    "stable-diffusion": TextualInversionRecipe(),
+    "sd": TextualInversionRecipe(),
 }
-"""Backbone family -> what is learned by default.  The first was chosen on Tabletop's validation subjects
-(``docs/decisions.md``); the second follows Gal et al. in kind and was not tuned."""
+"""Backbone family -> what is learned by default, the second also for families not named.  The first was chosen on
+Tabletop's validation subjects (``docs/decisions.md``); the second follows Gal et al. in kind and was not tuned.
+"""
 
 
 def default_recipe(backbone: Backbone) -> TextualInversionRecipe:
     """The recipe made for a backbone's family."""
-    return RECIPES[backbone.family]
+    return RECIPES.get(backbone.family, RECIPES["sd"])
 
 
 def key(backbone: Backbone, subject: Subject, recipe: TextualInversionRecipe, seed: int) -> str:

@@ -32,6 +32,8 @@ READABLE_PROCESSORS = frozenset(
         "SlicedAttnProcessor",
         "CustomDiffusionAttnProcessor",
         "CustomDiffusionAttnProcessor2_0",
+        "IPAdapterAttnProcessor",
+        "IPAdapterAttnProcessor2_0",
     }
 )
 """Processors known to compute ``softmax(scale to_q(x) to_k(y)^T)``, calling each projection once, queries first."""
@@ -63,10 +65,10 @@ class Attention(NamedTuple):
 class Recording:
     """Per block name: cross-attention already summed into its columns, and self-attention as queries and keys.
 
-    The batch axis is the U-Net's.  Everything is float32.
+    The batch axis is the U-Net's; k is the block's heads, or 1 where their mean is kept.  Everything is float32.
     """
 
-    cross: dict[str, Float[Tensor, "b c _h _w"]] = field(default_factory=dict)
+    cross: dict[str, Float[Tensor, "b _k c _h _w"]] = field(default_factory=dict)
     self_attention: dict[str, Attention] = field(default_factory=dict)
 
 
@@ -95,7 +97,12 @@ def transformer_blocks(unet: nn.Module) -> dict[str, Block]:
 
 
 def hop(attention: Attention, values: Float[Tensor, "b m c"]) -> Float[Tensor, "b n c"]:
-    """``mean over heads of softmax(scale q k^T) @ values`` in float32; the n x m matrix is never formed.
+    """``mean over heads of softmax(scale q k^T) @ values`` in float32; the n x m matrix is never formed."""
+    return pull(attention, values).mean(dim=1)
+
+
+def pull(attention: Attention, values: Float[Tensor, "b m c"]) -> Float[Tensor, "b heads n c"]:
+    """``softmax(scale q k^T) @ values`` of each head.
 
     Queries, keys and values are padded with zeros to one width, which changes no product and lets the fused kernel run.
     """
@@ -106,7 +113,7 @@ def hop(attention: Attention, values: Float[Tensor, "b m c"]) -> Float[Tensor, "
     padded = F.pad(values.float(), (0, width - columns))[:, None].expand(batch, heads, -1, -1)
     with torch.autocast(queries.device.type, enabled=False):
         pulled = F.scaled_dot_product_attention(queries, keys, padded, scale=attention.scale)
-    return pulled[..., :columns].mean(dim=1)
+    return pulled[..., :columns]
 
 
 class _EverythingSeen(Exception):
@@ -115,18 +122,26 @@ class _EverythingSeen(Exception):
 
 @contextmanager
 def record(
-    unet: nn.Module, columns: Float[Tensor, "b t c"], cross: Collection[str] = (), self_: Collection[str] = ()
+    unet: nn.Module,
+    columns: Float[Tensor, "p t c"],
+    cross: Collection[str] = (),
+    self_: Collection[str] = (),
+    prompts: Float[Tensor, "p t d"] | None = None,
+    per_head: bool = False,
 ) -> Iterator[Recording]:
     """Record the blocks named while the body calls the U-Net once; the call must be the last thing in the body.
 
         with record(unet, columns, cross=["up.1.0"], self_=["up.1.1"]) as seen:
             unet(latents, timestep, encoder_hidden_states=text)
-        seen.cross["up.1.0"]            # b c h w
+        seen.cross["up.1.0"]            # b 1 c h w
 
-    ``columns`` weighs text positions: column j of the result is the attention, mean over heads, summed over positions
-    with weights ``columns[:, :, j]``.  The pass ends after the last block needed (that call then returns nothing).
-    Hooks are removed however the body ends.  Raises UnknownNameError for a block the U-Net does not have, BackboneError
-    for a processor we cannot read, for self-attention where there is none, and when a block was never reached.
+    ``columns`` weighs text positions: column j of the result is the attention, mean over heads (or ``per_head``),
+    summed over positions with weights ``columns[0, :, j]``.  With ``prompts`` the text of the pass itself is not
+    looked at: each prompt's keys are scored against the same queries, by the layer's own projection, and the columns
+    of all prompts come one after the other (p c of them).  A prompt's columns do not depend on the others.  The pass
+    ends after the last block needed (that call then returns nothing).  Hooks are removed however the body ends.  Raises
+    UnknownNameError for a block the U-Net does not have, BackboneError for a processor we cannot read, for
+    self-attention where there is none, and when a block was never reached.
     """
     blocks, recording = transformer_blocks(unet), Recording()
     wanted = [("self", name) for name in self_] + [("cross", name) for name in cross]
@@ -138,8 +153,7 @@ def record(
             if kind == "self":
                 recording.self_attention[name] = seen
             else:
-                pulled = hop(seen, columns.to(seen.queries.device))
-                recording.cross[name] = pulled.transpose(1, 2).unflatten(2, seen.grid_hw)
+                recording.cross[name] = _columns(blocks[name].module.attn2, seen, columns, prompts, per_head)
             missing.discard((kind, name))
             if not missing:
                 raise _EverythingSeen
@@ -159,6 +173,33 @@ def record(
             handle.remove()
     if missing:
         raise BackboneError(f"the U-Net never reached the blocks {sorted(name for _, name in missing)}")
+
+
+def _columns(
+    layer: Any, seen: Attention, columns: Tensor, prompts: Tensor | None, per_head: bool
+) -> Float[Tensor, "b _k c _h _w"]:
+    """The columns of one cross-attention."""
+    batch = len(seen.queries)
+    parts = []
+    for i, weights in enumerate(columns.to(seen.queries.device)):
+        of_prompt = seen if prompts is None else seen._replace(keys=_keys(layer, prompts[i : i + 1]))
+        keys = of_prompt.keys.expand(batch, -1, -1, -1)
+        parts.append(pull(of_prompt._replace(keys=keys), weights.expand(batch, -1, -1)))
+        if not per_head:
+            parts[-1] = parts[-1].mean(dim=1, keepdim=True)
+    return torch.cat(parts, dim=-1).transpose(2, 3).unflatten(3, seen.grid_hw)
+
+
+def _keys(layer: Any, text: Float[Tensor, "1 t d"]) -> Float[Tensor, "1 heads t e"]:
+    """Another text's keys, as the processor in force would make them."""
+    if layer.norm_cross:
+        text = layer.norm_encoder_hidden_states(text)
+    keys = getattr(layer.processor, "to_k_custom_diffusion", layer.to_k)(text)
+    return _heads(layer, keys)
+
+
+def _heads(layer: Any, x: Float[Tensor, "b n e"]) -> Float[Tensor, "b heads n d"]:
+    return x.detach().unflatten(-1, (layer.heads, -1)).transpose(1, 2).float()
 
 
 def _watch(block: Block, kind: str, name: str, receive: Callable[[Attention], None]) -> list[RemovableHandle]:
@@ -185,8 +226,9 @@ def _watch(block: Block, kind: str, name: str, receive: Callable[[Attention], No
         held[:] = [out.detach()]
 
     def on_keys(_: nn.Module, __: Any, out: Tensor) -> None:
-        queries, keys = (x.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for x in (held.pop(), out.detach()))
-        receive(Attention(queries.float(), keys.float(), float(layer.scale), grid[0]))
+        if held:  # else the receiver asks for the keys of further prompts
+            queries, keys = _heads(layer, held.pop()), _heads(layer, out)
+            receive(Attention(queries, keys, float(layer.scale), grid[0]))
 
     return [
         block.host.register_forward_pre_hook(enter, with_kwargs=True),

@@ -21,6 +21,9 @@ from prisbench.errors import UsageError
 TOKEN_GROUPS = ("token", "noun", "subject", "phrase")
 """Whose attention makes a map: the learned vectors (without any: the noun), the noun, both, or every content word."""
 
+CONTENT = "content"
+"""One more group: every content word of the text and of its template, what a token shares a pixel's attention with."""
+
 FUNCTION_WORDS = frozenset(
     """
     a an the this that these those its his her their my your one some of on in at to by with without from for into onto
@@ -62,7 +65,8 @@ class _Place(NamedTuple):
 
 
 def compose(tokenizer: Any, text: str, slots: Mapping[str, Words], template: str = "{text}") -> Prompt:
-    """The prompt of ``text`` set into ``template``, every slot filled; the template's words belong to no group.
+    """The prompt of ``text`` set into ``template``, every slot filled; the template's content words are in the group
+    CONTENT alone.
 
     Raises UsageError when a slot is missing, doubled or unknown, when a noun has no token, and when the prompt is
     longer than the text encoder reads (naming the words that would be lost; nothing is ever truncated).
@@ -75,7 +79,7 @@ def compose(tokenizer: Any, text: str, slots: Mapping[str, Words], template: str
     if unknown := [slot for slot in found if slot not in slots]:
         raise UsageError(f"unknown slot {{{unknown[0]}}} in {text!r}; known: {', '.join(f'{{{s}}}' for s in slots)}")
 
-    places = list(_words(tokenizer, head))
+    places = list(_words(tokenizer, head, role="template"))
     for i, piece in enumerate(re.split(r"{(\w*)}", text)):
         if i % 2 == 0:
             places += _words(tokenizer, piece, role="content")
@@ -85,7 +89,7 @@ def compose(tokenizer: Any, text: str, slots: Mapping[str, Words], template: str
         if not named:
             raise UsageError(f"the noun {noun!r} is no word for the tokenizer; give the class word, such as 'mug'")
         places += [_Place(None, f"<{piece}_{n}>", piece, "token") for n in range(vectors)] + named
-    places += _words(tokenizer, tail)
+    places += _words(tokenizer, tail, role="template")
 
     length = int(tokenizer.model_max_length)
     if len(places) > length - 2:
@@ -102,6 +106,7 @@ def _prompt(tokenizer: Any, text: str, places: list[_Place], slots: tuple[str, .
     body = [bos if place.id is None else place.id for place in places]
     padding = [int(tokenizer.pad_token_id)] * (length - 2 - len(body))
 
+    phrase = tuple(i for i, place in enumerate(places, start=1) if place.role not in ("", "template"))
     content = tuple(i for i, place in enumerate(places, start=1) if place.role)
     learned: list[tuple[int, str, int]] = []
     groups: dict[tuple[str, str], tuple[int, ...]] = {}
@@ -109,8 +114,8 @@ def _prompt(tokenizer: Any, text: str, places: list[_Place], slots: tuple[str, .
         token = tuple(i for i, p in enumerate(places, start=1) if (p.slot, p.role) == (slot, "token"))
         noun = tuple(i for i, p in enumerate(places, start=1) if (p.slot, p.role) == (slot, "noun"))
         learned += [(position, slot, n) for n, position in enumerate(token)]
-        of_slot = {"token": token or noun, "noun": noun, "subject": token + noun, "phrase": content}
-        groups |= {(slot, group): of_slot[group] for group in TOKEN_GROUPS}
+        of_slot = {"token": token or noun, "noun": noun, "subject": token + noun, "phrase": phrase}
+        groups |= {(slot, group): of_slot[group] for group in TOKEN_GROUPS} | {(slot, CONTENT): content}
     return Prompt(text, (bos, *body, eos, *padding), tuple(learned), groups)
 
 

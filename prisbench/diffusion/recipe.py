@@ -56,31 +56,26 @@ class Recipe:
     unet_channels: tuple[int, ...] = (32, 64, 128)
     text_width: int = 128
     text_layers: int = 2
-    steps: int = 4_300
+    steps: int = 5_400
     batch: int = 32
     rate: float = 1.5e-3
     decay_share: float = 0.25
     """The last share of the steps, over which the rate falls to zero."""
     ema: float = 0.999
     caption_dropout: float = 0.08
-    plain_steps: int = 1973
-    """The first steps learn to denoise: prompts padded to all positions, ``mid_noise_share`` of the timesteps from a
-    logit-normal around the middle and the rest uniform, the plain loss.  They hardly use the caption: a thing covers
-    some 50 latent cells, so its colours show through almost any noise."""
-    mid_noise_share: float = 0.7
     strong_noise: tuple[int, int] = (450, 960)
-    """Afterwards ``strong_noise_share`` of the timesteps come from this range, where only the caption can tell colours
-    and patterns, and the loss is divided by abar (at most ``most_weight``), as a velocity loss would weigh it."""
-    strong_noise_share: tuple[float, float] = (0.75, 0.5)
-    """Before and after ``words_from``."""
-    words_from: int = 2751
-    """At this step the text encoder and all cross-attention start anew: the encoder with token embeddings of deviation
-    ``token_spread``, so that words differ from the first step on, and at ``text_rate`` of the learning rate.  With the
-    library's small initial embeddings and the full rate, its outputs had collapsed to one direction."""
+    """``strong_noise_share`` of the timesteps come from this range, where only the caption can tell colours and
+    patterns (a thing covers some 50 latent cells, so they show through any weaker noise), the rest from all; and the
+    loss is divided by abar (at most ``most_weight``), as a velocity loss would weigh it.
+    """
+    strong_noise_share: float = 0.5
+    most_weight: float = 25.0
     token_spread: float = 0.3
+    """Deviation of the first token embeddings, and the text encoder's share of the learning rate: words differ from the
+    first step on.  With the library's small initial embeddings and the full rate, all outputs of the text encoder
+    collapsed to one direction within a few hundred steps, and stayed there."""
     position_spread: float = 0.1
     text_rate: float = 0.2
-    most_weight: float = 25.0
 
 
 class Batch(NamedTuple):
@@ -244,9 +239,16 @@ def _generator(recipe: Recipe, stage: int, step: int) -> torch.Generator:
 class _Run:
     """Parameters, their average and the optimizer's moments of one stage, on disk between steps."""
 
-    def __init__(self, folder: Path, modules: dict[str, nn.Module], rate: float, ema: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        modules: dict[str, nn.Module],
+        rate: float,
+        ema: float,
+        scale: dict[str, float] | None = None,
+    ) -> None:
         self.folder, self.decay, self.step, self.seconds, self.log = folder, ema, 0, 0.0, list[dict[str, float]]()
-        self.scale: dict[str, float] = {}
+        self.scale = scale or {}  # a module's share of the rate
         self.between_steps = True
         self.parameters = {f"{m}.{n}": p for m, module in modules.items() for n, p in module.named_parameters()}
         self.average = {k: p.detach().clone() for k, p in self.parameters.items()}
@@ -256,14 +258,6 @@ class _Run:
             for decay, params in ((0.01, [p for p in mine if p.ndim >= 2]), (0.0, [p for p in mine if p.ndim < 2])):
                 groups.append({"params": params, "weight_decay": decay, "module": module})
         self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
-
-    def renew(self, values: dict[str, Tensor]) -> None:
-        """Give some parameters new values, as if they had just been made."""
-        with torch.no_grad():
-            for k, value in values.items():
-                self.parameters[k].copy_(value)
-                self.average[k].copy_(value)
-                self.optimizer.state.pop(self.parameters[k], None)
 
     def update(self, loss: Tensor, rate: float) -> None:
         for group in self.optimizer.param_groups:
@@ -514,22 +508,19 @@ def batches(out: Path, recipe: Recipe, tokenizer: CLIPTokenizer) -> Callable[[in
         rows = torch.randint(len(latents), (recipe.batch,), generator=g)
         chosen = tokens[rows].clone()
         chosen[torch.rand(recipe.batch, generator=g) < recipe.caption_dropout] = empty
-        length = recipe.positions if step < recipe.plain_steps else recipe.context
-        return Batch(torch.from_numpy(latents[np.sort(rows.numpy())]).float(), chosen[rows.argsort(), :length])
+        order = rows.argsort()
+        return Batch(torch.from_numpy(latents[rows[order].numpy()]).float(), chosen[order, : recipe.context])
 
     return batch
 
 
-def _timesteps(recipe: Recipe, step: int, g: torch.Generator) -> Tensor:
+def _timesteps(recipe: Recipe, g: torch.Generator) -> Tensor:
     uniform = torch.rand(recipe.batch, generator=g)
-    middle = torch.sigmoid(torch.randn(recipe.batch, generator=g))
+    torch.randn(recipe.batch, generator=g)  # unused; the weights that ship were trained with this stream
     coin = torch.rand(recipe.batch, generator=g)
-    if step < recipe.plain_steps:
-        return (torch.where(coin < recipe.mid_noise_share, middle, uniform) * 1000).long().clamp(0, 999)
     low, high = recipe.strong_noise
     strong = low + uniform * (high - low)
-    share = recipe.strong_noise_share[step >= recipe.words_from]
-    return torch.where(coin < share, strong, uniform * 1000).long().clamp(0, 999)
+    return torch.where(coin < recipe.strong_noise_share, strong, uniform * 1000).long().clamp(0, 999)
 
 
 def alphas_cumprod() -> Tensor:
@@ -541,28 +532,22 @@ def train_denoiser(
     out: Path, recipe: Recipe, tokenizer: CLIPTokenizer, report: Report, every: float
 ) -> tuple[Any, CLIPTextModel]:
     """Noise prediction; U-Net and text encoder learn together.  Returns their running averages."""
-    torch.manual_seed(recipe.seed + 1)
-    unet, text = build_denoiser(recipe), build_text_encoder(recipe, tokenizer)
+    unet, text = beginning(recipe, tokenizer)
     unet.set_attn_processor(AttnProcessor())  # on CPU the plain product trains faster than the fused one
-    run = _Run(out / "unet-run", {"unet": unet, "text": text}, recipe.rate, recipe.ema)
+    run = _Run(out / "unet-run", {"unet": unet, "text": text}, recipe.rate, recipe.ema, {"text": recipe.text_rate})
     batch, abar = batches(out, recipe, tokenizer), alphas_cumprod()
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        if step == recipe.words_from:
-            run.renew(new_words(recipe, tokenizer))
-        if step >= recipe.words_from:
-            run.scale["text"] = recipe.text_rate
         latents, tokens = batch(step)
         g = _generator(recipe, 3, step)
-        t = _timesteps(recipe, step, g)
+        t = _timesteps(recipe, g)
         eps = torch.randn(latents.shape, generator=g)
         a = abar[t][:, None, None, None]
         with torch.autocast("cpu", torch.bfloat16):
             context = text(tokens).last_hidden_state
             predicted = unet(a.sqrt() * latents + (1 - a).sqrt() * eps, t, context).sample
         each = (predicted.float() - eps).square().mean((1, 2, 3))
-        weight = torch.ones(()) if step < recipe.plain_steps else (1 / abar[t]).clamp(max=recipe.most_weight)
-        weighted = (weight * each).mean()
+        weighted = ((1 / abar[t]).clamp(max=recipe.most_weight) * each).mean()
         return weighted, {"loss": weighted.item(), "noise_error": each.mean().item()}
 
     run.loop(
@@ -577,20 +562,25 @@ def train_denoiser(
     return unet.eval(), text.eval()
 
 
-def new_words(recipe: Recipe, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
-    """Fresh values for the text encoder and for every cross-attention of the U-Net."""
+def beginning(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextModel]:
+    """The U-Net and the text encoder before the first step; words stand apart (``Recipe.token_spread``)."""
+    torch.manual_seed(recipe.seed + 1)
+    unet = build_denoiser(recipe)
     torch.manual_seed(recipe.seed + 2)
-    unet, text = build_denoiser(recipe), build_text_encoder(recipe, tokenizer)
+    second, text = build_denoiser(recipe), build_text_encoder(recipe, tokenizer)
     for name, p in text.named_parameters():
         if "token_embedding" in name:
             nn.init.normal_(p, std=recipe.token_spread)
         elif "position_embedding" in name:
             nn.init.normal_(p, std=recipe.position_spread)
+    # Cross-attention from the second draw: so began the weights that ship.
     finest = f"up_blocks.{len(recipe.unet_channels) - 1}."  # there both attentions of a block are cross-attention
-    cross = {n: p for n, p in unet.named_parameters() if ".attn2." in n or (n.startswith(finest) and ".attn1." in n)}
-    return {f"unet.{n}": p.detach() for n, p in cross.items()} | {
-        f"text.{n}": p.detach() for n, p in text.named_parameters()
-    }
+    drawn = dict(second.named_parameters())
+    with torch.no_grad():
+        for name, p in unet.named_parameters():
+            if ".attn2." in name or (name.startswith(finest) and ".attn1." in name):
+                p.copy_(drawn[name])
+    return unet, text
 
 
 def averaged_denoiser(out: Path, recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextModel, int]:

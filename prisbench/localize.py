@@ -2,157 +2,117 @@
 
 After "From Text to Mask" (arXiv 2309.04109, section 3 and ``scripts/SD_seg.py`` of its release).  A photo's latents are
 noised a little, the U-Net reads the query, and the cross-attention of the subject's tokens becomes a map, which the
-self-attention of one block then spreads over the thing it touches.
+self-attention of one block then spreads over the thing it touches.  ``prisbench.evidence`` may have a say: is it this
+one, or another of its kind?
 
-    observe   image, query, concept  ->  attention        the one network pass
-    predict   attention, settings    ->  a prediction     arithmetic only, so many settings can share a pass
+    observe   image, queries, concepts  ->  observations   the network's work
+    predict   observation, settings     ->  a prediction   arithmetic only, so many settings can share a pass
 
-Knows: the method and all its numbers (``PRESETS``).  Does not know: datasets, truth, files, how a concept is learned.
+Knows: the method.  Does not know: its numbers (``prisbench.presets``), datasets, truth, how a concept is learned.
 
-The rows of a U-Net call are the noises of one query and nothing else, so an answer is the same, bit for bit, whatever
-else is asked about the image.
+The rows of a U-Net call are the noises of one query (or of the caption that serves them all) and nothing else, so an
+answer is the same, bit for bit, whatever else is asked about the image.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import re
+import statistics
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prisbench import evidence, presets
 from prisbench.concepts.store import check_backbone
 from prisbench.diffusion.attention import Attention, Recording, hop, record, transformer_blocks
 from prisbench.diffusion.backbone import (
+    VECTORS,
     Backbone,
+    Conditioning,
     Encoded,
     Geometry,
     add_noise,
+    condition,
     encode_image,
-    encode_text,
+    fit,
+    learned_vectors,
     noise,
     to_photo,
 )
-from prisbench.diffusion.prompts import TOKEN_GROUPS, Words, compose
-from prisbench.errors import BackboneError, UnknownNameError, UsageError
+from prisbench.diffusion.encodings import once
+from prisbench.diffusion.prompts import CONTENT, TOKEN_GROUPS, Prompt, Words, compose
+from prisbench.errors import BackboneError
+from prisbench.files import sha256_bytes, sha256_json
 from prisbench.photos import image_id
-from prisbench.refine import EMBEDDED_CRF, PUBLISHED_CRF, CrfParameters, dense_crf
+from prisbench.presets import LocalizerSettings
+from prisbench.refine import adaptive, dense_crf
 from prisbench.types import SLOT, Concept, Prediction, Query
 
-LATENT_CELLS_AT_ONCE = 16_384
-"""A U-Net call takes as many noises of a query as have this many latent cells together (4 at 64 x 64), at least one."""
+SLOT_NAME = SLOT.strip("{}")
+
+COLUMNS = (*TOKEN_GROUPS, CONTENT, "bare", "others")
+"""What is kept of a query's cross-attention: the mean over each group's tokens; the sum over all content words; the
+noun in the same text without the learned vectors; the mean over other subjects' tokens in it.
+"""
+
+ROWS_BYTES = 2**29
+"""The memory that the rows of one U-Net call may take, above the weights; one row may take more."""
 
 
-@dataclass(frozen=True)
-class LocalizerSettings:
-    """Every number that decides a mask.
+def rows_at_once(unet: nn.Module, latent_hw: tuple[int, int]) -> int:
+    """How many noises one U-Net call takes.
 
-    ``template`` holds ``{text}``.  ``tokens``: groups whose maps are multiplied (geometric mean); see TOKEN_GROUPS.
-    ``cross``: block names and weights.  ``self_block`` and ``hops``: whose self-attention spreads the map, how often.
-    ``theta``: a hop pulls only from inside the bounding boxes of {map > theta max}; None pulls from everywhere.
-    ``published_boxes``: as released, boxes never hold the last row and column.
-    ``rule``: "threshold" (subject where the map is above tau) or "squared" (where it beats (2 tau - map)^2).
-    ``refine``: "none" or "crf".  ``presence``: below this raw attention the answer is "not here"; None always answers.
+    A row's peak is near 32 maps of the first level's width (skip connections and the widest feed-forward layer;
+    measured by ``prisbench bench localizer``).
     """
-
-    template: str
-    tokens: tuple[str, ...]
-    timesteps: tuple[int, ...]
-    samples: int
-    cross: Mapping[str, float]
-    self_block: str
-    hops: int
-    theta: float | None
-    published_boxes: bool
-    rule: str
-    tau: float
-    refine: str
-    crf: CrfParameters
-    presence: float | None
-    working_size: str | int
-
-    def __post_init__(self) -> None:
-        checks = {
-            "template": self.template.count("{text}") == 1,
-            "tokens": len(self.tokens) > 0 and set(self.tokens) <= set(TOKEN_GROUPS),
-            "timesteps": len(self.timesteps) > 0 and min(self.timesteps) >= 0,
-            "samples": self.samples >= 1,
-            "cross": len(self.cross) > 0 and min(self.cross.values()) >= 0 and sum(self.cross.values()) > 0,
-            "hops": self.hops >= 0,
-            "theta": self.theta is None or 0 <= self.theta < 1,
-            "rule": self.rule in ("threshold", "squared"),
-            "tau": 0 < self.tau < 1,
-            "refine": self.refine in ("none", "crf"),
-            "working_size": self.working_size in ("native", "paper")
-            or (isinstance(self.working_size, int) and self.working_size >= 64),
-        }
-        for name, fits in checks.items():
-            if not fits:
-                raise UsageError(f"localizer.{name}={getattr(self, name)!r} makes no sense; see LocalizerSettings")
-
-    def as_record(self) -> dict[str, Any]:
-        """Plain JSON values, for the record of a run."""
-        return dataclasses.asdict(self)
-
-
-PRESETS: dict[str, LocalizerSettings] = {
-    # The published procedure.  Blocks 4-8 and 11 in forward order; the words after the text only soak up attention.
-    "paper": LocalizerSettings(
-        template="a photo including {text}, tree, river, sea, lake, water, railway, railroad, track, stone, and rocks.",
-        tokens=("subject",),
-        timesteps=(150,),
-        samples=10,
-        cross={"down.2.0": 1.0, "down.2.1": 1.0, "mid.0": 1.0, "up.1.0": 1.0, "up.1.1": 1.0},
-        self_block="up.2.1",
-        hops=2,
-        theta=0.2,
-        published_boxes=True,
-        rule="squared",
-        tau=0.5,
-        refine="none",
-        crf=PUBLISHED_CRF,
-        presence=None,
-        working_size="paper",
-    ),
-    # For the backbone in prisbench/diffusion/embedded; chosen on validation subjects (docs/decisions.md).
-    "embedded": LocalizerSettings(
-        template="{text}",
-        tokens=("token", "subject"),
-        timesteps=(100, 300),
-        samples=2,
-        cross={"up.1.0": 1.0, "up.1.1": 2.0, "up.2.0": 1.0, "up.2.1": 1.0},
-        self_block="up.1.1",
-        hops=0,
-        theta=None,
-        published_boxes=False,
-        rule="threshold",
-        tau=0.42,
-        refine="crf",
-        crf=EMBEDDED_CRF,
-        presence=None,
-        working_size="native",
-    ),
-}
-
-
-def preset(name: str) -> LocalizerSettings:
-    """The settings of that name.  Raises UnknownNameError."""
-    if name not in PRESETS:
-        raise UnknownNameError("localizer preset", name, PRESETS)
-    return PRESETS[name]
+    unet_: Any = unet
+    weight = next(unet.parameters())
+    row = 32 * math.prod(latent_hw) * unet_.config["block_out_channels"][0] * weight.element_size()
+    return max(1, ROWS_BYTES // row)
 
 
 def default_preset(backbone: Backbone) -> str:
     """The preset made for a backbone's family."""
-    return "embedded" if backbone.family == "embedded" else "paper"
+    return presets.DEFAULTS.get(backbone.family, "paper")
+
+
+def default_settings(backbone: Backbone, name: str | None = None) -> LocalizerSettings:
+    """A preset of the backbone's family, by default the family's own.
+
+    Raises BackboneError for a layout of blocks nobody has given roles, UnknownNameError for the name.
+    """
+    if backbone.family not in presets.PRESETS:
+        raise BackboneError(
+            f"{backbone.id}: no preset knows this U-Net's blocks ({', '.join(transformer_blocks(backbone.unet))})"
+        )
+    return presets.preset(name or default_preset(backbone), backbone.family)
+
+
+def cost(backbone: Backbone, settings: LocalizerSettings, photo_hw: tuple[int, int]) -> str:
+    """What one photo of that size will take of the network, in words."""
+    geometry = fit(photo_hw, settings.working_size, backbone.native_area_px, backbone.stride)
+    h, w = (n // backbone.vae_factor for n in geometry.padded_hw)
+    rows = len(settings.timesteps) * settings.samples * (1 + settings.flip)
+    at_once = min(rows, rows_at_once(backbone.unet, (h, w)))
+    row = ROWS_BYTES / rows_at_once(backbone.unet, (h, w)) / 2**20
+    each = "a photo" if settings.caption is not None else "a query"
+    more = (1 + len(settings.evidence.against)) * len(settings.evidence.timesteps) * settings.evidence.samples
+    return (
+        f"attn on {backbone.id}: {rows} noises {each} in batches of {at_once} (at most {at_once * row:.0f} MB)"
+        + (f", and {more} passes a query for the evidence" if more else "")
+        + f"; latents of {h} x {w} on {backbone.device}"
+    )
 
 
 # --- the network pass -----------------------------------------------------------------------------------------------
@@ -167,17 +127,21 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """The attention of one query on one photo: all that ``predict`` needs.
+    """What the network said about one query on one photo: all that ``predict`` needs.
 
-    Column i of ``recording.cross`` is the mean attention of TOKEN_GROUPS[i].  The batch axis follows ``rows``.
+    Column i of ``recording.cross`` is COLUMNS[i]; those that nobody asked for are zero.  The batch axis follows
+    ``rows``.  ``mirrored`` is the same of the mirror image.  ``evidence`` is what was found against each rival, empty
+    when the settings do not ask; ``typical`` is what the subject's own photos show of the first.
     """
 
     recording: Recording
     rows: tuple[Row, ...]
     geometry: Geometry
+    mirrored: Recording | None = None
+    evidence: tuple[evidence.Found, ...] = ()
+    typical: float | None = None
 
 
-@torch.no_grad()
 def observe(
     backbone: Backbone,
     photo: UInt8[np.ndarray, "h w 3"],
@@ -185,16 +149,35 @@ def observe(
     concept: Concept,
     settings: LocalizerSettings,
     blocks: Collection[str] | None = None,
-    encoded: Encoded | None = None,
+    others: Sequence[Concept] = (),
 ) -> Observation:
     """Run the U-Net once on every noise of a query and keep the attention.
 
     ``blocks`` None records what ``settings`` needs; names record more, ``transformer_blocks(backbone.unet)`` all: then
-    other blocks, tokens, timesteps and samples within the settings' own can be tried by ``predict`` without a new pass.
-    ``encoded`` saves encoding the photo again.  Raises UsageError for a text without slot or too long, BackboneError
-    for a concept of another backbone and for blocks this one does not have.
+    other blocks, tokens, contrasts, timesteps and samples within the settings' own can be tried by ``predict`` without
+    a new pass.  Raises UsageError for a text without slot or too long, BackboneError for a concept of another backbone
+    and for blocks this one does not have.
     """
-    check_backbone(concept, backbone.id)
+    concepts = {concept.subject_id: concept} | {other.subject_id: other for other in others}
+    query = dataclasses.replace(query, subject_id=concept.subject_id)
+    return observe_all(backbone, photo, [query], concepts, settings, blocks)[0]
+
+
+@torch.no_grad()
+def observe_all(
+    backbone: Backbone,
+    photo: UInt8[np.ndarray, "h w 3"],
+    queries: Sequence[Query],
+    concepts: Mapping[str, Concept],
+    settings: LocalizerSettings,
+    blocks: Collection[str] | None = None,
+    encodings: Path | None = None,
+) -> list[Observation]:
+    """``observe`` for several queries about one photo, which is encoded once; with a caption, in one pass for all.
+
+    The other concepts of a query's noun matter when ``settings.contrast_others`` does.  ``encodings`` is a folder that
+    keeps what the encoders made, by content.
+    """
     known = transformer_blocks(backbone.unet)
     if blocks is None:
         cross, self_ = set(settings.cross), {settings.self_block} if settings.hops else set()
@@ -202,23 +185,193 @@ def observe(
         cross, self_ = set(blocks), {name for name in blocks if name in known and known[name].has_self_attention}
     if unknown := sorted((cross | self_) - set(known)):
         raise BackboneError(f"{backbone.id} has no block {unknown[0]}; its blocks: {', '.join(known)}")
+    asked = _Asked(backbone, settings, concepts, encodings, blocks is not None)
 
-    learned = torch.from_numpy(concept.tensors.get("vectors", np.empty((0, backbone.token_table.shape[1]), np.float32)))
-    if learned.ndim != 2 or learned.shape[1] != backbone.token_table.shape[1]:
-        raise BackboneError(f"concept {concept.id}: vectors of shape {tuple(learned.shape)} do not fit {backbone.id}")
-    slot = SLOT.strip("{}")
-    words = Words(concept.noun, len(learned))
-    prompt = compose(backbone.tokenizer, query.text, {slot: words}, settings.template)
-    text = encode_text(backbone, [prompt], {slot: learned.to(backbone.device)})
-    columns = span_columns([prompt.groups[slot, group] for group in TOKEN_GROUPS], text.shape[1])
-
-    latents, geometry = encoded or encode_image(backbone, photo, settings.working_size)
-    name, shape = image_id(photo), tuple(latents.shape[1:])
+    encoded = asked.image(photo)
+    views = [(photo, encoded, [_Texts.of(query, query.text, asked, encoded.geometry) for query in queries])]
+    if settings.flip:
+        other = np.ascontiguousarray(photo[:, ::-1])
+        texts = [_Texts.of(query, mirror(query.text), asked, encoded.geometry) for query in queries]
+        views.append((other, asked.image(other), texts))
     rows = tuple(Row(t, k) for t in settings.timesteps for k in range(settings.samples))
-    eps = torch.stack([noise(name, row.sample, shape) for row in rows])
-    timesteps = torch.tensor([row.timestep for row in rows])
-    recording = attend(backbone.unet, backbone.alphas_cumprod, latents, eps, timesteps, text, columns, cross, self_)
-    return Observation(recording, rows, geometry)
+    recordings: list[list[Recording]] = []
+    for image, (latents, geometry), texts in views:
+        name, shape = image_id(image), tuple(latents.shape[1:])
+        eps = torch.stack([noise(name, row.sample, shape) for row in rows])
+        times = torch.tensor([row.timestep for row in rows])
+        heads = settings.weights == "consensus"
+
+        def look(
+            text: Conditioning, prompts: Sequence[_Texts], latents: Tensor = latents, eps: Tensor = eps,
+            times: Tensor = times, heads: bool = heads,
+        ) -> Recording:  # fmt: skip
+            return attend(
+                backbone.unet,
+                backbone.alphas_cumprod,
+                latents,
+                eps,
+                times,
+                text.states,
+                torch.cat([each.columns for each in prompts]),
+                cross,
+                self_,
+                prompts=torch.cat([each.states for each in prompts]),
+                per_head=heads,
+                added=text.added,
+            )
+
+        if settings.caption is None:
+            recordings.append([each.fold(look(each.text, [each])) for each in texts])
+            continue
+        caption = asked.text(compose(backbone.tokenizer, settings.caption, {}), {}, geometry)
+        everything, at, mine = look(caption, texts), 0, []
+        for each in texts:
+            mine.append(each.fold(everything, at))
+            at += len(each.columns) * each.columns.shape[2]
+        recordings.append(mine)
+
+    answers = []
+    for i, query in enumerate(queries):
+        concept = concepts[query.subject_id]
+        found = tuple(asked.evidence(photo, encoded, query.text, concept)) if settings.evidence else ()
+        mirrored = recordings[1][i] if settings.flip else None
+        typical = concept.calibration.get(calibration_key(settings))
+        answers.append(Observation(recordings[0][i], rows, encoded.geometry, mirrored, found, typical))
+    return answers
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What the parts of an observation have in common."""
+
+    backbone: Backbone
+    settings: LocalizerSettings
+    concepts: Mapping[str, Concept]
+    encodings: Path | None
+    everything: bool
+
+    def image(self, photo: UInt8[np.ndarray, "h w 3"]) -> Encoded:
+        size = self.settings.working_size
+        h, w = photo.shape[:2]
+        geometry = fit((h, w), size, self.backbone.native_area_px, self.backbone.stride)
+        parts = self._parts() | {"photo": image_id(photo), "working_size": size}
+        made = once(
+            self.encodings,
+            parts,
+            self.backbone.device,
+            lambda: {"latents": encode_image(self.backbone, photo, size).latents},
+        )
+        return Encoded(made["latents"], geometry)
+
+    def text(self, prompt: Prompt, vectors: Mapping[str, Mapping[str, Tensor]], geometry: Geometry) -> Conditioning:
+        hashes = {
+            slot: {name: sha256_bytes(tensor.cpu().numpy().tobytes()) for name, tensor in of.items()}
+            for slot, of in vectors.items()
+        }
+        parts = {"ids": prompt.ids, "learned": prompt.learned, "vectors": hashes}
+        if self.backbone.text_encoder_2 is not None:  # it hears sizes, too
+            parts["geometry"] = dataclasses.asdict(geometry)
+
+        def compute() -> dict[str, Tensor]:
+            made = condition(self.backbone, [prompt], vectors, geometry)
+            return {"states": made.states} | {f"added.{k}": v for k, v in (made.added or {}).items()}
+
+        made = once(self.encodings, self._parts() | parts, self.backbone.device, compute)
+        added = {k.removeprefix("added."): v for k, v in made.items() if k.startswith("added.")}
+        return Conditioning(made["states"], added or None)
+
+    def _parts(self) -> dict[str, Any]:
+        return {"backbone": self.backbone.id, "dtype": str(self.backbone.dtype)}
+
+    def vectors(self, concept: Concept) -> dict[str, Tensor]:
+        check_backbone(concept, self.backbone.id)
+        return learned_vectors(self.backbone, concept.tensors, concept.id)
+
+    def count(self, concept: Concept) -> int:
+        """How many places its learned vectors take in a text."""
+        return len(self.vectors(concept)[VECTORS[0]])
+
+    def prompt(self, text: str, concept: Concept, learned: bool = True) -> Prompt:
+        """The text about a subject, with its learned vectors or with its noun alone."""
+        slots = {SLOT_NAME: Words(concept.noun, self.count(concept) if learned else 0)}
+        return compose(self.backbone.tokenizer, text, slots, self.settings.template)
+
+    def reading(self, text: str, concept: Concept, geometry: Geometry, learned: bool = True) -> Conditioning:
+        vectors = {SLOT_NAME: self.vectors(concept)} if learned else {}
+        return self.text(self.prompt(text, concept, learned), vectors, geometry)
+
+    def evidence(
+        self, photo: UInt8[np.ndarray, "h w 3"], encoded: Encoded, text: str, concept: Concept
+    ) -> list[evidence.Found]:
+        """Of the subject's words against each rival's in the same text; a rival that says the same is none."""
+        subject, rivals = self.reading(text, concept, encoded.geometry), []
+        for rival in self.settings.evidence.against:
+            if rival == "nothing":
+                # Where the map is of the whole phrase, nothing of it may stand.
+                rest = "" if "phrase" in self.settings.tokens else " ".join(text.replace(SLOT, " ").split())
+                prompt = compose(self.backbone.tokenizer, rest, {}, self.settings.template)
+                rivals.append(self.text(prompt, {}, encoded.geometry))
+            elif self.count(concept):
+                rivals.append(self.reading(text, concept, encoded.geometry, learned=False))
+        most = rows_at_once(self.backbone.unet, (int(encoded.latents.shape[2]), int(encoded.latents.shape[3])))
+        return evidence.gather(
+            self.backbone, encoded, image_id(photo), subject, rivals, self.settings.evidence, min(8, most)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Texts:
+    """A query's prompt, and further ones whose keys are scored against the same queries: first its own, then the bare
+    noun's, then those of other subjects.
+    """
+
+    text: Conditioning
+    states: Float[Tensor, "p t d"]
+    columns: Float[Tensor, "p t c"]
+    bare: bool
+
+    @classmethod
+    def of(cls, query: Query, text: str, asked: _Asked, geometry: Geometry) -> _Texts:
+        settings, concept = asked.settings, asked.concepts[query.subject_id]
+        own = asked.reading(text, concept, geometry)
+        bare = asked.everything or settings.contrast_noun > 0
+        others = [
+            other
+            for key, other in sorted(asked.concepts.items())
+            if key != query.subject_id and other.noun == concept.noun and other.tensors
+            and (asked.everything or settings.contrast_others > 0)
+        ]  # fmt: skip
+        more = [(concept, False)] * bare + [(other, True) for other in others]
+        prompts = [asked.prompt(text, concept)] + [asked.prompt(text, who, learned) for who, learned in more]
+        states = [own.states] + [asked.reading(text, who, geometry, learned).states for who, learned in more]
+        spans = [[prompt.groups[SLOT_NAME, group] for group in TOKEN_GROUPS] for prompt in prompts]
+        length = int(own.states.shape[1])
+        columns = torch.stack([span_columns(each, length) for each in spans])
+        whole = torch.zeros(len(prompts), length, 1)
+        for i, prompt in enumerate(prompts):
+            whole[i, list(prompt.groups[SLOT_NAME, CONTENT])] = 1
+        return cls(own, torch.cat(states), torch.cat([columns, whole], 2), bare)
+
+    def fold(self, seen: Recording, at: int = 0) -> Recording:
+        """The columns of these prompts, which begin at ``at``, as COLUMNS."""
+        each = self.columns.shape[2]
+
+        def folded(cross: Tensor) -> Tensor:
+            own = cross[:, :, at : at + each]
+            further = cross[:, :, at + each : at + each * len(self.columns)].unflatten(2, (-1, each))
+            nothing = torch.zeros_like(own[:, :, :1])
+            bare = further[:, :, 0, TOKEN_GROUPS.index("noun")][:, :, None] if self.bare else nothing
+            rest = further[:, :, int(self.bare) :, TOKEN_GROUPS.index("token")]
+            others = rest.mean(2, keepdim=True) if rest.shape[2] else nothing
+            return torch.cat([own, bare, others], 2)
+
+        return Recording({name: folded(cross) for name, cross in seen.cross.items()}, seen.self_attention)
+
+
+def mirror(text: str) -> str:
+    """What the text says of the mirror image: left and right change places."""
+    sides = {"left": "right", "right": "left"}
+    return re.sub(r"\b(left|right)\b", lambda found: sides[found[1]], text)
 
 
 def span_columns(spans: Sequence[Iterable[int]], length: int) -> Float[Tensor, "length spans"]:
@@ -238,19 +391,28 @@ def attend(
     eps: Float[Tensor, "rows c h w"],
     timesteps: Int[Tensor, "rows"],
     text: Float[Tensor, "1 t d"],
-    columns: Float[Tensor, "t spans"],
+    columns: Float[Tensor, "*p t spans"],
     cross: Collection[str],
     self_: Collection[str],
+    prompts: Float[Tensor, "_p t d"] | None = None,
+    per_head: bool = False,
+    added: Mapping[str, Tensor] | None = None,
 ) -> Recording:
-    """Attention of the conditional branch alone, one row a noise, up to the last block named, in bounded batches."""
-    at_once = max(1, LATENT_CELLS_AT_ONCE // math.prod(latents.shape[-2:]))
+    """Attention of the conditional branch alone, one row a noise, up to the last block named, in bounded batches.
+
+    ``prompts`` and ``per_head`` are those of ``record``; ``added`` is what a conditioning holds besides its states.
+    """
+    at_once = rows_at_once(unet, (int(latents.shape[-2]), int(latents.shape[-1])))
+    columns = columns if columns.ndim == 3 else columns[None]
     parts = []
     for start in range(0, len(eps), at_once):
         part = slice(start, start + at_once)
         noisy = add_noise(alphas_cumprod, latents, eps[part].to(latents), timesteps[part])
         n = len(noisy)
-        with record(unet, columns.expand(n, -1, -1), cross, self_) as seen:
-            unet(noisy, timesteps[part].to(latents.device), encoder_hidden_states=text.expand(n, -1, -1))
+        more = None if added is None else {key: value.expand(n, *value.shape[1:]) for key, value in added.items()}
+        with record(unet, columns, cross, self_, prompts, per_head) as seen:
+            times = timesteps[part].to(latents.device)
+            unet(noisy, times, encoder_hidden_states=text.expand(n, -1, -1), added_cond_kwargs=more)
         parts.append(seen)
     first = parts[0].self_attention
     return Recording(
@@ -281,11 +443,16 @@ class Maps(NamedTuple):
     grid_hw: tuple[int, int]
 
 
-def self_cross(recording: Recording, settings: LocalizerSettings, geometry: Geometry | None = None) -> Maps:
-    """The maps of all columns.  Without a geometry the whole grid shows the photo.
+def self_cross(
+    recording: Recording,
+    settings: LocalizerSettings,
+    geometry: Geometry | None = None,
+    columns: Sequence[int] | None = None,
+) -> Maps:
+    """The maps of all columns, or of some of COLUMNS, which then are shared and contrasted as the settings say.
 
-    Padding is cut from queries, keys and maps alike, so it takes no attention and no part in any scaling.  (The release
-    leaves it in; photos that need no padding are treated alike.)
+    Without a geometry the whole grid shows the photo.  Padding is cut from queries, keys and maps alike, so it takes no
+    attention and no part in any scaling.  (The release leaves it in; photos that need no padding are treated alike.)
     """
     if settings.hops:
         grid = recording.self_attention[settings.self_block].grid_hw
@@ -293,12 +460,15 @@ def self_cross(recording: Recording, settings: LocalizerSettings, geometry: Geom
         grid = max((_grid(recording.cross[name]) for name in settings.cross), key=math.prod)
     h, w = geometry.valid_hw(grid) if geometry else grid
 
-    total = sum(settings.cross.values())
-    raw = sum(
-        weight / total * F.interpolate(recording.cross[name], size=grid, mode="bilinear", align_corners=False)
-        for name, weight in settings.cross.items()
-    )[..., :h, :w]  # type: ignore[index]
-    maps = min_max(raw)
+    stack = torch.cat([_enlarged(recording.cross[name], grid) for name in settings.cross], 1)[..., :h, :w]
+    heads = [recording.cross[name].shape[1] for name in settings.cross]
+    given = [weight / k for weight, k in zip(settings.cross.values(), heads, strict=True) for _ in range(k)]
+    weights = torch.tensor(given, device=stack.device) / sum(settings.cross.values())
+    if settings.weights == "consensus":
+        weights = consensus(stack if columns is None else stack[:, :, list(columns)], weights)
+    raw = torch.einsum("bkchw,k->bchw", stack, weights)
+    plain = raw if columns is None else raw[:, list(columns)]
+    maps = min_max(plain if columns is None else _contrasted(raw, plain, settings))
     if settings.hops:
         seen = recording.self_attention[settings.self_block]
         cut = Attention(_cut(seen.queries, grid, (h, w)), _cut(seen.keys, grid, (h, w)), seen.scale, (h, w))
@@ -308,7 +478,41 @@ def self_cross(recording: Recording, settings: LocalizerSettings, geometry: Geom
         for _ in range(settings.hops):
             values = hop(cut, values)
         maps = min_max(values.transpose(1, 2).unflatten(2, (h, w)))
-    return Maps(maps.mean(dim=0), raw, grid)
+    return Maps(maps.mean(dim=0), plain, grid)
+
+
+def consensus(stack: Float[Tensor, "b k c h w"], given: Float[Tensor, "k"]) -> Float[Tensor, "k"]:
+    """Weights of blocks and heads: the given ones times how each one's maps correlate with the mean of the others'.
+
+    Those that contradict the rest get none; where all do, the given weights stand.
+    """
+    flat = stack.flatten(3).permute(1, 0, 2, 3).flatten(1, 2)  # k, maps, cells
+    flat = flat - flat.mean(-1, keepdim=True)
+    size = flat.norm(dim=-1, keepdim=True)
+    flat = flat / torch.where(size > 0, size, torch.ones_like(size))
+    rest = torch.einsum("k,kmn->mn", given, flat) - given[:, None, None] * flat
+    length = rest.norm(dim=-1)
+    agreement = ((flat * rest).sum(-1) / torch.where(length > 0, length, torch.ones_like(length))).mean(-1).clamp(min=0)
+    weights = given * agreement
+    return weights / weights.sum() if weights.sum() > 0 else given
+
+
+def _contrasted(
+    raw: Float[Tensor, "b c h w"], chosen: Float[Tensor, "b d h w"], settings: LocalizerSettings
+) -> Float[Tensor, "b d h w"]:
+    """The chosen columns as shares of the content words' attention, less what the bare noun and other subjects get."""
+    rivals = settings.contrast_noun * raw[:, [COLUMNS.index("bare")]]
+    rivals = rivals + settings.contrast_others * raw[:, [COLUMNS.index("others")]]
+    difference = (chosen - rivals).clamp(min=0)
+    if not settings.share:
+        return difference
+    content = raw[:, [COLUMNS.index(CONTENT)]]
+    return torch.where(content > 0, difference / torch.where(content > 0, content, 1), torch.zeros_like(difference))
+
+
+def _enlarged(cross: Float[Tensor, "b k c h w"], grid: tuple[int, int]) -> Float[Tensor, "b k c h2 w2"]:
+    flat = F.interpolate(cross.flatten(1, 2), size=grid, mode="bilinear", align_corners=False)
+    return flat.unflatten(1, cross.shape[1:3])
 
 
 def min_max(maps: Float[Tensor, "*n h w"]) -> Float[Tensor, "*n h w"]:
@@ -364,41 +568,82 @@ def _cut(x: Float[Tensor, "b heads n d"], grid: tuple[int, int], to: tuple[int, 
 def predict(
     observation: Observation, photo: UInt8[np.ndarray, "h w 3"], query_id: str, settings: LocalizerSettings
 ) -> Prediction:
-    """The mask cut from an observation.
+    """The mask cut from an observation; ``score`` is the map in the photo's frame before refinement.
 
-    ``score`` is the map in the photo's frame before refinement; ``presence`` its raw counterpart, the highest mean
-    attention probability of the first token group, averaged over rows: it is kept before anything is scaled, because
-    scaling makes every map reach 1.
+    ``presence``, 0..1, is kept from before anything is scaled, because scaling makes every map reach 1: with evidence,
+    what was found as a share of it and what the subject's own photos show (``evidence.presence``); else the highest
+    mean attention probability of the first token group, averaged over rows.  Only the first says "not here", when it
+    is below ``settings.presence``.
     """
-    wanted = {Row(t, k) for t in settings.timesteps for k in range(settings.samples)}
-    rows = [i for i, row in enumerate(observation.rows) if row in wanted]
-    assert len(rows) == len(wanted), "the settings ask for timesteps or samples that were not observed"
-    columns = [TOKEN_GROUPS.index(group) for group in settings.tokens]
-    maps = self_cross(_select(observation.recording, settings, rows, columns), settings, observation.geometry)
-    presence = float(maps.raw[:, 0].amax((-2, -1)).mean())
-
-    score = maps.score.prod(dim=0, keepdim=True) ** (1 / len(columns))
-    score = to_photo(score, maps.grid_hw, observation.geometry).clamp(0, 1)
-    background, subject = with_background(score, settings).cpu().numpy()
-    if settings.refine == "crf":
-        background, subject = dense_crf(photo, np.stack([background, subject]), settings.crf)
+    score, attention = soft_map(observation, settings)
+    presence, absent = attention, False
+    if observation.evidence and settings.evidence and observation.typical:
+        found = evidence.strength(observation.evidence[0].cells, settings.evidence)
+        presence = evidence.presence(found, observation.typical)
+        absent = settings.presence is not None and presence < settings.presence
     soft = score[0].cpu().numpy()
     peak_y, peak_x = np.unravel_index(int(soft.argmax()), soft.shape)
-    absent = settings.presence is not None and presence < settings.presence
     return Prediction(
         query_id=query_id,
-        mask=None if absent else subject > background,
+        mask=None if absent else cut(score, photo, settings),
         peak_yx=(int(peak_y), int(peak_x)),
         presence=presence,
         score=soft,
     )
 
 
-def _select(recording: Recording, settings: LocalizerSettings, rows: list[int], columns: list[int]) -> Recording:
+def soft_map(observation: Observation, settings: LocalizerSettings) -> tuple[Float[Tensor, "1 h w"], float]:
+    """The map in the photo's frame, 0..1, and the highest raw attention of the first token group."""
+    wanted = {Row(t, k) for t in settings.timesteps for k in range(settings.samples)}
+    rows = [i for i, row in enumerate(observation.rows) if row in wanted]
+    assert len(rows) == len(wanted), "the settings ask for timesteps or samples that were not observed"
+    columns = [TOKEN_GROUPS.index(group) for group in settings.tokens]
+    maps = self_cross(_select(observation.recording, settings, rows), settings, observation.geometry, columns)
+    score = maps.score
+    if observation.mirrored is not None and settings.flip:
+        other = self_cross(_select(observation.mirrored, settings, rows), settings, observation.geometry, columns)
+        score = (score + other.score.flip(-1)) / 2
+    score = score.prod(dim=0, keepdim=True) ** (1 / len(columns))
+    score = to_photo(score, maps.grid_hw, observation.geometry).clamp(0, 1)
+    if settings.evidence:
+        for found in observation.evidence:
+            score = weighed(score, found, observation.geometry, settings)
+    return score, float(maps.raw[:, 0].amax((-2, -1)).mean())
+
+
+def cut(
+    score: Float[Tensor, "1 h w"], photo: UInt8[np.ndarray, "h w 3"], settings: LocalizerSettings
+) -> Bool[np.ndarray, "h w"]:
+    """The mask: the map against the background, refined by the photo's colours."""
+    background, subject = with_background(score, settings).cpu().numpy()
+    if settings.refine == "crf":
+        background, subject = dense_crf(photo, np.stack([background, subject]), settings.crf)
+    elif settings.refine == "adaptive":
+        background, subject = adaptive(photo, np.stack([background, subject]), settings.adaptive)
+    return subject > background
+
+
+def weighed(
+    score: Float[Tensor, "1 h w"], found: evidence.Found, geometry: Geometry, settings: LocalizerSettings
+) -> Float[Tensor, "1 h w"]:
+    """The map times (evidence / its maximum) ** power, scaled to reach 1; where nothing is found, the map as it is."""
+    gathered = torch.from_numpy(evidence.blurred(found.cells, settings.evidence)).clamp(min=0)
+    if not settings.evidence.power or float(gathered.max()) <= 0:
+        return score
+    share = to_photo((gathered / gathered.max())[None], found.grid_hw, geometry).clamp(0, 1).to(score)
+    product = score * share**settings.evidence.power
+    top = float(product.max())
+    return product / top if top > 0 else score
+
+
+def _select(recording: Recording, settings: LocalizerSettings, rows: list[int]) -> Recording:
     """The part of a recording that the settings speak of."""
     self_ = {settings.self_block} if settings.hops else set()
+    cross = {name: recording.cross[name][rows] for name in settings.cross}
+    if settings.weights == "given":  # also where single heads were kept
+        cross = {name: maps.mean(1, keepdim=True) for name, maps in cross.items()}
     return Recording(
-        {name: recording.cross[name][rows][:, columns] for name in settings.cross},
+        cross,
         {
             name: seen._replace(queries=seen.queries[rows], keys=seen.keys[rows])
             for name, seen in recording.self_attention.items()
@@ -413,18 +658,55 @@ def locate(
     queries: Sequence[Query],
     concepts: Mapping[str, Concept],
     settings: LocalizerSettings,
+    encodings: Path | None = None,
 ) -> list[Prediction]:
-    """Answer all queries about one image, in their order; the image is encoded once.
+    """Answer all queries about one image, in their order.
 
-    ``seconds`` of an answer are its own and its share of the encoding.
+    ``encodings`` is a folder that keeps what the encoders made, by content.  ``seconds`` of an answer are its own
+    arithmetic and its share of the network's work.
     """
     start = time.perf_counter()
-    encoded = encode_image(backbone, image, settings.working_size)
+    seen = observe_all(backbone, image, queries, concepts, settings, None, encodings)
     shared = (time.perf_counter() - start) / max(1, len(queries))
     predictions = []
-    for query in queries:
+    for query, observation in zip(queries, seen, strict=True):
         start = time.perf_counter()
-        seen = observe(backbone, image, query, concepts[query.subject_id], settings, encoded=encoded)
-        answer = predict(seen, image, query.id, settings)
+        answer = predict(observation, image, query.id, settings)
         predictions.append(dataclasses.replace(answer, seconds=shared + time.perf_counter() - start))
     return predictions
+
+
+# --- what the subject's own photos show -------------------------------------------------------------------------------
+
+
+def calibration_key(settings: LocalizerSettings) -> str:
+    """Names the settings that a calibration holds for."""
+    parts = {"evidence": dataclasses.asdict(settings.evidence), "template": settings.template, "version": 2}
+    return sha256_json({**parts, "working_size": settings.working_size})[:16]
+
+
+@torch.no_grad()
+def calibrate(
+    backbone: Backbone,
+    concept: Concept,
+    photos: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    settings: LocalizerSettings,
+    encodings: Path | None = None,
+) -> Concept:
+    """The concept with what its subject's own photos show of the evidence, in the median, so that "not here" can be
+    said.
+
+    Nothing else is looked at: no other photo, no truth.  Without evidence against a rival, and where this calibration
+    is there already, the concept comes back as it is.
+    """
+    key = calibration_key(settings)
+    asked = _Asked(backbone, settings, {concept.subject_id: concept}, encodings, False)
+    if not settings.evidence or key in concept.calibration or not photos:
+        return concept
+    found = []
+    for photo in photos:
+        seen = asked.evidence(photo, asked.image(photo), f"a photo of a {SLOT}", concept)
+        if not seen:
+            return concept
+        found.append(evidence.strength(seen[0].cells, settings.evidence))
+    return dataclasses.replace(concept, calibration={**concept.calibration, key: statistics.median(found)})

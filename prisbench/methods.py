@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.files import cache_folder
 from prisbench.types import Concept, Method, Prediction, Query, Subject
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class AttentionMethod:
 
     def __init__(self, backbone: Backbone, localizer: Any, concept: str, recipe: Any, seed: int, store: Path) -> None:
         self.backbone, self.localizer, self.concept, self.recipe = backbone, localizer, concept, recipe
-        self.seed, self.store = seed, store
+        self.seed, self.store, self.encodings = seed, store, cache_folder() / "encodings"
         self.progress: Callable[[int, int, float], None] | None = None
 
     @classmethod
@@ -176,7 +177,7 @@ class AttentionMethod:
             f.name: getattr(default_recipe(backbone), f.name) for f in dataclasses.fields(TextualInversionRecipe)
         }
         recipe = take_settings(learner, given, "learner.")
-        settings = localize.preset(str(chosen or localize.default_preset(backbone)))
+        settings = localize.default_settings(backbone, None if chosen is None else str(chosen))
         take_settings(settings.as_record(), given, "localizer.")
         with _sensible(given):
             changes = {
@@ -202,28 +203,43 @@ class AttentionMethod:
         """The backbone's id, for the record of a run."""
         return self.backbone.id
 
+    def cost(self, photo_hw: tuple[int, int]) -> str:
+        """What a photo of that size takes, in words."""
+        from prisbench import localize
+
+        return localize.cost(self.backbone, self.localizer, photo_hw)
+
     def learn(self, subject: Subject) -> Concept:
-        """The concept of a subject: from the store when it was learned before, else learned and stored."""
+        """The concept of a subject: from the store when it was learned before, else learned and stored.
+
+        Also what its photos show the localizer, which "not here" is measured by.
+        """
+        from prisbench import localize
         from prisbench.concepts import controls, store, textual_inversion
 
-        if self.concept == "noun-only":
-            return controls.noun_only(subject)
-        if self.concept == "untrained-token":
-            return controls.untrained_token(self.backbone, subject, self.recipe.vectors, self.seed)
+        if self.concept in ("noun-only", "untrained-token"):
+            concept = controls.noun_only(subject)
+            if self.concept == "untrained-token":
+                concept = controls.untrained_token(self.backbone, subject, self.recipe.vectors, self.seed)
+            return localize.calibrate(self.backbone, concept, subject.photos, self.localizer, self.encodings)
         key = textual_inversion.key(self.backbone, subject, self.recipe, self.seed)
         known = store.find_concept(self.store, key)
-        if known is not None:
-            return dataclasses.replace(known, subject_id=subject.id)
-        concept = textual_inversion.learn(self.backbone, subject, self.recipe, self.seed, self.progress)
-        store.write_concept(concept, self.store / concept.id)
-        return concept
+        if known is None:
+            concept = textual_inversion.learn(self.backbone, subject, self.recipe, self.seed, self.progress)
+            store.write_concept(concept, self.store / concept.id)
+        else:
+            concept = known
+        concept = localize.calibrate(self.backbone, concept, subject.photos, self.localizer, self.encodings)
+        if concept.calibration != (known.calibration if known else {}):
+            store.write_concept(concept, self.store / concept.id)
+        return dataclasses.replace(concept, subject_id=subject.id)
 
     def locate(
         self, image: UInt8[np.ndarray, "h w 3"], queries: Sequence[Query], concepts: Mapping[str, Concept]
     ) -> list[Prediction]:
         from prisbench import localize
 
-        return localize.locate(self.backbone, image, queries, concepts, self.localizer)
+        return localize.locate(self.backbone, image, queries, concepts, self.localizer, self.encodings)
 
 
 @contextlib.contextmanager

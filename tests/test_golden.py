@@ -16,7 +16,8 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from prisbench.diffusion.attention import transformer_blocks
-from prisbench.localize import attend, min_max, preset, self_cross, span_columns, with_background
+from prisbench.localize import attend, min_max, self_cross, span_columns, with_background
+from prisbench.presets import preset
 
 OURS = Path(__file__).parent / "data" / "golden"
 FOLDER = Path(os.environ.get("PRISBENCH_GOLDEN") or OURS)
@@ -41,7 +42,7 @@ def test_the_paper_preset_gives_the_published_maps_and_labels(path: Path, unet: 
     case, tensors = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
     blocks = list(transformer_blocks(unet))
     settings = dataclasses.replace(
-        preset("paper"),
+        preset("paper", "sd"),
         timesteps=(case["timestep"],),
         samples=len(tensors["noise"]),
         cross={blocks[i]: 1.0 for i in case["layers_cross"]},
@@ -75,5 +76,5 @@ def test_the_paper_preset_gives_the_published_maps_and_labels(path: Path, unet: 
 
 def test_the_paper_preset_names_the_blocks_the_paper_counts(unet: UNet2DConditionModel) -> None:
     blocks = list(transformer_blocks(unet))
-    assert list(preset("paper").cross) == blocks[4:9]
-    assert preset("paper").self_block == blocks[11]
+    assert list(preset("paper", "sd").cross) == blocks[4:9]
+    assert preset("paper", "sd").self_block == blocks[11]

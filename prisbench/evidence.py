@@ -1,0 +1,97 @@
+"""Is it really this one?  Where the subject's words explain a photo better than other words do.
+
+A learned concept was made by one question: with these vectors in the prompt, is the noise of the subject's photos
+predicted better?  The same question, asked of a new photo place by place, tells the subject from its look-alikes and
+from the rest, and a photo that holds it from one that does not:
+
+    evidence = |eps - eps(rival text)|^2 - |eps - eps(subject's text)|^2     over noises, on the latent grid
+
+The rival text has the noun alone ("is it this mug?"), or not even that ("is it a mug?").  It is the likelihood ratio
+of a diffusion classifier (Li et al. 2023, arXiv 2303.16203), kept in its place instead of summed over the image.  All
+texts see the same noise, so what is hard to predict for each of them cancels.
+
+Knows: the comparison and its scale.  Does not know: attention, masks, files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import ndimage
+from torch import Tensor
+
+from prisbench.diffusion.backbone import Backbone, Conditioning, Encoded, add_noise, noise, training_target
+from prisbench.presets import Evidence
+
+
+class Found(NamedTuple):
+    """The evidence on the part of the latent grid that shows the photo; ``grid_hw`` is the whole grid."""
+
+    cells: Float[Tensor, "h w"]
+    grid_hw: tuple[int, int]
+
+
+@torch.no_grad()
+def gather(
+    backbone: Backbone,
+    encoded: Encoded,
+    name: str,
+    subject: Conditioning,
+    rivals: Sequence[Conditioning],
+    settings: Evidence,
+    rows_at_once: int = 8,
+) -> list[Found]:
+    """The evidence against each rival, in every latent cell: mean over noises, in squared units of noise.
+
+    ``name`` is the photo's id, which decides the noise.  Positive where the subject's words help.
+    """
+    if not rivals:
+        return []
+    latents, geometry = encoded
+    totals = torch.zeros(len(rivals), *latents.shape[-2:], device=latents.device)
+    eps = torch.stack([noise(name, k, tuple(latents.shape[1:])) for k in range(settings.samples)]).to(latents)
+    for t in settings.timesteps:
+        for part in eps.split(rows_at_once):
+            ours, *theirs = (_error(backbone, latents, part, t, text) for text in (subject, *rivals))
+            totals += torch.stack([error - ours for error in theirs])
+    grid = int(totals.shape[1]), int(totals.shape[2])
+    h, w = geometry.valid_hw(grid)
+    means = totals / (len(settings.timesteps) * settings.samples)
+    return [Found(mean[:h, :w], grid) for mean in means]
+
+
+def _error(backbone: Backbone, clean: Tensor, eps: Tensor, timestep: int, text: Conditioning) -> Float[Tensor, "h w"]:
+    """Squared error of the network's prediction, summed over channels and noises."""
+    n = len(eps)
+    t = torch.full((n,), timestep, device=clean.device)
+    noisy = add_noise(backbone.alphas_cumprod, clean, eps, t)
+    heard = text.rows([0] * n)
+    predicted = backbone.unet(
+        noisy, t, encoder_hidden_states=heard.states, added_cond_kwargs=heard.added, return_dict=False
+    )[0]
+    target = training_target(backbone, clean.expand_as(eps), eps, t)
+    # A velocity errs by eps / sqrt(abar): in squared units of noise, whatever the model predicts.
+    unit = float(backbone.alphas_cumprod[timestep]) if backbone.prediction_type == "v_prediction" else 1.0
+    return unit * (target.float() - predicted.float()).square().sum((0, 1))
+
+
+def blurred(evidence: Float[Tensor, "h w"], settings: Evidence) -> Float[np.ndarray, "h w"]:
+    """Gathered from the neighbourhood: one cell alone is mostly noise."""
+    h, w = evidence.shape
+    sigma = settings.blur * math.sqrt(h * w)
+    return np.asarray(ndimage.gaussian_filter(evidence.cpu().numpy(), sigma, mode="nearest"), np.float32)
+
+
+def strength(evidence: Float[Tensor, "h w"], settings: Evidence) -> float:
+    """The highest gathered evidence of a photo; 0 where there is none."""
+    return max(0.0, float(blurred(evidence, settings).max()))
+
+
+def presence(found: float, typical: float) -> float:
+    """What was found as a share, 0..1, of it and what the subject's own photos show: 0.5 is "as much as there"."""
+    return found / (found + typical)

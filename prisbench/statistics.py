@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over subjects, paired differences, rank tiers.
+"""How sure a number is: intervals over subjects, paired differences, rank tiers, ROC curves.
 
 Queries about one subject resemble each other, so subjects are drawn again, not queries (a cluster bootstrap).  As
 every metric is a ratio of sums, a draw is one row of weights times the subjects' sums.
@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from prisbench.errors import DataError
 
@@ -98,6 +98,51 @@ def rank_tiers(samples: Mapping[str, Sample], rng: np.random.Generator | None = 
             best, tier = name, tier + 1
         tiers[name] = tier
     return tiers
+
+
+class Roc(NamedTuple):
+    """How well a belief tells what is there from what is not.
+
+    ``auc``: the chance that a present query's belief is higher than an absent one's, ties counted half.  ``points``:
+    the thresholds' (false positive rate, true positive rate), from (0, 0) to (1, 1), the strictest first.
+    """
+
+    auc: float
+    interval: Interval | None
+    points: list[tuple[float, float]]
+
+
+def roc(
+    belief: Float[np.ndarray, " n"],
+    present: Bool[np.ndarray, " n"],
+    subject_ids: Sequence[str],
+    rng: np.random.Generator | None = None,
+) -> Roc | None:
+    """The ROC of beliefs, "present" where they are at least a threshold; None unless both kinds are there.
+
+    The interval is over subjects: each draw weighs the pairs of queries by how often both their subjects were drawn.
+    """
+    there, not_there = belief[present], belief[~present]
+    if not len(there) or not len(not_there):
+        return None
+    thresholds = np.unique(belief)[::-1]
+    points = [(0.0, 0.0)]
+    points += [(float((not_there >= t).mean()), float((there >= t).mean())) for t in thresholds]
+    wins = (there[:, None] > not_there) + 0.5 * (there[:, None] == not_there)
+
+    names, codes = np.unique(np.asarray(subject_ids, dtype=object), return_inverse=True)
+    spread: Interval | None = None
+    if len(names) > 1:
+        won, pairs = np.zeros((len(names),) * 2), np.zeros((len(names),) * 2)
+        of_pair = np.broadcast_arrays(codes[present][:, None], codes[~present][None])
+        np.add.at(won, (of_pair[0], of_pair[1]), wins)
+        np.add.at(pairs, (of_pair[0], of_pair[1]), 1.0)
+        weights = _fixed_weights(len(names)) if rng is None else _weights(len(names), rng)
+        total = np.einsum("ds,st,dt->d", weights, pairs, weights, optimize=True)
+        some = total > 0  # a draw of subjects without one of the kinds says nothing
+        if some.any():
+            spread = _percentiles(np.einsum("ds,st,dt->d", weights, won, weights, optimize=True)[some] / total[some])
+    return Roc(float(wins.mean()), spread, points)
 
 
 def _take(sample: Sample, rows: list[int]) -> Sample:

@@ -19,7 +19,18 @@ from PIL import Image
 
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.leaderboard.page import Overlay, render_page
-from prisbench.leaderboard.tables import COLUMNS, check, load_runs, readme, render, rows, write_readme
+from prisbench.leaderboard.tables import (
+    COLUMNS,
+    check,
+    check_front_page,
+    load_runs,
+    readme,
+    render,
+    rows,
+    summary,
+    write_front_page,
+    write_readme,
+)
 from prisbench.metrics import Counts
 from prisbench.results import DatasetRef, Environment, QueryResult, Run, SecondsPerImage, write_run
 
@@ -297,3 +308,34 @@ def test_the_page_needs_a_run_and_known_images() -> None:
         render_page([])
     with pytest.raises(DataError, match="gallery image 'x' is not PNG, WebP or JPEG"):
         render_page(RUNS, [Overlay("x", "y", b"GIF89a")])
+
+
+def believing(run: Run, beliefs: dict[str, float]) -> Run:
+    """The run with a belief in each query's subject, by query type."""
+    queries = [dataclasses.replace(query, presence=beliefs[query.query_type]) for query in run.queries]
+    return dataclasses.replace(run, queries=tuple(queries))
+
+
+def test_a_row_says_how_well_beliefs_tell_present_from_absent() -> None:
+    sure = believing(LEARNED, {"plain": 0.9, "look-alike": 0.2, "absent": 0.4})
+    (row,) = rows([sure]).to_dict(orient="records")
+    assert row["presence_auc"] == 0.5 and row["presence_auc_ci"] == [0.5, 0.5], "plain right, look-alikes wrong"
+    assert "area under the ROC of 0.500" in render(rows([sure]))
+    assert by_concept(rows(RUNS), "noun-only")["presence_auc"] is None, "no belief, no curve"
+    (row,) = rows([sure], "plain").to_dict(orient="records")
+    assert row["presence_auc"] is None, "nothing absent in this table"
+
+
+def test_the_front_page_shows_the_table_and_is_checked(tmp_path: Path) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("# p\n\n<!-- table tabletop-v1 -->\nold\n<!-- /table -->\nmore\n")
+    assert any("old" in line for line in check_front_page(page, RUNS))
+    write_front_page(page, RUNS)
+    text = page.read_text()
+    assert text.startswith("# p\n\n<!-- table") and text.endswith("<!-- /table -->\nmore\n")
+    assert check_front_page(page, RUNS) == []
+    assert "| attn | textual-inversion | 0.61 [0.60, 0.62] | 0.81 [0.81, 0.82] |" in text
+    assert "paired, on look-alikes: **+0.19" in summary(RUNS)
+    other = tmp_path / "other.md"
+    other.write_text("no table")
+    assert check_front_page(write_front_page(other, RUNS), RUNS) == [] and other.read_text() == "no table"

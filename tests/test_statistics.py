@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
 
 from prisbench.errors import DataError
-from prisbench.statistics import DRAWS, Sample, interval, paired_difference, rank_tiers
+from prisbench.statistics import DRAWS, Sample, interval, paired_difference, rank_tiers, roc
 
 
 def sample(numerator: list[float], subjects: str, denominator: list[float] | None = None, first: int = 0) -> Sample:
@@ -135,3 +137,38 @@ def test_tiers_count_on_from_the_best_of_the_open_tier() -> None:
     assert rank_tiers(steps | {"twin": steps["m1"]}) == {"m0": 1, "m1": 2, "twin": 2, "m2": 3}
     assert rank_tiers({}) == {}
     assert rank_tiers({"twin": steps["m0"], "same": steps["m0"]}) == {"same": 1, "twin": 1}
+
+
+def test_the_roc_of_a_pencils_example_and_its_interval_over_subjects() -> None:
+    belief = np.array([0.9, 0.4, 0.6, 0.4, 0.1])
+    present = np.array([True, True, True, False, False])
+    found = roc(belief, present, ["a", "b", "a", "b", "a"])
+    assert found is not None
+    assert found.auc == pytest.approx((2 + 1.5 + 2) / 6)
+    assert np.allclose(found.points, [(0, 0), (0, 1 / 3), (0, 2 / 3), (0.5, 1), (1, 1)])
+    assert found.interval is not None and found.interval[0] <= found.auc <= found.interval[1] <= 1
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(found.points))
+    assert area == pytest.approx(found.auc), "the area under the points is the chance of a right order"
+
+
+def test_a_roc_needs_both_kinds_and_an_interval_two_subjects() -> None:
+    assert roc(np.array([0.5, 0.6]), np.array([True, True]), ["a", "b"]) is None
+    alone = roc(np.array([0.5, 0.6]), np.array([True, False]), ["a", "a"])
+    assert alone is not None and alone.auc == 0 and alone.interval is None
+
+
+def test_the_rocs_interval_is_that_of_drawing_subjects_again() -> None:
+    rng = np.random.default_rng(3)
+    subjects = [f"s{i}" for i in range(6) for _ in range(8)]
+    present = rng.random(48) < 0.6
+    belief = rng.random(48) + 0.5 * present + np.repeat(rng.normal(0, 0.3, 6), 8)
+    found = roc(belief, present, subjects)
+    assert found is not None and found.interval is not None
+    slow = []
+    codes = np.repeat(np.arange(6), 8)
+    for _ in range(1500):
+        rows = np.concatenate([np.flatnonzero(codes == s) for s in rng.integers(0, 6, 6)])
+        again = roc(belief[rows], present[rows], ["x"] * len(rows))
+        assert again is not None
+        slow.append(again.auc)
+    assert found.interval == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.03)

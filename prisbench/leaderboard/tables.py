@@ -19,7 +19,7 @@ from prisbench.errors import DataError, UnknownNameError
 from prisbench.files import write_text
 from prisbench.metrics import METRIC_SPEC, METRICS, Metric, summarise
 from prisbench.results import QueryResult, Run, check_dataset, read_run
-from prisbench.statistics import Sample, interval, paired_difference, rank_tiers
+from prisbench.statistics import Roc, Sample, interval, paired_difference, rank_tiers, roc
 from prisbench.types import QUERY_TYPES
 
 CONTROLS = ("noun-only", "untrained-token", "none")
@@ -33,7 +33,7 @@ WITH_INTERVAL = ("iou_mean", "wrong_instance_rate", "absent_fp_rate")
 COLUMNS = (
     *("method", "concept", "tier", "n", "n_subjects", "n_errors"),
     *(column for name in METRICS for column in ((name, f"{name}_ci") if name in WITH_INTERVAL else (name,))),
-    *("seconds_per_image", "gain_over_noun", "gain_over_noun_ci"),
+    *("presence_auc", "presence_auc_ci", "seconds_per_image", "gain_over_noun", "gain_over_noun_ci"),
     *(f"{name}_{part}" for name in METRICS for part in ("n", "n_undefined")),
 )
 
@@ -60,7 +60,9 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     ``iou_mean`` (``statistics.rank_tiers``); None for a run that does not answer every query of the subset that
     another run answers, and where ``iou_mean`` is undefined.  ``gain_over_noun`` is the paired difference in
     ``iou_mean`` of a learned concept over the same method's "noun-only" control, when both are complete.
-    ``seconds_per_image`` is the median over all images, whatever the subset.
+    ``presence_auc``: how well the run's belief "it is there" tells the subset's present queries from its absent ones
+    (``statistics.roc``); None where there is no belief or only one kind.  ``seconds_per_image`` is the median over all
+    images, whatever the subset.
 
     Raises UnknownNameError for an unknown subset, DataError for runs that may not stand in one table: of other
     dataset versions or metric specs, or twice the same method and concept.
@@ -130,6 +132,76 @@ def check(folder: Path) -> list[str]:
     return list(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=0, lineterm=""))
 
 
+def summary(runs: Sequence[Run]) -> str:
+    """The table for a project's front page: mIoU of each query type, wrong instances, absent FP, seconds.
+
+    Raises DataError as ``rows``.
+    """
+    data, everything = runs[0].dataset, rows(runs)
+    kinds = [kind for kind in QUERY_TYPES if kind != "absent"]
+    by_kind = {kind: {_named(row): row for row in records_of(rows(runs, kind))} for kind in ("present", *kinds)}
+    first = records_of(everything)[0]
+    name = f"{data.name.capitalize()} v{data.version.removeprefix('v')}"
+    lines = [
+        f"{name}, {first['n_subjects']} {data.split} subjects, {first['n']} queries; mean IoU with 95 % intervals over "
+        "subjects, wrong instance and absent FP as rates (less is better):",
+        "",
+        "| method | concept | all present | " + " | ".join(kinds) + " | wrong instance | absent FP | s / image |",
+        "|---|---|" + "---|" * (len(kinds) + 4),
+    ]
+    for row in sorted(records_of(everything), key=lambda row: -(by_kind["present"][_named(row)]["iou_mean"] or 0.0)):
+        ious = [by_kind[kind][_named(row)] for kind in ("present", *kinds)]
+        cells = [row["method"], row["concept"], *(_short(each["iou_mean"], each["iou_mean_ci"]) for each in ious)]
+        cells += [_short(row["wrong_instance_rate"]), _short(row["absent_fp_rate"])]
+        cells.append("–" if row["seconds_per_image"] is None else f"{row['seconds_per_image']:.2g}")
+        lines.append("| " + " | ".join(cells) + " |")
+    alike = [row for row in by_kind["look-alike"].values() if row["gain_over_noun"] is not None]
+    for row in alike:
+        low, high = row["gain_over_noun_ci"] or (None, None)
+        sure = f" [{low:+.2f}, {high:+.2f}]" if low is not None else ""
+        lines += ["", f"What {row['concept']} adds over the noun alone, paired, on look-alikes: "
+                  f"**{row['gain_over_noun']:+.2f}{sure}**."]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _named(row: dict[str, Any]) -> tuple[str, str]:
+    return row["method"], row["concept"]
+
+
+def _short(value: float | None, ci: Sequence[float] | None = None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" + (f" [{ci[0]:.2f}, {ci[1]:.2f}]" if ci else "")
+
+
+def _marks(runs: Sequence[Run]) -> tuple[str, str]:
+    """What a front page's table stands between."""
+    data = runs[0].dataset
+    return f"<!-- table {data.name}-v{data.version.removeprefix('v')} -->\n", "<!-- /table -->"
+
+
+def check_front_page(path: Path, runs: Sequence[Run]) -> list[str]:
+    """How the dataset's table in a file differs from ``summary``, as lines of a diff; empty when it does not, or when
+    the file has no table of this dataset.
+    """
+    start, end = _marks(runs)
+    text = path.read_text(encoding="utf-8")
+    if start not in text:
+        return []
+    found = text.partition(start)[2].partition(end)[0]
+    names = (str(path), f"{path} (made again)")
+    return list(difflib.unified_diff(found.splitlines(), summary(runs).splitlines(), *names, n=0, lineterm=""))
+
+
+def write_front_page(path: Path, runs: Sequence[Run]) -> Path:
+    """Put ``summary`` where the file has the dataset's table; a file without one stays as it is."""
+    start, end = _marks(runs)
+    head, mark, rest = path.read_text(encoding="utf-8").partition(start)
+    if not mark:
+        return path
+    return write_text(path, f"{head}{start}{summary(runs)}{end}{rest.partition(end)[2]}")
+
+
 def _key(run: Run) -> str:
     return f"{run.method} / {run.concept}"
 
@@ -174,9 +246,13 @@ def _row(run: Run, queries: Sequence[QueryResult], tier: int | None, ranked: dic
         "n_subjects": len({query.subject_id for query in queries}),
         "n_errors": sum(query.error is not None for query in queries),
         "seconds_per_image": run.seconds_per_image.median if run.seconds_per_image else None,
+        "presence_auc": None,
+        "presence_auc_ci": None,
         "gain_over_noun": None,
         "gain_over_noun_ci": None,
     }
+    if curve := presence_roc(queries):
+        row |= {"presence_auc": curve.auc, "presence_auc_ci": None if curve.interval is None else list(curve.interval)}
     for name, mean in means.items():
         row |= {name: mean.value, f"{name}_n": mean.n, f"{name}_n_undefined": mean.n_undefined}
     for name in WITH_INTERVAL:
@@ -188,6 +264,16 @@ def _row(run: Run, queries: Sequence[QueryResult], tier: int | None, ranked: dic
         row["gain_over_noun"] = gain.value
         row["gain_over_noun_ci"] = None if gain.interval is None else list(gain.interval)
     return row
+
+
+def presence_roc(queries: Sequence[QueryResult]) -> Roc | None:
+    """How well beliefs tell present queries from absent ones; queries without a belief are left out."""
+    sure = [query for query in queries if query.presence is not None]
+    return roc(
+        np.array([query.presence for query in sure], dtype=np.float64),
+        np.array([query.query_type != "absent" for query in sure], dtype=bool),
+        [query.subject_id for query in sure],
+    )
 
 
 def _json(frame: pd.DataFrame) -> str:
@@ -245,6 +331,12 @@ def notes(frame: pd.DataFrame) -> list[str]:
             sure = f" [{ci[0]:+.2f}, {ci[1]:+.2f}]" if ci else ""
             out.append(
                 f"{row['method']}: {row['concept']} over noun-only, paired: mIoU {row['gain_over_noun']:+.3f}{sure}."
+            )
+    for row in records:
+        if row["presence_auc"] is not None:
+            out.append(
+                f"{row['method']} / {row['concept']}: its belief tells present from absent with an area under the ROC "
+                f"of {cell(row['presence_auc'], row['presence_auc_ci'])}."
             )
     subjects = max((row["n_subjects"] for row in records), default=0)
     out.append(

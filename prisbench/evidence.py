@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import ndimage
 from torch import Tensor
 
@@ -54,30 +54,33 @@ def gather(
         return []
     latents, geometry = encoded
     totals = torch.zeros(len(rivals), *latents.shape[-2:], device=latents.device)
-    eps = torch.stack([noise(name, k, tuple(latents.shape[1:])) for k in range(settings.samples)]).to(latents)
-    for t in settings.timesteps:
-        for part in eps.split(rows_at_once):
-            ours, *theirs = (_error(backbone, latents, part, t, text) for text in (subject, *rivals))
-            totals += torch.stack([error - ours for error in theirs])
+    draws = torch.stack([noise(name, k, tuple(latents.shape[1:])) for k in range(settings.samples)]).to(latents)
+    every = len(settings.timesteps) * settings.samples
+    eps = draws.repeat(len(settings.timesteps), 1, 1, 1)
+    times = torch.tensor(settings.timesteps, device=latents.device).repeat_interleave(settings.samples)
+    for part in torch.arange(every).split(rows_at_once):
+        ours, *theirs = (_error(backbone, latents, eps[part], times[part], text) for text in (subject, *rivals))
+        totals += torch.stack([error - ours for error in theirs])
     grid = int(totals.shape[1]), int(totals.shape[2])
     h, w = geometry.valid_hw(grid)
-    means = totals / (len(settings.timesteps) * settings.samples)
-    return [Found(mean[:h, :w], grid) for mean in means]
+    return [Found(mean[:h, :w], grid) for mean in totals / every]
 
 
-def _error(backbone: Backbone, clean: Tensor, eps: Tensor, timestep: int, text: Conditioning) -> Float[Tensor, "h w"]:
-    """Squared error of the network's prediction, summed over channels and noises."""
-    n = len(eps)
-    t = torch.full((n,), timestep, device=clean.device)
+def _error(
+    backbone: Backbone, clean: Tensor, eps: Float[Tensor, "n c h w"], t: Int[Tensor, "n"], text: Conditioning
+) -> Float[Tensor, "h w"]:
+    """Squared error of the network's prediction, summed over channels and rows."""
     noisy = add_noise(backbone.alphas_cumprod, clean, eps, t)
-    heard = text.rows([0] * n)
+    heard = text.rows([0] * len(eps))
     predicted = backbone.unet(
         noisy, t, encoder_hidden_states=heard.states, added_cond_kwargs=heard.added, return_dict=False
     )[0]
     target = training_target(backbone, clean.expand_as(eps), eps, t)
-    # A velocity errs by eps / sqrt(abar): in squared units of noise, whatever the model predicts.
-    unit = float(backbone.alphas_cumprod[timestep]) if backbone.prediction_type == "v_prediction" else 1.0
-    return unit * (target.float() - predicted.float()).square().sum((0, 1))
+    error = (target.float() - predicted.float()).square().sum(1)
+    if backbone.prediction_type == "v_prediction":
+        # A velocity errs by eps / sqrt(abar): in squared units of noise, whatever the model predicts.
+        error = error * backbone.alphas_cumprod.to(error)[t][:, None, None]
+    return error.sum(0)
 
 
 def blurred(evidence: Float[Tensor, "h w"], settings: Evidence) -> Float[np.ndarray, "h w"]:

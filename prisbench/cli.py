@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from prisbench.errors import DataError, PrisbenchError, UsageError
+from prisbench.wsss.commands import app as wsss
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -32,6 +33,11 @@ app = typer.Typer(
 )
 
 
+bench = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+app.add_typer(wsss, name="wsss")
+
+
 class Format(StrEnum):
     text = "text"
     json = "json"
@@ -42,6 +48,12 @@ class TableFormat(StrEnum):
     csv = "csv"
     json = "json"
     html = "html"
+    summary = "summary"
+
+
+class Dtype(StrEnum):
+    fp32 = "fp32"
+    bf16 = "bf16"
 
 
 Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
@@ -200,6 +212,10 @@ def evaluate(
         chosen = load_method(method, options)
         if hasattr(chosen, "progress"):
             chosen.progress = _bar(bar, "learning one")
+        if hasattr(chosen, "cost"):
+            first = next(iter(data.examples(split, 1)), None)
+            if first is not None:
+                print(chosen.cost(first.image.shape[:2]), file=sys.stderr)
         run, path = run_method(data, chosen, out, Scope(split, limit, subset), seed, _stage_bar(bar), fresh)
     if leaderboards is not None:
         _publish(run, leaderboards / data.id)
@@ -247,6 +263,8 @@ def leaderboard(
             page.Overlay(p.stem, p.stem.replace("-", " "), p.read_bytes()) for p in sorted(pictures.glob("*.png"))
         ]
         text = page.render_page(runs, overlays)
+    elif format is TableFormat.summary:
+        text = tables.summary(runs)
     else:
         text = tables.render(frame, format.value)
     if out is None:
@@ -261,14 +279,15 @@ def segment(
     photo: Annotated[Path, typer.Argument(help="The photo to search.")],
     text: Annotated[str, typer.Option(help="What to look for, with the slot {subject}.")] = "a photo of the {subject}",
     concept: Annotated[Path | None, typer.Option(help="A concept's folder, from learn-concept.")] = None,
-    noun: Annotated[str | None, typer.Option(help="Without a concept: the class word alone.")] = None,
+    noun: Annotated[str | None, typer.Option(help="Another class word than the concept's; or the word alone.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for mask.png, overlay.png and map.png.")] = Path("segmented"),
     backbone: Backbone = None,
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
     format: OutputFormat = Format.text,
 ) -> None:
-    """Find the thing in one photo."""
+    """Find the thing in one photo, or find that it is not there."""
+    import dataclasses
     import time
 
     from prisbench import masks, pictures
@@ -283,10 +302,11 @@ def segment(
         raise UsageError(
             f"--text {text!r} has no slot: write {SLOT} where the thing's own words go, as in 'the {SLOT} on the desk'"
         )
-    if (concept is None) == (noun is None):
-        raise UsageError("give either --concept FOLDER (from learn-concept) or --noun WORD (the class word alone)")
+    if concept is None and noun is None:
+        raise UsageError("give --concept FOLDER (from learn-concept) or --noun WORD (the class word alone)")
     image = load_photo(photo)
     known = read_concept(concept) if concept else noun_only(Subject("photo", noun or "", ()))
+    known = dataclasses.replace(known, noun=noun) if noun else known
     method = AttentionMethod.make(MethodOptions("noun-only", backbone, 0, _device(device), parse_settings(settings)))
     start = time.perf_counter()
     answer = method.locate(image, [Query("photo", known.subject_id, text)], {known.subject_id: known})[0]
@@ -305,8 +325,30 @@ def segment(
         "seconds": round(seconds, 3),
         "out": str(out),
     }
-    where = f"covers {mask.mean():.1%} of the photo" if mask.any() else "not found"
+    where = f"covers {mask.mean():.1%} of the photo" if mask.any() else "not here"
     _say(record, format, f"{where}; presence {answer.presence:.3f}; {seconds:.2f} s; pictures in {out}")
+
+
+@app.command("presets")
+def show_presets(
+    name: Annotated[str | None, typer.Argument(help="paper, fast or accurate; all when left out.")] = None,
+    family: Annotated[str, typer.Option(help="embedded, sd (Stable Diffusion 1.x, 2.x) or sdxl.")] = "embedded",
+    format: OutputFormat = Format.text,
+) -> None:
+    """Every number of the localizer's presets; each can be overridden with --set localizer.NAME=VALUE."""
+    from prisbench import presets
+
+    _known("backbone family", family, tuple(presets.PRESETS))
+    names = [name] if name else list(presets.PRESETS[family])
+    records = {each: presets.preset(each, family).as_record() for each in names}
+    if format is Format.json:
+        print(json.dumps(records))
+        return
+    width = max(len(key) for record in records.values() for key in record)
+    for each, record in records.items():
+        standard = " (the default)" if presets.DEFAULTS[family] == each else ""
+        print(f"{each} on {family}{standard}")
+        print("\n".join(f"  {key:{width}}  {json.dumps(value)}" for key, value in record.items()) + "\n")
 
 
 @app.command()
@@ -333,6 +375,75 @@ def doctor(
 
     record = examination.report(ask_torch=True)
     _say(record, format, examination.render(record))
+
+
+@bench.command("localizer")
+def bench_localizer(
+    backbone: Annotated[
+        str,
+        typer.Option(metavar="NAME_OR_FOLDER", help="sd15-random, embedded, or a pipeline's folder."),
+    ] = "sd15-random",
+    size: Annotated[int | None, typer.Option(min=1, help="Pixels of a square image; default: the backbone's.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Noises, the same on both sides.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each side, in turn; the median is told.")] = 1,
+    dtype: Annotated[Dtype, typer.Option(help="The network's numbers, on both sides.")] = Dtype.fp32,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile on our side.")] = False,
+    memory_size: Annotated[
+        int | None, typer.Option(min=1, help="Measure memory at this size instead, in a process for each side.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Answers a scene's queries, on the embedded backbone.")] = "fast",
+    format: OutputFormat = Format.text,
+) -> None:
+    """The localizer beside the published procedure: seconds, memory, ratios, and how far their maps differ."""
+    from prisbench.bench import Comparison, compare, render
+
+    comparison = Comparison(backbone, size, samples, repeats, dtype.value, compiled, memory_size, preset)
+    record = compare(comparison, lambda line: print(line, file=sys.stderr, flush=True))
+    _say(record, format, render(record))
+
+
+@bench.command("ablation")
+def bench_ablation(
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v1",
+    split: Annotated[str, typer.Option(help="Settings are chosen on validation; leave test alone.")] = "validation",
+    subjects: Annotated[int | None, typer.Option(min=1, help="The first so many subjects.")] = None,
+    only: Annotated[list[str], typer.Option(help="Only this change; may be said again.")] = [],  # noqa: B006
+    backbone: Backbone = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    settings: Settings = [],  # noqa: B006
+    format: OutputFormat = Format.text,
+) -> None:
+    """What each part of the localizer is worth: the preset with one thing changed, on the same queries."""
+    from prisbench import ablation
+    from prisbench.datasets.named import find_dataset
+    from prisbench.methods import LEARNERS, AttentionMethod, MethodOptions, parse_settings
+
+    for each in only:
+        _known("change", each, tuple(ablation.CHANGES))
+    first, *rest = ablation.CHANGES
+    names = [first, *(only or rest)]
+    data = find_dataset(dataset)
+    options = MethodOptions(LEARNERS[0], backbone, seed, _device(device), parse_settings(settings))
+    with _progress() as bar:
+        method = AttentionMethod.make(options)
+        method.progress = _bar(bar, "learning one")
+        stage = _stage_bar(bar)
+        rows = ablation.table(method, data, split, subjects, names, lambda name, n, of: stage("change", n, of, name))
+    _say(rows, format, ablation.markdown(rows))
+
+
+@bench.command("crf")
+def bench_crf(
+    images: Annotated[int, typer.Option(min=1, help="Photos of 375 x 500, drawn.")] = 16,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    format: OutputFormat = Format.text,
+) -> None:
+    """The dense CRF in worker processes beside the plain loop, and the refinement that needs no compiler."""
+    from prisbench.wsss import crf_bench
+
+    record = crf_bench.bench_crf(images, workers)
+    _say(record, format, crf_bench.render(record))
 
 
 @app.command("train-backbone")
@@ -423,6 +534,9 @@ def _publish(run: Run, folder: Path) -> None:
     tables.readme([*others, run])
     write_run(run, place)
     tables.write_readme(folder)
+    front = folder.parent.parent / "README.md"
+    if front.is_file():
+        tables.write_front_page(front, tables.load_runs(folder))
 
 
 def _check_leaderboards(folder: Path) -> None:
@@ -438,6 +552,12 @@ def _check_leaderboards(folder: Path) -> None:
             raise DataError(
                 f"{each}/README.md does not agree with the result files beside it; "
                 "make it again with prisbench evaluate --leaderboards, or commit the regenerated one"
+            )
+        front = folder.parent / "README.md"
+        if front.is_file() and (changes := tables.check_front_page(front, tables.load_runs(each))):
+            print("\n".join(changes), file=sys.stderr)
+            raise DataError(
+                f"{front}: its table is not what {each} says; put `prisbench leaderboard --format summary` there"
             )
         print(f"{each}: README.md agrees with {len(list(each.glob('*.json')))} result files")
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,11 @@ from tests.drawing import draw_scene
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
-    f"--set={one}" for one in ("learner.steps=2", "learner.batch=1", "localizer.refine=none", "localizer.samples=1")
+    f"--set={one}"
+    for one in (
+        *("learner.steps=2", "learner.batch=1", "localizer.refine=none", "localizer.samples=1"),
+        'localizer.evidence={"timesteps":[500],"samples":1}',
+    )
 ]
 
 
@@ -89,35 +93,52 @@ def home() -> Path:
 # --- help and doctor ------------------------------------------------------------------------------------------------
 
 
-def commands() -> list[str]:
+def commands() -> list[list[str]]:
+    """Every command, as the words that call it."""
     import typer.main
 
-    return sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+    def below(group: Any, words: list[str]) -> list[list[str]]:
+        if not hasattr(group, "commands"):
+            return [words]
+        return [each for name in sorted(group.commands) for each in below(group.commands[name], [*words, name])]
+
+    return below(typer.main.get_command(cli.app), [])
 
 
 def test_every_command_of_the_readme_is_there() -> None:
-    assert commands() == [
+    assert [" ".join(words) for words in commands()] == [
+        "bench ablation",
+        "bench crf",
+        "bench localizer",
         "build-dataset",
         "demo",
         "doctor",
         "evaluate",
         "leaderboard",
         "learn-concept",
+        "presets",
         "segment",
         "train-backbone",
+        "wsss check",
+        "wsss coco-masks",
+        "wsss demo",
+        "wsss evaluate",
+        "wsss predict",
+        "wsss pseudo-masks",
+        "wsss train",
     ]
 
 
 def test_help_says_what_each_command_does_and_takes(prisbench: Prisbench) -> None:
     code, out, err = prisbench("--help")
     assert (code, err) == (0, "")
-    assert all(command in out for command in commands())
+    assert all(command[0] in out for command in commands())
     for command in commands():
-        code, out, err = prisbench(command, "--help")
-        assert (code, err) == (0, "") and "Usage: " in out and f" {command} " in out
-        if command in ("learn-concept", "evaluate", "demo"):
+        code, out, err = prisbench(*command, "--help")
+        assert (code, err) == (0, "") and "Usage: " in out and f" {' '.join(command)} " in out
+        if command[0] in ("learn-concept", "evaluate", "demo"):
             assert "--seed" in out and "--device" in out
-        if command != "demo":
+        if command[-1] not in ("demo", "coco-masks"):
             assert "--format" in out, command
 
 
@@ -125,12 +146,12 @@ def test_no_help_loads_torch() -> None:
     script = (
         "import sys\nfrom prisbench.cli import main\n"
         f"for command in {commands()!r}:\n"
-        "    sys.argv = ['prisbench', command, '--help']\n"
+        "    sys.argv = ['prisbench', *command, '--help']\n"
         "    try:\n        main()\n    except SystemExit:\n        pass\n"
         "print({'torch', 'diffusers', 'transformers'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "set()" and done.stdout.count("Usage:") == 8
+    assert done.stdout.splitlines()[-1] == "set()" and done.stdout.count("Usage:") == len(commands())
 
 
 def test_no_command_at_all_shows_the_help(prisbench: Prisbench) -> None:
@@ -189,11 +210,19 @@ def test_a_photo_can_be_searched_by_the_class_word_alone(
     monkeypatch.chdir(tmp_path)
     code, out, err = prisbench("segment", photos / "2.png", "--noun", "bowl", "--backbone", backbone, *QUICK)
     assert (code, err) == (0, "") and out.endswith("pictures in segmented\n") and "presence 0." in out
-    nothing = prisbench(
-        "segment", photos / "2.png", "--noun", "bowl", "--backbone", backbone, *QUICK, "--set", "localizer.presence=1.5"
-    )
-    assert nothing.out.startswith("not found; presence 0.")
+
+
+def test_a_thing_that_is_not_there_gets_an_empty_mask_and_a_short_answer(
+    prisbench: Prisbench, backbone: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    learn = ["learn-concept", "--photos", photos, "--noun", "mug", "--backbone", backbone, *QUICK, "--out", "mine"]
+    assert prisbench(*learn).code == 0
+    find = ["segment", photos / "2.png", "--concept", "mine", "--backbone", backbone, *QUICK]
+    nothing = prisbench(*find, "--set", "localizer.presence=1.5")
+    assert nothing.out.startswith("not here; presence 0.") and nothing.code == 0
     assert not np.asarray(Image.open(tmp_path / "segmented" / "mask.png")).any()
+    assert prisbench(*find, "--set", "localizer.presence=1e-9").out.startswith("covers ")
 
 
 def test_the_subjects_of_a_dataset_are_learned_one_by_one_or_all(
@@ -484,8 +513,7 @@ def test_options_that_do_not_go_together_are_one_line(
         (["learn-concept", "--photos", photos, "--dataset", tiny_dataset], "give either --photos FOLDER"),
         (["learn-concept", "--photos", photos], "--photos needs --noun"),
         ([*find, "--noun", "mug", "--text", "the mug"], "--text 'the mug' has no slot: write {subject} where"),
-        ([*find], "give either --concept FOLDER (from learn-concept) or --noun WORD"),
-        ([*find, "--noun", "mug", "--concept", tmp_path], "give either --concept FOLDER"),
+        ([*find], "give --concept FOLDER (from learn-concept) or --noun WORD"),
         ([*find, "--concept", tmp_path / "gone"], "concept.json does not exist"),
         ([*find, "--noun", ""], "the noun '' is no word"),
         ([*find, "--noun", "mug", "--text", "{subject} {subject}"], "must hold {subject} once, it holds it 2 times"),

@@ -1,0 +1,228 @@
+"""Class scores of a photo to labels: the background's score, refinement, what is too unsure to be taught.
+
+Knows: soft maps and photos as arrays, folders of masks, worker processes.  Does not know: networks, prompts, truth.
+
+Nothing here loads torch (but for the refinement without a compiler, which is made of it), so that a worker process
+starts in a moment.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.files import read_json, write_errors, write_json
+from prisbench.refine import AdaptiveParameters, CrfParameters, adaptive, dense_crf
+from prisbench.wsss.scoring import SoftMap
+from prisbench.wsss.voc import VOID, write_mask
+
+RULES = ("squared", "threshold")
+REFINEMENTS = ("none", "crf", "adaptive")
+
+MASKS, BEFORE, TAUGHT = "masks", "before", "labels"
+"""Folders of a run: every pixel labelled, the same before refinement, and with unsure pixels void: what is taught."""
+
+CONFIDENCES = {"none": 0.95, "crf": 0.95, "adaptive": 0.6}
+"""Refinement -> the probability below which a pixel is void.  The CRF's: Text2Mask, ``scripts/SD_seg.py``.  Averages
+are softer than a CRF's marginals: of Tabletop's pixels 0.95 would leave out 60 % there, 0.6 leaves out 8 %."""
+
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """Every number between a soft map and labels.
+
+    ``rule`` and ``tau``: see ``with_background``.  ``refine``: "none", "crf" or "adaptive", with their parameters.
+    ``confidence``: a refined pixel whose highest probability is below is void in what is taught.  Without refinement
+    nothing is void: the scores are no probabilities.
+    """
+
+    rule: str
+    tau: float
+    refine: str
+    crf: CrfParameters
+    adaptive: AdaptiveParameters
+    confidence: float = CONFIDENCES["crf"]
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise UnknownNameError("rule", self.rule, RULES)
+        if self.refine not in REFINEMENTS:
+            raise UnknownNameError("refinement", self.refine, REFINEMENTS)
+        if not 0 < self.tau < 1:
+            raise UsageError(f"tau is {self.tau}; it must lie between 0 and 1")
+        if not 0 <= self.confidence <= 1:
+            raise UsageError(f"the confidence is {self.confidence}; it must lie within 0..1")
+
+
+class Labels(NamedTuple):
+    """Of one photo, at its size: labels before refinement, after it, and after it with unsure pixels void."""
+
+    before: UInt8[np.ndarray, "h w"]
+    after: UInt8[np.ndarray, "h w"]
+    taught: UInt8[np.ndarray, "h w"]
+
+
+def with_background(scores: Float[np.ndarray, "c h w"], rule: str, tau: float) -> Float[np.ndarray, "c1 h w"]:
+    """Scores of [background, class 1 .. class c]; a pixel belongs to the highest, of equals to the first.
+
+    "squared" is the published ``(2 tau - max)^2`` against the maps as they are (Text2Mask, ``scripts/SD_seg.py``).
+    "threshold" bends the maps so that tau falls on a half and gives the background the rest.  The same numbers as
+    ``localize.with_background``, without torch.
+    """
+    highest = scores.max(axis=0, keepdims=True)
+    if rule == "squared":
+        return np.concatenate([(2 * tau - highest) ** 2, scores])
+    bent = np.where(scores > tau, 0.5 + 0.5 * (scores - tau) / (1 - tau), 0.5 * scores / tau)
+    return np.concatenate([1 - bent.max(axis=0, keepdims=True), bent])
+
+
+def label(photo: UInt8[np.ndarray, "h w 3"], soft: SoftMap, settings: LabelSettings) -> Labels:
+    """The labels of a photo; a map smaller than it is enlarged bilinearly.  Without classes, all is background.
+
+    The published code cuts before refinement on the network's grid and enlarges the labels; here the scores are
+    enlarged first, as it does for the CRF.  Raises MissingExtraError for a CRF that is not installed.
+    """
+    h, w = photo.shape[:2]
+    if not soft.labels:
+        nothing = np.zeros((h, w), np.uint8)
+        return Labels(nothing, nothing, nothing)
+    fields = with_background(enlarged(soft.scores, (h, w)), settings.rule, settings.tau)
+    names = np.array((0, *soft.labels), np.uint8)
+    before = names[fields.argmax(axis=0)]
+    if settings.refine == "none":
+        return Labels(before, before, before)
+    if settings.refine == "crf":
+        refined = dense_crf(photo, fields, settings.crf)
+    else:
+        refined = adaptive(photo, fields, settings.adaptive)
+    after = names[refined.argmax(axis=0)]
+    unsure = refined.max(axis=0) < settings.confidence
+    return Labels(before, after, np.where(unsure, np.uint8(VOID), after))
+
+
+def enlarged(scores: Float[np.ndarray, "c h w"], size_hw: tuple[int, int]) -> Float[np.ndarray, "c h2 w2"]:
+    """The scores as float32 at another size, bilinear, as ``scoring.labels_at`` and ``scoring.sweep`` see them."""
+    layers = scores.astype(np.float32)
+    h, w = size_hw
+    if layers.shape[1:] == (h, w):
+        return layers
+    return np.stack([np.asarray(Image.fromarray(each).resize((w, h), Image.Resampling.BILINEAR)) for each in layers])
+
+
+# --- a folder of masks ----------------------------------------------------------------------------------------------
+
+
+def is_labelled(folder: Path, image_id: str) -> bool:
+    """Whether all masks of an image are there; they appear whole or not at all, the last one last."""
+    return all((folder / kind / f"{image_id}.png").is_file() for kind in (TAUGHT, MASKS, BEFORE))
+
+
+def label_into(
+    folder: Path, image_id: str, photo: UInt8[np.ndarray, "h w 3"], soft: SoftMap, settings: LabelSettings
+) -> str:
+    """Write an image's masks; returns its id.  What a worker process does."""
+    before, after, taught = label(photo, soft, settings)
+    for kind, labels in ((BEFORE, before), (MASKS, after), (TAUGHT, taught)):
+        write_mask(folder / kind / f"{image_id}.png", labels)
+    return image_id
+
+
+def claim(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Write what was asked into the folder's run.json, so that the same command goes on and no other mixes with it.
+
+    Raises DataError, naming what differs, when the folder holds what something else was asked for; WriteError.
+    """
+    path = folder / "run.json"
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        found, wanted = _flat(read_json(path)), _flat(json.loads(json.dumps(asked)))
+        for key in sorted({*found, *wanted}):
+            if found.get(key) != wanted.get(key):
+                raise DataError(
+                    f"{folder} holds another run ({key} is {found.get(key)!r}, asked for {wanted.get(key)!r}); "
+                    "choose another folder"
+                )
+        return
+    write_json(path, asked)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def as_record(settings: LabelSettings) -> dict[str, Any]:
+    """Plain JSON values."""
+    return asdict(settings)
+
+
+def from_record(record: Any, where: str) -> LabelSettings:
+    """The settings that ``as_record`` wrote.  Raises DataError naming ``where``."""
+    try:
+        values = dict(record)
+        values["crf"] = CrfParameters(**values["crf"])
+        rings = values["adaptive"]
+        values["adaptive"] = AdaptiveParameters(**{**rings, "dilations": tuple(rings["dilations"])})
+        return LabelSettings(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where} does not say how its masks were made ({error!r}); make them again") from None
+
+
+# --- several at a time ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def worker_processes(workers: int) -> Iterator[Executor | None]:
+    """Processes that start afresh (a GPU cannot be forked); None without workers, for a plain loop.
+
+    When left, what has not begun is dropped.  Ctrl-C is the main process's business alone.
+    """
+    if not workers:
+        yield None
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_heed_no_interruption)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _heed_no_interruption() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def in_order(
+    pool: Executor | None, function: Callable[..., Out], calls: Iterable[tuple[Any, ...]], ahead: int
+) -> Iterator[Out]:
+    """The results of the calls, in their order; at most ``ahead`` are being computed or wait to be fetched."""
+    if pool is None:
+        yield from (function(*call) for call in calls)
+        return
+    pending = deque[Future[Out]]()
+    for call in calls:
+        pending.append(pool.submit(function, *call))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -442,7 +442,7 @@ def bench_crf(
     """The dense CRF in worker processes beside the plain loop, and the refinement that needs no compiler."""
     from prisbench.wsss import crf_bench
 
-    record = crf_bench.bench_crf(images, workers)
+    record = crf_bench.bench_crf(images, workers, say=lambda line: print(line, file=sys.stderr, flush=True))
     _say(record, format, crf_bench.render(record))
 
 

@@ -100,7 +100,9 @@ def _row(
     truth = pictures.outline(truth, example.mask, pictures.GREEN)
     mask = answer.mask if answer.mask is not None else np.zeros(example.mask.shape, bool)
     union = int((mask | example.mask).sum())
-    verdict = f"IoU {(mask & example.mask).sum() / union:.2f}" if example.mask.any() else "absent: any mask is wrong"
+    verdict = "right, it is not here" if answer.mask is None else "wrong, it is not here"
+    if example.mask.any():
+        verdict = f"IoU {(mask & example.mask).sum() / union:.2f}"
     score = answer.score if answer.score is not None else np.zeros(example.mask.shape, np.float32)
     return [
         (f"{subject}: photo", photos[0]),

@@ -96,7 +96,7 @@ def test_the_demo_draws_a_row_for_each_type_of_query_of_each_subject(finished: t
     captions = re.findall(r"<figcaption><strong>(.*?)</strong><br>(.*?)</figcaption>", page)
     assert [caption.split(";")[0] for _, caption in captions] == [*QUERY_TYPES] * 2
     assert all("{subject}" in title for title, _ in captions)
-    assert sum(caption.endswith("absent: any mask is wrong") for _, caption in captions) == 2
+    assert sum(caption.endswith("it is not here") for _, caption in captions) == 2
 
 
 def test_the_gallery_shows_photos_scene_truth_map_and_mask(finished: tuple[Path, Demo]) -> None:

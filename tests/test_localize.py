@@ -147,7 +147,7 @@ def test_several_groups_are_multiplied(backbone: Backbone, concepts: dict[str, C
     assert both.score is not None and np.allclose(both.score, product[0, 0], atol=1e-5)
 
 
-WITH_EVIDENCE = dataclasses.replace(PLAIN, evidence=Evidence((400, 700), samples=2, blur=0.05, power=0.5))
+WITH_EVIDENCE = dataclasses.replace(PLAIN, evidence=Evidence((400, 700), 2, ("noun", "nothing"), blur=0.05, power=0.5))
 
 
 def test_the_evidence_is_how_much_better_the_subjects_words_predict_the_noise(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,16 +16,28 @@ import torch
 from PIL import Image
 
 from prisbench import localize
+from prisbench.bench import Job as Published
+from prisbench.bench import reference_maps
 from prisbench.concepts.controls import noun_only
-from prisbench.diffusion.backbone import Backbone, load_backbone
+from prisbench.diffusion.backbone import Backbone, condition, encode_image, load_backbone, noise, to_photo
 from prisbench.errors import BackboneError, DataError, PrisbenchError, UnknownNameError, UsageError
+from prisbench.photos import image_id
 from prisbench.presets import PRESETS as LOCALIZERS
 from prisbench.presets import Evidence
 from prisbench.refine import PUBLISHED_CRF, TABLETOP_ADAPTIVE
 from prisbench.types import Query, Subject
 from prisbench.wsss import labelling, pseudo_masks
 from prisbench.wsss.crf_bench import bench_crf, render
-from prisbench.wsss.labelling import BEFORE, MASKS, TAUGHT, LabelSettings, label, with_background
+from prisbench.wsss.labelling import (
+    BEFORE,
+    MASKS,
+    TAUGHT,
+    LabelSettings,
+    in_order,
+    label,
+    with_background,
+    worker_processes,
+)
 from prisbench.wsss.pseudo_masks import PRESETS, Job, PseudoMaskSettings, make, prompts, remake, soft_map
 from prisbench.wsss.scoring import SoftMap, evaluate, labels_at, published_threshold, read_soft_map, write_soft_map
 from prisbench.wsss.voc import COCO_CLASSES, VOC_CLASSES, SegmentationSet, open_set, read_mask, write_mask
@@ -205,6 +218,25 @@ def test_the_map_of_a_single_class_is_the_localizers_map_of_that_noun(backbone: 
     assert soft.scores.std() > 0.05
 
 
+def test_the_published_settings_give_the_maps_of_the_published_procedure(tmp_path: Path) -> None:
+    stable = load_backbone(tiny.save(tmp_path / "sd", kind="sd1"))
+    settings = pseudo_masks.changed(PRESETS["voc12"], samples=2, working_size=128)
+    photo = draw_scene(4, (64, 256))  # needs no padding, which the release leaves in
+    soft = soft_map(stable, photo, [1, 2], NAMES, settings)
+
+    (asked,) = prompts(stable.tokenizer, NAMES[1:3], settings)
+    encoded = encode_image(stable, photo, 128)
+    eps = torch.stack([noise(image_id(photo), k, tuple(encoded.latents.shape[1:])) for k in range(2)])
+    text = condition(stable, [asked.prompt], None, encoded.geometry)
+    spans = tuple(asked.prompt.groups[slot, "noun"] for slot in asked.slots)
+    plain = Published(stable.unet, stable.alphas_cumprod, encoded.latents, eps, text, text, spans, settings.localizer)
+    maps = reference_maps(plain)
+    frame = dataclasses.replace(encoded.geometry, photo_hw=(40, 160))
+    expected = to_photo(maps, (int(maps.shape[1]), int(maps.shape[2])), frame)
+    np.testing.assert_allclose(soft.scores, expected.numpy(), atol=2e-3)
+    assert soft.scores.shape == (2, 40, 160) and np.abs(soft.scores[0] - soft.scores[1]).max() > 0.05
+
+
 def test_maps_are_kept_small_and_within_their_range(backbone: Backbone) -> None:
     soft = soft_map(backbone, draw_scene(1, (250, 320)), [1, 3], NAMES, quick())
     assert soft.labels == (1, 3) and soft.scores.shape == (2, 125, 160)
@@ -361,10 +393,14 @@ def test_interrupted_sharded_and_turned_round_a_run_is_the_same_bytes(
         with pytest.raises(KeyboardInterrupt):
             make(backbone, job(dataset, broken), settings, stop_after(stop))
         assert 0 < len(tree(broken)) < len(expected)
-        (broken / "maps/.1234.tmp").write_bytes(b"what a dead process leaves")
-        (broken / "maps/.1234.tmp").unlink()
         assert make(backbone, job(dataset, broken), settings).written == 4 - stop
         assert tree(broken) == expected
+        (broken / "labels/image_0.png").unlink()
+        (broken / "before/image_1.png").unlink()
+        made = make(backbone, job(dataset, broken), settings)
+        assert (made.written, made.network_seconds) == (2, 0) and tree(broken) == expected, (
+            "from the maps that are there"
+        )
 
     parts = tmp_path / "parts"
     for part in (3, 1, 2):
@@ -432,6 +468,14 @@ def test_worker_processes_refine_to_the_same_bytes(
     make(backbone, job(dataset, tmp_path / "plain"), settings)
     make(backbone, job(dataset, tmp_path / "workers", workers=1), settings)
     assert tree(tmp_path / "plain") == tree(tmp_path / "workers")
+
+
+def test_a_worker_that_dies_is_one_line() -> None:
+    with (
+        worker_processes(1) as pool,
+        pytest.raises(UsageError, match=r"a worker process died, .* try --workers 1, or 0"),
+    ):
+        list(in_order(pool, os._exit, [(1,), (1,)], ahead=1))
 
 
 def test_image_labels_come_from_the_true_masks_or_from_a_file(

@@ -13,6 +13,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -215,14 +216,20 @@ def _heed_no_interruption() -> None:
 def in_order(
     pool: Executor | None, function: Callable[..., Out], calls: Iterable[tuple[Any, ...]], ahead: int
 ) -> Iterator[Out]:
-    """The results of the calls, in their order; at most ``ahead`` are being computed or wait to be fetched."""
+    """The results of the calls, in their order; at most ``ahead`` are being computed or wait to be fetched.
+
+    Raises UsageError when a worker process has died: killed for want of memory, or unable to start.
+    """
     if pool is None:
         yield from (function(*call) for call in calls)
         return
     pending = deque[Future[Out]]()
-    for call in calls:
-        pending.append(pool.submit(function, *call))
-        if len(pending) > ahead:
+    try:
+        for call in calls:
+            pending.append(pool.submit(function, *call))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
             yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+    except BrokenProcessPool:
+        raise UsageError("a worker process died, perhaps for want of memory; try --workers 1, or 0 for none") from None

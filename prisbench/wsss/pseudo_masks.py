@@ -190,7 +190,7 @@ COCO_WORDING = Wording(
 
 EVIDENCE = Evidence((300, 500, 700), power=1.0)
 """What ``--evidence`` adds.  Timesteps as the localizer's preset "accurate"; on 40 Tabletop scenes, with CRF, mIoU rose
-from 0.65 to 0.80.  Not measured on photographs."""
+from 0.67 to 0.81.  Not measured on photographs."""
 
 _PUBLISHED = dataclasses.replace(presets.PUBLISHED, template="a photo including {text}.", refine="crf")
 _TABLETOP = dataclasses.replace(

@@ -214,8 +214,9 @@ def evaluate(
             chosen.progress = _bar(bar, "learning one")
         if hasattr(chosen, "cost"):
             first = next(iter(data.examples(split, 1)), None)
-            if first is not None:
-                print(chosen.cost(first.image.shape[:2]), file=sys.stderr)
+            with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
+                if first is not None:
+                    print(chosen.cost(first.image.shape[:2]), file=sys.stderr)
         run, path = run_method(data, chosen, out, Scope(split, limit, subset), seed, _stage_bar(bar), fresh)
     if leaderboards is not None:
         _publish(run, leaderboards / data.id)

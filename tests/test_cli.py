@@ -539,9 +539,11 @@ def test_photos_a_backbone_cannot_look_at_are_one_line(
     prisbench: Prisbench, backbone: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     evaluate = ["evaluate", "--dataset", tiny_dataset, "--backbone", backbone, "--out", tmp_path, *QUICK]
-    fails(prisbench(*evaluate), "a photo of 12 x 20 pixels (height x width) cannot be used")
-    assert not list(tmp_path.iterdir()), "learning failed before anything was written"
-    fails(prisbench(*evaluate, "--concept", "noun-only"), "attn failed on every query: DataError: a photo of 12 x 20")
+    for more in ([], ["--concept", "noun-only"]):
+        fails(prisbench(*evaluate, *more), "a photo of 9 x 14 pixels (height x width) cannot be used")
+        assert not list(tmp_path.iterdir()), "learning failed before anything was written"
+    blind = ["--concept", "noun-only", '--set=localizer.evidence={"timesteps":[]}']
+    fails(prisbench(*evaluate, *blind), "attn failed on every query: DataError: a photo of 12 x 20")
 
 
 def test_bad_leaderboards_are_one_line(prisbench: Prisbench, boards: Path, tmp_path: Path) -> None:

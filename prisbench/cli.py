@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from prisbench.devices import usable_device
 from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.wsss.commands import app as wsss
 
@@ -120,7 +121,9 @@ def learn_concept(
 
     _known("learner", learner, LEARNERS)
     things = _subjects(photos, noun, dataset, subject, split)
-    method = AttentionMethod.make(MethodOptions(learner, backbone, seed, _device(device), parse_settings(settings)))
+    method = AttentionMethod.make(
+        MethodOptions(learner, backbone, seed, usable_device(device), parse_settings(settings))
+    )
     learned = []
     with _progress() as bar:
         for thing in things:
@@ -208,7 +211,7 @@ def evaluate(
         raise UsageError("--leaderboards wants a whole run of the test split: leave out --subset, --limit and --split")
     with _progress() as bar:
         data = find_dataset(dataset, _table_bar(bar, {}))
-        options = MethodOptions(concept, model, seed, _device(device), parse_settings(settings))
+        options = MethodOptions(concept, model, seed, usable_device(device), parse_settings(settings))
         chosen = load_method(method, options)
         if hasattr(chosen, "progress"):
             chosen.progress = _bar(bar, "learning one")
@@ -308,7 +311,9 @@ def segment(
     image = load_photo(photo)
     known = read_concept(concept) if concept else noun_only(Subject("photo", noun or "", ()))
     known = dataclasses.replace(known, noun=noun) if noun else known
-    method = AttentionMethod.make(MethodOptions("noun-only", backbone, 0, _device(device), parse_settings(settings)))
+    method = AttentionMethod.make(
+        MethodOptions("noun-only", backbone, 0, usable_device(device), parse_settings(settings))
+    )
     start = time.perf_counter()
     answer = method.locate(image, [Query("photo", known.subject_id, text)], {known.subject_id: known})[0]
     seconds = time.perf_counter() - start
@@ -362,7 +367,7 @@ def demo(
     from prisbench.demo import run
 
     with _progress() as bar:
-        result = run(out, seed, _device(device), _stage_bar(bar), _bar(bar, "learning one"))
+        result = run(out, seed, usable_device(device), _stage_bar(bar), _bar(bar, "learning one"))
     print(result.table)
     print(f"\npictures: {result.sheet}\npage:     {result.page}")
 
@@ -425,7 +430,7 @@ def bench_ablation(
     first, *rest = ablation.CHANGES
     names = [first, *(only or rest)]
     data = find_dataset(dataset)
-    options = MethodOptions(LEARNERS[0], backbone, seed, _device(device), parse_settings(settings))
+    options = MethodOptions(LEARNERS[0], backbone, seed, usable_device(device), parse_settings(settings))
     with _progress() as bar:
         method = AttentionMethod.make(options)
         method.progress = _bar(bar, "learning one")
@@ -483,23 +488,6 @@ def _known(kind: str, name: str, names: tuple[str, ...]) -> None:
         from prisbench.errors import UnknownNameError
 
         raise UnknownNameError(kind, name, names)
-
-
-def _device(name: str) -> str:
-    """The device asked for.  Raises UsageError when torch cannot use it."""
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except Exception as error:
-        raise UsageError(
-            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try --device cpu"
-        ) from None
-    return name
 
 
 def _subjects(photos: Path | None, noun: str | None, dataset: str | None, subject: str | None, split: str) -> list[Any]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prisbench.devices import usable_device
 from prisbench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def pseudo_masks(
                 f"the embedded backbone knows Tabletop only, not the photographs of {found.name}: name Stable "
                 "Diffusion's folder, or its id on the hub, with --backbone"
             )
-        network = load_backbone(backbone, _device(device), getattr(torch, precision.value))
+        network = load_backbone(backbone, usable_device(device), getattr(torch, precision.value))
         settings = making.settings_for(network, found, preset)
         settings = making.changed(settings, samples=samples, theta=theta, evidence=evidence, **numbers)
         with progress_bar("pseudo masks") as progress:
@@ -327,7 +328,7 @@ def train(
         raise UsageError("--model brings its own network; leave out --size, --weights and --from-scratch")
     else:
         network = borrow(model, found.classes, seed)
-    place = _device(device)
+    place = usable_device(device)
     first = os.environ.get("RANK", "0") == "0"
     if first and not (out / "network" / "network.json").is_file():
         _note(training.cost(network, settings, place).line(settings))
@@ -367,7 +368,7 @@ def predict(
     parameters = {Crf.none: None, Crf.published: refine.PUBLISHED_CRF, Crf.small: refine.EMBEDDED_CRF}[crf]
     settings = PredictSettings(_scales(scales), flip, parameters, precision.value, workers)
     with progress_bar("asking the network") as progress:
-        masks = sets.predict_set(network, found, split, out, settings, _device(device), progress)
+        masks = sets.predict_set(network, found, split, out, settings, usable_device(device), progress)
     _say({"masks": str(masks), "split": split}, format, f"masks of {split} in {masks}")
 
 
@@ -393,7 +394,7 @@ def demo(
     settings = demonstration.DemoSettings(train_scenes, val_scenes)
     if steps is not None:
         settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=steps))
-    place = _device(device)
+    place = usable_device(device)
     with stage_bars() as show:
         result = demonstration.run(out, settings, load_backbone(backbone, place), place, workers, show, _note)
     _say(result.record, format, f"{result.table}\n\npictures: {result.sheet}")
@@ -621,23 +622,6 @@ def _scales(text: str) -> tuple[float, ...]:
         raise UsageError(
             f"--scales {text!r} makes no sense; write numbers between commas, such as 0.75,1,1.25"
         ) from None
-
-
-def _device(name: str) -> str:
-    """The device asked for.  Raises UsageError when torch cannot use it."""
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except Exception as error:
-        raise UsageError(
-            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try --device cpu"
-        ) from None
-    return name
 
 
 def _made_text(record: dict[str, Any], by_network: bool) -> str:

@@ -30,7 +30,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from prisbench import evidence, presets
-from prisbench.diffusion.attention import transformer_blocks
 from prisbench.diffusion.backbone import (
     Backbone,
     Conditioning,
@@ -42,9 +41,9 @@ from prisbench.diffusion.backbone import (
     to_photo,
 )
 from prisbench.diffusion.prompts import Prompt, Words, compose
-from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
+from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.files import read_json, sha256_file
-from prisbench.localize import attend, rows_at_once, self_cross, span_columns
+from prisbench.localize import attend, default_settings, rows_at_once, self_cross, span_columns
 from prisbench.photos import image_id
 from prisbench.presets import Evidence, LocalizerSettings
 from prisbench.refine import TABLETOP_ADAPTIVE, CrfParameters, dense_crf
@@ -228,15 +227,11 @@ def settings_for(backbone: Backbone, dataset: SegmentationSet, preset: str | Non
     """
     name = preset or ("tabletop" if backbone.family == "embedded" else dataset.layout.name)
     chosen = preset_of(name)
-    if backbone.family not in presets.PRESETS:
-        raise BackboneError(
-            f"{backbone.id}: no preset knows this U-Net's blocks ({', '.join(transformer_blocks(backbone.unet))})"
-        )
+    own = default_settings(backbone, "paper")
     if name == "tabletop":
         if backbone.family != "embedded":
             raise UsageError(f"the preset tabletop is for the embedded backbone, not for {backbone.id}")
         return chosen
-    own = presets.preset("paper", backbone.family)
     localizer = dataclasses.replace(
         chosen.localizer, cross=own.cross, self_block=own.self_block, working_size=own.working_size
     )

@@ -35,6 +35,7 @@ from torch.nn import functional as F
 
 from prisbench import evidence, presets
 from prisbench.concepts.store import check_backbone
+from prisbench.concepts.weights import adapted, text_key, weights_key
 from prisbench.diffusion.attention import Attention, Recording, hop, record, transformer_blocks
 from prisbench.diffusion.backbone import (
     VECTORS,
@@ -175,9 +176,31 @@ def observe_all(
 ) -> list[Observation]:
     """``observe`` for several queries about one photo, which is encoded once; with a caption, in one pass for all.
 
+    Concepts that changed the network's weights are looked for one after the other, each with its own weights in place.
     The other concepts of a query's noun matter when ``settings.contrast_others`` does.  ``encodings`` is a folder that
     keeps what the encoders made, by content.
     """
+    keys = {query.subject_id: weights_key(concepts[query.subject_id]) for query in queries}
+    answers: dict[int, Observation] = {}
+    for key in dict.fromkeys(keys.values()):
+        mine = [i for i, query in enumerate(queries) if keys[query.subject_id] == key]
+        asked = [queries[i] for i in mine]
+        with adapted(backbone, concepts[asked[0].subject_id]):
+            seen = _observe_some(backbone, photo, asked, concepts, settings, blocks, encodings)
+        answers |= dict(zip(mine, seen, strict=True))
+    return [answers[i] for i in range(len(queries))]
+
+
+def _observe_some(
+    backbone: Backbone,
+    photo: UInt8[np.ndarray, "h w 3"],
+    queries: Sequence[Query],
+    concepts: Mapping[str, Concept],
+    settings: LocalizerSettings,
+    blocks: Collection[str] | None,
+    encodings: Path | None,
+) -> list[Observation]:
+    """``observe_all`` of queries whose concepts share the weights that are in place."""
     known = transformer_blocks(backbone.unet)
     if blocks is None:
         cross, self_ = set(settings.cross), {settings.self_block} if settings.hops else set()
@@ -185,7 +208,8 @@ def observe_all(
         cross, self_ = set(blocks), {name for name in blocks if name in known and known[name].has_self_attention}
     if unknown := sorted((cross | self_) - set(known)):
         raise BackboneError(f"{backbone.id} has no block {unknown[0]}; its blocks: {', '.join(known)}")
-    asked = _Asked(backbone, settings, concepts, encodings, blocks is not None)
+    changed = text_key(concepts[queries[0].subject_id])
+    asked = _Asked(backbone, settings, concepts, encodings, blocks is not None, changed)
 
     encoded = asked.image(photo)
     views = [(photo, encoded, [_Texts.of(query, query.text, asked, encoded.geometry) for query in queries])]
@@ -249,6 +273,8 @@ class _Asked:
     concepts: Mapping[str, Concept]
     encodings: Path | None
     everything: bool
+    weights: str | None
+    """Names the weights of the text encoders, where they are not the backbone's own."""
 
     def image(self, photo: UInt8[np.ndarray, "h w 3"]) -> Encoded:
         size = self.settings.working_size
@@ -271,6 +297,8 @@ class _Asked:
         parts = {"ids": prompt.ids, "learned": prompt.learned, "vectors": hashes}
         if self.backbone.text_encoder_2 is not None:  # it hears sizes, too
             parts["geometry"] = dataclasses.asdict(geometry)
+        if self.weights is not None:
+            parts["weights"] = self.weights
 
         def compute() -> dict[str, Tensor]:
             made = condition(self.backbone, [prompt], vectors, geometry)
@@ -292,8 +320,9 @@ class _Asked:
         return len(self.vectors(concept)[VECTORS[0]])
 
     def prompt(self, text: str, concept: Concept, learned: bool = True) -> Prompt:
-        """The text about a subject, with its learned vectors or with its noun alone."""
-        slots = {SLOT_NAME: Words(concept.noun, self.count(concept) if learned else 0)}
+        """The text about a subject, with its learned vectors and rare word or with its noun alone."""
+        own = Words(concept.noun, self.count(concept), rare_word(concept))
+        slots = {SLOT_NAME: own if learned else Words(concept.noun)}
         return compose(self.backbone.tokenizer, text, slots, self.settings.template)
 
     def reading(self, text: str, concept: Concept, geometry: Geometry, learned: bool = True) -> Conditioning:
@@ -311,7 +340,7 @@ class _Asked:
                 rest = "" if "phrase" in self.settings.tokens else " ".join(text.replace(SLOT, " ").split())
                 prompt = compose(self.backbone.tokenizer, rest, {}, self.settings.template)
                 rivals.append(self.text(prompt, {}, encoded.geometry))
-            elif self.count(concept):
+            elif self.count(concept) or rare_word(concept):
                 rivals.append(self.reading(text, concept, encoded.geometry, learned=False))
         most = rows_at_once(self.backbone.unet, (int(encoded.latents.shape[2]), int(encoded.latents.shape[3])))
         return evidence.gather(
@@ -339,7 +368,7 @@ class _Texts:
             other
             for key, other in sorted(asked.concepts.items())
             if key != query.subject_id and other.noun == concept.noun and other.tensors
-            and (asked.everything or settings.contrast_others > 0)
+            and weights_key(other) is None and (asked.everything or settings.contrast_others > 0)
         ]  # fmt: skip
         more = [(concept, False)] * bare + [(other, True) for other in others]
         prompts = [asked.prompt(text, concept)] + [asked.prompt(text, who, learned) for who, learned in more]
@@ -366,6 +395,11 @@ class _Texts:
             return torch.cat([own, bare, others], 2)
 
         return Recording({name: folded(cross) for name, cross in seen.cross.items()}, seen.self_attention)
+
+
+def rare_word(concept: Concept) -> str:
+    """The word that DreamBooth taught the network to read as the subject; empty for other learners."""
+    return str(concept.recipe.get("rare", ""))
 
 
 def mirror(text: str) -> str:
@@ -700,13 +734,14 @@ def calibrate(
     is there already, the concept comes back as it is.
     """
     key = calibration_key(settings)
-    asked = _Asked(backbone, settings, {concept.subject_id: concept}, encodings, False)
+    asked = _Asked(backbone, settings, {concept.subject_id: concept}, encodings, False, text_key(concept))
     if not settings.evidence or key in concept.calibration or not photos:
         return concept
     found = []
-    for photo in photos:
-        seen = asked.evidence(photo, asked.image(photo), f"a photo of a {SLOT}", concept)
-        if not seen:
-            return concept
-        found.append(evidence.strength(seen[0].cells, settings.evidence))
+    with adapted(backbone, concept):
+        for photo in photos:
+            seen = asked.evidence(photo, asked.image(photo), f"a photo of a {SLOT}", concept)
+            if not seen:
+                return concept
+            found.append(evidence.strength(seen[0].cells, settings.evidence))
     return dataclasses.replace(concept, calibration={**concept.calibration, key: statistics.median(found)})

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from prisbench.errors import UsageError
 
 TOKEN_GROUPS = ("token", "noun", "subject", "phrase")
-"""Whose attention makes a map: the learned vectors (without any: the noun), the noun, both, or every content word."""
+"""Whose attention makes a map: the learned vectors and the rare word (without any: the noun), the noun, both, or every
+content word."""
 
 CONTENT = "content"
 """One more group: every content word of the text and of its template, what a token shares a pixel's attention with."""
@@ -35,10 +36,13 @@ FUNCTION_WORDS = frozenset(
 
 
 class Words(NamedTuple):
-    """What stands in a slot: ``vectors`` learned places, then the noun (one word or several)."""
+    """What stands in a slot: ``vectors`` learned places, then a rare word that the model was taught to read as the
+    subject (DreamBooth), then the noun (one word or several).
+    """
 
     noun: str
     vectors: int = 0
+    rare: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,12 @@ def compose(tokenizer: Any, text: str, slots: Mapping[str, Words], template: str
         if i % 2 == 0:
             places += _words(tokenizer, piece, role="content")
             continue
-        noun, vectors = slots[piece]
+        noun, vectors, rare = slots[piece]
         named = [place._replace(slot=piece, role="noun") for place in _words(tokenizer, noun)]
         if not named:
             raise UsageError(f"the noun {noun!r} is no word for the tokenizer; give the class word, such as 'mug'")
-        places += [_Place(None, f"<{piece}_{n}>", piece, "token") for n in range(vectors)] + named
+        places += [_Place(None, f"<{piece}_{n}>", piece, "token") for n in range(vectors)]
+        places += [place._replace(slot=piece, role="token") for place in _words(tokenizer, rare)] + named
     places += _words(tokenizer, tail, role="template")
 
     length = int(tokenizer.model_max_length)
@@ -113,7 +118,8 @@ def _prompt(tokenizer: Any, text: str, places: list[_Place], slots: tuple[str, .
     for slot in slots:
         token = tuple(i for i, p in enumerate(places, start=1) if (p.slot, p.role) == (slot, "token"))
         noun = tuple(i for i, p in enumerate(places, start=1) if (p.slot, p.role) == (slot, "noun"))
-        learned += [(position, slot, n) for n, position in enumerate(token)]
+        places_of = (i for i in token if places[i - 1].id is None)
+        learned += [(position, slot, n) for n, position in enumerate(places_of)]
         of_slot = {"token": token or noun, "noun": noun, "subject": token + noun, "phrase": phrase}
         groups |= {(slot, group): of_slot[group] for group in TOKEN_GROUPS} | {(slot, CONTENT): content}
     return Prompt(text, (bos, *body, eos, *padding), tuple(learned), groups)

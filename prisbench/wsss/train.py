@@ -116,12 +116,20 @@ PRESETS = {
     "voc12": TrainSettings(),
     "coco14": TrainSettings(steps=100_000),
     "laptop": TrainSettings(
-        steps=600, batch=8, accumulate=1, crop_hw=(96, 112), lr=0.01, head_weight_lr=1.0, head_bias_lr=2.0
+        steps=1500,
+        batch=8,
+        accumulate=1,
+        crop_hw=(96, 112),
+        optimizer="adamw",
+        lr=1e-3,
+        head_weight_lr=1.0,
+        head_bias_lr=2.0,
     ),
 }
 """The first is published.  For COCO 2014 no schedule of the paper could be read; 100,000 steps is what the same
 repository trains COCO-Stuff with (``configs/cocostuff164k.yaml``).  The last starts from random weights, where the head
-need not run ahead of the rest."""
+need not run ahead of the rest and SGD takes far longer to leave "all is background": after 200 steps on 100 Tabletop
+scenes, mIoU was 0.08 on other scenes, with AdamW 0.21."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ test: install
 	$(BIN)/mypy prisbench
 	$(BIN)/python -m pytest -q -m "not slow"
 	$(BIN)/prisbench leaderboard --check
-#	$(BIN)/prisbench card --check
+	$(BIN)/prisbench card --check
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from prisbench.console import Device, Format, OutputFormat, Seed, known, progress, say, stages, table_bars
+from prisbench.datasets.commands import app as dataset_commands
 from prisbench.devices import usable_device
 from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.wsss.commands import app as wsss
@@ -37,11 +39,7 @@ app = typer.Typer(
 bench = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 app.add_typer(wsss, name="wsss")
-
-
-class Format(StrEnum):
-    text = "text"
-    json = "json"
+app.add_typer(dataset_commands)
 
 
 class TableFormat(StrEnum):
@@ -57,8 +55,6 @@ class Dtype(StrEnum):
     bf16 = "bf16"
 
 
-Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
 Settings = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override a number, e.g. localizer.tau=0.3; repeatable."),
@@ -71,7 +67,6 @@ Backbone = Annotated[
         help="A diffusers pipeline: hub id or folder. Default: the embedded one, which knows Tabletop only.",
     ),
 ]
-OutputFormat = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 
 
 def main() -> None:
@@ -108,7 +103,9 @@ def learn_concept(
     dataset: Annotated[str | None, typer.Option(help="Instead of photos: a dataset's name or folder...")] = None,
     subject: Annotated[str | None, typer.Option(help="...and one of its subjects; all when left out.")] = None,
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
-    learner: Annotated[str, typer.Option(help="How to learn.")] = "textual-inversion",
+    learner: Annotated[
+        str, typer.Option(help="textual-inversion, dreambooth, dreambooth-lora or custom-diffusion.")
+    ] = "textual-inversion",
     out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
     backbone: Backbone = None,
     seed: Seed = 0,
@@ -117,15 +114,17 @@ def learn_concept(
     format: OutputFormat = Format.text,
 ) -> None:
     """Learn one particular thing from a few photos."""
-    from prisbench.methods import LEARNERS, AttentionMethod, MethodOptions, parse_settings
+    from prisbench.concepts.recipes import LEARNERS
+    from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
 
-    _known("learner", learner, LEARNERS)
+    known("learner", learner, LEARNERS)
     things = _subjects(photos, noun, dataset, subject, split)
     method = AttentionMethod.make(
         MethodOptions(learner, backbone, seed, usable_device(device), parse_settings(settings))
     )
     learned = []
-    with _progress() as bar:
+    method.say = lambda line: print(line, file=sys.stderr)
+    with progress() as bar:
         for thing in things:
             method.progress = _bar(bar, f"learning {thing.id}")
             concept = method.learn(thing)
@@ -135,54 +134,19 @@ def learn_concept(
 
                 folder = write_concept(concept, out if len(things) == 1 else out / thing.id)
             learned.append({"subject": thing.id, "concept": concept.id, "folder": str(folder), "learner": learner})
-    _say(
+    say(
         learned if len(learned) != 1 else learned[0],
         format,
         "\n".join(f"{r['subject']}: {r['folder']}" for r in learned),
     )
 
 
-@app.command("build-dataset")
-def build_dataset(
-    source: Annotated[str, typer.Argument(help="Where the data comes from: tabletop.")],
-    out: Annotated[Path, typer.Option(help="The folder to write; it appears whole or not at all.")],
-    validation: Annotated[
-        int | None, typer.Option(min=1, help="Validation subjects, for a smaller or larger set than tabletop-v1.")
-    ] = None,
-    test: Annotated[int | None, typer.Option(min=1, help="Test subjects.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Another world; default: that of tabletop-v1.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a dataset that stands there.")] = False,
-    format: OutputFormat = Format.text,
-) -> None:
-    """Build a dataset that datasets.load_dataset opens."""
-    from prisbench.datasets.named import build_tabletop
-    from prisbench.datasets.sources import tabletop
-
-    _known("source", source, ("tabletop",))
-    counts = None
-    if validation is not None or test is not None:
-        counts = {"validation": validation or tabletop.SPLITS["validation"], "test": test or tabletop.SPLITS["test"]}
-    sizes = counts or tabletop.SPLITS
-    totals = {"subjects": sum(sizes.values()), "queries": sum(sizes.values()) * sum(tabletop.QUERIES.values())}
-    with _progress() as bar:
-        manifest = build_tabletop(
-            out,
-            counts,
-            seed=tabletop.SEED if seed is None else seed,
-            progress=_table_bar(bar, totals),
-            overwrite=overwrite,
-        )
-    lines = [f"{manifest.id} in {out}", f"digest {manifest.digest}"]
-    lines += [f"{s}: {n} subjects, {sum(manifest.queries[s].values())} queries" for s, n in manifest.subjects.items()]
-    _say(manifest.to_json(), format, "\n".join(lines))
-
-
 @app.command()
 def evaluate(
     method: Annotated[str, typer.Option(help="A method's name, or a Python file that defines make(options).")] = "attn",
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v1",
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
     concept: Annotated[
-        str | None, typer.Option(help="For attn: a learner, or a control: noun-only, untrained-token.")
+        str | None, typer.Option(help="For attn: a learner, or a control: noun-only, untrained-token, another-subject.")
     ] = None,
     split: Annotated[str, typer.Option(help="Settings are chosen on validation; test is reported.")] = "test",
     subset: Annotated[str | None, typer.Option(help="One query type only.")] = None,
@@ -209,8 +173,8 @@ def evaluate(
 
     if leaderboards is not None and (subset or limit or split != "test"):
         raise UsageError("--leaderboards wants a whole run of the test split: leave out --subset, --limit and --split")
-    with _progress() as bar:
-        data = find_dataset(dataset, _table_bar(bar, {}))
+    with progress() as bar:
+        data = find_dataset(dataset, table_bars(bar, "drawing", {}), lambda line: print(line, file=sys.stderr))
         options = MethodOptions(concept, model, seed, usable_device(device), parse_settings(settings))
         chosen = load_method(method, options)
         if hasattr(chosen, "progress"):
@@ -233,7 +197,7 @@ def evaluate(
 
 @app.command()
 def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = "tabletop-v1",
+    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = "tabletop-v2",
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),
@@ -332,7 +296,7 @@ def segment(
         "out": str(out),
     }
     where = f"covers {mask.mean():.1%} of the photo" if mask.any() else "not here"
-    _say(record, format, f"{where}; presence {answer.presence:.3f}; {seconds:.2f} s; pictures in {out}")
+    say(record, format, f"{where}; presence {answer.presence:.3f}; {seconds:.2f} s; pictures in {out}")
 
 
 @app.command("presets")
@@ -344,7 +308,7 @@ def show_presets(
     """Every number of the localizer's presets; each can be overridden with --set localizer.NAME=VALUE."""
     from prisbench import presets
 
-    _known("backbone family", family, tuple(presets.PRESETS))
+    known("backbone family", family, tuple(presets.PRESETS))
     names = [name] if name else list(presets.PRESETS[family])
     records = {each: presets.preset(each, family).as_record() for each in names}
     if format is Format.json:
@@ -366,7 +330,7 @@ def demo(
     """The whole loop in minutes: build a small set, learn two things, compare methods, draw pictures."""
     from prisbench.demo import run
 
-    with _progress() as bar:
+    with progress() as bar:
         result = run(out, seed, usable_device(device), _stage_bar(bar), _bar(bar, "learning one"))
     print(result.table)
     print(f"\npictures: {result.sheet}\npage:     {result.page}")
@@ -380,7 +344,7 @@ def doctor(
     from prisbench import doctor as examination
 
     record = examination.report(ask_torch=True)
-    _say(record, format, examination.render(record))
+    say(record, format, examination.render(record))
 
 
 @bench.command("localizer")
@@ -405,12 +369,12 @@ def bench_localizer(
 
     comparison = Comparison(backbone, size, samples, repeats, dtype.value, compiled, memory_size, preset)
     record = compare(comparison, lambda line: print(line, file=sys.stderr, flush=True))
-    _say(record, format, render(record))
+    say(record, format, render(record))
 
 
 @bench.command("ablation")
 def bench_ablation(
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v1",
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
     split: Annotated[str, typer.Option(help="Settings are chosen on validation; leave test alone.")] = "validation",
     subjects: Annotated[int | None, typer.Option(min=1, help="The first so many subjects.")] = None,
     only: Annotated[list[str], typer.Option(help="Only this change; may be said again.")] = [],  # noqa: B006
@@ -422,21 +386,22 @@ def bench_ablation(
 ) -> None:
     """What each part of the localizer is worth: the preset with one thing changed, on the same queries."""
     from prisbench import ablation
+    from prisbench.concepts.recipes import LEARNERS
     from prisbench.datasets.named import find_dataset
-    from prisbench.methods import LEARNERS, AttentionMethod, MethodOptions, parse_settings
+    from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
 
     for each in only:
-        _known("change", each, tuple(ablation.CHANGES))
+        known("change", each, tuple(ablation.CHANGES))
     first, *rest = ablation.CHANGES
     names = [first, *(only or rest)]
     data = find_dataset(dataset)
     options = MethodOptions(LEARNERS[0], backbone, seed, usable_device(device), parse_settings(settings))
-    with _progress() as bar:
+    with progress() as bar:
         method = AttentionMethod.make(options)
         method.progress = _bar(bar, "learning one")
         stage = _stage_bar(bar)
         rows = ablation.table(method, data, split, subjects, names, lambda name, n, of: stage("change", n, of, name))
-    _say(rows, format, ablation.markdown(rows))
+    say(rows, format, ablation.markdown(rows))
 
 
 @bench.command("crf")
@@ -449,7 +414,61 @@ def bench_crf(
     from prisbench.wsss import crf_bench
 
     record = crf_bench.bench_crf(images, workers, say=lambda line: print(line, file=sys.stderr, flush=True))
-    _say(record, format, crf_bench.render(record))
+    say(record, format, crf_bench.render(record))
+
+
+@bench.command("dataset")
+def bench_dataset(
+    rows: Annotated[int, typer.Option(help="Queries, with scenes of 32 x 40 pixels.")] = 3000,
+    repeats: Annotated[int, typer.Option(help="Runs of each task; the median is told.")] = 1,
+    work: Annotated[Path | None, typer.Option(help="Where files come and go; default: the system's folder.")] = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Building, validating and loading a dataset: rows per second and memory beside the plain way, and after a kill."""
+    from prisbench.datasets import bench as dataset_bench
+
+    record = dataset_bench.bench_dataset(
+        rows, repeats=repeats, work=work, say=lambda line: print(line, file=sys.stderr, flush=True)
+    )
+    say(record, format, dataset_bench.render(record))
+
+
+@bench.command("shortcuts")
+def bench_shortcuts(format: OutputFormat = Format.text) -> None:
+    """How far Tabletop can be solved without knowing the subject: predictors that look at one thing only; fails when
+    one of them is above chance.
+    """
+    import dataclasses
+
+    from prisbench.datasets import shortcuts
+
+    rows = shortcuts.measure(shortcuts.benchmark())
+    say([dataclasses.asdict(row) for row in rows], format, shortcuts.markdown(rows))
+    if flaws := shortcuts.flaws(rows):
+        raise DataError(
+            f"{len(flaws)} predictors are above chance, first {flaws[0].predictor!r}: a method could use it"
+        )
+
+
+@bench.command("unseen")
+def bench_unseen(
+    scenes: Annotated[int | None, typer.Option(help="Training scenes to look at; default: all.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that draw the captions again.")] = 1,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Prove that no training scene or caption of the embedded backbone shows a subject's pattern or pair of colours."""
+    import dataclasses
+
+    from prisbench.datasets import shortcuts
+    from prisbench.datasets.sources import tabletop
+
+    wanted = tabletop.TRAINING_SCENES if scenes is None else scenes
+    found = shortcuts.unseen(wanted, shortcuts.drawn_captions(wanted, processes))
+    record = dataclasses.asdict(found)
+    record["pairs"] = {" and ".join(pair): n for pair, n in found.pairs.items()}
+    say(record, format, found.render())
+    if found.broken:
+        raise DataError("training has shown what the benchmark's subjects should have kept to themselves")
 
 
 @app.command("train-backbone")
@@ -469,25 +488,14 @@ def train_backbone(
     given = {"steps": steps, "scenes": scenes, "vae_steps": vae_steps, "seed": seed}
     recipe = recipes.Recipe(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     print(recipes.cost(recipe), file=sys.stderr)
-    with _progress() as bar:
+    with progress() as bar:
         folder = recipes.train(out, recipe, _training_bar(bar))
     quality = finish(folder, out, recipe, quality_scenes)
-    _say({"folder": str(folder), **quality}, format, f"pipeline in {folder}; held-out phrases: {quality}")
+    say({"folder": str(folder), **quality}, format, f"pipeline in {folder}; held-out phrases: {quality}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # what commands share
-
-
-def _say(record: Any, format: Format, text: str) -> None:
-    print(json.dumps(record) if format is Format.json else text)
-
-
-def _known(kind: str, name: str, names: tuple[str, ...]) -> None:
-    if name not in names:
-        from prisbench.errors import UnknownNameError
-
-        raise UnknownNameError(kind, name, names)
 
 
 def _subjects(photos: Path | None, noun: str | None, dataset: str | None, subject: str | None, split: str) -> list[Any]:
@@ -551,31 +559,6 @@ def _check_leaderboards(folder: Path) -> None:
         print(f"{each}: README.md agrees with {len(list(each.glob('*.json')))} result files")
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
-    """A progress display on stderr where that is a terminal; interrupting it leaves the terminal clean."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        yield bar
-
-
 def _bar(bar: Progress, title: str) -> Callable[[int, int, float], None]:
     """A bar for ``(step, steps, loss)``."""
     task = bar.add_task(title, total=None, visible=False)
@@ -588,27 +571,15 @@ def _bar(bar: Progress, title: str) -> Callable[[int, int, float], None]:
 
 def _stage_bar(bar: Progress) -> Callable[[str, int, int, str], None]:
     """A bar for ``(stage, done, total, id)``, one a stage."""
-    tasks: dict[str, Any] = {}
-
-    def show(stage: str, done: int, total: int, name: str) -> None:
-        if stage not in tasks:
-            tasks[stage] = bar.add_task(stage, total=total)
-        bar.update(tasks[stage], completed=done, total=total)
-
-    return show
-
-
-def _table_bar(bar: Progress, totals: dict[str, int]) -> Callable[[str, int], None]:
-    """A bar for ``(table, rows)``."""
-    show = _stage_bar(bar)
-    return lambda table, rows: show(f"drawing {table}", rows, max(totals.get(table, rows), rows), "")
+    show = stages(bar)
+    return lambda stage, done, total, name: show(stage, done, total)
 
 
 def _training_bar(bar: Progress) -> Callable[[str, int, int, dict[str, float]], None]:
-    show = _stage_bar(bar)
+    show = stages(bar)
 
     def report(stage: str, step: int, steps: int, numbers: dict[str, float]) -> None:
-        show(stage, step, steps, "")
+        show(stage, step, steps)
         if numbers and not bar.console.is_terminal:
             print(f"{stage} {step}/{steps} {numbers}", file=sys.stderr, flush=True)
 

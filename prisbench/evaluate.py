@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import prisbench
+from prisbench.concepts.recipes import CONTROLS
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.files import read_json, write_errors, write_json
@@ -69,7 +70,10 @@ def learn_all(
 
     ``only`` leaves out the subjects whose id is not in it.
     """
-    subjects = [subject for subject in dataset.subjects(split) if only is None or subject.id in only]
+    everybody = dataset.subjects(split)
+    if hasattr(method, "subjects"):  # a control may want another one's concept
+        method.subjects = everybody
+    subjects = [subject for subject in everybody if only is None or subject.id in only]
     concepts: dict[str, Concept] = {}
     start = time.perf_counter()
     for n, subject in enumerate(subjects, 1):
@@ -201,7 +205,7 @@ def _claim(folder: Path, manifest: dict[str, Any], learn_seconds: float, fresh: 
                     "choose another --out, or say --fresh to start again"
                 )
         return dict(found)
-    learned = manifest["concept"] not in ("none", "noun-only", "untrained-token")
+    learned = manifest["concept"] not in ("none", *CONTROLS)
     manifest["learn_seconds"] = round(learn_seconds, 2) if learned and learn_seconds > 0.5 else None
     write_json(path, manifest)
     return manifest

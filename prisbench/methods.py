@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from jaxtyping import UInt8
 
+from prisbench.concepts.recipes import CONTROLS, LEARNERS, Recipe, as_record, changed, default_recipe, numbers
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.files import cache_folder
 from prisbench.types import Concept, Method, Prediction, Query, Subject
@@ -28,8 +29,7 @@ from prisbench.types import Concept, Method, Prediction, Query, Subject
 if TYPE_CHECKING:
     from prisbench.diffusion.backbone import Backbone
 
-LEARNERS = ("textual-inversion",)
-CONCEPTS = (*LEARNERS, "noun-only", "untrained-token")
+CONCEPTS = (*LEARNERS, *CONTROLS)
 """What ``attn`` can know of a subject: a learner's concept, or a control's."""
 
 
@@ -151,32 +151,40 @@ class AttentionMethod:
 
     name = "attn"
 
-    def __init__(self, backbone: Backbone, localizer: Any, concept: str, recipe: Any, seed: int, store: Path) -> None:
+    def __init__(
+        self, backbone: Backbone, localizer: Any, concept: str, recipe: Recipe, seed: int, store: Path
+    ) -> None:
         self.backbone, self.localizer, self.concept, self.recipe = backbone, localizer, concept, recipe
         self.seed, self.store, self.encodings = seed, store, cache_folder() / "encodings"
         self.progress: Callable[[int, int, float], None] | None = None
+        self.say: Callable[[str], None] = lambda _: None
+        self.subjects: Sequence[Subject] = ()
+        """Whose concept "another-subject" may take; whoever has the subjects puts them here."""
 
     @classmethod
     def make(cls, options: MethodOptions) -> AttentionMethod:
-        from prisbench import localize
-        from prisbench.concepts.store import default_store
-        from prisbench.concepts.textual_inversion import TextualInversionRecipe, default_recipe
-        from prisbench.diffusion.backbone import load_backbone
-
-        concept = options.concept or LEARNERS[0]
+        concept, given = options.concept or LEARNERS[0], dict(options.settings)
         if concept not in CONCEPTS:
             raise UnknownNameError("concept", concept, CONCEPTS)
-        stray = [k for k in options.settings if not k.startswith(("localizer.", "learner."))]
+        stray = [k for k in given if not k.startswith(("localizer.", "learner."))]
         if stray:
             raise UsageError(f"unknown setting {stray[0]!r}: those of attn begin with 'localizer.' or 'learner.'")
-        given = dict(options.settings)
+        # A control takes what it needs (how many vectors) from the numbers of the first learner.
+        learner = concept if concept in LEARNERS else LEARNERS[0]
+        _learner_recipe(default_recipe("sd", learner), given)  # what is wrong in any family, before weights are loaded
+
+        import torch
+
+        from prisbench import localize
+        from prisbench.concepts.store import default_store
+        from prisbench.concepts.training import processes
+        from prisbench.diffusion.backbone import load_backbone
+
+        processes(torch.device(options.device))  # where several were started, each takes its own GPU as "cuda"
         chosen = given.pop("localizer.preset", None)
         overrides = {k for k in given if k.startswith("localizer.")}
         backbone = load_backbone(options.model, options.device)
-        learner = {
-            f.name: getattr(default_recipe(backbone), f.name) for f in dataclasses.fields(TextualInversionRecipe)
-        }
-        recipe = take_settings(learner, given, "learner.")
+        recipe = _learner_recipe(default_recipe(backbone.family, learner), given)
         settings = localize.default_settings(backbone, None if chosen is None else str(chosen))
         take_settings(settings.as_record(), given, "localizer.")
         with _sensible(given):
@@ -185,17 +193,16 @@ class AttentionMethod:
                 for k in overrides
             }
             settings = dataclasses.replace(settings, **changes)
-            typed = TextualInversionRecipe(**{k: _like(learner[k], v) for k, v in recipe.items()})
         store = Path(options.store) if options.store else default_store()
-        return cls(backbone, settings, concept, typed, options.seed, store)
+        return cls(backbone, settings, concept, recipe, options.seed, store)
 
     @property
     def settings(self) -> Mapping[str, Any]:
         learner: dict[str, Any] = {"seed": self.seed}
         if self.concept == "untrained-token":
-            learner["vectors"] = self.recipe.vectors
-        if self.concept in LEARNERS:
-            learner = self.recipe.as_record(self.seed)
+            learner["vectors"] = numbers(self.recipe)["vectors"]
+        elif self.concept != "noun-only":
+            learner = as_record(self.recipe, self.seed)
         return {"localizer": self.localizer.as_record(), "learner": learner}
 
     @property
@@ -215,24 +222,27 @@ class AttentionMethod:
         Also what its photos show the localizer, which "not here" is measured by.
         """
         from prisbench import localize
-        from prisbench.concepts import controls, store, textual_inversion
+        from prisbench.concepts import controls, learners, store
+        from prisbench.concepts.training import Watch
 
-        if self.concept in ("noun-only", "untrained-token"):
+        vectors = numbers(self.recipe).get("vectors", 1)
+        watch = Watch(self.progress, self.say, self.store, encodings=self.encodings)
+        if self.concept == "noun-only":
             concept = controls.noun_only(subject)
-            if self.concept == "untrained-token":
-                concept = controls.untrained_token(self.backbone, subject, self.recipe.vectors, self.seed)
-            return localize.calibrate(self.backbone, concept, subject.photos, self.localizer, self.encodings)
-        key = textual_inversion.key(self.backbone, subject, self.recipe, self.seed)
-        known = store.find_concept(self.store, key)
-        if known is None:
-            concept = textual_inversion.learn(self.backbone, subject, self.recipe, self.seed, self.progress)
-            store.write_concept(concept, self.store / concept.id)
+        elif self.concept == "untrained-token":
+            concept = controls.untrained_token(self.backbone, subject, vectors, self.seed)
+        elif self.concept == "another-subject":
+            other = controls.other_subject(subject, self.subjects)
+            learned = learners.learn(self.backbone, other, LEARNERS[0], self.recipe, self.seed, watch)
+            concept = controls.another_subject(learned, subject)
         else:
-            concept = known
+            concept = learners.learn(self.backbone, subject, self.concept, self.recipe, self.seed, watch)
+        concept = dataclasses.replace(concept, subject_id=subject.id)
+        known = dict(concept.calibration)
         concept = localize.calibrate(self.backbone, concept, subject.photos, self.localizer, self.encodings)
-        if concept.calibration != (known.calibration if known else {}):
+        if self.concept in LEARNERS and concept.calibration != known:
             store.write_concept(concept, self.store / concept.id)
-        return dataclasses.replace(concept, subject_id=subject.id)
+        return concept
 
     def locate(
         self, image: UInt8[np.ndarray, "h w 3"], queries: Sequence[Query], concepts: Mapping[str, Concept]
@@ -240,6 +250,14 @@ class AttentionMethod:
         from prisbench import localize
 
         return localize.locate(self.backbone, image, queries, concepts, self.localizer, self.encodings)
+
+
+def _learner_recipe(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """The recipe with the settings ``learner.NAME`` put in."""
+    known = numbers(recipe)
+    taken = take_settings(known, given, "learner.")
+    with _sensible(given):
+        return changed(recipe, **{name: _like(known[name], value) for name, value in taken.items()})
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import warnings
 from pathlib import Path
@@ -102,6 +103,8 @@ def decode_photo(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
             # Pillow only warns between one and two times its limit; a photo is either opened or refused.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with _open(data, where) as image:
+                if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # threads share the filter above
+                    raise Image.DecompressionBombError
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image), where)
     except (DataError, MissingExtraError):

@@ -37,7 +37,7 @@ PUBLISHED_CRF = CrfParameters(
 pass the photo as it is."""
 
 EMBEDDED_CRF = CrfParameters(
-    iterations=10, smooth_weight=3.0, smooth_px=1.0, colour_weight=6.0, colour_px=30.0, colour_levels=10.0
+    iterations=10, smooth_weight=3.0, smooth_px=1.0, colour_weight=4.0, colour_px=30.0, colour_levels=7.0
 )
 """For images of about 16,000 pixels."""
 

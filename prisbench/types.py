@@ -22,11 +22,15 @@ QUERY_TYPES = ("plain", "other-category", "look-alike", "relation", "absent")
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One particular thing, known by its class word and a few photos."""
+    """One particular thing, known by its class word and a few photos.
+
+    ``masks`` are the visible parts of it in the photos, None where that is not known; empty when none is known.
+    """
 
     id: str
     noun: str
     photos: tuple[UInt8[np.ndarray, "_h _w 3"], ...]
+    masks: tuple[Bool[np.ndarray, "_h2 _w2"] | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

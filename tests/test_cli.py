@@ -109,16 +109,23 @@ def test_every_command_of_the_readme_is_there() -> None:
     assert [" ".join(words) for words in commands()] == [
         "bench ablation",
         "bench crf",
+        "bench dataset",
         "bench localizer",
+        "bench shortcuts",
+        "bench unseen",
         "build-dataset",
+        "card",
         "demo",
         "doctor",
         "evaluate",
         "leaderboard",
         "learn-concept",
         "presets",
+        "push",
         "segment",
+        "show",
         "train-backbone",
+        "validate",
         "wsss check",
         "wsss coco-masks",
         "wsss demo",
@@ -253,7 +260,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.stderr == ""
     record = json.loads(done.stdout)
-    assert record == json.loads((folder / "dataset.json").read_text())
+    assert record == json.loads((folder / "dataset.json").read_text()) | {"left_out": {}, "hub": None}
     assert record["subjects"] == {"validation": 1, "test": 1} and sum(record["queries"]["test"].values()) == 36
     return folder
 
@@ -266,7 +273,7 @@ def test_a_dataset_is_replaced_only_when_asked(prisbench: Prisbench, small: Path
     assert tree(tmp_path) == before
     code, out, err = prisbench(*build, "--seed", 3, "--overwrite")
     assert (code, err) == (0, "")
-    assert out.startswith(f"tabletop-custom-v1 in {tmp_path / 'set'}\ndigest ")
+    assert out.startswith(f"tabletop-custom-v2 in {tmp_path / 'set'}\ndigest ")
     assert out.endswith("validation: 1 subjects, 36 queries\ntest: 1 subjects, 36 queries\n")
     assert open_dataset(tmp_path / "set").digest != open_dataset(small).digest
 
@@ -482,7 +489,7 @@ def test_bad_names_are_one_line_with_the_nearest_name(
     for arguments, message in (
         ([*evaluate, "centre-box"], "unknown method 'centre-box': did you mean 'center-box'?"),
         ([*evaluate, tmp_path / "gone.py"], "gone.py: give a path to a Python file that defines make(options)"),
-        (["evaluate", "--dataset", "tabeltop-v1"], "'tabeltop-v1': did you mean 'tabletop-v1'?"),
+        (["evaluate", "--dataset", "tabeltop-v2"], "'tabeltop-v2': did you mean 'tabletop-v2'?"),
         (["evaluate", "--dataset", tmp_path], "is not a dataset: no dataset.json in it"),
         ([*evaluate, "center-box", "--split", "tset"], "unknown split of tiny-v1 'tset': did you mean 'test'?"),
         ([*evaluate, "center-box", "--subset", "lookalike"], "'lookalike': did you mean 'look-alike'?"),
@@ -497,7 +504,7 @@ def test_bad_names_are_one_line_with_the_nearest_name(
         ([*evaluate, "clipseg", "--model", tmp_path / "gone"], "gone cannot be loaded: "),
         ([*learn, tiny_dataset, "--subject", bowl[:-2]], f"unknown subject '{bowl[:-2]}': did you mean '{bowl}'?"),
         ([*learn, tiny_dataset, "--learner", "text-inversion"], "did you mean 'textual-inversion'?"),
-        ([*learn, "tabletop-v9"], "did you mean 'tabletop-v1'?"),
+        ([*learn, "tabletop-v9"], "did you mean 'tabletop-v2'?"),
         (["build-dataset", "tabeltop", "--out", tmp_path / "x"], "unknown source 'tabeltop': did you mean 'tabletop'?"),
     ):
         fails(prisbench(*arguments), message)

@@ -11,7 +11,9 @@ import pytest
 import tiny
 import torch
 
-from prisbench.concepts.controls import noun_only, untrained_token
+from prisbench.concepts.controls import another_subject, noun_only, other_subject, untrained_token
+from prisbench.concepts.learners import key, learn
+from prisbench.concepts.recipes import TextualInversion, as_record, changed
 from prisbench.concepts.store import (
     check_backbone,
     concept_key,
@@ -20,13 +22,14 @@ from prisbench.concepts.store import (
     read_concept,
     write_concept,
 )
-from prisbench.concepts.textual_inversion import TextualInversionRecipe, denoising_loss, key, learn
-from prisbench.diffusion.backbone import Backbone, encode_image, encode_text, load_backbone, noise
+from prisbench.concepts.training import Watch, denoising_loss
+from prisbench.diffusion.backbone import Backbone, Conditioning, encode_image, encode_text, load_backbone, noise
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import BackboneError, DataError, UsageError, WriteError
 from prisbench.types import Concept, Subject
 
-SHORT = TextualInversionRecipe(steps=6, batch=2, warmup=0)
+TI = "textual-inversion"
+SHORT = changed(TextualInversion(), steps=6, batch=2, warmup=0)
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +108,16 @@ def test_damage_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_the_key_follows_from_all_that_decides_a_concept(backbone: Backbone) -> None:
-    base = key(backbone, subject(), SHORT, seed=0)
-    assert base == key(backbone, subject(), SHORT, seed=0) and len(base) == 16
+    base = key(backbone, subject(), TI, SHORT, seed=0)
+    assert base == key(backbone, subject(), TI, SHORT, seed=0) and len(base) == 16
     others = [
-        key(backbone, subject(), SHORT, seed=1),
-        key(backbone, subject(seed=1), SHORT, seed=0),
-        key(backbone, subject(noun="bowl"), SHORT, seed=0),
-        key(backbone, subject(), dataclasses.replace(SHORT, steps=7), seed=0),
-        key(backbone, subject(), dataclasses.replace(SHORT, version=2), seed=0),
-        concept_key(subject(), "textual-inversion", "other@1", SHORT.as_record(0)),
-        concept_key(subject(), "dreambooth", backbone.id, SHORT.as_record(0)),
+        key(backbone, subject(), TI, SHORT, seed=1),
+        key(backbone, subject(seed=1), TI, SHORT, seed=0),
+        key(backbone, subject(noun="bowl"), TI, SHORT, seed=0),
+        key(backbone, subject(), TI, changed(SHORT, steps=7), seed=0),
+        key(backbone, subject(), TI, changed(SHORT, version=3), seed=0),
+        concept_key(subject(), "textual-inversion", "other@1", as_record(SHORT, 0)),
+        concept_key(subject(), "dreambooth", backbone.id, as_record(SHORT, 0)),
     ]
     assert len({base, *others}) == 8
 
@@ -141,8 +144,8 @@ def weights(backbone: Backbone) -> dict[str, torch.Tensor]:
 
 def test_only_the_new_vectors_move_and_everything_is_put_back(backbone: Backbone) -> None:
     before, processors, state = weights(backbone), dict(backbone.unet.attn_processors), torch.get_rng_state()
-    learned = learn(backbone, subject(), SHORT)
-    start = learn(backbone, subject(), dataclasses.replace(SHORT, steps=0))
+    learned = learn(backbone, subject(), TI, SHORT)
+    start = learn(backbone, subject(), TI, changed(SHORT, steps=0))
     assert np.abs(learned.tensors["vectors"] - start.tensors["vectors"]).min() > 0
     after = weights(backbone)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
@@ -151,7 +154,7 @@ def test_only_the_new_vectors_move_and_everything_is_put_back(backbone: Backbone
 
 
 def test_the_same_arguments_give_the_same_bits_and_another_seed_does_not(backbone: Backbone) -> None:
-    first, again, other = (learn(backbone, subject(), SHORT, seed) for seed in (0, 0, 1))
+    first, again, other = (learn(backbone, subject(), TI, SHORT, seed) for seed in (0, 0, 1))
     assert first.id == again.id != other.id
     assert np.array_equal(first.tensors["vectors"], again.tensors["vectors"])
     assert not np.array_equal(first.tensors["vectors"], other.tensors["vectors"])
@@ -160,19 +163,18 @@ def test_the_same_arguments_give_the_same_bits_and_another_seed_does_not(backbon
 
 def test_learning_lowers_the_loss_on_noise_it_never_saw(backbone: Backbone) -> None:
     thing = subject((112, 144))
-    recipe = dataclasses.replace(
-        SHORT, steps=40, batch=4, learning_rate=2.0, bfloat16=False, templates=("the {subject}",)
-    )
+    recipe = changed(SHORT, steps=40, batch=4, learning_rate=2.0, bfloat16=False, templates=("the {subject}",))
     latents = encode_image(backbone, thing.photos[0]).latents.expand(16, -1, -1, -1)
     eps = torch.stack([noise("held out", i, (4, 28, 36)) for i in range(16)])
     prompt = compose(backbone.tokenizer, "the {subject}", {"subject": Words("mug", 1)})
 
     def loss(steps: int) -> float:
-        concept = learn(backbone, thing, dataclasses.replace(recipe, steps=steps))
+        concept = learn(backbone, thing, TI, changed(recipe, steps=steps))
         with torch.no_grad():
             text = encode_text(backbone, [prompt], {"subject": torch.from_numpy(concept.tensors["vectors"])})
             t = torch.arange(16) * 60
-            return denoising_loss(backbone, latents, (28, 36), eps, t, text.expand(16, -1, -1)).item()
+            heard = Conditioning(text.expand(16, -1, -1), None)
+            return denoising_loss(backbone, latents, torch.ones(16, 28, 36), eps, t, heard).item()
 
     assert loss(40) < loss(0) - 1e-4
 
@@ -180,7 +182,7 @@ def test_learning_lowers_the_loss_on_noise_it_never_saw(backbone: Backbone) -> N
 def test_vectors_start_as_the_noun_and_the_further_ones_a_little_apart(backbone: Backbone) -> None:
     ids = backbone.tokenizer("pot", add_special_tokens=False).input_ids
     noun = backbone.token_table[ids].mean(0).numpy()
-    start = learn(backbone, subject(noun="pot"), dataclasses.replace(SHORT, steps=0, vectors=3)).tensors["vectors"]
+    start = learn(backbone, subject(noun="pot"), TI, changed(SHORT, steps=0, vectors=3)).tensors["vectors"]
     assert len(ids) == 3 and start.shape == (3, 24)
     assert np.allclose(start[0], noun)
     assert all(0 < np.abs(v - noun).max() < 0.02 for v in start[1:]) and not np.allclose(start[1], start[2])
@@ -189,8 +191,10 @@ def test_vectors_start_as_the_noun_and_the_further_ones_a_little_apart(backbone:
 def test_padding_takes_no_part_in_the_loss(backbone: Backbone) -> None:
     latents, eps, text = torch.randn(1, 4, 12, 16), torch.randn(1, 4, 12, 16), torch.randn(1, 40, 24)
     t = torch.tensor([500])
-    whole = denoising_loss(backbone, latents, (12, 16), eps, t, text)
-    part = denoising_loss(backbone, latents, (12, 10), eps, t, text)
+    everywhere, left = torch.ones(1, 12, 16), torch.ones(1, 12, 16)
+    left[..., 10:] = 0
+    whole = denoising_loss(backbone, latents, everywhere, eps, t, Conditioning(text, None))
+    part = denoising_loss(backbone, latents, left, eps, t, Conditioning(text, None))
     rest = (whole * 16 - part * 10) / 6
     assert rest > 0 and not torch.isclose(part, whole)
     predicted = backbone.unet(
@@ -205,16 +209,15 @@ def test_a_velocity_model_is_asked_for_velocity(backbone: Backbone) -> None:
     velocity = dataclasses.replace(backbone, prediction_type="v_prediction")
     predicted = backbone.unet(a.sqrt() * latents + (1 - a).sqrt() * eps, t, encoder_hidden_states=text).sample
     target = a.sqrt() * eps - (1 - a).sqrt() * latents
-    assert torch.isclose(
-        denoising_loss(velocity, latents, (12, 16), eps, t, text), (predicted - target).square().mean()
-    )
+    loss = denoising_loss(velocity, latents, torch.ones(1, 12, 16), eps, t, Conditioning(text, None))
+    assert torch.isclose(loss, (predicted - target).square().mean())
 
 
 def test_own_photos_of_any_shape_and_their_mirror_images_are_learned_from(backbone: Backbone) -> None:
     thing = subject((60, 41), (200, 333), (112, 144))
-    recipe = dataclasses.replace(SHORT, flip=True, vectors=2)
+    recipe = changed(SHORT, flip=True, vectors=2)
     steps: list[tuple[int, int, float]] = []
-    learned = learn(backbone, thing, recipe, progress=lambda *step: steps.append(step))
+    learned = learn(backbone, thing, TI, recipe, watch=Watch(lambda *step: steps.append(step)))
     assert learned.tensors["vectors"].shape == (2, 24) and np.isfinite(learned.tensors["vectors"]).all()
     assert [step[:2] for step in steps] == [(i, 6) for i in range(1, 7)] and all(step[2] > 0 for step in steps)
 
@@ -227,7 +230,7 @@ def test_an_interrupted_learner_leaves_the_backbone_as_it_was(backbone: Backbone
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learn(backbone, subject(), SHORT, progress=stop)
+        learn(backbone, subject(), TI, SHORT, watch=Watch(stop))
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(backbone).items())
     assert all(backbone.unet.attn_processors[name] is processor for name, processor in processors.items())
     assert not backbone.text_encoder.get_input_embeddings()._forward_hooks
@@ -235,13 +238,13 @@ def test_an_interrupted_learner_leaves_the_backbone_as_it_was(backbone: Backbone
 
 def test_bad_input_is_one_clear_line(backbone: Backbone) -> None:
     with pytest.raises(DataError, match="subject 's' has no photos"):
-        learn(backbone, Subject("s", "mug", ()), SHORT)
+        learn(backbone, Subject("s", "mug", ()), TI, SHORT)
     with pytest.raises(UsageError, match="the noun '' is no word"):
-        learn(backbone, subject(noun=""), SHORT)
-    with pytest.raises(UsageError, match="textual inversion cannot run with"):
-        TextualInversionRecipe(vectors=0)
-    with pytest.raises(BackboneError, match="learning 's' diverged at step"):
-        learn(backbone, subject(), dataclasses.replace(SHORT, learning_rate=float("inf")))
+        learn(backbone, subject(noun=""), TI, SHORT)
+    with pytest.raises(UsageError, match=r"learner\.vectors=0 makes no sense"):
+        TextualInversion(vectors=0)
+    with pytest.raises(BackboneError, match="textual-inversion of 's' diverged at step"):
+        learn(backbone, subject(), TI, changed(SHORT, learning_rate=1e38))
 
 
 # --- controls -------------------------------------------------------------------------------------------------------
@@ -254,3 +257,16 @@ def test_an_untrained_token_is_chance_on_the_scale_of_words(backbone: Backbone) 
     assert one.id != other.id and not np.allclose(one.tensors["vectors"], other.tensors["vectors"])
     assert one.tensors["vectors"].std() == pytest.approx(float(backbone.token_table.std()), rel=0.5)
     assert (one.learner, one.backbone, noun_only(subject()).learner) == ("untrained-token", backbone.id, "noun-only")
+
+
+def test_another_subjects_concept_is_of_the_same_noun_where_there_is_one_and_goes_by_its_name() -> None:
+    things = [
+        dataclasses.replace(subject(noun=noun), id=id) for id, noun in (("a", "mug"), ("b", "bowl"), ("c", "mug"))
+    ]
+    assert [other_subject(thing, things).id for thing in things] == ["c", "c", "a"]
+    with pytest.raises(UsageError, match="another-subject needs a second subject beside 'a'"):
+        other_subject(things[0], things[:1])
+    lent = another_subject(concept(), things[1])
+    assert (lent.subject_id, lent.noun, lent.learner, lent.backbone) == ("b", "bowl", "another-subject", "tiny@1")
+    assert lent.tensors is concept().tensors or np.array_equal(lent.tensors["vectors"], concept().tensors["vectors"])
+    assert lent.id != concept().id and lent.recipe["learned_of"] == "abc"

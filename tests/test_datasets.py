@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +19,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from pycocotools import mask as coco
 
-from prisbench.datasets.build import write_dataset
+from prisbench.datasets import build as building
+from prisbench.datasets import named
+from prisbench.datasets.book import Book
+from prisbench.datasets.build import build, write_dataset
 from prisbench.datasets.load import open_dataset
+from prisbench.datasets.perceptual import perceptual_hash
 from prisbench.datasets.schema import (
     SCHEMA_VERSION,
     TABLES,
@@ -28,7 +38,11 @@ from prisbench.datasets.schema import (
     query_id,
     subject_id,
 )
+from prisbench.datasets.source import Source
+from prisbench.datasets.sources import tabletop
 from prisbench.errors import DataError, UnknownNameError, UsageError, WriteError
+from prisbench.files import sha256_file
+from prisbench.photos import decode_photo
 from prisbench.types import QUERY_TYPES
 from tests.drawing import draw_box, draw_scene
 
@@ -68,12 +82,23 @@ def change_manifest(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def change_rows(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Edit the first row of the test queries, as somebody with another tool might."""
-    path = folder / "queries/test-00000.parquet"
-    rows = pq.read_table(path).to_pylist()
+def change_rows(
+    folder: Path, change: Callable[[dict[str, Any]], None], table: str = "queries", checksum: bool = False
+) -> None:
+    """Edit the first row of a test table, as somebody with another tool might."""
+    name = f"{table}/test-00000.parquet"
+    rows = pq.read_table(folder / name).to_pylist()
     change(rows[0])
-    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES["queries"]), path)
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLES[table]), folder / name)
+    if checksum:
+        files = json.loads((folder / "dataset.json").read_text())["files"]
+        change_manifest(folder, files={**files, name: sha256_file(folder / name)})
+
+
+def as_jpeg(image: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, format="JPEG")
+    return out.getvalue()
 
 
 # What is written comes back.
@@ -104,6 +129,42 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
         assert (read.licence, read.source, read.split, read.digest) == ("CC0-1.0", "drawn", "test", row.digest)
 
 
+def test_masks_of_photos_come_back(tmp_path: Path) -> None:
+    plain = subject()
+    masks = (draw_box((9, 14), 1, 2, 5, 9), None)
+    mug = dataclasses.replace(plain, masks=masks)
+    write(tmp_path / "set", [mug, subject(20)], [query(mug)])
+    dataset = open_dataset(tmp_path / "set", verify=True)
+    known, unknown = dataset.subjects("test")
+    assert mug.id == plain.id == known.id and unknown.masks == ()
+    np.testing.assert_array_equal(known.masks[0], masks[0])
+    assert known.masks[1] is None and len(known.masks) == 2
+    assert [row.digest for row in dataset.subject_rows("test")] == [mug.digest, subject(20).digest]
+
+
+def test_files_are_kept_as_they_are(tmp_path: Path) -> None:
+    scene, photo = as_jpeg(draw_scene(50, SIZE_HW)), as_jpeg(draw_scene(1, (9, 14)))
+    mug = SubjectRow("mug", (decode_photo(photo, ""), draw_scene(2)), "test", "CC0-1.0", "drawn", files=(photo, None))
+    row = query(mug, image=decode_photo(scene, ""), file=scene)
+    write(tmp_path / "set", [mug], [row])
+    stored = pq.read_table(tmp_path / "set/queries/test-00000.parquet").to_pylist()[0]
+    assert stored["image"] == {"bytes": scene, "path": None}
+    photos = pq.read_table(tmp_path / "set/subjects/test-00000.parquet").to_pylist()[0]["photos"]
+    assert photos[0]["bytes"] == photo and photos[1]["bytes"].startswith(b"\x89PNG")
+    dataset = open_dataset(tmp_path / "set", verify=True)
+    (subject_back,), (back,) = dataset.subject_rows("test"), dataset.query_rows("test")
+    assert back.file == scene and subject_back.files[0] == photo
+    again = write(tmp_path / "again", [subject_back], [back])
+    assert again.files == dataset.manifest.files, "rows that were read write the same bytes"
+
+
+def test_scenes_carry_their_perceptual_hash(tiny_dataset: Path) -> None:
+    records = pq.read_table(tiny_dataset / "queries/test-00000.parquet").to_pylist()
+    for record, row in zip(records, open_dataset(tiny_dataset).query_rows("test"), strict=True):
+        assert record["perceptual_hash"] == perceptual_hash(row.image) == row.perceptual_hash
+    assert list(records[0])[-2:] == ["sha256", "perceptual_hash"]
+
+
 def test_plain_load_dataset_opens_the_queries_and_images_decode(tiny_dataset: Path, tmp_path: Path) -> None:
     import datasets
 
@@ -129,6 +190,18 @@ def test_load_dataset_opens_the_subjects_by_name(tiny_dataset: Path, tmp_path: P
     assert [row["noun"] for row in subjects["test"]] == ["mug", "bowl"]
     assert [photo.size for photo in subjects["test"][0]["photos"]] == [(14, 9), (15, 9)]
     assert datasets.get_dataset_config_names(str(tiny_dataset)) == ["queries", "subjects"]
+
+
+def test_load_dataset_opens_masks_that_are_not_all_known(tmp_path: Path) -> None:
+    import datasets
+
+    mask = draw_box((10, 16), 1, 2, 5, 9)
+    mug = dataclasses.replace(subject(), masks=(None, mask))
+    write(tmp_path / "set", [mug, subject(20)], [query(mug)])
+    rows = datasets.load_dataset(str(tmp_path / "set"), "subjects", cache_dir=str(tmp_path / "cache"))["test"]
+    assert rows.features == features("subjects")
+    assert rows[0]["masks"][0] is None and rows[1]["masks"] == []
+    np.testing.assert_array_equal(coco.decode(rows[0]["masks"][1]).astype(bool), mask)
 
 
 def test_both_descriptions_of_the_columns_agree() -> None:
@@ -189,14 +262,40 @@ def test_a_limit_and_a_subset_choose(tiny_dataset: Path) -> None:
 
 def test_many_rows_make_many_shards_and_read_the_same(tmp_path: Path) -> None:
     mug = subject()
-    rows = [query(mug, seed) for seed in range(100, 180)]
+    rows = [query(mug, seed) for seed in range(100, 135)]
     one = write(tmp_path / "one", [mug], rows)
-    many = write(tmp_path / "many", [mug], rows, shard_bytes=1)
+    size = sum(len(row.record()["image"]["bytes"]) for row in rows[:10])
+    many = write(tmp_path / "many", [mug], rows, shard_bytes=size)
     assert len(one.files) == 2
-    assert sorted(many.files) == [f"queries/test-{n:05d}.parquet" for n in range(3)] + ["subjects/test-00000.parquet"]
+    assert sorted(many.files) == [f"queries/test-{n:05d}.parquet" for n in range(4)] + ["subjects/test-00000.parquet"]
     assert many.digest == one.digest
     ids = [row.id for row in rows]
     assert [example.query.id for example in open_dataset(tmp_path / "many", verify=True).examples("test")] == ids
+
+
+def test_shards_of_many_small_rows_are_closed_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "SHARD_ROWS", 12)
+    mug = subject()
+    manifest = write(tmp_path / "set", [mug], [query(mug, seed) for seed in range(100, 130)])
+    shards = [tmp_path / "set" / path for path in manifest.files if path.startswith("queries/")]
+    assert [pq.ParquetFile(path).metadata.num_rows for path in shards] == [12, 12, 6]
+
+
+def test_row_groups_are_small_enough_for_the_viewer_and_have_a_page_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mug = subject()
+    rows = [query(mug, seed) for seed in range(100, 225)]
+    sizes = []
+    for group_bytes in (building.GROUP_BYTES, 20_000):
+        monkeypatch.setattr(building, "GROUP_BYTES", group_bytes)
+        write(tmp_path / "set", [mug], rows, overwrite=True)
+        metadata = pq.ParquetFile(tmp_path / "set/queries/test-00000.parquet").metadata
+        groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+        assert all(group.column(n).has_offset_index for group in groups for n in range(group.num_columns))
+        sizes.append([group.num_rows for group in groups])
+    assert sizes[0] == [100, 25]
+    assert len(sizes[1]) > 4 and max(sizes[1]) < 40 and sum(sizes[1]) == 125
 
 
 def test_unknown_choices_fail_before_anything_is_read(tiny_dataset: Path) -> None:
@@ -235,10 +334,6 @@ def test_the_digest_ignores_order_and_encoders(tmp_path: Path, monkeypatch: pyte
     assert write(tmp_path / "two", [bowl, mug], swapped).digest == digest
 
     def other_encoder(image: np.ndarray) -> bytes:
-        import io
-
-        from PIL import Image
-
         out = io.BytesIO()
         Image.fromarray(image).save(out, format="PNG", compress_level=0)
         return out.getvalue()
@@ -265,6 +360,15 @@ def test_the_digest_ignores_order_and_encoders(tmp_path: Path, monkeypatch: pyte
 def test_the_digest_changes_with_any_content(change: dict[str, Any]) -> None:
     mug = subject()
     assert query(mug, **change).digest != query(mug).digest
+
+
+def test_the_digest_sees_the_masks_of_photos_and_nothing_else_that_is_new() -> None:
+    mug = subject()
+    box = draw_box((9, 14), 1, 2, 5, 9)
+    assert dataclasses.replace(mug, masks=(None, None)).digest == mug.digest
+    assert dataclasses.replace(mug, files=(as_jpeg(mug.photos[0]), None)).digest == mug.digest
+    assert dataclasses.replace(mug, masks=(box, None)).digest != mug.digest
+    assert query(mug, file=as_jpeg(draw_scene(50, SIZE_HW))).digest == query(mug).digest
 
 
 def test_the_digest_of_a_known_dataset_stays(tiny_dataset: Path) -> None:
@@ -324,6 +428,33 @@ def test_what_comes_twice_or_is_in_both_splits_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the dataset tiny-v1 would have no subjects"):
         write(tmp_path / "set", [], [])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"masks": (None,)}, "has 1 masks for 2 photos; give one each, or none"),
+        ({"files": (None, None, None)}, "has 3 files for 2 photos; give one each, or none"),
+        ({"masks": (None, draw_box((16, 10), 1, 1, 3, 3))}, r"a mask of \(16, 10\) \(h, w\) on photo 2 of \(10, 16\)"),
+        ({"masks": (np.zeros((9, 14), bool), None)}, "the mask of photo 1 is empty; give None where it is not known"),
+        ({"files": (None, as_jpeg(draw_scene(1, (10, 16))))}, "photo 2: the file to keep shows other pixels"),
+        ({"files": (b"GIF89a", None)}, "photo 1 is damaged or cut short|photo 1 is not a photo"),
+    ],
+)
+def test_a_subject_that_breaks_a_rule_is_named_and_nothing_is_written(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    mug = dataclasses.replace(subject(), **change)
+    with pytest.raises(DataError, match=f"subject {mug.id}.*({message})") as caught:
+        write(tmp_path / "set", [mug], [query(mug)])
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_shows_something_else_than_the_scene_is_named(tmp_path: Path) -> None:
+    mug = subject()
+    bad = query(mug, file=as_jpeg(draw_scene(51, SIZE_HW)))
+    with pytest.raises(DataError, match=rf"query {bad.id}: image: the file to keep shows other pixels"):
+        write(tmp_path / "set", [mug], [bad])
 
 
 def test_names_that_are_no_folder_names_are_refused(tmp_path: Path) -> None:
@@ -409,7 +540,7 @@ def test_a_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 2}, "has schema version 2, this prisbench reads 1; rebuild the dataset or install"),
+        ({"schema_version": 1}, "has schema version 1, this prisbench reads 2; rebuild the dataset or install"),
         ({"extra": 1}, r"is damaged \(missing or unknown: extra\); rebuild"),
         ({"subjects": {"test": "2"}}, r"is damaged \(a field of the wrong kind\)"),
         ({"files": ["x"]}, r"is damaged \(a field of the wrong kind\)"),
@@ -486,6 +617,9 @@ def test_a_missing_column_and_a_column_of_another_type_are_named(tiny_dataset: P
     [
         (lambda row: row.update(text="my {subject}"), "is damaged: its content gives the id [0-9a-f]{16}"),
         (lambda row: row.update(id=None), "None is damaged: id is null"),
+        (lambda row: row.update(perceptual_hash=None), "is damaged: perceptual_hash is null"),
+        (lambda row: row["image"].update(bytes=None, path="x.png"), "image is null, or only names a file"),
+        (lambda row: row.update(look_alikes=[None]), "look-alike 1: not a COCO RLE"),
         (lambda row: row["image"].update(bytes=row["image"]["bytes"][:99]), "image is damaged or cut short"),
         (lambda row: row["mask"].update(counts="~"), "the RLE's runs do not add up to its size 12 x 20"),
         (lambda row: row.update(mask={"size": [1, 2], "counts": "2"}), "a mask has not the scene's size"),
@@ -500,13 +634,470 @@ def test_a_damaged_row_is_named(
         list(open_dataset(folder).examples("test"))
 
 
-def test_content_that_was_changed_with_its_checksum_is_found(tiny_dataset: Path, tmp_path: Path) -> None:
-    from prisbench.files import sha256_file
-
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row.update(photos=[None]), "photo 1 is null, or only names a file"),
+        (lambda row: row.update(masks=None), "is damaged: masks is null"),
+        (lambda row: row.update(noun="bowl"), "is damaged: its content gives the id bowl-"),
+        (lambda row: row.update(masks=[None]), "its masks do not fit its photos"),
+        (lambda row: row.update(masks=[None, {"size": [1, 2], "counts": "2"}]), "its masks do not fit its photos"),
+        (lambda row: row.update(masks=[{"size": [9, 14], "counts": "~"}, None]), "the mask of photo 1: the RLE's runs"),
+    ],
+)
+def test_a_damaged_subject_is_named(
+    tiny_dataset: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
     folder = copy(tiny_dataset, tmp_path)
-    change_rows(folder, lambda row: row.update(licence="none"))
-    files = dict(open_dataset(folder).manifest.files)
-    files["queries/test-00000.parquet"] = sha256_file(folder / "queries/test-00000.parquet")
-    change_manifest(folder, files=files)
-    with pytest.raises(DataError, match=r"the content has another digest than dataset\.json says"):
+    change_rows(folder, change, "subjects")
+    with pytest.raises(DataError, match=rf"test-00000\.parquet: subject .*{message}") as caught:
+        open_dataset(folder).subjects("test")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"licence": "none"}, r"the content has another digest than dataset\.json says"),
+        ({"sha256": "0" * 64}, "query [0-9a-f]{16} is damaged: sha256 is '0000"),
+        (
+            {"perceptual_hash": "0" * 16},
+            "is damaged: perceptual_hash is '0000000000000000', not '[0-9a-f]{16}'; rebuild",
+        ),
+        ({"height": 13}, "is damaged: height is 13, not 12; rebuild"),
+        ({"area_fraction": 0.5}, r"is damaged: area_fraction is 0\.5, not 0\.125; rebuild"),
+        ({"split": "validation"}, "is damaged: split is 'validation', not 'test'"),
+        ({"query_type": "look-alike"}, "a look-alike query without look-alikes"),
+        ({"noun": "bowl"}, "is a 'bowl' in 'test', its subject mug-.* a 'mug' in 'test'; they must agree"),
+    ],
+    ids=lambda change: next(iter(change)) if isinstance(change, dict) else None,
+)
+def test_content_that_was_changed_with_its_checksum_is_found(
+    tiny_dataset: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    folder = copy(tiny_dataset, tmp_path)
+    change_rows(folder, lambda row: row.update(change), checksum=True)
+    with pytest.raises(DataError, match=message) as caught:
         open_dataset(folder, verify=True)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_manifest_that_counts_wrongly_is_found(tiny_dataset: Path, tmp_path: Path) -> None:
+    folder = copy(tiny_dataset, tmp_path)
+    change_manifest(folder, images={"validation": 5, "test": 9})
+    with pytest.raises(DataError, match=r"dataset\.json counts other images than there are; rebuild the dataset"):
+        open_dataset(folder, verify=True)
+
+
+# Building from a source, with interruptions.
+
+RECORDS = 40
+SHARD = 4_000
+"""Bytes: six scenes or so."""
+
+
+def drawn(
+    key: str = "k", starts: list[int] | None = None, read: list[int] | None = None, records: int = RECORDS
+) -> Source:
+    """Two subjects, and a query about either for each of the records but every seventh, which is too small."""
+    mugs = [subject(0), subject(10, "validation")]
+    left_out = Counter({"in a crowd": 3})
+
+    def queries(start: int) -> Iterator[QueryRow]:
+        if starts is not None:
+            starts.append(start)
+        row = 0
+        for record in range(records):
+            if record % 7 == 3:
+                left_out["too small"] += row >= start
+                continue
+            row += 1
+            if row > start:
+                if read is not None:
+                    read.append(record)
+                yield query(mugs[record % 3 == 0], 200 + record, text=f"the {{subject}} number {record}")
+
+    return Source("tiny", "1", "# Tiny\n", key, lambda: iter(mugs), queries, left_out=left_out, seed=7)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of every file."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def partial_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def interrupted(folder: Path, source: Source, after: int, error: BaseException) -> None:
+    """Build until so many queries are written, and let the error come."""
+
+    def stop(table: str, rows: int) -> None:
+        if (table, rows) == ("queries", after):
+            raise error
+
+    with pytest.raises(type(error)):
+        build(folder, source, stop, shard_bytes=SHARD)
+
+
+def test_a_build_is_what_write_dataset_writes_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    source = drawn()
+    manifest = build(tmp_path / "built", source, shard_bytes=SHARD)
+    write_dataset(
+        tmp_path / "written", "tiny", "1", source.subjects(), source.queries(0), "# Tiny", seed=7, shard_bytes=SHARD
+    )
+    assert hashes(tmp_path / "built") == hashes(tmp_path / "written")
+    assert open_dataset(tmp_path / "built", verify=True).manifest == manifest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["built", "written"]
+    assert len(manifest.files) > 10, "many shards, so that there is something to interrupt"
+
+
+MOMENTS = [
+    *(("draw", n) for n in (0, 9, 30)),
+    *(("fsync", n) for n in (0, 2, 4, 5, 9, 18)),
+    *(("replace", n) for n in (0, 2, 3, 4, 7, 12)),
+    *(("link", n) for n in (0, 5)),
+    *(("rename", n) for n in (0, 1)),
+]
+"""A call, and how often it goes well before the process is killed at it."""
+
+
+def kill_and_go_on(folder: Path, moment: str, n: int) -> dict[str, Any]:
+    """Build twice, each time in a process of its own; the first is killed.  What the second found and made."""
+
+    def child(kill: bool) -> None:
+        starts: list[int] = []
+        read: list[int] = []
+        source = drawn(starts=starts, read=read)
+        if kill:
+            left = [n]
+
+            def deadly(inner: Callable[..., Any]) -> Callable[..., Any]:
+                def call(*arguments: Any, **options: Any) -> Any:
+                    if left[0] == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    left[0] -= 1
+                    return inner(*arguments, **options)
+
+                return call
+
+            if moment == "draw":
+                deadly_row = deadly(lambda row: row)
+                inner = source.queries
+                source = dataclasses.replace(source, queries=lambda start: map(deadly_row, inner(start)))
+            else:
+                setattr(os, moment, deadly(getattr(os, moment)))
+        lines: list[str] = []
+        build(folder / "set", source, shard_bytes=SHARD, overwrite=True, say=lines.append)
+        found = {"starts": starts, "read": read, "lines": lines, "left_out": source.left_out}
+        (folder / "found.json").write_text(json.dumps({**found, "hashes": hashes(folder / "set")}))
+
+    folder.mkdir()
+    for kill, expected in ((True, -signal.SIGKILL), (False, 0)):
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                child(kill)
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == expected, (moment, n, kill)
+        if kill:
+            journal = partial_of(folder / "set") / "journal.json"
+            finished = json.loads(journal.read_text())["rows"] if journal.exists() else None
+    return {"finished": finished, **json.loads((folder / "found.json").read_text())}
+
+
+def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    source = drawn()
+    build(tmp_path / "whole", source, shard_bytes=SHARD)
+    # A process of its own, without threads, forks the builds: the packages are loaded once.
+    code = (
+        "import json, sys\nfrom pathlib import Path\nsys.path.insert(0, '.')\n"
+        "import datasets, tests.test_datasets as t\n"
+        "found = [t.kill_and_go_on(Path(sys.argv[1]) / f'{m}-{n}', m, n) for m, n in t.MOMENTS]\n"
+        "print(json.dumps(found))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert done.returncode == 0, done.stderr
+    went_on = 0
+    for moment, found in zip(MOMENTS, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        assert found["hashes"] == hashes(tmp_path / "whole"), moment
+        assert found["left_out"] == source.left_out == {"in a crowd": 3, "too small": 6}, moment
+        assert found["starts"] == [found["finished"] or 0], moment
+        assert len(found["read"]) == 34 - (found["finished"] or 0), "nothing that was finished is read again"
+        if found["finished"]:
+            went_on += 1
+            line = f"going on with an interrupted build: {found['finished']} queries are finished"
+            assert found["lines"] == [line], moment
+    assert went_on > len(MOMENTS) / 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), WriteError("full"), RuntimeError("a bug")], ids=repr)
+def test_what_was_finished_is_kept_after_an_interruption(tmp_path: Path, error: BaseException) -> None:
+    interrupted(tmp_path / "set", drawn(), 20, error)
+    assert [path.name for path in tmp_path.iterdir()] == [".set.partial"]
+    starts: list[int] = []
+    seen: list[tuple[str, int]] = []
+    build(tmp_path / "set", drawn(starts=starts), lambda *step: seen.append(step), shard_bytes=SHARD)
+    assert 10 < starts[0] <= 20 and seen[0] == ("queries", starts[0] + 1) and seen[-1] == ("queries", 34)
+    build(tmp_path / "whole", drawn(), shard_bytes=SHARD)
+    assert hashes(tmp_path / "set") == hashes(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "whole"]
+
+
+def test_a_build_that_is_interrupted_again_and_again_goes_on_each_time(tmp_path: Path) -> None:
+    for after in (12, 20, 30):
+        starts: list[int] = []
+        interrupted(tmp_path / "set", drawn(starts=starts), after, KeyboardInterrupt())
+        with open(partial_of(tmp_path / "set") / "notes.jsonl", "ab") as file:
+            file.write(b'{"of": "rows that were not finished"}\n')
+    assert starts[0] > 10
+    lines: list[str] = []
+    build(tmp_path / "set", drawn(), shard_bytes=SHARD, say=lines.append)
+    assert len(lines) == 1 and lines[0].startswith("going on with an interrupted build: ")
+    build(tmp_path / "whole", drawn(), shard_bytes=SHARD)
+    assert hashes(tmp_path / "set") == hashes(tmp_path / "whole")
+
+
+def test_subjects_that_were_finished_are_not_written_again(tmp_path: Path) -> None:
+    people = [subject(seed) for seed in range(0, 100, 10)]
+    source = dataclasses.replace(
+        drawn(), subjects=lambda: iter(people), queries=lambda start: iter([query(people[0])][start:])
+    )
+
+    def stop(table: str, rows: int) -> None:
+        if rows == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "set", source, stop, shard_bytes=2_000)
+    kept = hashes(partial_of(tmp_path / "set") / "rows")
+    seen: list[tuple[str, int]] = []
+    manifest = build(tmp_path / "set", source, lambda *step: seen.append(step), shard_bytes=2_000)
+    assert kept and kept.items() <= manifest.files.items()
+    assert 1 < seen[0][1] <= 7 and seen[-2:] == [("subjects", 10), ("queries", 1)]
+    assert [row.id for row in open_dataset(tmp_path / "set", verify=True).subjects("test")] == [
+        row.id for row in people
+    ]
+
+
+def test_nothing_is_kept_where_nothing_was_finished(tmp_path: Path) -> None:
+    interrupted(tmp_path / "set", drawn(), 1, KeyboardInterrupt())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_must_be_mended_leaves_nothing(tmp_path: Path) -> None:
+    interrupted(tmp_path / "set", drawn(), 20, KeyboardInterrupt())
+    good = drawn()
+
+    def queries(start: int) -> Iterator[QueryRow]:
+        yield from good.queries(start)
+        yield query(subject(0), text="no slot")
+
+    with pytest.raises(DataError, match=r"the text must have \{subject\} once"):
+        build(tmp_path / "set", dataclasses.replace(good, queries=queries), shard_bytes=SHARD)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"key": "other"}, {"version": "2"}, {"seed": 8}, {"shard_bytes": 5_000}], ids=lambda c: next(iter(c))
+)
+def test_an_interrupted_build_of_something_else_is_discarded_and_said_to_be(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    interrupted(tmp_path / "set", drawn(), 20, KeyboardInterrupt())
+    shard_bytes = change.get("shard_bytes", SHARD)
+    starts: list[int] = []
+    changes = {name: value for name, value in change.items() if name != "shard_bytes"}
+    other, lines = dataclasses.replace(drawn(starts=starts), **changes), list[str]()
+    there: list[int] = []
+
+    def look(table: str, rows: int) -> None:
+        there.append(len(list(partial_of(tmp_path / "set").rglob("*.parquet"))))
+
+    build(tmp_path / "set", other, look, shard_bytes=shard_bytes, say=lines.append)
+    assert there[0] == 0, "the room that the other build took is free again"
+    assert starts == [0] and len(lines) == 1
+    assert lines[0].endswith(".set.partial is of another build (other data, settings or versions): it is discarded")
+    build(tmp_path / "whole", dataclasses.replace(drawn(), **changes), shard_bytes=shard_bytes)
+    assert hashes(tmp_path / "set") == hashes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("journal.json", b"{"),
+        ("journal.json", b"[]"),
+        ("notes.jsonl", b""),
+        ("notes.jsonl", b"{}\n" * 1000),
+        ("rows/queries/test-00000.parquet", None),
+    ],
+)
+def test_a_damaged_partial_build_starts_again_and_says_so(tmp_path: Path, name: str, content: bytes | None) -> None:
+    interrupted(tmp_path / "set", drawn(), 20, KeyboardInterrupt())
+    path = partial_of(tmp_path / "set") / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    lines: list[str] = []
+    source = drawn()
+    build(tmp_path / "set", source, shard_bytes=SHARD, say=lines.append)
+    assert len(lines) == 1 and lines[0].endswith(".set.partial is damaged: the interrupted build starts again")
+    build(tmp_path / "whole", drawn(), shard_bytes=SHARD)
+    assert hashes(tmp_path / "set") == hashes(tmp_path / "whole")
+    assert source.left_out == {"in a crowd": 3, "too small": 6}
+
+
+def test_two_builds_into_one_folder_do_not_meet(tmp_path: Path) -> None:
+    refused = []
+
+    def second(table: str, rows: int) -> None:
+        if (table, rows) == ("queries", 20):
+            with pytest.raises(
+                WriteError, match=r"cannot write .*set: another process is building it; wait for it, or"
+            ):
+                build(tmp_path / "set", drawn())
+            refused.append(rows)
+
+    build(tmp_path / "set", drawn(), second, shard_bytes=SHARD)
+    assert refused == [20]
+    open_dataset(tmp_path / "set", verify=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_target_that_may_not_be_taken_is_told_before_any_work(tmp_path: Path) -> None:
+    starts: list[int] = []
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").write_bytes(b"x")
+    with pytest.raises(WriteError, match="photos already exists; choose another folder, or say --overwrite"):
+        build(tmp_path / "photos", drawn(starts=starts))
+    with pytest.raises(WriteError, match=r"photos holds something else \(no dataset\.json in it\)"):
+        build(tmp_path / "photos", drawn(starts=starts), overwrite=True)
+    assert starts == [] and [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_a_built_dataset_is_replaced_in_one_step(tmp_path: Path) -> None:
+    old = build(tmp_path / "set", drawn())
+    bad = dataclasses.replace(drawn(), queries=lambda start: iter([query(subject(0), text="no slot")]))
+    with pytest.raises(DataError):
+        build(tmp_path / "set", bad, overwrite=True)
+    assert open_dataset(tmp_path / "set", verify=True).manifest == old
+    new = build(tmp_path / "set", drawn(records=20), overwrite=True)
+    assert open_dataset(tmp_path / "set", verify=True).manifest == new != old
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_the_book_keeps_little_of_a_query() -> None:
+    mug = subject()
+    book = Book()
+    book.add_subject(mug)
+    row = query(mug)
+    row.digest  # noqa: B018  hashed now; the copies below only have another id
+    tracemalloc.start()
+    for n in range(500):
+        other = dataclasses.replace(row)
+        vars(other).update(id=f"{n * 7_919_111:016x}", sha256=f"{n * 5_555_555:016x}", digest=row.digest)
+        book.add_query(other)
+        if n % 100 == 99:
+            book.new_notes()
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept / 500 < 400, "200,000 queries fit into 80 MB"
+
+
+# Names.
+
+
+def perseg_tree(root: Path) -> Path:
+    """One object of PerSeg in its public layout, photos of noise."""
+    for folder in ("Images", "Annotations"):
+        (root / folder / "mug_skulls").mkdir(parents=True)
+    for n in range(3):
+        Image.fromarray(draw_scene(n, (48, 64))).save(root / f"Images/mug_skulls/{n:02d}.jpg")
+        mask = np.where(draw_box((48, 64), 8, 10, 30 + n, 40), 255, 0).astype(np.uint8)
+        Image.fromarray(np.repeat(mask[:, :, None], 3, axis=2)).save(root / f"Annotations/mug_skulls/{n:02d}.png")
+    return root
+
+
+def test_a_source_is_built_from_a_folder_or_an_archive_alike(tmp_path: Path) -> None:
+    root = perseg_tree(tmp_path / "perseg")
+    archive = shutil.make_archive(str(tmp_path / "perseg"), "zip", tmp_path, "perseg")
+    manifest, left_out = named.build_source("perseg", root, {}, tmp_path / "a")
+    packed, _ = named.build_source("perseg", archive, {"licence": "MIT"}, tmp_path / "b")
+    assert manifest.subjects == {"test": 1} and sum(manifest.queries["test"].values()) == 2
+    assert isinstance(left_out, Counter)
+    assert packed.queries == manifest.queries and packed.digest != manifest.digest, "the licence is another"
+    dataset = open_dataset(tmp_path / "a", verify=True)
+    (row,) = dataset.subject_rows("test")
+    assert row.files[0] == (root / "Images/mug_skulls/00.jpg").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "perseg", "perseg.zip"]
+
+
+def test_sources_and_options_that_are_not_there_are_told_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown source 'persge': did you mean 'perseg'\?"):
+        named.load_source("persge", tmp_path)
+    with pytest.raises(UnknownNameError, match=r"unknown source 'persge': did you mean 'perseg'\?"):
+        named.build_source("persge", Path(__file__), {}, tmp_path / "set")
+    with pytest.raises(UnknownNameError, match=r"option of the source perseg 'license': did you mean 'licence'\?"):
+        named.load_source("perseg", tmp_path, {"license": "MIT"})
+    with pytest.raises(UsageError, match="the source perseg reads files: name the folder or archive they are in"):
+        named.load_source("perseg")
+    with pytest.raises(DataError, match=r"no folder .*none: perseg wants one with PerSeg: 40 objects"):
+        named.build_source("perseg", tmp_path / "none", {}, tmp_path / "set")
+    with pytest.raises(UsageError, match="the source tabletop draws what it gives: leave out the folder"):
+        named.load_source("tabletop", tmp_path)
+    with pytest.raises(UsageError, match="test=0: a whole number is wanted, 1 or more"):
+        named.load_source("tabletop", None, {"test": "0"})
+    with pytest.raises(UsageError, match="seed=x: a whole number is wanted"):
+        named.load_source("tabletop", None, {"seed": "x"})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(named.SOURCES) - {"tabletop"}))
+def test_every_source_says_what_it_is(name: str) -> None:
+    text = named.describe_source(name)
+    assert text.startswith(f"{name}: {named.SOURCES[name]}\nlicence: ") and "\nlayout:\n  " in text
+    for option, line in named.source_options(name).items():
+        assert re.fullmatch(r"[a-z0-9_-]+", option) and f"  {option}: {line}" in text and "\n" not in line
+
+
+def test_every_module_that_reads_a_set_has_a_name() -> None:
+    modules = (Path(named.__file__).parent / "sources").glob("*.py")
+    readers = {path.stem.replace("_", "-") for path in modules if "\ndef read(" in path.read_text()}
+    assert readers | {"tabletop"} == set(named.SOURCES)
+
+
+def test_tabletop_is_a_source_too_and_starts_anywhere() -> None:
+    source = named.load_source("tabletop", None, {"validation": "1", "test": "1"})
+    assert (source.name, source.n_subjects, source.n_queries) == ("tabletop-custom", 2, 72)
+    assert source.key == named.tabletop_source({"validation": 1, "test": 1}).key != named.tabletop_source().key
+    few = named.tabletop_source({"test": 1}, {"plain": 3})
+    assert [row.id for row in few.queries(2)] == [row.id for row in few.queries(0)][2:]
+    whole = named.load_source("tabletop")
+    assert (whole.name, whole.version, whole.seed) == ("tabletop", tabletop.VERSION, tabletop.SEED)
+    assert "seed: another world" in named.describe_source("tabletop")
+
+
+def test_tabletop_of_an_older_schema_in_the_cache_is_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRISBENCH_HOME", str(tmp_path))
+    monkeypatch.setattr(tabletop, "SPLITS", {"test": 1})
+    monkeypatch.setattr(tabletop, "QUERIES", {"plain": 2})
+    folder = tmp_path / "datasets" / named.NAMES[0]
+    monkeypatch.setattr(tabletop, "DIGEST", named.build_tabletop(folder).digest)
+    lines: list[str] = []
+    assert named.find_dataset(named.NAMES[0], say=lines.append).folder == folder
+    assert lines == []
+    change_manifest(folder, schema_version=1)
+    redrawn = named.find_dataset(named.NAMES[0], say=lines.append)
+    assert lines == [f"{folder} is from an older prisbench: drawing it again"]
+    assert redrawn.manifest.schema_version == SCHEMA_VERSION
+    change_manifest(folder, schema_version=1, digest="0" * 64)
+    with pytest.raises(DataError, match="has schema version 1, this prisbench reads 2; rebuild the dataset or install"):
+        named.find_dataset(named.NAMES[0])

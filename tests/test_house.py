@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "prisbench"
 
 ORDER = """
-errors devices types masks files photos pictures metrics statistics results datasets diffusion concepts refine presets
-evidence localize methods executors evaluate leaderboard wsss ablation bench backbone_card demo doctor cli
+errors devices console types masks files photos pictures metrics statistics results datasets diffusion concepts refine
+presets evidence localize methods executors evaluate leaderboard wsss ablation bench backbone_card demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own package)."""
 

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import tiny
 
+from prisbench.concepts.recipes import default_recipe
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
 from prisbench.methods import (
     CONCEPTS,
+    LEARNERS,
     AttentionMethod,
     MethodOptions,
     baselines_folder,
@@ -163,6 +165,17 @@ def test_attn_refuses_what_it_does_not_know_before_it_loads_any_weights() -> Non
         load_method("attn", MethodOptions("noun", nowhere))
     with pytest.raises(UsageError, match=r"unknown setting 'tau': those of attn begin with 'localizer\.'"):
         load_method("attn", MethodOptions(model=nowhere, settings={"tau": 0.3}))
+    for given, message in (
+        ({"learner.step": 3}, r"unknown setting 'learner\.step': did you mean 'learner\.steps'"),
+        ({"learner.steps": "many"}, r"setting learner\.steps='many' is of another kind"),
+        ({"learner.steps": -1}, r"learner\.steps=-1 makes no sense"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            load_method("attn", MethodOptions(model=nowhere, settings=given))
+    with pytest.raises(UsageError, match=r"unknown setting 'learner\.rank': .*known: learner\.accumulate, "):
+        load_method("attn", MethodOptions(model=nowhere, settings={"learner.rank": 4}))
+    with pytest.raises(UsageError, match=r"learner\.prior\.images=-3 makes no sense"):
+        load_method("attn", MethodOptions("dreambooth", nowhere, settings={"learner.prior": {"images": -3}}))
     with pytest.raises(BackboneError, match="no such backbone folder: /nowhere/at/all"):
         load_method("attn", MethodOptions(model=nowhere))
 
@@ -191,6 +204,10 @@ def test_attn_takes_settings_over_its_preset(folder: Path) -> None:
     assert repr(localizer["cross"]) == "{'up.1.0': 2.0}" and localizer["crf"]["iterations"] == 3
     assert localizer["crf"]["colour_px"] == 30.0, "the rest of the preset stays"
     assert (learner["steps"], learner["timesteps"], learner["seed"]) == (7, (10, 20), 4)
+    lora = {"learner.rank": 2, "learner.prior": {"images": 3}, "learner.targets": "to_k"}
+    learner = AttentionMethod.make(MethodOptions("dreambooth-lora", str(folder), settings=lora)).settings["learner"]
+    assert (learner["rank"], learner["targets"], learner["prior"]["images"]) == (2, ("to_k",), 3)
+    assert learner["prior"]["guidance"] == default_recipe("embedded", "dreambooth-lora").prior.guidance
     paper = AttentionMethod.make(MethodOptions(model=str(folder), settings={"localizer.preset": "paper"}))
     assert paper.settings["localizer"]["rule"] == "squared"
     assert method.model == method.backbone.id and method.model.startswith("tiny@")
@@ -208,7 +225,7 @@ def test_attn_takes_settings_over_its_preset(folder: Path) -> None:
         ({"localizer.preset": 3}, "unknown localizer preset '3'"),
         ({"learner.step": 3}, r"unknown setting 'learner\.step': did you mean 'learner\.steps'"),
         ({"learner.steps": "many"}, r"setting learner\.steps='many' is of another kind"),
-        ({"learner.steps": -1}, "textual inversion cannot run with"),
+        ({"learner.steps": -1}, r"learner\.steps=-1 makes no sense"),
         ({"learner.timesteps": [5]}, r"settings that make no sense \(learner\.timesteps=\[5\]\)"),
     ],
 )
@@ -222,14 +239,26 @@ def test_a_setting_of_attn_that_makes_no_sense_is_one_line(
 # --- attn -----------------------------------------------------------------------------------------------------------
 
 
+PARTS = {
+    "noun-only": set(),
+    "dreambooth": {"unet"},
+    "dreambooth-lora": {"unet"},
+    "custom-diffusion": {"unet", "vectors"},
+}
+"""What a concept holds, where it is not vectors alone."""
+
+
 @pytest.mark.parametrize("concept", CONCEPTS)
 def test_attn_learns_and_locates_with_each_kind_of_concept(concept: str, folder: Path, tmp_path: Path) -> None:
-    options = MethodOptions(concept, str(folder), settings=QUICK, store=str(tmp_path))
-    method = load_method("attn", options)
+    few = {"learner.prior": {"images": 1, "steps": 1}} if "unet" in PARTS.get(concept, ()) else {}
+    method = AttentionMethod.make(MethodOptions(concept, str(folder), settings=QUICK | few, store=str(tmp_path)))
+    method.subjects = (SUBJECT, Subject("other", "mug", (photo(2),)))
     learned = method.learn(SUBJECT)
     assert (learned.learner, learned.subject_id, learned.noun) == (concept, "mine", "mug")
-    assert set(learned.tensors) == (set() if concept == "noun-only" else {"vectors"})
-    assert len(list(tmp_path.iterdir())) == (1 if concept == "textual-inversion" else 0), "controls are not kept"
+    parts = {name.split(".")[0] for name in learned.tensors} - {"losses"}
+    assert parts == PARTS.get(concept, {"vectors"})
+    kept = concept in (*LEARNERS, "another-subject")
+    assert len(list(tmp_path.iterdir())) == kept, "controls are not kept"
     scene, queries = photo(5), [Query("a", "mine", "the {subject}"), Query("b", "mine", "the {subject} on the bowl")]
     both = method.locate(scene, queries, {"mine": learned})
     assert [answer.query_id for answer in both] == ["a", "b"]
@@ -240,9 +269,9 @@ def test_attn_learns_and_locates_with_each_kind_of_concept(concept: str, folder:
     expected = {
         "noun-only": {"seed"},
         "untrained-token": {"seed", "vectors"},
-        "textual-inversion": {"seed", "vectors", "steps", "templates", "version"},
     }
-    assert set(method.settings["learner"]) >= expected[concept]
+    learner = expected.get(concept, {"seed", "steps", "templates", "version"})
+    assert set(method.settings["learner"]) >= learner
 
 
 def test_a_concept_that_was_learned_before_is_taken_from_the_store(folder: Path, tmp_path: Path) -> None:

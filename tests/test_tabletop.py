@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +20,7 @@ from pycocotools import mask as coco
 from scipy import ndimage
 
 from prisbench.datasets.load import open_dataset
-from prisbench.datasets.named import build_tabletop, find_dataset
+from prisbench.datasets.named import NAMES, build_tabletop, find_dataset
 from prisbench.datasets.sources import tabletop
 from prisbench.datasets.sources import tabletop_drawing as drawing
 from prisbench.datasets.sources.tabletop import (
@@ -30,6 +33,8 @@ from prisbench.datasets.sources.tabletop import (
     TabletopQuery,
     TabletopSubject,
     is_held_out,
+    newness,
+    ordinary_individuals,
     ordinary_scene,
     query,
     reference_photo,
@@ -75,14 +80,18 @@ COMMITTED = {
     "train/0": "6c0a1d46ee8ccd7f",
     "train/1": "7db94625ea674790",
     "held-out/0": "799f59ff36a423df",
-    "plain": "b0fdaef29c63ddbe",
-    "other-category": "77a13120719d0aea",
-    "look-alike": "a204e23cc766ad25",
-    "relation": "d598ecd00fb49871",
-    "absent": "aaec44e86a1946d2",
+    "plain": "eca8ea06a3e108f1",
+    "other-category": "b695d4cf2151eb27",
+    "look-alike": "fa426f152a55baea",
+    "relation": "a6684baaf2dbb96e",
+    "absent": "27e0189ab9de6dc5",
     "photo": "b0fee896b8c81158",
 }
-"""When one changes, so does ``tabletop.DIGEST``, and ``tabletop.VERSION`` must."""
+"""When one changes, ``tabletop.DIGEST`` does, and ``tabletop.VERSION`` must.  When one of the first three or the photo
+changes, ``tabletop.WORLD`` must, and the shipped backbone and all learned concepts are void."""
+
+SMALL_DIGEST = "a12e83e9a750ae5398001ea3d11435098cf89acf40e49b6075b432c319e22b6c"
+"""Of the first subject of each split with one query of each type."""
 
 
 def test_the_same_seed_gives_the_same_bytes_on_every_machine() -> None:
@@ -111,13 +120,41 @@ def test_a_scene_does_not_depend_on_what_was_drawn_before(asked: dict[str, list[
     assert np.array_equal(one.scene.image, again.scene.image) and one.text == again.text
 
 
+def test_the_first_subjects_have_the_frozen_digest(small: Path) -> None:
+    assert open_dataset(small).digest == SMALL_DIGEST
+
+
+def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from prisbench.datasets.named import build_tabletop\n"
+        "from prisbench.types import QUERY_TYPES\n"
+        "build_tabletop(sys.argv[1], {'validation': 1, 'test': 1}, dict.fromkeys(QUERY_TYPES, 1))\n"
+    )
+    salted = os.environ | {"PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, env=salted)
+    files = sorted(path.relative_to(small) for path in small.rglob("*") if path.is_file())
+    assert len(files) == 6, "two tables in two splits, manifest and card"
+    for name in files:
+        assert (small / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_rows_from_the_middle_are_those_of_the_whole() -> None:
+    counts, each = {"validation": 0, "test": 2}, {"plain": 1, "absent": 2}
+    whole = [row.id for row in tabletop.rows(counts, each)[1]]
+    assert len(whole) == 6
+    assert [row.id for row in tabletop.rows(counts, each, start=2)[1]] == whole[2:]
+    assert list(tabletop.rows(counts, each, start=6)[1]) == []
+
+
 @pytest.mark.slow
-def test_tabletop_v1_has_its_digest(tmp_path: Path) -> None:
-    manifest = build_tabletop(tmp_path / "tabletop-v1")
+def test_the_benchmark_has_its_digest_and_the_same_bytes_twice(tmp_path: Path) -> None:
+    manifest = build_tabletop(tmp_path / "one")
     assert manifest.digest == tabletop.DIGEST
-    assert manifest.id == "tabletop-v1" and manifest.seed == tabletop.SEED
+    assert manifest.id == f"tabletop-v{tabletop.VERSION}" and manifest.seed == tabletop.SEED
     assert manifest.subjects == SPLITS
     assert manifest.queries["test"] == {kind: 24 * n for kind, n in QUERIES.items()}
+    assert build_tabletop(tmp_path / "two").files == manifest.files
 
 
 # --- scenes ---------------------------------------------------------------------------------------------------------
@@ -223,6 +260,14 @@ def test_training_never_shows_a_pattern_or_a_colour_pair_of_the_subjects() -> No
     assert {who.pattern for who in shown} == set(drawing.SEEN_PATTERNS)
     assert {who.noun for who in shown} == set(NOUNS)
     assert {who.main for who in shown} == set(COLOURS)
+
+
+def test_who_stands_in_a_training_scene_is_known_without_drawing_it() -> None:
+    for i, scene in enumerate(ordinary(60)):
+        there = {thing.individual for thing in scene.things}
+        assert set(ordinary_individuals(f"test/{i}")) == there and len(ordinary_individuals(f"test/{i}")) == len(
+            scene.things
+        )
 
 
 def test_captions_say_what_stands_there() -> None:
@@ -339,22 +384,49 @@ def test_look_alikes_are_one_to_three_of_the_same_noun_that_look_otherwise(
         counts.add(len(twins))
         for twin in twins:
             assert twin.main != who.main or (twin.pattern != who.pattern and twin.second != who.second)
+            assert (twin.pattern, twin.main, twin.second) != (who.pattern, who.second, who.main)
     assert counts == {1, 2, 3}
 
 
+def test_everything_in_a_scene_is_as_new_to_training_as_the_subject(asked: dict[str, list[TabletopQuery]]) -> None:
+    kinds = Counter[tuple[bool, bool]]()
+    for queries in asked.values():
+        for one in queries:
+            kinds.update(newness(thing.individual) for thing in one.scene.things)
+            assert {newness(thing.individual) for thing in one.scene.things} == {newness(one.subject.who)}
+    assert set(kinds) == {(True, False), (False, True), (True, True)}
+
+
+def told(text: str) -> tuple[str, list[str]] | None:
+    """How a text says the subject stands, and to what: ("left of", ["red", "mug"])."""
+    for how in ("left of", "right of", "in front of", "behind"):
+        if f" {how} the " in text:
+            return how, text.split(f" {how} the ")[1].split()
+    return None
+
+
+def stands(how: str, thing: Placed, mark: Placed) -> bool:
+    dx, dy = thing.x - mark.x, thing.y - mark.y
+    return {"left of": dx < -18, "right of": dx > 18, "in front of": dy > 14, "behind": dy < -14}[how]
+
+
+def landmark(one: TabletopQuery, words: list[str]) -> Placed:
+    """The only thing of the landmark's noun; the words are true of it, and training's captions have them all."""
+    (mark,) = [thing for thing in one.scene.things if thing.individual.noun == words[-1]]
+    who = mark.individual
+    assert who.noun != one.subject.who.noun
+    assert set(words[:-1]) <= {who.main, who.second, who.pattern} and not set(words) & set(UNSEEN_PATTERNS)
+    return mark
+
+
 def test_a_relation_is_true_of_where_things_stand(asked: dict[str, list[TabletopQuery]]) -> None:
+    ways = set()
     for one in asked["relation"]:
-        assert one.target is not None
-        how, landmark = one.text.removeprefix(f"the {SLOT} ").rsplit(" the ", 1)
-        subject = one.scene.things[one.target]
-        (mark,) = [t for t in one.scene.things if t.individual.noun == landmark.split()[-1]]
-        assert mark.individual.noun != one.subject.who.noun
-        dx, dy = subject.x - mark.x, subject.y - mark.y
-        true = {"left of": dx < -18, "right of": dx > 18, "in front of": dy > 14, "behind": dy < -14}
-        assert true[how], (one.text, dx, dy)
-        said = set(landmark.split()[:-1]) - {"plain"}
-        assert said <= {mark.individual.main, mark.individual.second, mark.individual.pattern}
-    assert len({one.text.removeprefix(f"the {SLOT} ").split()[0] for one in asked["relation"]}) >= 3
+        said = told(one.text)
+        assert said is not None and one.target is not None
+        assert stands(said[0], one.scene.things[one.target], landmark(one, said[1])), one.text
+        ways.add(said[0])
+    assert len(ways) >= 3
 
 
 @pytest.mark.parametrize(
@@ -373,11 +445,30 @@ def test_relations_by_pencil(xy: tuple[float, float], how: str | None) -> None:
     assert relation(Placed(who, 50.0 + xy[0], 60.0 + xy[1], 40.0, 0.0), Placed(who, 50.0, 60.0, 40.0, 0.0)) == how
 
 
-def test_an_absent_subject_leaves_a_look_alike_every_second_time(asked: dict[str, list[TabletopQuery]]) -> None:
-    alike = {i: set[bool]() for i in range(3)}
-    for n, one in enumerate(asked["absent"]):
-        alike[n % 3].add(one.subject.who.noun in nouns(one.scene))
-    assert alike == {0: {False}, 1: {True}, 2: {False}}
+@pytest.fixture(scope="module")
+def absent() -> list[TabletopQuery]:
+    """All absent queries about a few subjects."""
+    return [query(subject, "absent", i) for subject in FEW for i in range(QUERIES["absent"])]
+
+
+def test_an_absent_scene_is_made_like_the_others_with_something_else_in_the_subjects_place(
+    absent: list[TabletopQuery],
+) -> None:
+    assert {len(one.scene.things) for one in absent} == {1, 2, 3, 4}
+    twins = [nouns(one.scene).count(one.subject.who.noun) for one in absent]
+    assert set(twins) >= {0, 1, 2}, "as many things of the noun as in a look-alike query, too"
+    assert all(n for i, n in enumerate(twins) if i % QUERIES["absent"] % 2), "every second time a look-alike"
+    assert 0.45 < np.mean([n > 0 for n in twins]) < 0.75
+
+
+def test_an_absent_subject_may_be_asked_for_by_a_relation_that_something_else_fulfils(
+    absent: list[TabletopQuery],
+) -> None:
+    with_relation = [(one, said) for one in absent if (said := told(one.text))]
+    assert 6 <= len(with_relation) <= 16, "6 of 29 of the present ones have a relation"
+    for one, (how, words) in with_relation:
+        mark = landmark(one, words)
+        assert any(stands(how, thing, mark) for thing in one.scene.things if thing is not mark)
 
 
 # --- as files -------------------------------------------------------------------------------------------------------
@@ -413,9 +504,9 @@ def test_a_small_set_opens_with_hugging_face_datasets(small: Path, tmp_path: Pat
         assert len(found) == len(twins) and all(np.array_equal(a, b) for a, b in zip(found, twins, strict=True))
 
 
-def test_a_small_set_is_sound_and_says_that_it_is_not_tabletop_v1(small: Path) -> None:
+def test_a_small_set_is_sound_and_says_that_it_is_not_the_benchmark(small: Path) -> None:
     dataset = open_dataset(small, verify=True)
-    assert dataset.id == "tabletop-custom-v1" and dataset.manifest.seed == tabletop.SEED
+    assert dataset.id == f"tabletop-custom-v{tabletop.VERSION}" and dataset.manifest.seed == tabletop.SEED
     assert dataset.manifest.queries["test"] == dict.fromkeys(QUERY_TYPES, 1)
     assert find_dataset(str(small)).digest == dataset.digest
 
@@ -428,15 +519,15 @@ def test_the_same_set_twice_has_the_same_digest_and_another_seed_another(small: 
 
 
 def test_an_unknown_dataset_offers_the_nearest_name() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown dataset.*'tabletop-1': did you mean 'tabletop-v1'"):
+    with pytest.raises(UnknownNameError, match=rf"unknown dataset.*'tabletop-1': did you mean '{NAMES[0]}'"):
         find_dataset("tabletop-1")
 
 
-def test_a_stale_tabletop_v1_in_the_cache_is_refused(
+def test_a_stale_benchmark_in_the_cache_is_refused(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRISBENCH_HOME", str(tmp_path))
     (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "tabletop-v1").symlink_to(small)
-    with pytest.raises(DataError, match=r"tabletop-v1 has the digest .* remove that folder and it is drawn again"):
-        find_dataset("tabletop-v1")
+    (tmp_path / "datasets" / NAMES[0]).symlink_to(small)
+    with pytest.raises(DataError, match=rf"{NAMES[0]} has the digest .* remove that folder and it is drawn again"):
+        find_dataset(NAMES[0])

@@ -6,6 +6,7 @@ Reads a row group at a time, so memory stays flat however large the dataset is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prisbench.datasets.book import Book
 from prisbench.datasets.schema import (
     MANIFEST,
     SPLITS,
@@ -25,7 +27,6 @@ from prisbench.datasets.schema import (
     SubjectRow,
     check_query,
     check_subject,
-    digest_rows,
 )
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.files import read_json, sha256_file
@@ -43,7 +44,7 @@ class Dataset:
 
     @property
     def id(self) -> str:
-        """Name and version, like ``tabletop-v1``."""
+        """Name and version, like ``tabletop-v2``."""
         return self.manifest.id
 
     @property
@@ -74,7 +75,7 @@ class Dataset:
 
     def subjects(self, split: str) -> list[Subject]:
         """The subjects of a split, in the dataset's order.  Raises UnknownNameError and DataError."""
-        return [Subject(row.id, row.noun, row.photos) for row in self.subject_rows(split)]
+        return [Subject(row.id, row.noun, row.photos, row.masks) for row in self.subject_rows(split)]
 
     def examples(self, split: str, limit: int | None = None, subset: str | None = None) -> Iterator[Example]:
         """The examples of a split, all of one scene together, scenes in the dataset's order.
@@ -90,20 +91,19 @@ class Dataset:
         return (_example(row) for row in self._rows_at(places))
 
     def subject_rows(self, split: str) -> Iterator[SubjectRow]:
-        """Subjects with licence and source.  Raises UnknownNameError and DataError."""
-        return (
-            _subject_row(record, path)
-            for path in self._shards("subjects", split)
-            for group in _groups(path, "subjects")
-            for record in group.to_pylist()
-        )
+        """Subjects with licence, source and files.  Raises UnknownNameError and DataError."""
+        return (_subject_row(record, path) for path, record in self._records("subjects", split))
 
     def query_rows(self, split: str) -> Iterator[QueryRow]:
-        """Queries with licence and source, in the dataset's order.  Raises UnknownNameError and DataError."""
+        """Queries with licence, source and file, in the dataset's order.  Raises UnknownNameError and DataError."""
+        return (_query_row(record, path) for path, record in self._records("queries", split))
+
+    def _records(self, table: str, split: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The rows of a table as they are in the files, and the file each is in."""
         return (
-            _query_row(record, path)
-            for path in self._shards("queries", split)
-            for group in _groups(path, "queries")
+            (path, record)
+            for path in self._shards(table, split)
+            for group in _groups(path, table)
             for record in group.to_pylist()
         )
 
@@ -125,10 +125,9 @@ class Dataset:
 
     def _rows_at(self, places: list[_Place]) -> Iterator[QueryRow]:
         # Rows of one scene usually stand together, so two groups in memory are enough to read each group once.
-        group = lru_cache(maxsize=2)(lambda path, number: _group(path, "queries", number))
+        group = lru_cache(maxsize=2)(lambda path, number: _group(path, "queries", number).to_pylist())
         for place in places:
-            record = group(place.path, place.group).slice(place.row, 1).to_pylist()[0]
-            yield _query_row(record, place.path)
+            yield _query_row(group(place.path, place.group)[place.row], place.path)
 
 
 class _Place(NamedTuple):
@@ -140,7 +139,8 @@ class _Place(NamedTuple):
 def open_dataset(folder: str | os.PathLike[str], verify: bool = False) -> Dataset:
     """The dataset in a folder that ``write_dataset`` made.
 
-    ``verify`` reads everything: the checksums of the files, every row's rules, and the digest of the content.
+    ``verify`` reads everything: the checksums of the files, the rules of every row and between rows, the columns that
+    follow from others, and what the manifest says of the content.
 
     Raises DataError when the folder, its manifest or a shard is missing, damaged, of another schema version, or not in
     the manifest.
@@ -181,20 +181,47 @@ def _inside(path: str) -> bool:
 
 
 def _verify(dataset: Dataset) -> None:
-    for path, expected in dataset.manifest.files.items():
-        if sha256_file(dataset.folder / path) != expected:
-            raise DataError(f"{dataset.folder / path} has changed (another sha256 than in {MANIFEST}); copy it again")
-    subjects: list[str] = []
-    queries: list[str] = []
+    for name, expected in dataset.manifest.files.items():
+        if sha256_file(dataset.folder / name) != expected:
+            raise DataError(f"{dataset.folder / name} has changed (another sha256 than in {MANIFEST}); copy it again")
+    book = Book()
     for split in dataset.splits:
-        for subject in dataset.subject_rows(split):
-            check_subject(subject)
-            subjects.append(subject.digest)
-        for query in dataset.query_rows(split):
-            check_query(query)
-            queries.append(query.digest)
-    if digest_rows(subjects, queries) != dataset.digest:
+        for path, record in dataset._records("subjects", split):
+            subject = _subject_row(record, path)
+            with _at(path):
+                check_subject(subject)
+                _check_columns(record, {"id": subject.id, "split": split}, f"subject {subject.id}")
+                book.add_subject(subject)
+    for split in dataset.splits:
+        for path, record in dataset._records("queries", split):
+            query = _query_row(record, path)
+            with _at(path):
+                check_query(query)
+                _check_columns(record, {**query.derived(), "split": split}, f"query {query.id}")
+                book.add_query(query)
+    written = dataset.manifest
+    with _at(dataset.folder):
+        found = book.manifest(written.name, written.version, written.seed, dict(written.files))
+    if found.digest != written.digest:
         raise DataError(f"{dataset.folder}: the content has another digest than {MANIFEST} says; rebuild the dataset")
+    for table in ("subjects", "queries", "images"):
+        if getattr(found, table) != getattr(written, table):
+            raise DataError(f"{dataset.folder}: {MANIFEST} counts other {table} than there are; rebuild the dataset")
+
+
+def _check_columns(record: dict[str, Any], expected: dict[str, Any], where: str) -> None:
+    for name, value in expected.items():
+        if record[name] != value:
+            raise DataError(f"{where} is damaged: {name} is {record[name]!r}, not {value!r}; rebuild the dataset")
+
+
+@contextlib.contextmanager
+def _at(path: Path) -> Iterator[None]:
+    """Put the file or folder before what a rule says of a row in it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _groups(path: Path, table: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -234,20 +261,41 @@ def _damaged(path: Path, error: Exception) -> str:
 def _subject_row(record: dict[str, Any], path: Path) -> SubjectRow:
     where = f"{path}: subject {record['id']}"
     _no_nulls(record, where)
-    photos = tuple(decode_photo(photo["bytes"], f"{where}: photo {n}") for n, photo in enumerate(record["photos"], 1))
-    row = SubjectRow(record["noun"], photos, record["split"], record["licence"], record["source"])
+    files = tuple(_file(photo, f"{where}: photo {n}") for n, photo in enumerate(record["photos"], 1))
+    row = SubjectRow(
+        noun=record["noun"],
+        photos=tuple(decode_photo(file, f"{where}: photo {n}") for n, file in enumerate(files, 1)),
+        split=record["split"],
+        licence=record["licence"],
+        source=record["source"],
+        masks=tuple(
+            None if rle is None else from_rle(rle, f"{where}: the mask of photo {n}")
+            for n, rle in enumerate(record["masks"], 1)
+        ),
+        files=files,
+    )
     if row.id != record["id"]:
         raise DataError(f"{where} is damaged: its content gives the id {row.id}; rebuild the dataset")
+    fitting = [
+        mask is None or mask.shape == photo.shape[:2] for photo, mask in zip(row.photos, row.masks, strict=False)
+    ]
+    if row.masks and (len(row.masks) != len(row.photos) or not all(fitting)):
+        raise DataError(f"{where} is damaged: its masks do not fit its photos; rebuild the dataset")
     return row
 
 
 def _query_row(record: dict[str, Any], path: Path) -> QueryRow:
     where = f"{path}: query {record['id']}"
     _no_nulls(record, where)
+    file = _file(record["image"], f"{where}: image")
+    image = decode_photo(file, f"{where}: image")
+    sizes = [rle["size"] for rle in (record["mask"], *record["look_alikes"]) if rle]
+    if any(size is not None and size != [*image.shape[:2]] for size in sizes):  # before anything is unpacked
+        raise DataError(f"{where} is damaged: a mask has not the scene's size; rebuild the dataset")
     row = QueryRow(
         subject_id=record["subject_id"],
         noun=record["noun"],
-        image=decode_photo(record["image"]["bytes"], f"{where}: image"),
+        image=image,
         text=record["text"],
         query_type=record["query_type"],
         mask=from_rle(record["mask"], f"{where}: mask"),
@@ -255,12 +303,19 @@ def _query_row(record: dict[str, Any], path: Path) -> QueryRow:
         split=record["split"],
         licence=record["licence"],
         source=record["source"],
+        file=file,
     )
     if (row.id, row.image_id) != (record["id"], record["image_id"]):
         raise DataError(f"{where} is damaged: its content gives the id {row.id}; rebuild the dataset")
-    if any(mask.shape != row.image.shape[:2] for mask in (row.mask, *row.look_alikes)):
-        raise DataError(f"{where} is damaged: a mask has not the scene's size; rebuild the dataset")
     return row
+
+
+def _file(image: dict[str, Any] | None, where: str) -> bytes:
+    """The bytes of an image column."""
+    if image is None or image["bytes"] is None:
+        raise DataError(f"{where} is null, or only names a file; rebuild the dataset")
+    file: bytes = image["bytes"]
+    return file
 
 
 def _no_nulls(record: dict[str, Any], where: str) -> None:

@@ -1,29 +1,152 @@
-"""Datasets by name: ``tabletop-v1`` is drawn into the cache on first use; anything else is a folder.
+"""Datasets and sources by name: Tabletop is drawn into the cache on first use; anything else is a folder.
 
-Knows: which names there are and where their data lies.  Does not know: how scenes are drawn or rows are stored.
+Knows: which names there are, where a named dataset lies, which options a source takes.  Does not know: how scenes are
+drawn, how a set is laid out, how rows are stored.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
-from prisbench.datasets.build import Progress, write_dataset
+from prisbench.datasets.archives import opened
+from prisbench.datasets.build import Progress, Say, build, check_target
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.schema import MANIFEST, Manifest
+from prisbench.datasets.schema import MANIFEST, SCHEMA_VERSION, Manifest, QueryRow, SubjectRow
+from prisbench.datasets.source import Source
 from prisbench.datasets.sources import tabletop
-from prisbench.errors import DataError, UnknownNameError
-from prisbench.files import cache_folder
+from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.files import cache_folder, read_json, sha256_json
 
-NAMES = ("tabletop-v1",)
+NAMES = (f"tabletop-v{tabletop.VERSION}",)
 
-TABLETOP_CARD = """# Tabletop
+SOURCES: Mapping[str, str] = {
+    "tabletop": "a generated world: things on a table, exact masks (CC0)",
+    "folder": "your own photos, with masks as PNG files",
+    "coco": "any set annotated as COCO instances: polygons or RLE",
+    "labelme": "photos annotated with labelme: a JSON file beside each",
+    "perseg": "PerSeg: 40 objects, a few photos of each",
+    "pods": "PODS: 100 household objects under shift of scene and pose",
+    "perv-ytvos": "PerVL-YouTube-VOS: free text about one of several look-alikes in a video",
+    "permis": "PerMIS: one of several objects of a category, in frames of videos",
+    "ycb-video": "YCB-Video: 21 household objects on tables",
+    "davis": "DAVIS 2017: objects of short videos",
+    "voc-instances": "PASCAL VOC 2012: instances of 20 classes",
+    "mug19": "the paper's 19 mugs, in folders that a small YAML file maps to their roles",
+}
+"""A source's name -> a line about it.  The name with ``_`` for ``-`` is its module in ``sources``."""
+
+TABLETOP_CARD = f"""# Tabletop
 
 A generated world for personalized referring image segmentation: things on a table, exact visible masks, subjects that
 a text-to-image model trained on the rest of this world has never seen.  Drawn by `prisbench build-dataset tabletop`;
-the same seed gives the same content.  The long card is `data_cards/tabletop-v1.md` in the prisbench repository.
+the same seed gives the same content.  The long card is `data_cards/{NAMES[0]}.md` in the prisbench repository.
 """
+
+_TABLETOP_OPTIONS = {
+    "validation": "validation subjects, for a smaller or larger set than the benchmark",
+    "test": "test subjects",
+    "seed": "another world; default: that of the benchmark",
+}
+
+
+def source_options(name: str) -> Mapping[str, str]:
+    """The options of a source: name -> a line of help.  Raises UnknownNameError."""
+    options: Mapping[str, str] = _TABLETOP_OPTIONS if name == "tabletop" else _module(name).OPTIONS
+    return options
+
+
+def describe_source(name: str) -> str:
+    """What a source reads, under which licence, and its options, for people.  Raises UnknownNameError."""
+    options = [f"  {option}: {line}" for option, line in source_options(name).items()]
+    lines = [f"{name}: {SOURCES[name]}"]
+    if name != "tabletop":
+        module = _module(name)
+        layout = [f"  {line}" for line in module.LAYOUT.strip("\n").splitlines()]
+        lines += [f"licence: {module.LICENCE}", f"from: {module.HOMEPAGE}", "layout:", *layout]
+    return "\n".join([*lines, "options:", *options])
+
+
+def load_source(
+    name: str, root: str | os.PathLike[str] | None = None, options: Mapping[str, str] | None = None
+) -> Source:
+    """The set of a source in the folder ``root``, not read yet; for ``options`` see ``source_options``.
+
+    Raises UnknownNameError, with the nearest name, for a source or an option; UsageError when the root is missing, or
+    given for what is drawn; DataError when there is no such folder; and what the source raises.
+    """
+    options = dict(options or {})
+    _check_options(name, options)
+    if name == "tabletop":
+        if root is not None:
+            raise UsageError(f"the source {name} draws what it gives: leave out the folder {root}")
+        return _tabletop_with(options)
+    if root is None:
+        raise UsageError(f"the source {name} reads files: name the folder or archive they are in ({SOURCES[name]})")
+    if not Path(root).is_dir():
+        raise DataError(f"no folder {root}: {name} wants one with {SOURCES[name]} ({_module(name).HOMEPAGE})")
+    source: Source = _module(name).read(Path(root), options)
+    return source
+
+
+def build_source(
+    name: str,
+    root: str | os.PathLike[str] | None,
+    options: Mapping[str, str] | None,
+    folder: str | os.PathLike[str],
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    say: Say | None = None,
+) -> tuple[Manifest, Counter[str]]:
+    """Build the set of a source, read from a folder or an archive; also what was left out: reason -> records.
+
+    Raises as ``load_source``, ``archives.opened`` and ``build``.
+    """
+    if root is None or not Path(root).is_file():
+        source = load_source(name, root, options)
+        return build(folder, source, progress, overwrite=overwrite, say=say), source.left_out
+    _check_options(name, options or {})  # what is wrong is told before an archive is unpacked
+    check_target(folder, overwrite)
+    with opened(Path(root)) as inside:
+        source = load_source(name, inside, options)
+        return build(folder, source, progress, overwrite=overwrite, say=say), source.left_out
+
+
+def tabletop_source(
+    subjects: Mapping[str, int] | None = None, queries_each: Mapping[str, int] | None = None, seed: int = tabletop.SEED
+) -> Source:
+    """A Tabletop set.  The defaults make the benchmark, others a ``tabletop-custom``."""
+    custom = subjects is not None or queries_each is not None or seed != tabletop.SEED
+    counts, each = (dict(subjects) if subjects else None), (dict(queries_each) if queries_each else None)
+    sizes, asked = counts or tabletop.SPLITS, each or tabletop.QUERIES
+
+    at_hand: list[Iterator[QueryRow]] = []
+
+    def rows() -> Iterator[SubjectRow]:
+        table, scenes = tabletop.rows(counts, each, seed)
+        at_hand[:] = [scenes]  # all queries about the photos just drawn: those need not be drawn again
+        yield from table
+
+    def queries(start: int) -> Iterator[QueryRow]:
+        if start == 0 and at_hand:
+            return at_hand.pop()
+        return tabletop.rows(counts, each, seed, start)[1]
+
+    return Source(
+        name="tabletop-custom" if custom else "tabletop",
+        version=tabletop.VERSION,
+        about=TABLETOP_CARD,
+        key=sha256_json([tabletop.DIGEST, list(sizes.items()), list(asked.items()), seed]),
+        subjects=rows,
+        queries=queries,
+        n_subjects=sum(sizes.values()),
+        n_queries=sum(sizes.values()) * sum(asked.values()),
+        seed=seed,
+    )
 
 
 def build_tabletop(
@@ -33,20 +156,17 @@ def build_tabletop(
     seed: int = tabletop.SEED,
     progress: Progress | None = None,
     overwrite: bool = False,
+    say: Say | None = None,
 ) -> Manifest:
-    """Draw a Tabletop set into a folder.  The defaults make ``tabletop-v1``, others ``tabletop-custom-v1``."""
-    custom = subjects is not None or queries_each is not None or seed != tabletop.SEED
-    table, queries = tabletop.rows(
-        dict(subjects) if subjects else None, dict(queries_each) if queries_each else None, seed
-    )
-    name = "tabletop-custom" if custom else "tabletop"
-    return write_dataset(
-        folder, name, tabletop.VERSION, table, queries, TABLETOP_CARD, progress, seed=seed, overwrite=overwrite
-    )
+    """Draw a Tabletop set into a folder.  The defaults make the benchmark, others a ``tabletop-custom``."""
+    source = tabletop_source(subjects, queries_each, seed)
+    return build(folder, source, progress, overwrite=overwrite, say=say)
 
 
-def find_dataset(name: str, progress: Progress | None = None) -> Dataset:
+def find_dataset(name: str, progress: Progress | None = None, say: Say | None = None) -> Dataset:
     """A dataset by name or folder; a named one that is not in the cache yet is drawn there first.
+
+    So is one that an older prisbench drew there with the same content in an older schema; ``say`` is told.
 
     Raises UnknownNameError, with the nearest name, when it is neither; DataError when the folder is damaged, or when
     the named one in the cache is not what this version draws.
@@ -57,7 +177,11 @@ def find_dataset(name: str, progress: Progress | None = None) -> Dataset:
         raise UnknownNameError("dataset (or no such folder)", name, NAMES)
     folder = cache_folder() / "datasets" / name
     if not (folder / MANIFEST).is_file():
-        build_tabletop(folder, progress=progress)
+        build_tabletop(folder, progress=progress, say=say)
+    elif _is_older(folder):
+        if say:
+            say(f"{folder} is from an older prisbench: drawing it again")
+        build_tabletop(folder, progress=progress, overwrite=True, say=say)
     dataset = open_dataset(folder)
     if dataset.digest != tabletop.DIGEST:
         raise DataError(
@@ -65,3 +189,38 @@ def find_dataset(name: str, progress: Progress | None = None) -> Dataset:
             "remove that folder and it is drawn again"
         )
     return dataset
+
+
+def _is_older(folder: Path) -> bool:
+    """Whether a folder is our Tabletop in an older schema; anything else is not to be overwritten unasked."""
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema_version"), int):
+        return False
+    ours = {"name": "tabletop", "version": tabletop.VERSION, "digest": tabletop.DIGEST}
+    return manifest["schema_version"] < SCHEMA_VERSION and ours.items() <= manifest.items()
+
+
+def _check_options(name: str, options: Mapping[str, str]) -> None:
+    """Raises UnknownNameError for a source or an option of it that is not there."""
+    known = source_options(name)
+    for option in options:
+        if option not in known:
+            raise UnknownNameError(f"option of the source {name}", option, known)
+
+
+def _module(name: str) -> ModuleType:
+    """The module of a source, loaded now.  Raises UnknownNameError."""
+    if name not in SOURCES:
+        raise UnknownNameError("source", name, SOURCES)
+    return importlib.import_module(f"prisbench.datasets.sources.{name.replace('-', '_')}")
+
+
+def _tabletop_with(options: Mapping[str, str]) -> Source:
+    """Tabletop with options in words.  Raises UsageError."""
+    numbers = {}
+    for option, value in options.items():
+        if not value.isdecimal() or (option != "seed" and int(value) < 1):
+            raise UsageError(f"{option}={value}: a whole number is wanted" + (", 1 or more" * (option != "seed")))
+        numbers[option] = int(value)
+    seed = numbers.pop("seed", tabletop.SEED)
+    return tabletop_source({**tabletop.SPLITS, **numbers} if numbers else None, seed=seed)

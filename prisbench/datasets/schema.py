@@ -18,14 +18,15 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, UInt8
 
+from prisbench.datasets.perceptual import perceptual_hash
 from prisbench.errors import DataError
-from prisbench.files import sha256_bytes, sha256_json
+from prisbench.files import sha256_json
 from prisbench.masks import to_rle
 from prisbench.photos import encode_png, pixels_sha256
 from prisbench.types import QUERY_TYPES, SLOT
 
-SCHEMA_VERSION = 1
-"""Changes when a reader of the old version would misread the new one."""
+SCHEMA_VERSION = 2
+"""Changes when a reader of the old version would misread the new one.  2: masks of photos, perceptual hashes."""
 
 SPLITS = ("validation", "test")
 """Settings are chosen on the first; only results on the second are reported."""
@@ -41,6 +42,7 @@ TABLES = {
             ("id", pa.string()),
             ("noun", pa.string()),
             ("photos", pa.list_(_IMAGE)),
+            ("masks", pa.list_(_RLE)),
             ("split", pa.string()),
             ("licence", pa.string()),
             ("source", pa.string()),
@@ -64,6 +66,7 @@ TABLES = {
             ("licence", pa.string()),
             ("source", pa.string()),
             ("sha256", pa.string()),
+            ("perceptual_hash", pa.string()),
         ]
     ),
 }
@@ -75,33 +78,52 @@ def features(table: str) -> Any:
     from datasets import Features, Image, List, Value
 
     rle = {"size": List(Value("int32")), "counts": Value("string")}
-    special = {"photos": List(Image()), "image": Image(), "mask": rle, "look_alikes": List(rle)}
+    images = {"photos": List(Image()), "image": Image()}
+    special = {**images, "mask": rle, "masks": List(rle), "look_alikes": List(rle)}
     return Features({field.name: special.get(field.name) or Value(str(field.type)) for field in TABLES[table]})
 
 
 @dataclass(frozen=True, eq=False)
 class SubjectRow:
-    """A subject as a source yields it.  ``source`` says where the photos come from: an address, or a recipe's name."""
+    """A subject as a source yields it.  ``source`` says where the photos come from: an address, or a recipe's name.
+
+    ``masks``: none at all, or for each photo the visible part of the subject in it, None where that is not known.
+    ``files``: none at all, or for each photo the encoded file it was read from, None where a PNG is to be made.  The
+    table keeps such a file as it is; it must decode to the photo's pixels.  Neither is part of ``id``.
+    """
 
     noun: str
     photos: tuple[UInt8[np.ndarray, "_h _w 3"], ...]
     split: str
     licence: str
     source: str
+    masks: tuple[Bool[np.ndarray, "_h2 _w2"] | None, ...] = ()
+    files: tuple[bytes | None, ...] = ()
 
     @cached_property
     def id(self) -> str:
         return subject_id(self.noun, self.photos)
 
+    @property
+    def knows_masks(self) -> bool:
+        """Whether there is a mask of any photo."""
+        return any(mask is not None for mask in self.masks)
+
     def record(self) -> dict[str, Any]:
         """The row of the table."""
-        photos = [{"bytes": encode_png(photo), "path": None} for photo in self.photos]
-        return {"id": self.id, **_plain(self), "photos": photos}
+        files = self.files or (None,) * len(self.photos)
+        photos = [_image(photo, file) for photo, file in zip(self.photos, files, strict=True)]
+        masks = [None if mask is None else to_rle(mask) for mask in self.masks] if self.knows_masks else []
+        return {"id": self.id, **_plain(self), "photos": photos, "masks": masks}
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """sha256 of what the row means, whatever wrote the PNG."""
-        return sha256_json({"id": self.id, **_plain(self), "photos": [pixels_sha256(photo) for photo in self.photos]})
+        """sha256 of what the row means, whatever wrote the images.  The masks are in it only when there is one."""
+        photos = [pixels_sha256(photo) for photo in self.photos]
+        content: dict[str, Any] = {"id": self.id, **_plain(self), "photos": photos}
+        if self.knows_masks:
+            content["masks"] = [None if mask is None else _mask_sha256(mask) for mask in self.masks]
+        return sha256_json(content)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +132,8 @@ class QueryRow:
 
     ``mask`` is the visible part of the subject, empty exactly when ``query_type`` is "absent".  ``look_alikes`` are the
     visible parts of the other things with the same noun, none of them empty.  All have the scene's size; that, and the
-    other rules, are seen to by ``check_query``.
+    other rules, are seen to by ``check_query``.  ``file`` is the encoded file the scene was read from, which the table
+    keeps as it is; None when a PNG is to be made.  It must decode to the pixels of ``image``.
     """
 
     subject_id: str
@@ -123,17 +146,23 @@ class QueryRow:
     split: str
     licence: str
     source: str
+    file: bytes | None = None
 
     @cached_property
     def sha256(self) -> str:
         return pixels_sha256(self.image)
+
+    @cached_property
+    def perceptual_hash(self) -> str:
+        """As ``perceptual.perceptual_hash``."""
+        return perceptual_hash(self.image)
 
     @property
     def image_id(self) -> str:
         """As ``photos.image_id``."""
         return self.sha256[:16]
 
-    @property
+    @cached_property
     def id(self) -> str:
         return query_id(self.subject_id, self.image_id, self.text)
 
@@ -142,24 +171,31 @@ class QueryRow:
         """The mask's share of the scene, 0..1."""
         return float(self.mask.mean())
 
+    def derived(self) -> dict[str, Any]:
+        """The columns that follow from the others."""
+        return {
+            "id": self.id,
+            "image_id": self.image_id,
+            "height": self.image.shape[0],
+            "width": self.image.shape[1],
+            "area_fraction": self.area_fraction,
+            "sha256": self.sha256,
+            "perceptual_hash": self.perceptual_hash,
+        }
+
     def record(self) -> dict[str, Any]:
         """The row of the table."""
         return {
-            "id": self.id,
             **_plain(self),
-            "image_id": self.image_id,
-            "image": {"bytes": encode_png(self.image), "path": None},
-            "height": self.image.shape[0],
-            "width": self.image.shape[1],
+            **self.derived(),
+            "image": _image(self.image, self.file),
             "mask": to_rle(self.mask),
             "look_alikes": [to_rle(mask) for mask in self.look_alikes],
-            "area_fraction": self.area_fraction,
-            "sha256": self.sha256,
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """sha256 of what the row means, whatever wrote the PNG and the run lengths, and in any order of look-alikes."""
+        """sha256 of what the row means, whatever wrote the image and the run lengths, in any order of look-alikes."""
         content = {
             "id": self.id,
             **_plain(self),
@@ -187,6 +223,14 @@ def check_subject(row: SubjectRow) -> None:
     _check_words(row, where)
     if not row.photos:
         raise DataError(f"{where} has no photos")
+    for name, found in (("masks", row.masks), ("files", row.files)):
+        if found and len(found) != len(row.photos):
+            raise DataError(f"{where} has {len(found)} {name} for {len(row.photos)} photos; give one each, or none")
+    for n, (photo, mask) in enumerate(zip(row.photos, row.masks, strict=False), 1):
+        if mask is not None and mask.shape != photo.shape[:2]:
+            raise DataError(f"{where}: a mask of {mask.shape} (h, w) on photo {n} of {photo.shape[:2]}")
+        if mask is not None and not mask.any():
+            raise DataError(f"{where}: the mask of photo {n} is empty; give None where it is not known")
 
 
 def check_query(row: QueryRow) -> None:
@@ -229,7 +273,7 @@ class Manifest:
 
     @property
     def id(self) -> str:
-        """Name and version, like ``tabletop-v1``: the name of its card and of its leaderboard."""
+        """Name and version, like ``tabletop-v2``: the name of its card and of its leaderboard."""
         return f"{self.name}-v{self.version}"
 
     def to_json(self) -> dict[str, Any]:
@@ -271,9 +315,16 @@ def _is_table(value: Any, keys: tuple[str, ...] | None, kind: type) -> bool:
 
 
 def digest_rows(subjects: Iterable[str], queries: Iterable[str]) -> str:
-    """The digest of a dataset from the digests of its rows: the same in any order, any shards, any encoder."""
-    lines = [f"subject {digest}\n" for digest in subjects] + [f"query {digest}\n" for digest in queries]
-    return sha256_bytes("".join(sorted(lines)).encode("ascii"))
+    """The digest of a dataset from the digests of its rows: the same in any order, any shards, any encoder.
+
+    Holds 32 bytes a row, not the 64 digits.
+    """
+    whole = hashlib.sha256()
+    for kind, digests in ((b"query", queries), (b"subject", subjects)):  # as the lines sort
+        packed = np.array([bytes.fromhex(digest) for digest in digests], dtype="S32")
+        for digest in np.sort(packed).view(np.uint8).reshape(-1, 32):
+            whole.update(b"%s %s\n" % (kind, digest.tobytes().hex().encode("ascii")))
+    return whole.hexdigest()
 
 
 def _plain(row: SubjectRow | QueryRow) -> dict[str, str]:
@@ -281,6 +332,11 @@ def _plain(row: SubjectRow | QueryRow) -> dict[str, str]:
     return {
         field.name: value for field in dataclasses.fields(row) if isinstance(value := getattr(row, field.name), str)
     }
+
+
+def _image(pixels: UInt8[np.ndarray, "h w 3"], file: bytes | None) -> dict[str, Any]:
+    """An image as the tables hold it."""
+    return {"bytes": encode_png(pixels) if file is None else file, "path": None}
 
 
 def _check_words(row: SubjectRow | QueryRow, where: str) -> None:

@@ -43,7 +43,7 @@ class Recipe:
     """Every number that shapes the embedded backbone.  Sizes in scenes, pixels, steps."""
 
     seed: int = 0
-    scenes: int = 32_000
+    scenes: int = tabletop.TRAINING_SCENES
     positions: int = 64
     """Positions the text encoder has."""
     context: int = 40
@@ -56,7 +56,7 @@ class Recipe:
     unet_channels: tuple[int, ...] = (32, 64, 128)
     text_width: int = 128
     text_layers: int = 2
-    steps: int = 5_400
+    steps: int = 8_600
     batch: int = 32
     rate: float = 1.5e-3
     decay_share: float = 0.25

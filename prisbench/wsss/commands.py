@@ -5,20 +5,20 @@ Nothing heavy is imported before a command runs, so ``prisbench --help`` answers
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prisbench.console import Device, Format, OutputFormat, progress_bar, say, stage_bars
 from prisbench.devices import usable_device
 from prisbench.errors import DataError, UsageError
 
@@ -33,11 +33,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-
-
-class Format(StrEnum):
-    text = "text"
-    json = "json"
 
 
 class TableFormat(StrEnum):
@@ -77,11 +72,9 @@ class Crf(StrEnum):
 
 DatasetName = Annotated[str, typer.Option("--dataset", metavar="voc12|coco14|FOLDER", help="Which set.")]
 Root = Annotated[Path, typer.Option(help="Where VOCdevkit/VOC2012 or COCO/COCO2014 is.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
 TrainSplit = Annotated[
     str | None, typer.Option(help="A list's name; default: train_aug where there is one, else train.")
 ]
-OutputFormat = Annotated[Format, typer.Option("--format", help="How to print the result.")]
 
 
 @app.command()
@@ -92,7 +85,7 @@ def check(
         typer.Option(metavar="voc12|coco14|folder", help="What to look for; default: every set that is found."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Read every mask, not some of every list.")] = False,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.text,
+    format: OutputFormat = Format.text,
 ) -> None:
     """What of a set is there, what is missing and how to get it; exit code 1 when it cannot be used."""
     from prisbench.wsss import voc
@@ -114,7 +107,7 @@ def check(
 def coco_masks(
     root: Annotated[Path, typer.Argument(help="The folder COCO2014, or one that holds COCO/COCO2014.")],
     instances: Annotated[list[Path], typer.Argument(help="instances_train2014.json, instances_val2014.json.")],
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.text,
+    format: OutputFormat = Format.text,
 ) -> None:
     """Make COCO 2014's masks from its instances; run again to go on after an interruption."""
     from prisbench.wsss import coco, voc
@@ -258,7 +251,7 @@ def pseudo_masks(
             made = making.make(network, job, settings, progress, _note)
     record = {**made._asdict(), "out": str(out), "labels": str(out / "labels"), "masks": str(out / "masks")}
     record["image_labels"] = str(image_labels) if image_labels else None if from_maps else "true masks (an oracle)"
-    _say(record, format, _made_text(record, from_maps is None))
+    say(record, format, _made_text(record, from_maps is None))
 
 
 @app.command()
@@ -338,7 +331,7 @@ def train(
         record = {**done._asdict(), "folder": str(done.folder), "network": str(done.network), "images": len(taught)}
         record["labels"] = str(labels) if labels else "true masks"
         waiting = f"waited for photos {done.waiting_share:.1%} of the time"
-        _say(record, format, f"network in {done.network}; {done.seconds:.0f} s of training, {waiting}")
+        say(record, format, f"network in {done.network}; {done.seconds:.0f} s of training, {waiting}")
 
 
 @app.command()
@@ -369,7 +362,7 @@ def predict(
     settings = PredictSettings(_scales(scales), flip, parameters, precision.value, workers)
     with progress_bar("asking the network") as progress:
         masks = sets.predict_set(network, found, split, out, settings, usable_device(device), progress)
-    _say({"masks": str(masks), "split": split}, format, f"masks of {split} in {masks}")
+    say({"masks": str(masks), "split": split}, format, f"masks of {split} in {masks}")
 
 
 @app.command()
@@ -397,39 +390,7 @@ def demo(
     place = usable_device(device)
     with stage_bars() as show:
         result = demonstration.run(out, settings, load_backbone(backbone, place), place, workers, show, _note)
-    _say(result.record, format, f"{result.table}\n\npictures: {result.sheet}")
-
-
-@contextlib.contextmanager
-def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Hears of (stage, done, to do), and shows a bar for each stage on stderr where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    tasks: dict[str, Any] = {}
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield show
-
-
-@contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Hears of (done, to do), and shows it on stderr where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    say(result.record, format, f"{result.table}\n\npictures: {result.sheet}")
 
 
 # --- what is there --------------------------------------------------------------------------------------------------
@@ -593,10 +554,6 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 # --- what the longer commands share ---------------------------------------------------------------------------------
-
-
-def _say(record: Any, format: Format, text: str) -> None:
-    print(json.dumps(record, allow_nan=False) if format is Format.json else text)
 
 
 def _note(line: str) -> None:

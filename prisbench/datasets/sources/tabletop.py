@@ -1,18 +1,23 @@
-"""Tabletop, the generated world: scenes with captions to train a backbone on, and the benchmark ``tabletop-v1``.
+"""Tabletop, the generated world: scenes with captions to train a backbone on, and the benchmark ``tabletop-v2``.
 
 Knows: which things exist, how scenes are composed and described, who the subjects are, what is asked about them.
 Does not know: pixels (``tabletop_drawing.py``), files (``datasets/build.py``), models.
 
 Everything follows from a seed and a name: each scene has its own generator, seeded by text such as
 ``"tabletop/1/train/17"``, so any scene can be drawn alone and in any order.  Only ``random.Random.random`` is used,
-whose stream Python guarantees across versions.
+whose stream Python guarantees across versions.  So ``DIGEST`` (pixels, masks, texts) holds on every machine.  The bytes
+of the Parquet files are the same again only with the same Pillow and zlib (PNG), pyarrow (which writes its version
+into each file) and datasets (whose description of the columns stands in it).
 
 The backbone sees ``SEEN_PATTERNS`` and the colour pairs outside ``HELD_OUT_PAIRS``.  Every subject breaks at least one
-of the two: its pattern or its pair of colours was never drawn, nor captioned, in training.
+of the two: its pattern or its pair of colours was never drawn, nor captioned, in training.  All that stands beside a
+subject in a query's scene breaks the same (``newness``), so that novelty does not give the subject away.
+``datasets/shortcuts.py`` proves the one and measures the other.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,13 +41,16 @@ from prisbench.datasets.sources.tabletop_drawing import (
 
 T = TypeVar("T")
 
-VERSION = "1"
+WORLD = "1"
+"""Seeds what training shows, the subjects and their photos: while it stays, backbones and concepts stay valid."""
+VERSION = "2"
+"""Of the benchmark, the queries: raised whenever ``DIGEST`` changes."""
 LICENCE = "CC0-1.0"
 SOURCE = f"prisbench tabletop {VERSION}"
 SEED = 2309
 """The benchmark's seed."""
-DIGEST = "ea8bc1d118db5cf4c4601815d38671a4ec6e90922d6880f8ccdd8e9e666424af"
-"""Of the content of ``tabletop-v1``; when a change here changes it, ``VERSION`` must change too."""
+DIGEST = "119508c5c5365ee968c84b1185f1bf3d96143036a8c2f9663db0937ab21f75b9"
+"""Of the content of ``tabletop-v2``; when a change here changes it, ``VERSION`` must change too."""
 SIZES_HW = ((112, 144), (144, 112), (96, 160))
 """Scene sizes: about 16,000 pixels, never square, sides multiples of 16 so that latents halve twice."""
 NOUNS = tuple(HEIGHTS)
@@ -57,6 +65,8 @@ HELD_OUT_PAIRS = frozenset(
     if i < j and (3 * i + 5 * j) % 4 == 1
 )
 """Unordered colour pairs that never meet on one thing in training: 21 of 66."""
+TRAINING_SCENES = 32_000
+"""The embedded backbone was trained on the ordinary scenes "train/0" to "train/31999"."""
 _WITH = {"striped": "stripes", "lined": "lines", "dotted": "dots", "checked": "checks", "banded": "band"}
 
 
@@ -112,7 +122,12 @@ def draw_individual(
 
 def is_held_out(who: Individual) -> bool:
     """Whether training never shows this pattern or this pair of colours."""
-    return who.pattern in UNSEEN_PATTERNS or frozenset((who.main, who.second)) in HELD_OUT_PAIRS
+    return any(newness(who))
+
+
+def newness(who: Individual) -> tuple[bool, bool]:
+    """Whether training never shows its pattern, and whether it never shows its pair of colours."""
+    return who.pattern in UNSEEN_PATTERNS, frozenset((who.main, who.second)) in HELD_OUT_PAIRS
 
 
 def full_phrase(who: Individual, rng: random.Random) -> str:
@@ -251,15 +266,25 @@ def ordinary_scene(name: str) -> tuple[Scene, str]:
 
     Half of the scenes with several things hold two of the same noun, so that words for colour and pattern matter.
     """
-    rng = random.Random(f"tabletop/{VERSION}/{name}")
+    rng = random.Random(f"tabletop/{WORLD}/{name}")
+    who = _ordinary_cast(rng)
+    top = {1: 88.0, 2: 66.0, 3: 54.0, 4: 50.0}[len(who)]
+    scene = compose(rng, who, (32.0, top))
+    return scene, caption(scene, rng)
+
+
+def ordinary_individuals(name: str) -> list[Individual]:
+    """What stands in ``ordinary_scene(name)``, in no particular order, without drawing it."""
+    return _ordinary_cast(random.Random(f"tabletop/{WORLD}/{name}"))
+
+
+def _ordinary_cast(rng: random.Random) -> list[Individual]:
     n = _pick(rng, (1, 1, 2, 2, 3, 3, 4))
     who = [draw_individual(rng) for _ in range(n)]
     if n > 1 and rng.random() < 0.5:
         twin = draw_individual(rng, who[0].noun)
         who[1] = twin if twin.main != who[0].main or twin.pattern != who[0].pattern else who[1]
-    top = {1: 88.0, 2: 66.0, 3: 54.0, 4: 50.0}[n]
-    scene = compose(rng, who, (32.0, top))
-    return scene, caption(scene, rng)
+    return who
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -269,6 +294,8 @@ SPLITS = {"validation": 12, "test": 24}
 PHOTOS = 5
 QUERIES = {"plain": 6, "other-category": 8, "look-alike": 9, "relation": 6, "absent": 7}
 """Queries a subject, by type: 36 in all."""
+_PRESENT = tuple((kind, index) for kind, count in QUERIES.items() if kind != "absent" for index in range(count))
+"""The 29 ways in which a subject is asked for where it is there."""
 _TEXTS = ("the {subject}", "a photo of the {subject}", "the {subject} on the {surface}", "a picture of the {subject}")
 
 
@@ -296,7 +323,7 @@ def subjects(counts: dict[str, int] | None = None, seed: int = SEED) -> list[Tab
         taken: set[tuple[str, str, str, str]] = set()
         others = [n for n in NOUNS if n != "mug"]
         for number in range(count):
-            rng = random.Random(f"tabletop/{VERSION}/{seed}/{split}/{number}/who")
+            rng = random.Random(f"tabletop/{WORLD}/{seed}/{split}/{number}/who")
             noun = "mug" if number % 3 == 0 else others[(number - number // 3 - 1) % len(others)]
             while True:
                 who = draw_individual(rng, noun, held_out=True)
@@ -308,25 +335,28 @@ def subjects(counts: dict[str, int] | None = None, seed: int = SEED) -> list[Tab
 
 
 def look_alike(rng: random.Random, who: Individual) -> Individual:
-    """Another instance of the same noun, drawn as subjects and ordinary things are; differs in main colour or in
-    pattern and second colour.
+    """Another instance of the same noun, new to training in the same way; differs in main colour or in pattern and
+    second colour, and never by a swap of the two colours alone.
     """
     while True:
-        other = draw_individual(rng, who.noun, held_out=rng.random() < 0.5)
-        if other.main != who.main or (other.pattern != who.pattern and other.second != who.second):
+        other = draw_individual(rng, who.noun, held_out=True)
+        differs = other.main != who.main or (other.pattern != who.pattern and other.second != who.second)
+        swapped = (other.pattern, other.main, other.second) == (who.pattern, who.second, who.main)
+        if differs and not swapped and newness(other) == newness(who):
             return other
 
 
-def _bystander(rng: random.Random, who: Individual) -> Individual:
+def _bystander(rng: random.Random, who: Individual, *nouns: str) -> Individual:
+    """A thing with neither the subject's noun nor one of ``nouns``, new to training in the same way as the subject."""
     while True:
-        other = draw_individual(rng, held_out=rng.random() < 0.25)
-        if other.noun != who.noun:
+        other = draw_individual(rng, held_out=True)
+        if other.noun not in (who.noun, *nouns) and newness(other) == newness(who):
             return other
 
 
 def reference_photo(subject: TabletopSubject, index: int, seed: int = SEED) -> UInt8[np.ndarray, "h w 3"]:
     """Photo ``index`` of the subject: alone, another side, size, light and place each time."""
-    rng = random.Random(f"tabletop/{VERSION}/{seed}/{subject.key}/photo/{index}")
+    rng = random.Random(f"tabletop/{WORLD}/{seed}/{subject.key}/photo/{index}")
     return compose(rng, [subject.who], (56.0, 92.0)).image
 
 
@@ -341,43 +371,54 @@ class TabletopQuery:
     target: int | None
 
 
-def query(subject: TabletopSubject, query_type: str, index: int, seed: int = SEED) -> TabletopQuery:
-    """Query ``index`` of one type about one subject."""
-    rng = random.Random(f"tabletop/{VERSION}/{seed}/{subject.key}/{query_type}/{index}")
-    who = subject.who
-    others: list[Individual] = []
-    if query_type == "other-category":
-        others = [_bystander(rng, who) for _ in range(1 + index % 3)]
-    elif query_type == "look-alike":
+def _company(rng: random.Random, kind: str, index: int, who: Individual, front: Individual) -> list[Individual]:
+    """What stands beside ``front`` in query ``index`` of a kind about ``who``; a relation's landmark comes first."""
+    if kind == "other-category":
+        return [_bystander(rng, who, front.noun) for _ in range(1 + index % 3)]
+    if kind == "look-alike":
         others = [look_alike(rng, who) for _ in range(1 + index % 3)]
-        if len(others) == 1 and rng.random() < 0.5:
-            others.append(_bystander(rng, who))
-    elif query_type == "relation":
-        landmark = draw_individual(rng)
-        while landmark.noun == who.noun:
-            landmark = draw_individual(rng)
-        others = [landmark, *(_bystander(rng, who) for _ in range(index % 2))]
-    elif query_type == "absent":
-        others = [look_alike(rng, who)] if index % 2 else []
-        others += [_bystander(rng, who) for _ in range(1 + int(rng.random() * 2))]
-    present = [] if query_type == "absent" else [who]
+        return [*others, _bystander(rng, who)] if len(others) == 1 and rng.random() < 0.5 else others
+    if kind == "relation":
+        landmark = _bystander(rng, who, front.noun)
+        return [landmark, *(_bystander(rng, who, front.noun, landmark.noun) for _ in range(index % 2))]
+    return []
+
+
+def query(subject: TabletopSubject, query_type: str, index: int, seed: int = SEED) -> TabletopQuery:
+    """Query ``index`` of one type about one subject.
+
+    What stands beside the subject is as new to training as the subject is, and all are placed in random order, so that
+    nothing but its looks sets the subject apart.  An absent query is made as one of the others is (``_PRESENT``, each
+    equally often), with something else in the subject's place: a look-alike in the scene of a look-alike query and
+    every second time in the others, else a thing of another noun.
+    """
+    rng = random.Random(f"tabletop/{VERSION}/{seed}/{subject.key}/{query_type}/{index}")
+    kind, variant, who = query_type, index, subject.who
+    front = who
+    if query_type == "absent":
+        kind, variant = _PRESENT[12 * (QUERIES["absent"] * subject.number + index) % len(_PRESENT)]
+        front = look_alike(rng, who) if kind == "look-alike" or index % 2 else _bystander(rng, who)
+    others = _company(rng, kind, variant, who, front)
+    cast = sorted([front, *others], key=lambda _: rng.random())
+    top = {1: 80.0, 2: 66.0, 3: 54.0, 4: 50.0}[len(cast)]
     while True:
-        n = len(present) + len(others)
-        top = {1: 80.0, 2: 66.0, 3: 54.0, 4: 50.0}[n]
-        scene = compose(rng, present + others, (32.0, top))
-        target = next((i for i, t in enumerate(scene.things) if t.individual is who), None)
-        if query_type == "relation":
-            mark = next(i for i, t in enumerate(scene.things) if t.individual is others[0])
-            how = relation(scene.things[target or 0], scene.things[mark])
-            alone = sum(t.individual.noun == others[0].noun for t in scene.things) == 1
-            if how is None or not alone:
-                if not alone:
-                    others = others[:1]
+        scene = compose(rng, cast, (32.0, top))
+        at = {id(thing.individual): i for i, thing in enumerate(scene.things)}
+        if kind == "relation":
+            how = relation(scene.things[at[id(front)]], scene.things[at[id(others[0])]])
+            if how is None:
                 continue
-            text = f"the {{subject}} {how} the {short_phrase(others[0], rng)}"
+            text = f"the {{subject}} {how} the {_landmark_phrase(others[0], rng)}"
         else:
             text = _pick(rng, _TEXTS).replace("{surface}", scene.stage.surface)
-        return TabletopQuery(subject, query_type, scene, text, target)
+        return TabletopQuery(subject, query_type, scene, text, None if query_type == "absent" else at[id(who)])
+
+
+def _landmark_phrase(who: Individual, rng: random.Random) -> str:
+    """A short phrase in words that training captions have: no unseen pattern is named."""
+    if who.pattern in SEEN_PATTERNS:
+        return short_phrase(who, rng)
+    return f"{who.main} {who.noun}" if rng.random() < 0.75 else who.noun
 
 
 def queries(
@@ -390,11 +431,15 @@ def queries(
 
 
 def rows(
-    counts: dict[str, int] | None = None, queries_each: dict[str, int] | None = None, seed: int = SEED
+    counts: dict[str, int] | None = None,
+    queries_each: dict[str, int] | None = None,
+    seed: int = SEED,
+    start: int = 0,
 ) -> tuple[list[SubjectRow], Iterator[QueryRow]]:
     """The two tables of a Tabletop set: subjects with their photos, and their queries, drawn one at a time.
 
-    ``counts``: split -> subjects; ``queries_each``: query type -> queries a subject.  Defaults make ``tabletop-v1``.
+    ``counts``: split -> subjects; ``queries_each``: query type -> queries a subject.  Defaults make ``tabletop-v2``.
+    ``start``: queries to leave out at the beginning, which are not drawn.
     """
     cast_list = subjects(counts, seed)
     table = [
@@ -409,25 +454,31 @@ def rows(
     ]
 
     def scenes() -> Iterator[QueryRow]:
-        for subject, row in zip(cast_list, table, strict=True):
-            for asked in queries(subject, seed, queries_each):
-                things, masks = asked.scene.things, asked.scene.masks
-                blank = np.zeros(asked.scene.image.shape[:2], bool)
-                yield QueryRow(
-                    subject_id=row.id,
-                    noun=row.noun,
-                    image=asked.scene.image,
-                    text=asked.text,
-                    query_type=asked.query_type,
-                    mask=blank if asked.target is None else masks[asked.target],
-                    look_alikes=tuple(
-                        mask
-                        for i, (thing, mask) in enumerate(zip(things, masks, strict=True))
-                        if thing.individual.noun == row.noun and i != asked.target
-                    ),
-                    split=row.split,
-                    licence=LICENCE,
-                    source=row.source,
-                )
+        plan = (
+            (subject, row, kind, index)
+            for subject, row in zip(cast_list, table, strict=True)
+            for kind, count in (queries_each or QUERIES).items()
+            for index in range(count)
+        )
+        for subject, row, kind, index in itertools.islice(plan, start, None):
+            asked = query(subject, kind, index, seed)
+            things, masks = asked.scene.things, asked.scene.masks
+            blank = np.zeros(asked.scene.image.shape[:2], bool)
+            yield QueryRow(
+                subject_id=row.id,
+                noun=row.noun,
+                image=asked.scene.image,
+                text=asked.text,
+                query_type=asked.query_type,
+                mask=blank if asked.target is None else masks[asked.target],
+                look_alikes=tuple(
+                    mask
+                    for i, (thing, mask) in enumerate(zip(things, masks, strict=True))
+                    if thing.individual.noun == row.noun and i != asked.target
+                ),
+                split=row.split,
+                licence=LICENCE,
+                source=row.source,
+            )
 
     return table, scenes()

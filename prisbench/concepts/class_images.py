@@ -1,0 +1,125 @@
+"""Pictures of a noun that the frozen model makes itself: what a learner holds on to so that the noun keeps its meaning.
+
+They are latents from first to last: the loop learns from latents, so nothing is decoded, saved as a picture and encoded
+again.  Every picture is drawn from the noise of its noun and number, and kept by content, so all subjects of a noun
+share them.
+
+Knows: deterministic sampling (DDIM) with guidance.  Does not know: subjects, what is learned.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from prisbench.concepts.recipes import Loop, Prior
+from prisbench.concepts.training import Lesson, Watch, captions, hearing, latent_shelf
+from prisbench.diffusion.backbone import Backbone, Conditioning, condition, fit, noise
+from prisbench.diffusion.encodings import once
+from prisbench.diffusion.prompts import Words, compose
+
+AT_ONCE = 4
+"""Pictures made by one call of the network, always: their last bits may depend on it."""
+
+
+def prior_lesson(
+    backbone: Backbone, noun: str, prior: Prior, loop: Loop, watch: Watch, moving_text: bool = False
+) -> list[Lesson]:
+    """The lesson that the noun means what it meant; empty where the recipe does without.
+
+    ``moving_text``: the text encoder's weights are learned.
+    """
+    if not prior.images or not prior.weight:
+        return []
+    prompts = captions(backbone, loop.templates, Words(noun))
+    side: Any = backbone.unet.config["sample_size"]
+    h, w = ((side, side) if isinstance(side, int) else side) if side is not None else (64, 64)
+    factor = backbone.vae_factor
+    geometry = fit((h * factor, w * factor), "native", backbone.native_area_px, backbone.stride)
+    cells = geometry.padded_hw[0] // factor, geometry.padded_hw[1] // factor
+    shape = (backbone.unet.config["in_channels"], *cells)
+    without = nothing(backbone, condition(backbone, [compose(backbone.tokenizer, "", {})], None, geometry))
+    made, said = [], False
+    for start in range(0, prior.images, AT_ONCE):
+        numbers = range(start, min(start + AT_ONCE, prior.images))
+        asked = [prompts[n % len(prompts)] for n in numbers]
+
+        def compute(numbers: range = numbers, asked: list[Any] = asked) -> dict[str, Tensor]:
+            nonlocal said
+            if not said:
+                watch.say(
+                    f"making {prior.images} pictures of {noun!r}, {prior.steps} steps each, for the prior; "
+                    "they are kept for other subjects of that noun"
+                )
+                said = True
+            eps = torch.stack([noise(f"class image of {noun}", n, shape) for n in numbers])
+            with torch.no_grad():
+                heard = condition(backbone, asked, None, geometry)
+                return {"latents": sample(backbone, heard, without, eps, prior.steps, prior.guidance)}
+
+        parts = {
+            "backbone": backbone.id,
+            "dtype": str(backbone.dtype),
+            "class images": [list(prompt.ids) for prompt in asked],
+            "noun": noun,
+            "numbers": list(numbers),
+            "steps": prior.steps,
+            "guidance": prior.guidance,
+        }
+        made.append(once(watch.encodings, parts, backbone.device, compute)["latents"])
+    shelf = latent_shelf(geometry, torch.cat(made))
+    return [Lesson((shelf,), len(prompts), hearing(backbone, prompts, None, moving_text), prior.weight)]
+
+
+def nothing(backbone: Backbone, empty: Conditioning) -> Conditioning:
+    """What guidance leads away from, given how the model hears an empty text: SDXL's pipeline has zeros for it."""
+    if empty.added is None:
+        return empty
+    added = {**empty.added, "text_embeds": torch.zeros_like(empty.added["text_embeds"])}
+    return Conditioning(torch.zeros_like(empty.states), added)
+
+
+@torch.no_grad()
+def sample(
+    backbone: Backbone,
+    text: Conditioning,
+    without: Conditioning,
+    eps: Float[Tensor, "b c h w"],
+    steps: int,
+    guidance: float,
+) -> Float[Tensor, "b c h w"]:
+    """Latents that follow the texts, one a row, from noise: DDIM without further noise (Song et al. 2020, arXiv
+    2010.02502, equation 12), evenly spaced steps from the last timestep on, classifier-free guidance.
+
+    ``without`` has one row, what is heard beside; ``guidance`` 1 does not need it.
+    """
+    signal = backbone.alphas_cumprod.to(backbone.device, torch.float32)
+    times = [round(len(signal) * (1 - i / steps)) - 1 for i in range(steps)]
+    latents = eps.to(backbone.device, torch.float32)
+    texts = [text] if guidance == 1 else [text, without.rows([0] * len(eps))]
+    for now, after in zip(times, [*times[1:], None], strict=True):
+        t = torch.full((len(eps),), now, device=backbone.device)
+        said = [
+            backbone.unet(
+                latents.to(backbone.dtype),
+                t,
+                encoder_hidden_states=heard.states,
+                added_cond_kwargs=heard.added,
+                return_dict=False,
+            )[0].float()
+            for heard in texts
+        ]
+        predicted = said[0] if len(said) == 1 else said[1] + guidance * (said[0] - said[1])
+        a = float(signal[now])
+        if backbone.prediction_type == "v_prediction":
+            clean = math.sqrt(a) * latents - math.sqrt(1 - a) * predicted
+            left = math.sqrt(a) * predicted + math.sqrt(1 - a) * latents
+        else:
+            clean, left = (latents - math.sqrt(1 - a) * predicted) / math.sqrt(a), predicted
+        b = 1.0 if after is None else float(signal[after])
+        latents = math.sqrt(b) * clean + math.sqrt(1 - b) * left
+    return latents.to(backbone.dtype)

@@ -1,0 +1,103 @@
+"""Learning a concept by the learner's name, once: what was learned before is taken from the store.
+
+Knows: which learner is which, what decides a concept's key.  Does not know: how any of them learns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from prisbench.concepts import custom_diffusion, dreambooth, textual_inversion
+from prisbench.concepts.names import check_rare_word, rare_word, unfamiliar
+from prisbench.concepts.recipes import DreamBooth, DreamBoothLora, Recipe, as_record, default_recipe
+from prisbench.concepts.store import concept_key, find_concept, write_concept
+from prisbench.concepts.training import Task, Watch, forget, processes
+from prisbench.diffusion.backbone import Backbone
+from prisbench.errors import DataError
+from prisbench.files import sha256_bytes, sha256_json
+from prisbench.types import Concept, Subject
+
+TEACHERS: Mapping[str, Any] = {
+    "textual-inversion": textual_inversion.teach,
+    "dreambooth": dreambooth.teach,
+    "dreambooth-lora": dreambooth.teach,
+    "custom-diffusion": custom_diffusion.teach,
+}
+"""Learner -> ``teach(backbone, subject, recipe, task, watch)``, which gives the concept's tensors."""
+
+
+def key(backbone: Backbone, subject: Subject, learner: str, recipe: Recipe | None = None, seed: int = 0) -> str:
+    """The id that ``learn`` would give its concept."""
+    recipe = _completed(backbone, subject, recipe or default_recipe(backbone.family, learner))
+    return concept_key(subject, learner, backbone.id, _record(subject, recipe, seed))
+
+
+def learn(
+    backbone: Backbone,
+    subject: Subject,
+    learner: str,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    watch: Watch | None = None,
+) -> Concept:
+    """The concept that a learner makes of a subject: the same arguments give the same bits on one machine.
+
+    With a store in ``watch`` it is looked up there first, kept there when it is new, and an interrupted call goes on
+    where the last checkpoint was.  ``recipe`` None is the one made for the backbone's family.
+
+    Raises UnknownNameError for the learner, DataError without photos or with photos nothing can be learned from,
+    UsageError for a noun the tokenizer does not know, BackboneError when learning diverges, WriteError.
+    """
+    recipe, watch = _completed(backbone, subject, recipe or default_recipe(backbone.family, learner)), watch or Watch()
+    if not subject.photos:
+        raise DataError(f"subject {subject.id!r} has no photos to learn from")
+    record = _record(subject, recipe, seed)
+    id = concept_key(subject, learner, backbone.id, record)
+    known = None if watch.store is None else find_concept(watch.store, id)
+    if known is None:
+        versionless = {name: value for name, value in record.items() if name != "version"}
+        task = Task(
+            id,
+            concept_key(subject, learner, backbone.id, versionless),
+            record["version"],
+            f"{learner} of {subject.id!r}",
+        )
+        if line := unfamiliar(backbone.tokenizer, subject.noun):
+            watch.say(line)
+        tensors = TEACHERS[learner](backbone, subject, recipe, task, watch)
+        known = Concept(id, subject.id, subject.noun, learner, backbone.id, tensors, record)
+        team = processes(backbone.device)
+        if watch.store is not None and (team is None or team.is_main_process):
+            write_concept(known, watch.store / id)
+        if team is not None:
+            team.wait_for_everyone()
+    if watch.store is not None:
+        forget(watch.store, id)
+    return known
+
+
+def _completed(backbone: Backbone, subject: Subject, recipe: Recipe) -> Recipe:
+    """The recipe with a rare word where it needs one and names none."""
+    if not isinstance(recipe, DreamBooth | DreamBoothLora):
+        return recipe
+    if not recipe.rare:
+        word = rare_word(backbone.tokenizer, [subject.noun, *recipe.loop.templates])
+        return dataclasses.replace(recipe, rare=word)
+    check_rare_word(backbone.tokenizer, recipe.rare, subject.noun)
+    return recipe
+
+
+def _record(subject: Subject, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """The recipe with what else it takes from the subject, as plain JSON values."""
+    record = as_record(recipe, seed)
+    if recipe.loop.masked:
+        record["masks"] = sha256_json([None if mask is None else _mask_hash(mask) for mask in subject.masks])
+    return record
+
+
+def _mask_hash(mask: np.ndarray) -> str:
+    return sha256_bytes(f"{mask.shape}".encode() + np.packbits(mask).tobytes())

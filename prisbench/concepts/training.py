@@ -1,0 +1,564 @@
+"""The loop that all learners share: something in a frozen model moves until it predicts the noise of photos better.
+
+    shelves   the photos' latents, made once, those of one shape together
+    lesson    shelves, and the texts their pictures are learned under
+    group     what moves, and how fast
+    run       lessons and groups -> the learned values, by name
+
+Knows: latents, noise, the loss, the optimizer, checkpoints.  Does not know: what a learner moves or why, files of
+concepts.
+
+All chance in step n is drawn from a hash of the concept's key and n.  So a run that was stopped at any moment, however
+it was stopped, goes on from its last checkpoint as if nothing had been, bit for bit; and several processes, which share
+the batches of a step, draw what one would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from prisbench.concepts.recipes import Loop
+from prisbench.diffusion.backbone import (
+    Backbone,
+    Conditioning,
+    Geometry,
+    add_noise,
+    condition,
+    eager_attention,
+    encode_image,
+    fit,
+    training_target,
+)
+from prisbench.diffusion.encodings import once
+from prisbench.diffusion.prompts import Prompt, Words, compose
+from prisbench.errors import BackboneError, DataError, UsageError
+from prisbench.files import replacing, write_errors
+from prisbench.photos import SMALLEST_SIDE, image_id, pixels_sha256
+from prisbench.types import SLOT, Subject
+
+FORMAT = 1
+"""Of checkpoints."""
+
+MEASURED = 3
+"""After so many steps the time the rest will take is said."""
+
+Progress = Callable[[int, int, float], None]
+"""Called after each step with the step, their number, and the loss."""
+
+Say = Callable[[str], None]
+"""Called with one line for the user."""
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What goes on beside learning and decides nothing of its result.
+
+    ``store`` keeps checkpoints (None: none), one every ``checkpoint_seconds`` or, where writing takes long, so seldom
+    that it takes a twentieth of the time; 0 writes one after every step.  ``encodings`` keeps what the encoders made,
+    by content.
+    """
+
+    progress: Progress | None = None
+    say: Say = _silent
+    store: Path | None = None
+    checkpoint_seconds: float = 30.0
+    encodings: Path | None = None
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+class Shelf(NamedTuple):
+    """Pictures of one shape.  ``weights`` is the loss's weight of every latent cell: 0 in the padding."""
+
+    geometry: Geometry
+    latents: Float[Tensor, "n c h w"]
+    weights: Float[Tensor, "n h w"]
+
+
+def photo_shelves(backbone: Backbone, subject: Subject, loop: Loop, watch: Watch) -> tuple[Shelf, ...]:
+    """A subject's photos, encoded once, and their mirror images where the recipe asks; a batch is drawn from one shelf.
+
+    (SDXL hears the size a photo had, so there the photos of a shelf agree in that, too.)
+    Raises DataError for photos that nothing can be learned from, and where masks are asked for and there are none.
+    """
+    _check_photos(subject, loop, watch.say)
+    masks = subject.masks or (None,) * len(subject.photos)
+    found: dict[tuple[Any, ...], list[tuple[Geometry, Tensor, Tensor]]] = {}
+    for photo, mask in zip(subject.photos, masks, strict=True):
+        for mirrored in (False, True) if loop.flip else (False,):
+            view = np.ascontiguousarray(photo[:, ::-1]) if mirrored else photo
+            geometry = fit((view.shape[0], view.shape[1]), loop.working_size, backbone.native_area_px, backbone.stride)
+            latents = _latents(backbone, view, loop, watch.encodings)
+            weights = _valid(geometry, latents)
+            if loop.masked and mask is not None:
+                covered = _covered(torch.from_numpy(np.ascontiguousarray(mask)), geometry, backbone.vae_factor)
+                covered = covered.flip(-1) if mirrored else covered
+                h, w = covered.shape
+                weights[..., :h, :w] *= (loop.outside + (1 - loop.outside) * covered).to(weights)
+            shape: tuple[Any, ...] = (geometry.resized_hw, geometry.padded_hw)
+            shape += (geometry.photo_hw,) if backbone.text_encoder_2 is not None else ()
+            found.setdefault(shape, []).append((geometry, latents, weights))
+    return tuple(
+        Shelf(views[0][0], torch.cat([view[1] for view in views]), torch.cat([view[2] for view in views]))
+        for views in found.values()
+    )
+
+
+def latent_shelf(geometry: Geometry, latents: Float[Tensor, "n c h w"]) -> Shelf:
+    """Pictures that are latents already."""
+    return Shelf(geometry, latents, _valid(geometry, latents).expand(len(latents), -1, -1))
+
+
+def _latents(backbone: Backbone, photo: np.ndarray, loop: Loop, encodings: Path | None) -> Tensor:
+    parts = {
+        "backbone": backbone.id,
+        "dtype": str(backbone.dtype),
+        "photo": image_id(photo),
+        "working_size": loop.working_size,
+    }
+    return once(
+        encodings,
+        parts,
+        backbone.device,
+        lambda: {"latents": encode_image(backbone, photo, loop.working_size).latents},
+    )["latents"]
+
+
+def _valid(geometry: Geometry, latents: Tensor) -> Float[Tensor, "1 h w"]:
+    grid = int(latents.shape[-2]), int(latents.shape[-1])
+    h, w = geometry.valid_hw(grid)
+    weights = torch.zeros(1, *grid, device=latents.device)
+    weights[:, :h, :w] = 1
+    return weights
+
+
+def _covered(mask: Tensor, geometry: Geometry, factor: int) -> Float[Tensor, "h w"]:
+    """The share of every latent cell that a mask covers, on the part of the grid that shows the photo."""
+    shown = F.interpolate(mask[None, None].float(), size=geometry.resized_hw, mode="area")
+    bottom, right = (-n % factor for n in geometry.resized_hw)
+    return F.avg_pool2d(F.pad(shown, (0, right, 0, bottom)), factor)[0, 0]
+
+
+def _check_photos(subject: Subject, loop: Loop, say: Say) -> None:
+    if not subject.photos:
+        raise DataError(f"subject {subject.id!r} has no photos to learn from")
+    for n, photo in enumerate(subject.photos, 1):
+        h, w = photo.shape[:2]
+        if min(h, w) < SMALLEST_SIDE:
+            raise DataError(
+                f"photo {n} of {subject.id!r} is {w} x {h} pixels, too small to learn from; the shorter side must have "
+                f"at least {SMALLEST_SIDE}"
+            )
+    photos = [pixels_sha256(photo) for photo in subject.photos]
+    if len(photos) > 1 and len(set(photos)) == 1:
+        say(f"all {len(photos)} photos of {subject.id!r} are the same picture: this learns no more than from one")
+    elif len(set(photos)) < len(photos):
+        say(f"{len(photos) - len(set(photos))} photos of {subject.id!r} are copies of others; they count twice")
+    if not loop.masked:
+        return
+    masks = [mask for mask in subject.masks if mask is not None]
+    if not masks:
+        raise DataError(
+            f"learner.masked: no photo of {subject.id!r} has a mask; give masks beside the photos, or leave it out"
+        )
+    if not all(mask.any() for mask in masks):
+        raise DataError(f"learner.masked: a mask of {subject.id!r} is empty; draw the subject white, or remove it")
+    say(f"the loss of {len(masks)} of {len(photos)} photos weighs {loop.outside:g} outside of their masks")
+
+
+# --- texts ----------------------------------------------------------------------------------------------------------
+
+Hear = Callable[[Int[Tensor, "b"], Geometry], Conditioning]
+"""The text of each picture of a batch, by its number, as the U-Net hears it."""
+
+
+def captions(backbone: Backbone, templates: tuple[str, ...], words: Words) -> list[Prompt]:
+    """The templates about these words.  Raises UsageError for a noun without tokens, and for texts too long."""
+    return [compose(backbone.tokenizer, template, {SLOT.strip("{}"): words}) for template in templates]
+
+
+def hearing(
+    backbone: Backbone, prompts: Sequence[Prompt], vectors: Mapping[str, Tensor] | None = None, moving: bool = True
+) -> Hear:
+    """How prompts are heard, each once a batch.  ``vectors`` stand in their slot, by text encoder.
+
+    ``moving``: they, or the text encoder's weights, are learned; otherwise the text is read once and for all.
+    """
+    read: dict[Geometry, Conditioning] = {}
+    slots = None if vectors is None else {SLOT.strip("{}"): vectors}
+
+    def moving_text(which: Tensor, geometry: Geometry) -> Conditioning:
+        used, inverse = which.unique(return_inverse=True)
+        return condition(backbone, [prompts[i] for i in used.tolist()], slots, geometry).rows(inverse)
+
+    def fixed_text(which: Tensor, geometry: Geometry) -> Conditioning:
+        if geometry not in read:
+            with torch.no_grad():
+                read[geometry] = condition(backbone, prompts, slots, geometry)
+        return read[geometry].rows(which)
+
+    return moving_text if moving else fixed_text
+
+
+# --- the loss -------------------------------------------------------------------------------------------------------
+
+
+class Lesson(NamedTuple):
+    """Pictures, the texts they are learned under (``texts`` of them), and what their loss weighs."""
+
+    shelves: tuple[Shelf, ...]
+    texts: int
+    hear: Hear
+    weight: float = 1.0
+
+
+def denoising_loss(
+    backbone: Backbone,
+    latents: Float[Tensor, "b c h w"],
+    weights: Float[Tensor, "b h w"],
+    eps: Float[Tensor, "b c h w"],
+    t: Int[Tensor, "b"],
+    text: Conditioning,
+    min_snr: float | None = None,
+) -> Float[Tensor, ""]:
+    """Squared error of what the model says of the noise (or the velocity), the weighted mean of each row's cells, then
+    the mean of the rows; ``min_snr``: see ``Loop``.
+    """
+    noisy = add_noise(backbone.alphas_cumprod, latents, eps, t)
+    predicted = backbone.unet(
+        noisy,
+        t.to(backbone.device),
+        encoder_hidden_states=text.states,
+        added_cond_kwargs=text.added,
+        return_dict=False,
+    )[0]
+    target = training_target(backbone, latents, eps, t)
+    error = (predicted.float() - target.float()).square().mean(1)
+    rows = (error * weights).sum((1, 2)) / weights.sum((1, 2))
+    if min_snr is not None:
+        signal = backbone.alphas_cumprod.to(rows)[t.to(rows.device)]
+        ratio = signal / (1 - signal)
+        # A velocity's error is already (ratio + 1) times that of the clean latents, a noise's error ratio times.
+        rows = rows * ratio.clamp(max=min_snr) / (ratio + (backbone.prediction_type == "v_prediction"))
+    return rows.mean()
+
+
+def chance(key: str, step: int, part: int = 0) -> torch.Generator:
+    """The only source of chance in a part of a step; step -1 is before the first."""
+    seed = int.from_bytes(hashlib.sha256(f"{key}:{step}:{part}".encode()).digest()[:8], "big")
+    return torch.Generator().manual_seed(seed)
+
+
+def _lesson_loss(backbone: Backbone, lesson: Lesson, loop: Loop, draw: torch.Generator) -> Tensor:
+    sizes = torch.tensor([float(len(shelf.latents)) for shelf in lesson.shelves])
+    shelf = lesson.shelves[int(torch.multinomial(sizes, 1, generator=draw))]
+    rows = torch.randint(len(shelf.latents), (loop.batch,), generator=draw)
+    which = torch.randint(lesson.texts, (loop.batch,), generator=draw)
+    t = torch.randint(*loop.timesteps, (loop.batch,), generator=draw)
+    rows = rows.to(shelf.latents.device)
+    latents = shelf.latents[rows]
+    eps = torch.randn(latents.shape, generator=draw).to(latents)
+    with torch.autocast(backbone.device.type, torch.bfloat16, enabled=loop.bfloat16):
+        text = lesson.hear(which, shelf.geometry)
+        return denoising_loss(backbone, latents, shelf.weights[rows], eps, t, text, loop.min_snr)
+
+
+# --- what moves -----------------------------------------------------------------------------------------------------
+
+
+class Group(NamedTuple):
+    """Parameters that move together, by the name their values have in a concept."""
+
+    parameters: Mapping[str, Tensor]
+    learning_rate: float
+
+
+@contextmanager
+def loosened(parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    """A frozen model's own parameters, free to be learned: as float32 copies, and with gradients.
+
+    Afterwards the model has its own storage back, bit for bit, however the body ends.
+    """
+    before = {name: parameter.data for name, parameter in parameters.items()}
+    try:
+        for parameter in parameters.values():
+            parameter.data = parameter.data.to(torch.float32, copy=True)
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(False)
+            parameter.grad = None
+            parameter.data = before[name]
+
+
+class Task(NamedTuple):
+    """Which concept is learned.
+
+    ``key`` is its id; ``versionless`` what that would be without the recipe's version, by which a checkpoint of another
+    version is known; ``name`` says it to the user.
+    """
+
+    key: str
+    versionless: str
+    version: int
+    name: str
+
+
+@dataclass(eq=False)
+class _State:
+    """Where a run is: all that a checkpoint holds beside the parameters and the optimizer's moments."""
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    total: dict[str, Tensor] = field(default_factory=dict)
+
+
+def run(
+    backbone: Backbone, task: Task, lessons: Sequence[Lesson], groups: Sequence[Group], loop: Loop, watch: Watch
+) -> dict[str, np.ndarray]:
+    """The learned values by name, and ``losses``, one a step.  The parameters hold the last step's values then.
+
+    Nothing but the groups' parameters moves.  Raises BackboneError when the loss stops being a number, WriteError when
+    a checkpoint cannot be written, UsageError when the batches of a step cannot be shared evenly by the processes.
+    """
+    moving = {name: parameter for group in groups for name, parameter in group.parameters.items()}
+    team = processes(backbone.device)
+    rank, size = (team.process_index, team.num_processes) if team else (0, 1)
+    if loop.accumulate % size:
+        raise UsageError(f"{size} processes share the batches of a step: learner.accumulate must be a multiple of it")
+    optimizer = torch.optim.AdamW(
+        [{"params": list(group.parameters.values()), "lr": group.learning_rate} for group in groups],
+        weight_decay=loop.weight_decay,
+    )
+    state = _State()
+    if watch.store is not None:
+        _mention_other_versions(task, watch)
+        state = _resumed(task, moving, optimizer, watch)
+    first, averaged = state.step, loop.steps * (1 - loop.average_last)
+    if not rank:
+        watch.say(_cost(backbone, task.name, loop, len(lessons), moving, first))
+    start = written = time.monotonic()
+    wait = watch.checkpoint_seconds
+    with _recomputing(backbone, loop.checkpointing), eager_attention(backbone):
+        for step in range(first, loop.steps):
+            for param_group, group in zip(optimizer.param_groups, groups, strict=True):
+                param_group["lr"] = group.learning_rate * min(1.0, (step + 1) / (loop.warmup + 1))
+            optimizer.zero_grad()
+            loss = torch.zeros((), device=backbone.device)
+            for part in range(rank, loop.accumulate, size):
+                draw = chance(task.key, step, part)
+                for lesson in lessons:
+                    share = _lesson_loss(backbone, lesson, loop, draw) * (lesson.weight / loop.accumulate)
+                    share.backward()
+                    loss += share.detach()
+            if team:
+                _sum_up(loss, moving)
+            if not torch.isfinite(loss):
+                raise BackboneError(f"{task.name} diverged at step {step}: the loss is {loss.item()}")
+            if loop.clip is not None:
+                torch.nn.utils.clip_grad_norm_(list(moving.values()), loop.clip)
+            optimizer.step()
+
+            state.step = step + 1
+            state.losses.append(loss.item())
+            if loop.average_last and step >= averaged:
+                for name, parameter in moving.items():
+                    known = state.total.get(name)
+                    state.total[name] = parameter.detach().clone() if known is None else known + parameter.detach()
+            if rank:
+                continue
+            if watch.progress:
+                watch.progress(step + 1, loop.steps, state.losses[-1])
+            now = time.monotonic()
+            if step + 1 == first + MEASURED:
+                watch.say(_measured((now - start) / MEASURED, loop.steps - step - 1, backbone.device))
+            if watch.store is not None and step + 1 < loop.steps and now - written >= wait:
+                _write_checkpoint(task, moving, optimizer, state, watch.store)
+                written = time.monotonic()
+                wait = wait and max(wait, 20 * (written - now))
+    kept = sum(step >= averaged for step in range(loop.steps)) if state.total else 0
+    values = {name: state.total[name] / kept if kept else p.detach() for name, p in moving.items()}
+    for name, value in values.items():
+        if not torch.isfinite(value).all():
+            raise BackboneError(f"{task.name} diverged: {name} is no longer a number")
+    learned = {name: value.float().cpu().numpy().copy() for name, value in values.items()}
+    return learned | {"losses": np.asarray(state.losses, np.float32)}
+
+
+@contextmanager
+def _recomputing(backbone: Backbone, wanted: bool) -> Iterator[None]:
+    """Gradient checkpointing for as long as the body runs."""
+    if not wanted:
+        yield
+        return
+    backbone.unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        backbone.unet.disable_gradient_checkpointing()
+
+
+# --- several processes ----------------------------------------------------------------------------------------------
+
+
+def processes(device: torch.device) -> Any:
+    """The processes that ``accelerate launch`` (or torchrun) started; None when this one is alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return None
+    from accelerate import PartialState
+
+    return PartialState(cpu=device.type == "cpu")
+
+
+def _sum_up(loss: Tensor, moving: Mapping[str, Tensor]) -> None:
+    """The loss and the gradients of all processes, in every one of them."""
+    torch.distributed.all_reduce(loss)
+    for parameter in moving.values():
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+
+
+# --- what it costs --------------------------------------------------------------------------------------------------
+
+
+def _cost(backbone: Backbone, name: str, loop: Loop, lessons: int, moving: Mapping[str, Tensor], first: int) -> str:
+    """What learning will take, in words, before anything was measured."""
+    count = sum(parameter.numel() for parameter in moving.values())
+    # float32: the values, their gradients, two moments, the average, and the frozen values where they are the model's.
+    held = 4 * count * (4 + bool(loop.average_last)) / 2**20
+    pictures = loop.batch * loop.accumulate * lessons
+    begun = f", going on from step {first}" if first else ""
+    return (
+        f"{name} on {backbone.id}: {loop.steps} steps of {pictures} pictures{begun}; {count:,} numbers learned, "
+        f"{max(1, math.ceil(held))} MB for them beside the network's own work"
+    )
+
+
+def _measured(seconds: float, left: int, device: torch.device) -> str:
+    minutes, rest = divmod(round(seconds * left), 60)
+    line = f"{seconds:.2f} s a step, {minutes}:{rest:02d} min to go"
+    if device.type == "cuda":
+        held = torch.cuda.max_memory_allocated(device) / 2**30
+    elif sys.platform == "win32":
+        return line
+    else:
+        import resource  # there is none on Windows
+
+        # Kilobytes, but bytes on macOS.
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    return f"{line}; {held:.1f} GB of memory at most so far"
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+def checkpoint_path(store: Path, key: str) -> Path:
+    """One file, replaced in one step: safetensors, whose header says what it is a part of."""
+    return store / f".partial-{key}" / "checkpoint.safetensors"
+
+
+def forget(store: Path, key: str) -> None:
+    """Remove the checkpoint of a concept; call it once the concept is in the store."""
+    shutil.rmtree(checkpoint_path(store, key).parent, ignore_errors=True)
+
+
+def _write_checkpoint(
+    task: Task, moving: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, state: _State, store: Path
+) -> None:
+    """Raises WriteError; an earlier checkpoint is then as it was."""
+    tensors = {f"value.{name}": parameter.detach() for name, parameter in moving.items()}
+    for name, parameter in moving.items():
+        tensors |= {f"moment.{key}.{name}": value for key, value in optimizer.state[parameter].items()}
+    tensors |= {f"total.{name}": value for name, value in state.total.items()}
+    tensors["losses"] = torch.tensor(state.losses, dtype=torch.float64)
+    header = {"format": FORMAT, "key": task.key, "versionless": task.versionless, "version": task.version}
+    header |= {"step": state.step}
+    path = checkpoint_path(store, task.key)
+    with write_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temp:
+        try:
+            save_file(
+                {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
+                temp,
+                {name: str(value) for name, value in header.items()},
+            )
+        except SafetensorError as error:  # which hides the system's reason in its text
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, str(error)) from error
+
+
+def _resumed(task: Task, moving: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, watch: Watch) -> _State:
+    """The state in the task's checkpoint, parameters and moments in their places; a new state where there is none."""
+    assert watch.store is not None
+    path = checkpoint_path(watch.store, task.key)
+    header = _header(path)
+    if header is None:
+        if path.exists():
+            watch.say(f"{path} is no checkpoint that can be read; learning starts again")
+        return _State()
+    if header.get("format") != str(FORMAT) or header.get("key") != task.key:
+        watch.say(f"{path} is of another version of prisbench; learning starts again")
+        return _State()
+    tensors = load_file(path)
+    wanted = {name: f"value.{name}" for name in moving}
+    if any(name not in tensors or tensors[name].shape != moving[own].shape for own, name in wanted.items()):
+        watch.say(f"{path} holds something else; learning starts again")
+        return _State()
+    moments: dict[int, dict[str, Tensor]] = {}
+    total = {}
+    for i, (name, parameter) in enumerate(moving.items()):
+        parameter.data.copy_(tensors[f"value.{name}"])
+        found = {key: tensors.get(f"moment.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+        if found["step"] is not None:
+            moments[i] = {key: value for key, value in found.items() if value is not None}
+        if (value := tensors.get(f"total.{name}")) is not None:
+            total[name] = value.to(parameter.device)
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return _State(int(header["step"]), tensors["losses"].tolist(), total)
+
+
+def _header(path: Path) -> dict[str, str] | None:
+    """What a checkpoint says of itself; None when there is none, or it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return None
+
+
+def _mention_other_versions(task: Task, watch: Watch) -> None:
+    """Say that a checkpoint of the same thing by another recipe version is there; it is left alone."""
+    assert watch.store is not None
+    for path in sorted(watch.store.glob(".partial-*/checkpoint.safetensors")):
+        header = _header(path) or {}
+        if header.get("versionless") == task.versionless and header.get("key") != task.key:
+            watch.say(
+                f"{path.parent} is a checkpoint of {task.name} by recipe version {header.get('version')}, this is "
+                f"version {task.version}: learning starts again; remove the folder, it is of no use here"
+            )

@@ -1,0 +1,97 @@
+"""What commands share: how a result is printed, how progress is shown, and the options that many have.
+
+Knows: typer, rich, stdout and stderr.  Does not know: what any command does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Collection, Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Format(StrEnum):
+    text = "text"
+    json = "json"
+
+
+OutputFormat = Annotated[Format, typer.Option("--format", help="How to print the result.")]
+Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+
+
+def say(record: Any, format: Format, text: str) -> None:
+    """Print a result: the record as one line of JSON, or the text."""
+    print(json.dumps(record, allow_nan=False) if format is Format.json else text)
+
+
+def known(kind: str, name: str, names: Collection[str]) -> None:
+    """Raises UnknownNameError, with the nearest name, for one that is not among ``names``."""
+    if name not in names:
+        from prisbench.errors import UnknownNameError
+
+        raise UnknownNameError(kind, name, names)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress display on stderr where that is a terminal; interrupting it leaves the terminal clean."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+def stages(bar: Progress) -> Callable[[str, int, int], None]:
+    """Hears of (stage, done, total) and shows a bar for each stage."""
+    tasks: dict[str, Any] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(stage, total=total)
+        bar.update(tasks[stage], completed=done, total=total)
+
+    return show
+
+
+def table_bars(bar: Progress, verb: str, totals: dict[str, int]) -> Callable[[str, int], None]:
+    """Hears of (table, rows) and shows a bar for each table; ``totals`` says how many rows are to come, where known."""
+    show = stages(bar)
+    return lambda table, rows: show(f"{verb} {table}", rows, max(totals.get(table, rows), rows))
+
+
+@contextlib.contextmanager
+def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A display that hears of (stage, done, total)."""
+    with progress() as bar:
+        yield stages(bar)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A display that hears of (done, total)."""
+    with stage_bars() as show:
+        yield lambda done, total: show(title, done, total)

@@ -1,0 +1,504 @@
+"""Which pictures of a dataset are copies of each other, so that what is learned from is also what is asked about.
+
+Knows: pictures as reference photos and scenes of subjects and splits, exact copies, candidates by perceptual hashes,
+their proof by registration.  Does not know: files, tables, what is an error (``validate``).
+
+Compared are every reference photo with every picture, in both directions, for copies that are whole (turned by right
+angles or mirrored), shifted by up to a third or cut out (upright or mirrored); scenes of different splits or sets, for
+whole copies (upright or mirrored).  A pair is a copy when its fit (``registration``) agrees by ``AGREEMENT``; no
+threshold on a hash decides.
+
+Measured on the 158 photos of the DreamBooth set, 24,806 ordered pairs: the two copies that are there agree by 0.99 and
+1.00, and no other pair by more than 0.73 (two shots of one bowl, seconds apart).  Of 318 copies made from 53 of them,
+shifted by up to a third or cut out, mirrored, at half size, as JPEG of quality 40, with noise or another gamma,
+``NEAR`` let 317 through to registration, and all of these agreed by 0.87 or more.  Of 1,886 drawn scenes and photos of
+Tabletop, where backgrounds are plain and look-alikes nearly alike, no pair agreed by more than 0.74 (with ``NEAR`` at
+10).  Frames of one video a fifth of a second apart (YCB-Video) agree by 0.75 to 0.98, so most count as copies too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8, UInt64
+
+from prisbench.datasets.perceptual import TURNS, turned_hashes
+from prisbench.datasets.registration import (
+    PROBES,
+    WINDOWS,
+    Fit,
+    fit,
+    probe_hashes,
+    thumbnail,
+    window_hashes,
+)
+from prisbench.errors import BackboneError, DataError, MissingExtraError
+from prisbench.photos import pixels_sha256
+
+NEAR = 8
+"""Bits of 64 in which the hashes of two parts may differ to be registered.  They differ by even numbers."""
+
+AGREEMENT = 0.82
+"""From this correlation on, over all that two pictures share, one is a copy of the other."""
+
+ALIKE = 0.95
+"""Cosine of two embeddings from which on they are reported.  Models differ: it is a question, not a proof."""
+
+WIDE = 20_000_000
+"""Pairs of a reference photo and any picture up to which shifted and cut-out copies are sought across subjects.  Above
+(a thousand photos and twenty thousand scenes), only among the photos and scenes of one subject."""
+
+MOST_CANDIDATES = 1000
+"""Of one reference photo; more, of which the least likely are left out and counted, come of pictures all alike."""
+
+MOST_LEAKS = 10_000
+"""That are kept; all are counted."""
+
+_REFERENCES_AT_A_TIME = 1000
+_PAIRS_AT_A_TIME = 2**21
+_TURNS = tuple(TURNS)
+_MIRRORED = _TURNS[:2]
+_BLOCKS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))
+
+Embed = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, " d"]]
+"""A picture to a vector of any length."""
+
+Read = Callable[[Any], UInt8[np.ndarray, "h w 3"]]
+"""A picture again, by the key under which it was added."""
+
+Progress = Callable[[str, int], None]
+"""Called with what is done and how many pictures of it so far."""
+
+
+class Picture(NamedTuple):
+    """``where`` names file and record.  ``role`` is "reference" or "scene".  ``subjects``: those it shows or that are
+    asked about.  ``split`` is "" where there are none.  ``other`` names another set, "" is the set that is audited."""
+
+    where: str
+    role: str
+    subjects: tuple[str, ...]
+    split: str
+    other: str
+
+
+class Leak(NamedTuple):
+    """``b`` is a copy of ``a``, or looks alike.
+
+    ``how`` is a sentence part: "the same pixels", "the same picture, mirrored", "shifted by 28 % of its width".
+    ``agreement`` is 1 for the same pixels, else that of the fit, or the cosine of embeddings where ``proven`` is False.
+    """
+
+    a: Picture
+    b: Picture
+    how: str
+    agreement: float
+    proven: bool = True
+
+    @property
+    def kind(self) -> str:
+        """ "leak" where learning sees what is asked or a split sees another; "copy"; "shared" between sets; "alike"."""
+        if self.a.other != self.b.other:
+            return "shared"
+        if not self.proven:
+            return "alike"
+        one_subject = bool(set(self.a.subjects) & set(self.b.subjects))
+        asked = {self.a.role, self.b.role} == {"reference", "scene"}
+        if (asked and (one_subject or self.how == SAME_PIXELS)) or self.a.split != self.b.split:
+            return "leak"
+        return "copy"
+
+
+SAME_PIXELS = "the same pixels"
+
+
+class Audit(NamedTuple):
+    """What an audit compared and found.
+
+    ``registered``: pairs whose hashes came near.  ``left_out``: of these, the ones that were not looked at, see
+    ``MOST_CANDIDATES``, and the ones that could not be read again.  ``wide``: see ``WIDE``.  ``found``: kind -> leaks.
+    """
+
+    references: int
+    scenes: int
+    registered: int
+    left_out: int
+    wide: bool
+    embedded: bool
+    found: Counter[str]
+    leaks: tuple[Leak, ...]
+
+
+class Gallery:
+    """What is kept of pictures that have been looked at: about a kilobyte each."""
+
+    def __init__(self, embed: Embed | None = None) -> None:
+        self.pictures: list[Picture] = []
+        self.keys: list[Any] = []
+        self.digests: list[bytes] = []
+        self._scenes: dict[tuple[bytes, str, str], int] = {}
+        self._whole: list[tuple[int, ...]] = []
+        self._probes: list[UInt64[np.ndarray, " p"]] = []
+        self._embed = embed
+        self._vectors: list[np.ndarray] = []
+
+    def add(self, image: UInt8[np.ndarray, "h w 3"], key: Any, picture: Picture, sha256: str | None = None) -> None:
+        """Look at a picture.  ``sha256`` is of its pixels, where known.
+
+        A scene that was added before, for another query, only gains subjects.
+        """
+        digest = bytes.fromhex(sha256 or pixels_sha256(image))
+        if picture.role == "scene":
+            seen = self._scenes.setdefault((digest, picture.split, picture.other), len(self.pictures))
+            if seen < len(self.pictures):
+                known = self.pictures[seen]
+                subjects = tuple(dict.fromkeys(known.subjects + picture.subjects))
+                self.pictures[seen] = known._replace(subjects=subjects)
+                return
+        probes, loud = probe_hashes(thumbnail(image))
+        turned = turned_hashes(image)
+        self.pictures.append(picture)
+        self.keys.append(key)
+        self.digests.append(digest)
+        self._whole.append(tuple(int(turned[turn], 16) for turn in _MIRRORED) if loud[0] else ())
+        # What shows nothing is near nothing: its bits are chance.
+        self._probes.append(np.where(loud, probes, _NOTHING))
+        if self._embed is not None:
+            vector = self._embed(image)
+            self._vectors.append((vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float16))
+
+    def whole(self, turn: str) -> UInt64[np.ndarray, " n"]:
+        """The hash of each picture as a whole, as it is or mirrored."""
+        place = _MIRRORED.index(turn)
+        return np.array([hashes[place] if hashes else _NOTHING for hashes in self._whole], np.uint64)
+
+    def probes(self) -> UInt64[np.ndarray, "n p"]:
+        """The hashes of each picture's parts."""
+        return np.array(self._probes, np.uint64).reshape(-1, len(PROBES))
+
+    def vectors(self) -> Float[np.ndarray, "n d"] | None:
+        """The embeddings, of length 1; None when there was nothing to embed with."""
+        return np.array(self._vectors) if self._vectors else None
+
+
+_NOTHING = 2**64 - 1
+"""A hash that no picture has: half of the bits of a hash are 0."""
+
+
+class _Candidate(NamedTuple):
+    a: int
+    b: int
+    distance: int
+    turn: str
+    window: int
+    probe: int
+
+
+def audit(gallery: Gallery, read: Read, progress: Progress | None = None) -> Audit:
+    """Look for copies among the pictures of a gallery.
+
+    ``read`` gives a picture again; where it raises DataError the pair is counted as left out.
+    """
+    leaks = _exact(gallery)
+    references = [i for i, picture in enumerate(gallery.pictures) if picture.role == "reference"]
+    wide = len(references) * len(gallery.pictures) <= WIDE
+    near = _Near(gallery, wide)
+    proofs = _Proofs(gallery, read)
+    for start in range(0, len(references), _REFERENCES_AT_A_TIME):
+        block = references[start : start + _REFERENCES_AT_A_TIME]
+        candidates: list[_Candidate] = []
+        for n, i in enumerate(block, start + 1):
+            candidates += near.of_reference(i, proofs)
+            if progress:
+                progress("hashes of reference photos", n)
+        proofs.look_at(candidates, keep=block)
+    proofs.look_at(near.of_scenes(), keep=())
+    leaks += proofs.leaks
+    found = {(leak.a, leak.b) for leak in leaks}
+    leaks += [leak for leak in _alike(gallery, references) if (leak.a, leak.b) not in found]
+    leaks.sort(key=lambda leak: (leak.kind != "leak", not leak.proven, leak.a.where, leak.b.where))
+    return Audit(
+        references=len(references),
+        scenes=len(gallery.pictures) - len(references),
+        registered=proofs.registered,
+        left_out=near.left_out + proofs.unread,
+        wide=wide,
+        embedded=gallery.vectors() is not None,
+        found=Counter(leak.kind for leak in leaks),
+        leaks=tuple(leaks[:MOST_LEAKS]),
+    )
+
+
+def matters(a: Picture, b: Picture) -> bool:
+    """Whether it would be of interest that ``b`` is a copy of ``a``."""
+    if a.other and b.other:
+        return False
+    if a.other != b.other or a.split != b.split:
+        return True
+    return "reference" in (a.role, b.role)
+
+
+def _exact(gallery: Gallery) -> list[Leak]:
+    """Pictures with the same pixels: each with the first of its kind, reference photos before scenes."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for i, digest in enumerate(gallery.digests):
+        groups[digest].append(i)
+    leaks = []
+    for group in groups.values():
+        first, *others = sorted(group, key=lambda i: (gallery.pictures[i].role, i))
+        a = gallery.pictures[first]
+        leaks += [Leak(a, b, SAME_PIXELS, 1.0) for i in others if matters(a, b := gallery.pictures[i])]
+    return leaks
+
+
+class _Near:
+    """Who is to be registered with whom."""
+
+    def __init__(self, gallery: Gallery, wide: bool) -> None:
+        self._gallery = gallery
+        self._whole = gallery.whole("as it is")
+        self._probes = gallery.probes()
+        self._near_whole = _Buckets(self._whole)
+        self._near_parts = _Buckets(self._probes.reshape(-1)) if wide else None
+        self._of_subject: dict[str, list[int]] = defaultdict(list)
+        for i, picture in enumerate(gallery.pictures):
+            for subject in picture.subjects:
+                self._of_subject[subject].append(i)
+        self.left_out = 0
+
+    def of_reference(self, i: int, proofs: _Proofs) -> list[_Candidate]:
+        """Of a reference photo: copies of all kinds, the likeliest first."""
+        thumb = proofs.thumb(i)
+        if thumb is None:
+            return []
+        found: dict[tuple[int, int], _Candidate] = {}
+        for turn, turned in TURNS.items():
+            hashes, loud = window_hashes(np.ascontiguousarray(turned(thumb)))
+            if turn not in _MIRRORED:
+                hashes, loud = hashes[:1], loud[:1]
+            windows = np.flatnonzero(loud)
+            for window, slot, distance in self._parts_near(hashes[windows], i, turn):
+                candidate = _Candidate(i, slot // len(PROBES), distance, turn, int(windows[window]), slot % len(PROBES))
+                best = found.get((candidate.b, candidate.probe))
+                if best is None or candidate.distance < best.distance:
+                    found[candidate.b, candidate.probe] = candidate
+        return self._likeliest(found.values())
+
+    def of_scenes(self) -> list[_Candidate]:
+        """Of scenes: whole copies in another split or set.  The largest split is not asked, only found."""
+        pictures = self._gallery.pictures
+        scenes = [i for i, picture in enumerate(pictures) if picture.role == "scene"]
+        sizes = Counter((pictures[i].other, pictures[i].split) for i in scenes)
+        asking = [i for i in scenes if (pictures[i].other, pictures[i].split) != sizes.most_common(1)[0][0]]
+        found: dict[tuple[int, int], _Candidate] = {}
+        for turn in _MIRRORED:
+            hashes = self._gallery.whole(turn)
+            for start in range(0, len(asking), 1000):
+                block = [i for i in asking[start : start + 1000] if hashes[i] != _NOTHING]
+                for n, j, distance in self._near_whole.near(hashes[block]):
+                    a, b = sorted((block[n], j))
+                    if pictures[j].role == "scene" and self._matters(a, b):
+                        # The same in both directions: a mirrored copy's mirrored copy is the picture.
+                        candidate = _Candidate(a, b, distance, turn, 0, 0)
+                        if distance < found.get((a, b), candidate._replace(distance=65)).distance:
+                            found[a, b] = candidate
+        return list(found.values())
+
+    def _parts_near(self, hashes: UInt64[np.ndarray, " w"], i: int, turn: str) -> Iterator[tuple[int, int, int]]:
+        """(window, place in all probes, distance) of what is near, at most once for each place."""
+        pairs: Iterable[tuple[int, int, int]]
+        if turn not in _MIRRORED:
+            pairs = ((n, j * len(PROBES), distance) for n, j, distance in self._near_whole.near(hashes))
+        elif self._near_parts is not None:
+            pairs = self._near_parts.near(hashes)
+        else:
+            own = sorted({j for subject in self._gallery.pictures[i].subjects for j in self._of_subject[subject]})
+            slots = (np.array(own)[:, None] * len(PROBES) + np.arange(len(PROBES))).reshape(-1)
+            parts = ((n, int(slots[s]), d) for n, s, d in _Buckets(self._probes[own].reshape(-1)).near(hashes))
+            wholes = ((0, j * len(PROBES), distance) for _, j, distance in self._near_whole.near(hashes[:1]))
+            pairs = itertools.chain(parts, wholes)
+        return ((n, slot, distance) for n, slot, distance in pairs if self._matters(i, slot // len(PROBES)))
+
+    def _matters(self, i: int, j: int) -> bool:
+        gallery = self._gallery
+        return i != j and gallery.digests[i] != gallery.digests[j] and matters(gallery.pictures[i], gallery.pictures[j])
+
+    def _likeliest(self, candidates: Iterable[_Candidate]) -> list[_Candidate]:
+        ordered = sorted(candidates, key=lambda one: (one.distance, one.b, one.probe))
+        kept = ordered[:MOST_CANDIDATES]
+        self.left_out += len({one.b for one in ordered} - {one.b for one in kept})
+        return kept
+
+
+class _Buckets:
+    """Finds the hashes within ``NEAR`` bits of a hash: of five blocks of its bits, one has one wrong bit at most.
+
+    Multi-index hashing: Norouzi, Punjani and Fleet, "Fast Search in Hamming Space with Multi-Index Hashing" (2012).
+    """
+
+    def __init__(self, hashes: UInt64[np.ndarray, " n"]) -> None:
+        self._places = np.flatnonzero(hashes != np.uint64(_NOTHING))
+        self._hashes = hashes[self._places]
+        self._blocks = []
+        for shift, width in _BLOCKS:
+            keys = (self._hashes >> np.uint64(shift)) & np.uint64(2**width - 1)
+            order = np.argsort(keys, kind="stable").astype(np.int32)
+            starts = np.searchsorted(keys[order], np.arange(2**width + 1, dtype=np.uint64))
+            self._blocks.append((order, starts))
+
+    def near(self, wanted: UInt64[np.ndarray, " m"]) -> Iterator[tuple[int, int, int]]:
+        """(index in ``wanted``, place, distance): for every place the nearest of ``wanted``, where one is near."""
+        best = np.full(len(self._hashes), 65, np.uint8)
+        nearest = np.zeros(len(self._hashes), np.int32)
+        for n, found, distances in self._all_near(wanted):
+            closer = distances < best[found]
+            n, found, distances = n[closer], found[closer], distances[closer]
+            order = np.lexsort((-n, -distances.astype(np.int16)))  # of one place the nearest, then the first, is last
+            best[found[order]], nearest[found[order]] = distances[order], n[order]
+        for at in np.flatnonzero(best <= NEAR):
+            yield int(nearest[at]), int(self._places[at]), int(best[at])
+
+    def _all_near(
+        self, wanted: UInt64[np.ndarray, " m"]
+    ) -> Iterator[tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"], UInt8[np.ndarray, " k"]]]:
+        """Every pair that is near, some of them several times, and their distances; a bounded number at a time."""
+        for (shift, width), (order, starts) in zip(_BLOCKS, self._blocks, strict=True):
+            keys = ((wanted >> np.uint64(shift)) & np.uint64(2**width - 1)).astype(np.int64)
+            for flip in (0, *(1 << bit for bit in range(width))):
+                low, high = starts[keys ^ flip], starts[(keys ^ flip) + 1]
+                for some in _portions(high - low):
+                    counts = (high - low)[some]
+                    n = np.repeat(np.arange(some.start, some.start + len(counts)), counts)
+                    steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+                    found = order[np.repeat(low[some], counts) + steps]
+                    distances = np.bitwise_count(wanted[n] ^ self._hashes[found])
+                    close = distances <= NEAR
+                    yield n[close], found[close], distances[close]
+
+
+def _portions(counts: Int[np.ndarray, " m"]) -> Iterator[slice]:
+    """Slices of about ``_PAIRS_AT_A_TIME`` each."""
+    ends = np.cumsum(counts)
+    start = 0
+    while start < len(counts) and ends[-1]:
+        before = int(ends[start - 1]) if start else 0
+        end = max(start + 1, int(np.searchsorted(ends, before + _PAIRS_AT_A_TIME, side="right")))
+        yield slice(start, end)
+        start = end
+
+
+class _Proofs:
+    """Candidates that were registered, and the copies among them."""
+
+    def __init__(self, gallery: Gallery, read: Read) -> None:
+        self._gallery = gallery
+        self._read = read
+        self._kept: dict[int, Float[np.ndarray, "g g"] | None] = {}
+        self._last = lru_cache(maxsize=64)(self._look)
+        self.leaks: list[Leak] = []
+        self._known: set[tuple[int, int]] = set()
+        self.registered = 0
+        self.unread = 0
+
+    def thumb(self, i: int) -> Float[np.ndarray, "g g"] | None:
+        """A picture's thumbnail, kept until the block of its reference photo is done; None when it cannot be read."""
+        if i not in self._kept:
+            self._kept[i] = self._look(i)
+        return self._kept[i]
+
+    def look_at(self, candidates: list[_Candidate], keep: Iterable[int]) -> None:
+        """Register the candidates, in the order of the later picture, then forget the thumbnails of ``keep``."""
+        ordered = sorted(candidates, key=lambda one: (max(one.a, one.b), min(one.a, one.b), one.a > one.b, *one[2:]))
+        for pair, some in itertools.groupby(ordered, key=lambda one: (min(one.a, one.b), max(one.a, one.b))):
+            if pair in self._known:
+                continue
+            thumbs = {i: self._kept[i] if i in self._kept else self._last(i) for i in pair}
+            self.registered += 1
+            for one in some:
+                on_a, on_b = thumbs[one.a], thumbs[one.b]
+                if on_a is None or on_b is None:
+                    self.registered, self.unread = self.registered - 1, self.unread + 1
+                    break
+                found = fit(np.ascontiguousarray(TURNS[one.turn](on_a)), on_b, WINDOWS[one.window], PROBES[one.probe])
+                if found.agreement >= AGREEMENT:
+                    self._known.add(pair)
+                    pictures = self._gallery.pictures
+                    self.leaks.append(Leak(pictures[one.a], pictures[one.b], words(one.turn, found), found.agreement))
+                    break
+        for i in keep:
+            self._kept.pop(i, None)
+
+    def _look(self, i: int) -> Float[np.ndarray, "g g"] | None:
+        try:
+            return thumbnail(self._read(self._gallery.keys[i])).astype(np.float32)
+        except DataError:
+            return None
+
+
+def words(turn: str, found: Fit) -> str:
+    """How a copy lies on its original, for people: "the same picture, mirrored, shifted by 28 % of its width"."""
+    parts = ["the same picture"] + [turn] * (turn != "as it is")
+    if max(found.scale_yx) > 1.04 and min(found.scale_yx) < 0.96:
+        parts.append("cut otherwise")
+    elif min(found.scale_yx) < 0.96:
+        parts.append("a part of it")
+    elif max(found.scale_yx) > 1.04:
+        parts.append("with more around it")
+    else:
+        shifts = [
+            f"{abs(shift):.0%} of its {side}".replace("%", " %")
+            for shift, side in zip(found.shift_yx, ("height", "width"), strict=True)
+            if abs(shift) >= 0.01
+        ]
+        parts += [f"shifted by {' and '.join(shifts)}"] if shifts else []
+    return ", ".join(parts)
+
+
+def _alike(gallery: Gallery, references: list[int]) -> Iterator[Leak]:
+    """Pictures whose embeddings are close to a reference photo's."""
+    vectors = gallery.vectors()
+    if vectors is None:
+        return
+    for i in references:
+        cosines = vectors.astype(np.float32) @ vectors[i].astype(np.float32)
+        for j in np.flatnonzero(cosines >= ALIKE):
+            a, b = gallery.pictures[i], gallery.pictures[int(j)]
+            again = b.role == "reference" and j < i
+            if j != i and not again and gallery.digests[i] != gallery.digests[int(j)] and matters(a, b):
+                yield Leak(a, b, "embedded alike", float(cosines[j]), proven=False)
+
+
+def load_embedding(name: str, device: str = "cpu") -> Embed:
+    """Embeddings by a vision model of transformers, from a folder or the Hub: DINOv2, CLIP, ViT ...
+
+    Raises MissingExtraError without torch or transformers; BackboneError when there is no such model, or it is blind.
+    """
+    try:
+        import torch
+        from PIL import Image
+        from transformers import AutoImageProcessor, AutoModel
+    except ImportError as error:
+        raise MissingExtraError(str(error.name), "dev", "comparing embeddings") from None
+    try:
+        processor = AutoImageProcessor.from_pretrained(name, use_fast=False)
+        model = AutoModel.from_pretrained(name).to(device).eval()
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BackboneError(
+            f"no vision model {name!r} for embeddings ({why}); name a folder or a Hub id, such as facebook/dinov2-small"
+        ) from None
+
+    def embed(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
+        pixels = processor(images=Image.fromarray(image), return_tensors="pt").to(device)
+        with torch.inference_mode():
+            out = model.get_image_features(**pixels) if hasattr(model, "get_image_features") else model(**pixels)
+        if not isinstance(out, torch.Tensor):
+            pooled = getattr(out, "pooler_output", None)
+            out = out.last_hidden_state.mean(dim=1) if pooled is None else pooled
+        return out[0].reshape(-1).float().cpu().numpy()
+
+    return embed

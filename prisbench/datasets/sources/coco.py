@@ -1,0 +1,282 @@
+"""COCO's instances: a JSON of polygons and run lengths, with a folder of images.
+
+Layout: https://cocodataset.org/#format-data, part 1 (``images``, ``annotations``, ``categories``, ``licenses``).  LVIS,
+Roboflow, CVAT and many tools write the same.
+
+    annotations/instances_val2017.json
+    val2017/000000000139.jpg
+
+COCO has no field for which particular thing an annotation shows, and without it there is no subject: an annotation is
+a thing of its own.  So some field of the annotations must say it, by the same value wherever the same thing is seen:
+``subject``, ``subject_id``, ``instance_id``, ``track_id``, also among ``attributes`` as CVAT writes them, or the one
+that the option ``identity`` names.  A value must mean one thing in the whole file: a ``track_id`` that starts anew in
+every video does not.  Annotations of one value in one image are parts of one thing.
+
+A crowd region (``iscrowd`` 1) shows nobody in particular: it is another thing of its scene, a look-alike where it has
+the subject's noun.  Images are opened upright; a photo turned by its EXIF orientation does not fit its annotations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from prisbench.datasets.reading import image_file, inside, json_file, listing, polygons, rle
+from prisbench.datasets.source import Source
+from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan
+from prisbench.datasets.sources.options import build_key, one_line
+from prisbench.datasets.sources.planned import about
+from prisbench.errors import DataError, UsageError
+
+TITLE = "COCO instances"
+LICENCE = "unknown"
+"""Where a file says nothing: the JSON names a licence for every image."""
+HOMEPAGE = "https://cocodataset.org"
+LAYOUT = """
+annotations/instances_val2017.json
+val2017/000000000139.jpg
+"""
+OPTIONS = INSTANCE_OPTIONS | {
+    "instances": "the JSON, below the folder (default: the only annotations/instances_*.json, or the only *.json)",
+    "images": "the folder of the images, below the folder (default: by the JSON's name, images, or where the JSON is)",
+    "identity": "the annotations' field that says which thing it is, like attributes.instance_id (default: subject, "
+    "subject_id, instance_id or track_id)",
+    "scene": "an image's field like video_id, or 'folder': its images show one place and are not divided between "
+    "reference photos and scenes (default: each image is its own)",
+}
+LIMITS = """\
+- Which annotations show the same particular thing: COCO itself does not say; the field named above is believed.
+- Whether every thing of a noun is annotated.  LVIS says itself that it is not: a look-alike may have no mask.
+- What is hidden by what: masks may overlap, and are taken as they are.
+- Reference photos are scenes of the same kind, taken with the same eye; they are not photos made for learning."""
+
+_IDENTITIES = ("subject", "subject_id", "instance_id", "track_id")
+_CREATIVE_COMMONS = re.compile(r"https?://creativecommons[.]org/licenses/([a-z-]+)/([0-9.]+)/?.*")
+
+
+def read(root: Path, options: Mapping[str, str]) -> Source:
+    """Raises UsageError for an option, DataError naming the file and the record for all else."""
+    path = inside(root, options["instances"], "instances") if "instances" in options else _instances(root)
+    value = json_file(path)
+    images = _by_id(value, "images", path)
+    categories = {key: _noun(category, path) for key, category in _by_id(value, "categories", path).items()}
+    licences = {key: _spdx(record) for key, record in _by_id(value, "licenses", path, wanted=False).items()}
+    annotations = _annotations(value, images, categories, path)
+    identity = options.get("identity") or _identity(annotations, path)
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    known = {annotation["image_id"] for annotation in annotations if _field(annotation, identity) is not None}
+    if not known:
+        raise DataError(f"{path}: no annotation has a {identity!r}; {_has(annotations)}")
+    folder = _images(root, path, images, options)
+    said = one_line(options, "licence", LICENCE) if "licence" in options else None
+    left_out: Counter[str] = Counter()
+    pictures: dict[str, Picture] = {}
+    files = [path]
+    for key in sorted(known, key=str):
+        image = images[key]
+        name, size_hw = _name_and_size(image, path)
+        if name in pictures:
+            raise DataError(f"{path}: image {key} has the file_name {name!r}, and so has another image")
+        file = inside(folder, name, f"{path}: image {key}")
+        things, regions, hidden = _things(by_image[key], categories, identity, size_hw, path, left_out)
+        licence = image.get("license")
+        pictures[name] = Picture(
+            name=name,
+            place=_place(image, name, options.get("scene"), path),
+            things=things,
+            licence=said or (licences.get(licence, LICENCE) if isinstance(licence, int | str) else LICENCE),
+            source=_address(image, name),
+            look=partial(_look, file, regions, size_hw, path),
+            hidden=hidden,
+        )
+        files.append(file)
+    planned = plan(pictures.values(), options, left_out, str(path))
+    return Source(
+        name="coco",
+        version="1",
+        about=about(TITLE, HOMEPAGE, LIMITS, options),
+        key=build_key(TITLE, options, root, files),
+        subjects=planned.subjects,
+        queries=planned.queries,
+        n_subjects=planned.n_subjects,
+        n_queries=planned.n_queries,
+        left_out=left_out,
+    )
+
+
+def _instances(root: Path) -> Path:
+    """The JSON where nobody says which."""
+    inner = root / "annotations"
+    found = listing(inner, {".json"}) if inner.is_dir() else []
+    found = [path for path in found if path.name.startswith("instances_")] or found or listing(root, {".json"})
+    if not found:
+        raise DataError(
+            f"{root} has no annotations/instances_*.json; if it is elsewhere, say instances=path/below/it.json"
+        )
+    if len(found) > 1:
+        names = ", ".join(path.relative_to(root).as_posix() for path in found)
+        raise UsageError(f"{root} has several JSON files; say which one, instances= one of {names}")
+    return found[0]
+
+
+def _images(root: Path, path: Path, images: Mapping[Any, dict[str, Any]], options: Mapping[str, str]) -> Path:
+    """The folder that the images' names are below."""
+    if "images" in options:
+        return inside(root, options["images"], "images")
+    subset = path.stem.removeprefix("instances_")
+    tried = [root / subset, root / "images" / subset, root / "images", path.parent, root]
+    first = str(next(iter(images.values())).get("file_name"))
+    for folder in tried:
+        if folder.is_dir() and (folder / first).is_file():
+            return folder
+    names = ", ".join(dict.fromkeys(str(folder) for folder in tried))
+    raise DataError(f"{path}: the image {first!r} is in none of {names}; say images=FOLDER, below {root}")
+
+
+def _by_id(value: Any, name: str, path: Path, wanted: bool = True) -> dict[Any, dict[str, Any]]:
+    """id -> record, of one of the lists of the JSON."""
+    records = value.get(name) if isinstance(value, dict) else None
+    if records is None and not wanted:
+        return {}
+    if not isinstance(records, list) or (wanted and not records):
+        raise DataError(f"{path} has no list {name!r}; is it COCO's instances?")
+    found: dict[Any, dict[str, Any]] = {}
+    for n, record in enumerate(records):
+        if not isinstance(record, dict) or not isinstance(key := record.get("id"), int | str):
+            raise DataError(f"{path}: number {n + 1} of {name} has no id")
+        if key in found:
+            raise DataError(f"{path}: the id {key!r} is in {name} twice")
+        found[key] = record
+    return found
+
+
+def _annotations(
+    value: Any, images: Mapping[Any, Any], categories: Mapping[Any, str], path: Path
+) -> list[dict[str, Any]]:
+    """The annotations, each with an id, of an image and a category that are there."""
+    found = list(_by_id(value, "annotations", path).values())
+    for annotation in found:
+        for name, known in (("image_id", images), ("category_id", categories)):
+            key = annotation.get(name)
+            if not isinstance(key, int | str) or key not in known:
+                raise DataError(f"{path}: annotation {annotation['id']} has the {name} {key!r}, which is not there")
+    return found
+
+
+def _identity(annotations: Iterable[dict[str, Any]], path: Path) -> str:
+    """The first of the usual fields that an annotation has."""
+    for name in (*_IDENTITIES, *(f"attributes.{name}" for name in _IDENTITIES)):
+        if any(_field(annotation, name) is not None for annotation in annotations):
+            return name
+    raise DataError(
+        f"{path} does not say which annotations show the same particular thing, so there is no subject: give them a "
+        f"'subject' each, or say identity=FIELD; {_has(annotations)}"
+    )
+
+
+def _has(annotations: Iterable[dict[str, Any]]) -> str:
+    fields: set[str] = set()
+    for annotation in annotations:
+        attributes = annotation.get("attributes")
+        inner = attributes if isinstance(attributes, dict) else {}
+        fields |= {*map(str, annotation), *(f"attributes.{name}" for name in inner)} - {"attributes"}
+    return f"the annotations have {', '.join(sorted(fields)[:20])}"
+
+
+def _field(record: Mapping[str, Any], dotted: str) -> str | None:
+    """The value of a field, or of one inside a field, as text; None where it says nothing."""
+    value: Any = record
+    for name in dotted.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | str) or value in ("", -1):
+        return None
+    return str(value)
+
+
+def _things(
+    annotations: Iterable[dict[str, Any]],
+    categories: Mapping[Any, str],
+    identity: str,
+    size_hw: tuple[int, int],
+    path: Path,
+    left_out: Counter[str],
+) -> tuple[tuple[Thing, ...], tuple[dict[str, Any], ...], frozenset[str]]:
+    """What has a mask, the annotations behind it, and the subjects that are there without one."""
+    things, regions, hidden = [], [], set()
+    for annotation in annotations:
+        noun, subject = categories[annotation["category_id"]], _field(annotation, identity)
+        crowd, why = annotation.get("iscrowd") == 1, None
+        if not annotation.get("segmentation"):
+            why = "annotations without a mask"
+        elif not _mask(annotation, size_hw, path).any():
+            why = "annotations too small for a pixel"
+        elif crowd and subject is not None:
+            left_out["crowd regions as subjects (they count as other things)"] += 1
+        if why is not None:
+            left_out[why] += 1
+        else:
+            things.append(Thing(noun, None if crowd else subject))
+            regions.append(annotation)
+        if subject is not None and (why is not None or crowd):
+            hidden.add(subject)
+    return tuple(things), tuple(regions), frozenset(hidden)
+
+
+def _mask(annotation: Mapping[str, Any], size_hw: tuple[int, int], path: Path) -> Bool[np.ndarray, "h w"]:
+    where, region = f"{path}: annotation {annotation['id']}", annotation["segmentation"]
+    return polygons(region, size_hw, where) if isinstance(region, list) else rle(region, size_hw, where)
+
+
+def _look(file: Path, regions: Iterable[dict[str, Any]], size_hw: tuple[int, int], path: Path) -> Looked:
+    return Looked(image_file(file), tuple(_mask(annotation, size_hw, path) for annotation in regions))
+
+
+def _name_and_size(image: Mapping[str, Any], path: Path) -> tuple[str, tuple[int, int]]:
+    where = f"{path}: image {image['id']}"
+    name, h, w = image.get("file_name"), image.get("height"), image.get("width")
+    if not isinstance(name, str):
+        raise DataError(f"{where} has no file_name")
+    if type(h) is not int or type(w) is not int or h < 1 or w < 1 or h * w > (Image.MAX_IMAGE_PIXELS or h * w):
+        raise DataError(f"{where}: height {h!r} and width {w!r} are no size of an image that can be opened")
+    return name, (h, w)
+
+
+def _noun(category: Mapping[str, Any], path: Path) -> str:
+    name = category.get("name")
+    noun = " ".join(str(name).replace("_", " ").split())
+    if not isinstance(name, str) or not noun:
+        raise DataError(f"{path}: category {category['id']} has no name")
+    return noun
+
+
+def _place(image: Mapping[str, Any], name: str, scene: str | None, path: Path) -> str:
+    if scene is None:
+        return name
+    place = PurePosixPath(name).parent.as_posix() if scene == "folder" else _field(image, scene)
+    if place is None:
+        raise DataError(f"{path}: image {image['id']} has no {scene!r}, which scene={scene} asks for")
+    return place
+
+
+def _spdx(licence: Mapping[str, Any]) -> str:
+    """The SPDX name of a Creative Commons licence, by its address; else the licence's name."""
+    found = _CREATIVE_COMMONS.fullmatch(str(licence.get("url", "")))
+    return f"CC-{found[1].upper()}-{found[2]}" if found else " ".join(str(licence.get("name") or LICENCE).split())
+
+
+def _address(image: Mapping[str, Any], name: str) -> str:
+    for field in ("flickr_url", "coco_url"):
+        address = image.get(field)
+        if isinstance(address, str) and re.fullmatch(r"https?://\S+", address):
+            return address
+    return f"coco {' '.join(name.split())}"

@@ -1,0 +1,251 @@
+"""Your own photos and PNG masks: a folder for each thing.
+
+The layout is ours:
+
+    my-things/
+      mug-anna/                      a subject; its noun is the name up to the first "-" or digit: "mug"
+        photos/01.jpg                reference photos: the thing as others will learn it, 3 to 6 of them
+        photos_masks/01.png          optional: where it is in a reference photo
+        scenes/kitchen.jpg           where to look for it
+        masks/kitchen.png            where it is: white on black; all black says that it is not there
+        masks/kitchen.lookalike-1.png   optional: another mug in that scene, one file each
+        subject.yaml                 optional: noun, licence, source, split
+        queries.csv                  optional: scene,text,mask,look_alikes,query_type
+      subjects.csv                   optional, for all: subject,noun,licence,source,split
+
+That is enough: every scene is asked about once, with the common text, as "look-alike" when it has look-alikes, "absent"
+when its mask is all black, else "plain".  Photos that lie right in a subject's folder are its reference photos too.
+
+``queries.csv`` asks otherwise about the scenes it names, once a line; empty cells mean the usual.  Several look-alikes
+are divided by ";".  What belongs to another subject is named from the top: "mug-ben/scenes/desk.jpg" is a scene for an
+"absent" query, with the look-alike "mug-ben/masks/desk.png".  A ``subject.yaml`` comes before ``subjects.csv``.
+
+A tree like DreamBooth's, photos but no scenes, is read too, so that its photos can be looked at and audited; it is no
+benchmark, and ``queries`` says what is missing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prisbench.datasets.reading import folders, inside, yaml_file
+from prisbench.datasets.schema import SPLITS, QueryRow
+from prisbench.datasets.source import Source, split_of
+from prisbench.datasets.sources.options import (
+    LICENCE_HELP,
+    SHARE_HELP,
+    TEXT_HELP,
+    one_line,
+    query_text,
+    share,
+    whole_number,
+)
+from prisbench.datasets.sources.picture_files import Asked, Told, masks_in, pictures_in, source_of
+from prisbench.datasets.sources.planned import about
+from prisbench.datasets.sources.tables import Line, table
+from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.photos import SUFFIXES
+from prisbench.types import QUERY_TYPES
+
+TITLE = "Own photos and masks"
+LICENCE = "unknown"
+"""Where nobody says; a dataset that is to be published wants one."""
+HOMEPAGE = "photos of one's own"
+LAYOUT = """
+mug-anna/photos/01.jpg
+mug-anna/scenes/kitchen.jpg
+mug-anna/masks/kitchen.png
+mug-anna/masks/kitchen.lookalike-1.png
+"""
+OPTIONS = {
+    "references": "reference photos per subject, the first by file name (default: all)",
+    "validation_share": f"{SHARE_HELP}; a split that a subject states comes first",
+    "text": TEXT_HELP,
+    "licence": f"{LICENCE_HELP} of a subject that states none (default: {LICENCE})",
+}
+LIMITS = """\
+- Whether a scene shows things of other nouns: its type is "plain" unless `queries.csv` says "other-category".
+- Whether every look-alike has a mask.
+- Whether a scene was taken a minute after a reference photo, in the same light at the same place."""
+
+_FACTS = ("noun", "licence", "source", "split")
+_COLUMNS = ("scene", "text", "mask", "look_alikes", "query_type")
+
+
+def read(root: Path, options: Mapping[str, str]) -> Source:
+    """Raises UsageError for an option, DataError naming the file and the line for all else."""
+    listed = _subjects_table(root)
+    left_out: Counter[str] = Counter()
+    told = []
+    for home in folders(root):
+        if photos := _photos(home):
+            told.append(_told(root, home, photos, options, listed.pop(home.name, {})))
+        elif (home / "photos").is_dir() or (home / "scenes").is_dir():
+            raise DataError(f"{home} has no reference photos; put 3 to 6 into {home / 'photos'}")
+        else:
+            left_out["folders without photos"] += 1
+    if listed:
+        raise DataError(
+            f"{root / 'subjects.csv'}: {_unknown('subject', next(iter(listed)), [one.name for one in told])}"
+        )
+    if not told:
+        raise DataError(
+            f"{root} has no folder with photos; make one for each thing, with {LAYOUT.split()[0]} and so on"
+        )
+    source = source_of("folder", root, told, options, left_out, about(TITLE, HOMEPAGE, LIMITS, options))
+
+    def no_queries(start: int) -> Iterator[QueryRow]:
+        raise DataError(
+            f"{root} has photos of {len(told)} subjects but no scenes to look for them in: put other photos into "
+            f"{told[0].name}/scenes, and for each a PNG of the same name into {told[0].name}/masks, white where it is"
+        )
+
+    return source if source.n_queries else dataclasses.replace(source, queries=no_queries)
+
+
+def only_known(value: Any, known: Sequence[str], where: str) -> dict[str, Any]:
+    """The entries of a YAML file.  Raises DataError when it has none, or one of an unknown name."""
+    if not isinstance(value, dict):
+        raise DataError(f"{where} must have lines like 'noun: mug'")
+    for name in value:
+        if name not in known:
+            raise DataError(f"{where}: {UnknownNameError('entry', str(name), known)}")
+    return value
+
+
+def words(value: Any, where: str) -> str:
+    """One line of text from a YAML file.  Raises DataError when it is none."""
+    if not isinstance(value, str) or not value.strip() or "\n" in value.strip():
+        raise DataError(f"{where} is {value!r}; one line of text is wanted")
+    return value.strip()
+
+
+def _subjects_table(root: Path) -> dict[str, dict[str, str]]:
+    """A subject's folder -> what subjects.csv says of it."""
+    if not (root / "subjects.csv").exists():
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    for line in table(inside(root, "subjects.csv"), ("subject", *_FACTS), ("subject",)):
+        name = line.cells["subject"]
+        if name in found:
+            raise DataError(f"{line.where}: the subject {name} comes twice")
+        found[name] = {fact: text for fact, text in line.cells.items() if fact in _FACTS and text}
+    return found
+
+
+def _photos(home: Path) -> tuple[Path, ...]:
+    return pictures_in(home / "photos" if (home / "photos").is_dir() else home)
+
+
+def _told(
+    root: Path, home: Path, photos: tuple[Path, ...], options: Mapping[str, str], listed: Mapping[str, str]
+) -> Told:
+    """What a subject's folder says."""
+    facts = dict(listed)
+    if (home / "subject.yaml").exists():
+        path = inside(home, "subject.yaml")
+        facts |= {
+            name: words(said, f"{path}: {name}")
+            for name, said in only_known(yaml_file(path), _FACTS, str(path)).items()
+        }
+    noun = facts.get("noun") or _noun(home.name)
+    if not noun:
+        raise DataError(f"{home}: its name begins with no noun; write 'noun: mug' into {home / 'subject.yaml'}")
+    split = facts.get("split") or split_of(home.name, share(options))
+    if split not in SPLITS:
+        raise DataError(f"{home}: {UnknownNameError('split', split, SPLITS)}")
+    masks = masks_in(home / "photos_masks")
+    for stem in sorted(masks.keys() - {photo.stem for photo in photos}):
+        raise DataError(
+            f"{masks[stem]} belongs to no photo: {_unknown('photo', stem, [photo.stem for photo in photos])}"
+        )
+    photos = photos[: whole_number(options, "references", len(photos))]
+    return Told(
+        name=home.name,
+        noun=noun,
+        split=split,
+        licence=facts.get("licence") or one_line(options, "licence", LICENCE),
+        source=facts.get("source") or "own photos",
+        photos=photos,
+        masks=tuple(masks.get(photo.stem) for photo in photos),
+        asked=_asked(root, home, query_text(options)),
+    )
+
+
+def _noun(name: str) -> str:
+    """ "mug-anna" and "mug2" are mugs, "red_cartoon" is a red cartoon."""
+    end = next((n for n, letter in enumerate(name) if letter == "-" or letter.isdigit()), len(name))
+    return " ".join(name[:end].replace("_", " ").split())
+
+
+def _asked(root: Path, home: Path, text: str) -> tuple[Asked, ...]:
+    """What is asked about a subject.  Every scene must have a mask or be said to be without; every mask have a use."""
+    scenes = {path.name: path for path in pictures_in(home / "scenes")}
+    masks = masks_in(home / "masks")
+    path = home / "queries.csv"
+    lines = table(inside(home, path.name), _COLUMNS, ("scene",)) if path.exists() else []
+    asked = [_asked_by(line, root, home, scenes, masks, text) for line in lines]
+    named = {one.scene for one in asked}
+    rest = [scene for scene in scenes.values() if scene not in named]
+    missing = [scene for scene in rest if scene.stem not in masks]
+    if missing:
+        more = f" (nor have {len(missing) - 1} more scenes)" if len(missing) > 1 else ""
+        raise DataError(
+            f"{missing[0]} has no mask{more}: draw {home / 'masks' / missing[0].stem}.png, white where the subject is; "
+            "all black says that it is not there, as does query_type absent in queries.csv"
+        )
+    asked += [Asked(scene, text, masks[scene.stem], _look_alikes(scene.stem, masks)) for scene in rest]
+    used = {mask for one in asked for mask in (one.mask, *one.look_alikes)}
+    for mask in masks.values():
+        if mask not in used:
+            stems = [scene.stem for scene in scenes.values()]
+            raise DataError(
+                f"{mask} belongs to no scene: {_unknown('scene', mask.stem, stems)}; a mask has its scene's name, "
+                "a look-alike's one like kitchen.lookalike-1.png"
+            )
+    return tuple(asked)
+
+
+def _asked_by(
+    line: Line, root: Path, home: Path, scenes: Mapping[str, Path], masks: Mapping[str, Path], text: str
+) -> Asked:
+    """A line of queries.csv."""
+    cells = {name: line.cells.get(name, "") for name in _COLUMNS}
+    kind, own = cells["query_type"], "/" not in cells["scene"]
+    scene = scenes.get(cells["scene"]) if own else inside(root, cells["scene"], line.where)
+    if scene is None or scene.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{line.where}: {_unknown('scene', cells['scene'], scenes)}")
+    if kind and kind not in QUERY_TYPES:
+        raise DataError(f"{line.where}: {UnknownNameError('query type', kind, QUERY_TYPES)}")
+
+    def named(name: str) -> Path:
+        return inside(root if "/" in name else home / "masks", name, line.where)
+
+    usual = masks.get(scene.stem) if own else None
+    mask = named(cells["mask"]) if cells["mask"] else usual
+    if mask is None and kind != "absent":
+        raise DataError(
+            f"{line.where}: {scene} has no mask; draw {home / 'masks' / scene.stem}.png, or say that the query_type "
+            "is absent"
+        )
+    alike = tuple(named(name.strip()) for name in cells["look_alikes"].split(";") if name.strip())
+    try:
+        text = query_text({"text": cells["text"] or text})
+    except UsageError as error:
+        raise DataError(f"{line.where}: {error}") from None
+    return Asked(scene, text, mask, alike or (_look_alikes(scene.stem, masks) if own else ()), kind)
+
+
+def _look_alikes(stem: str, masks: Mapping[str, Path]) -> tuple[Path, ...]:
+    return tuple(path for name, path in masks.items() if name.startswith(f"{stem}.lookalike"))
+
+
+def _unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """As ``UnknownNameError``, without the list where it would be long."""
+    error = UnknownNameError(kind, name, known)
+    near = f": did you mean {error.near!r}?" if error.near else ""
+    return str(error) if len(known) <= 12 else f"unknown {kind} {name!r}{near}"

@@ -1,0 +1,255 @@
+"""labelme's JSON files: one per photo, with the shapes that somebody drew in it.
+
+Layout: https://github.com/wkentaro/labelme (``labelme/_label_file.py``): ``shapes`` with ``label``, ``points``,
+``shape_type``, ``group_id``, ``flags``, ``description``, ``mask``; ``imagePath`` from the JSON's folder, ``imageData``
+(the photo itself, base64) or null.
+
+    kitchen/01.jpg
+    kitchen/01.json
+
+labelme knows classes, not particular things.  Here a label with a colon names one: "mug:anna's" is the mug that is
+"anna's" in every photo; "mug" is some mug.  Or else ``identity`` says where the name stands: ``group_id`` or
+``description`` (with the label: "mug" and 3), or ``flags`` (the one flag that is set).  Shapes of one subject in a
+photo are its parts, as are shapes with one label and ``group_id``, which is what labelme means by that.
+
+Polygons, rectangles, turned rectangles, circles and masks are read; points and lines have no inside and are left out,
+as are labels that start with "_".  A photo in ``imageData`` comes before the file, as labelme has it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import posixpath
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+
+from prisbench.datasets.reading import ImageFile, folders, image_file, inside, json_file, listing, polygons
+from prisbench.datasets.source import Source
+from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan
+from prisbench.datasets.sources.options import build_key, one_line
+from prisbench.datasets.sources.planned import about
+from prisbench.errors import DataError, UnknownNameError
+from prisbench.photos import decode_photo
+
+TITLE = "labelme annotations"
+LICENCE = "unknown"
+HOMEPAGE = "https://github.com/wkentaro/labelme"
+LAYOUT = """
+kitchen/01.jpg
+kitchen/01.json
+garden/07.jpg
+garden/07.json
+"""
+IDENTITIES = ("label", "group_id", "description", "flags")
+OPTIONS = INSTANCE_OPTIONS | {
+    "identity": f"where a subject's name stands: {', '.join(IDENTITIES)} (default: label, as in \"mug:anna's\")",
+    "scene": "'folder': the photos of a folder show one place and are not divided between reference photos and scenes "
+    "(default: each photo is its own)",
+}
+LIMITS = """\
+- Which shapes show the same particular thing, but by the name that the annotator gave.
+- Whether every thing of a noun was drawn.
+- What is hidden by what: shapes may overlap, and are taken as they are.
+- The photos' licence."""
+
+_MOST_PLACES = 10_000
+_OUTLINES = ("polygon", "rectangle", "oriented_rectangle", "circle", "mask")
+
+
+class Drawn(NamedTuple):
+    """A thing in a photo and the shapes it is drawn with."""
+
+    thing: Thing
+    shapes: list[dict[str, Any]]
+
+
+def read(root: Path, options: Mapping[str, str]) -> Source:
+    """Raises UsageError for an option, DataError naming the file and the shape for all else."""
+    identity, scene = options.get("identity", "label"), options.get("scene")
+    if identity not in IDENTITIES:
+        raise UnknownNameError("identity", identity, IDENTITIES)
+    if scene not in (None, "folder"):
+        raise UnknownNameError("scene", scene, ["folder"])
+    licence = one_line(options, "licence", LICENCE)
+    left_out: Counter[str] = Counter()
+    pictures, files = [], []
+    for path in _json_files(root):
+        value = _value(path)
+        drawn = _drawn(value, identity, path, left_out)
+        files.append(path)
+        if value.get("imageData") is None:
+            files.append(_photo_path(root, path, value))
+        name = path.relative_to(root).as_posix()
+        pictures.append(
+            Picture(
+                name=name,
+                place=path.parent.relative_to(root).as_posix() if scene else name,
+                things=tuple(found.thing for found in drawn),
+                licence=licence,
+                source=f"labelme {name}",
+                look=partial(_look, root, path, identity),
+            )
+        )
+    if not any(picture.subjects for picture in pictures):
+        raise DataError(
+            f'{root}: no shape of {len(pictures)} labelme files names a subject; label it like "mug:anna\'s", or say '
+            "where the name stands: identity=group_id, description or flags"
+        )
+    planned = plan(pictures, options, left_out, str(root))
+    return Source(
+        name="labelme",
+        version="1",
+        about=about(TITLE, HOMEPAGE, LIMITS, options),
+        key=build_key(TITLE, options, root, files),
+        subjects=planned.subjects,
+        queries=planned.queries,
+        n_subjects=planned.n_subjects,
+        n_queries=planned.n_queries,
+        left_out=left_out,
+    )
+
+
+def _json_files(root: Path) -> list[Path]:
+    """The JSON files of a folder and of the folders in it, however deep."""
+    found: list[Path] = []
+    waiting, seen = [root], 0
+    while waiting:
+        folder = waiting.pop()
+        seen += 1
+        if seen > _MOST_PLACES:
+            raise DataError(f"{root} has more than {_MOST_PLACES} folders in it; is it the right one?")
+        found += listing(folder, {".json"})
+        waiting += [inner for inner in folders(folder) if not inner.is_symlink()]
+    if not found:
+        raise DataError(f"{root} has no .json files; labelme writes one beside each photo")
+    return sorted(found)
+
+
+def _value(path: Path) -> dict[str, Any]:
+    value = json_file(path)
+    if not isinstance(value, dict) or not isinstance(value.get("shapes"), list):
+        raise DataError(f"{path} is not labelme's: it has no list 'shapes'")
+    return value
+
+
+def _drawn(value: Mapping[str, Any], identity: str, path: Path, left_out: Counter[str]) -> list[Drawn]:
+    """The things in a photo, in the order of their first shapes."""
+    found: dict[Any, Drawn] = {}
+    for n, shape in enumerate(value["shapes"], 1):
+        where = f"{path}: shape {n}"
+        label = shape.get("label") if isinstance(shape, dict) else None
+        if not isinstance(label, str) or not label.strip():
+            raise DataError(f"{where} has no label")
+        if label.startswith("_"):
+            left_out["shapes with a label that starts with _"] += 1
+            continue
+        kind = shape.get("shape_type") or "polygon"
+        if kind not in _OUTLINES:
+            left_out[f"shapes without an inside ({str(kind)[:20]})"] += 1
+            continue
+        noun, subject = _who(shape, label, identity, where)
+        group = shape.get("group_id")
+        key = ("subject", subject) if subject else (label, group) if isinstance(group, int) else n
+        thing = Thing(noun, subject)
+        if found.setdefault(key, Drawn(thing, [])).thing != thing:
+            raise DataError(f"{where}: {subject!r} is a {noun!r} here and a {found[key].thing.noun!r} before")
+        found[key].shapes.append(shape)
+    return list(found.values())
+
+
+def _who(shape: Mapping[str, Any], label: str, identity: str, where: str) -> tuple[str, str | None]:
+    """A shape's noun, and its subject's name in the set when it has one."""
+    noun, _, own = (part.strip() for part in label.partition(":"))
+    noun = " ".join(noun.split())
+    if not noun:
+        raise DataError(f"{where}: the label {label!r} has no noun before its colon")
+    if identity == "flags":
+        flags = shape.get("flags")
+        names = [name for name, told in flags.items() if told is True] if isinstance(flags, dict) else []
+        if len(names) > 1:
+            raise DataError(f"{where} has several flags set ({', '.join(names)}); set the one that names the subject")
+        own = names[0] if names else ""
+    elif identity != "label":
+        value = shape.get(identity)
+        own = "" if value is None else str(value).strip()
+    return noun, f"{noun}:{own}" if own else None
+
+
+def _photo_path(root: Path, path: Path, value: Mapping[str, Any]) -> Path:
+    """Where the JSON says that its photo is, seen from ``root``; a "\\" of Windows divides as "/" does."""
+    name = value.get("imagePath")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{path} has neither imageData nor an imagePath")
+    folder = path.parent.relative_to(root).as_posix()
+    return inside(root, posixpath.normpath(posixpath.join(folder, name.replace("\\", "/"))), f"{path}: imagePath")
+
+
+def _look(root: Path, path: Path, identity: str) -> Looked:
+    value = _value(path)
+    if value.get("imageData") is None:
+        image = image_file(_photo_path(root, path, value))
+    else:
+        image = ImageFile(decode_photo(_decoded(value["imageData"], f"{path}: imageData"), f"{path}: imageData"), None)
+    h, w = image.pixels.shape[:2]
+    for name, size in (("imageHeight", h), ("imageWidth", w)):
+        if value.get(name) not in (None, size):
+            raise DataError(f"{path}: {name} is {value[name]!r}, its photo {h} x {w} (height x width)")
+    masks = []
+    for drawn in _drawn(value, identity, path, Counter()):
+        parts = [_mask(shape, (h, w), f"{path}: {drawn.thing.subject or drawn.thing.noun!r}") for shape in drawn.shapes]
+        mask = np.logical_or.reduce(parts)
+        if not mask.any():
+            raise DataError(f"{path}: {drawn.thing.subject or drawn.thing.noun!r} covers no pixel; draw it larger")
+        masks.append(mask)
+    return Looked(image, tuple(masks))
+
+
+def _mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> Bool[np.ndarray, "h w"]:
+    kind, points = shape.get("shape_type") or "polygon", shape.get("points")
+    if not isinstance(points, list) or not all(_is_point(point) for point in points):
+        raise DataError(f"{where}: its points are not a list of [x, y] of finite numbers")
+    if kind in ("rectangle", "circle", "mask") and len(points) != 2:
+        raise DataError(f"{where}: a {kind} of {len(points)} points; it has 2")
+    if kind == "mask":
+        return _pasted(shape.get("mask"), points, size_hw, where)
+    if kind == "rectangle":
+        (x0, y0), (x1, y1) = points
+        points = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
+    elif kind == "circle":
+        (x0, y0), (x1, y1) = points
+        radius, corners = math.hypot(x1 - x0, y1 - y0), 64
+        turns = [2 * math.pi * n / corners for n in range(corners)]
+        points = [[x0 + radius * math.cos(turn), y0 + radius * math.sin(turn)] for turn in turns]
+    return polygons([[float(n) for point in points for n in point]], size_hw, where)
+
+
+def _pasted(mask: Any, points: list[Any], size_hw: tuple[int, int], where: str) -> Bool[np.ndarray, "h w"]:
+    """A mask that is kept as a PNG of its box; the first point is the box's upper left corner."""
+    patch = decode_photo(_decoded(mask, f"{where}: mask"), f"{where}: mask")[:, :, 0] > 0
+    left, top = (round(n) for n in points[0])
+    (h, w), (height, width) = size_hw, patch.shape
+    whole = np.zeros(size_hw, dtype=bool)
+    y, x = slice(max(top, 0), min(top + height, h)), slice(max(left, 0), min(left + width, w))
+    if y.start >= y.stop or x.start >= x.stop:
+        raise DataError(f"{where}: its mask lies outside of the photo of {h} x {w} (h x w)")
+    whole[y, x] = patch[y.start - top : y.stop - top, x.start - left : x.stop - left]
+    return whole
+
+
+def _is_point(point: Any) -> bool:
+    return isinstance(point, list) and len(point) == 2 and all(type(n) in (int, float) and abs(n) < 1e9 for n in point)
+
+
+def _decoded(text: Any, where: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raise DataError(f"{where} is not base64; save the file again with labelme") from None

@@ -38,6 +38,8 @@ app = typer.Typer(
 
 bench = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
+concepts = typer.Typer(help="Concepts to and from the files that other programs use.", no_args_is_help=True)
+app.add_typer(concepts, name="concept")
 app.add_typer(wsss, name="wsss")
 app.add_typer(dataset_commands)
 
@@ -107,6 +109,9 @@ def learn_concept(
         str, typer.Option(help="textual-inversion, dreambooth, dreambooth-lora or custom-diffusion.")
     ] = "textual-inversion",
     out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Folder for a picture of each concept: photos, maps, samples, loss.")
+    ] = None,
     backbone: Backbone = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -133,12 +138,56 @@ def learn_concept(
                 from prisbench.concepts.store import write_concept
 
                 folder = write_concept(concept, out if len(things) == 1 else out / thing.id)
+            if sheet is not None:
+                from prisbench import concept_sheet, pictures
+                from prisbench.files import write_bytes
+
+                drawn = concept_sheet.sheet(method.backbone, concept, thing.photos, None, method.localizer)
+                write_bytes(sheet / f"{thing.id}.png", pictures.png(drawn))
             learned.append({"subject": thing.id, "concept": concept.id, "folder": str(folder), "learner": learner})
     say(
         learned if len(learned) != 1 else learned[0],
         format,
         "\n".join(f"{r['subject']}: {r['folder']}" for r in learned),
     )
+
+
+@concepts.command("export")
+def export_concept(
+    concept: Annotated[Path, typer.Argument(help="A concept's folder, from learn-concept.")],
+    to: Annotated[str, typer.Option("--to", help="learned-embeds, a1111, lora, kohya, custom-diffusion or folder.")],
+    out: Annotated[Path, typer.Option(help="The folder to write into.")],
+    token: Annotated[str | None, typer.Option(help="The word that other programs will know it by.")] = None,
+    backbone: Backbone = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Write a concept in a form that diffusers, kohya's scripts or web UIs load."""
+    from prisbench.concepts import interop
+    from prisbench.concepts.store import read_concept
+    from prisbench.diffusion.backbone import load_backbone
+
+    known("concept format", to, interop.FORMATS)
+    written = interop.export_concept(read_concept(concept), to, out, load_backbone(backbone), token)
+    say({"files": [str(path) for path in written]}, format, "\n".join(map(str, written)))
+
+
+@concepts.command("import")
+def import_concept(
+    path: Annotated[Path, typer.Argument(help="A safetensors file, or the folder another program wrote.")],
+    noun: Annotated[str, typer.Option(help="The thing's class word, such as mug.")],
+    rare: Annotated[str, typer.Option(help="For LoRA and DreamBooth: the rare word it was trained with.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
+    backbone: Backbone = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Take up a concept that another program learned on the same backbone."""
+    from prisbench.concepts import interop
+    from prisbench.concepts.store import default_store, write_concept
+    from prisbench.diffusion.backbone import load_backbone
+
+    concept = interop.import_concept(path, load_backbone(backbone), noun, rare=rare)
+    folder = write_concept(concept, out or default_store() / concept.id)
+    say({"concept": concept.id, "folder": str(folder), "learner": concept.learner}, format, str(folder))
 
 
 @app.command()
@@ -431,6 +480,27 @@ def bench_dataset(
         rows, repeats=repeats, work=work, say=lambda line: print(line, file=sys.stderr, flush=True)
     )
     say(record, format, dataset_bench.render(record))
+
+
+@bench.command("learner")
+def bench_learner(
+    backbone: Annotated[str, typer.Option(metavar="NAME_OR_FOLDER", help="embedded, sd15-random, or a folder.")] = (
+        "embedded"
+    ),
+    steps: Annotated[int, typer.Option(min=2, help="Steps a turn; the first of each is dropped.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 3,
+    batch: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Pixels of a square image; default: the backbone's.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help="The network's numbers, on both sides.")] = Dtype.bf16,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Textual inversion beside the plain loop of the diffusers example: steps a second, and memory."""
+    from prisbench import learner_bench
+
+    record = learner_bench.bench_learner(
+        backbone, steps, batch, dtype.value, rounds, size, lambda line: print(line, file=sys.stderr, flush=True)
+    )
+    say(record, format, learner_bench.render(record))
 
 
 @bench.command("shortcuts")

@@ -31,7 +31,7 @@ PACKAGES = (
     "typer",
 )
 
-EXTRAS = {"crf": "pydensecrf2", "heic": "pillow-heif"}
+EXTRAS = {"crf": "pydensecrf2", "heic": "pillow-heif", "croissant": "mlcroissant"}
 """Extra -> the package it brings; the sum of what works without is in the README."""
 
 EMBEDDED = Path(__file__).parent / "diffusion" / "embedded"

@@ -86,7 +86,7 @@ def build_dataset(
 
 @app.command()
 def validate(
-    path: Annotated[Path, typer.Argument(help="A dataset's folder, or a folder of photos: one for each subject.")],
+    path: Annotated[str, typer.Argument(help="A dataset's folder or name, or photos: a folder for each subject.")],
     leaks: Annotated[bool, typer.Option(help="The leak audit, which takes most of the time.")] = True,
     against: Annotated[
         list[Path], typer.Option(help="Another dataset or folder of photos to share no picture with; repeatable.")
@@ -97,13 +97,16 @@ def validate(
     format: Annotated[ReportFormat, typer.Option(help="How to print the report.")] = ReportFormat.rich,
 ) -> None:
     """Check a dataset: exit code 0 when it is sound, 1 when it has errors, 2 when there is nothing to examine."""
-    from prisbench.datasets import findings, validate
+    from prisbench.datasets import findings, named, validate
     from prisbench.datasets.leaks import load_embedding
 
     embed = load_embedding(embedding) if embedding else None
     with progress() as bar:
         show = table_bars(bar, "checking", {})
-        report = validate.validate(path, leaks=leaks, against=against, embed=embed, progress=show)
+        folder = Path(path)
+        if path in named.NAMES and not folder.exists():
+            folder = named.find_dataset(path, table_bars(bar, "drawing", {}), _tell).folder
+        report = validate.validate(folder, leaks=leaks, against=against, embed=embed, progress=show)
     colour = format is ReportFormat.rich and sys.stdout.isatty()
     print(findings.render(report, format.value, colour))
     raise typer.Exit(findings.exit_code(report))

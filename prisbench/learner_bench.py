@@ -1,0 +1,332 @@
+"""How fast textual inversion learns, and how much memory it takes, beside the plain loop people start from.
+
+``reference`` is what the training example of diffusers does in a step (``examples/textual_inversion/
+textual_inversion.py``, release 0.42): photos encoded anew, their latents drawn from the posterior; the text encoder
+with a token table grown by the new tokens and gradients for all of it; the U-Net with its default attention; AdamW over
+the whole table, whose other rows are then put back.  ``ours`` is the code that users run.  Both take turns in one
+process, on the same weights, photos, captions, batch and precision.
+
+In favour of the reference: its photos are in memory as pixels of the right size, nothing is logged or saved.  In
+"bf16" both are as they come: the example casts U-Net and autoencoder to bfloat16 and computes the text encoder
+in mixed precision; ours computes all in mixed precision on float32 weights.
+
+Knows: both sides, how to time a step.  Does not know: what is learned, whether it is any good.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prisbench.bench import DTYPES, SD15_PARAMETERS, Measured, free_bytes, measure
+from prisbench.concepts.recipes import TextualInversion, default_recipe
+from prisbench.concepts.textual_inversion import first_vectors, teach
+from prisbench.concepts.training import Task, Watch, captions
+from prisbench.diffusion.architectures import ARCHITECTURES
+from prisbench.diffusion.backbone import VECTORS, Backbone, add_noise, load_backbone, training_target
+from prisbench.diffusion.prompts import Words
+from prisbench.errors import UnknownNameError, UsageError
+from prisbench.results import current_environment
+from prisbench.types import Subject
+
+NOUN, PHOTOS, KEY = "mug", 5, "learner bench"
+
+CLIP_TOKENS = 49_408
+"""Rows of the token table of Stable Diffusion 1.x and 2.x (their ``text_encoder/config.json``).  Random weights come
+with a smaller vocabulary, so there the reference's table is grown to what it would be."""
+
+RATE, DECAY = 5e-4, 1e-2
+"""The example's AdamW, as its README runs it."""
+
+Tick = Callable[[], None]
+"""Called after every step."""
+
+
+class Job(NamedTuple):
+    """What both sides are given.  ``recipe`` says how many steps, and their batch."""
+
+    backbone: Backbone
+    subject: Subject
+    recipe: TextualInversion
+    task: Task
+
+
+class Plain(NamedTuple):
+    """The models of the plain loop: the text encoder is its own, grown by the new tokens; in bf16 the others, too.
+
+    ``ids`` are the captions.  ``new`` is the number of the new tokens, which are the table's last.
+    """
+
+    text_encoder: Any
+    vae: Any
+    unet: Any
+    ids: Int[Tensor, "texts t"]
+    pixels: Float[Tensor, "photos 3 h w"]
+    new: int
+
+
+# --- the two sides --------------------------------------------------------------------------------------------------
+
+
+def ours(job: Job, tick: Tick) -> None:
+    """Textual inversion by the code that users run; the photos are encoded before the first step."""
+    teach(job.backbone, job.subject, job.recipe, job.task, Watch(progress=lambda *_: tick()))
+
+
+def plain_models(job: Job) -> Plain:
+    """The reference's models and pixels, made once; the backbone stays as it is."""
+    backbone, n = job.backbone, job.recipe.vectors
+    vae, unet = backbone.vae, backbone.unet
+    if job.recipe.loop.bfloat16:  # by torch's own call: diffusers' warns of an empty list
+        vae, unet = (nn.Module.to(copy.deepcopy(model), torch.bfloat16) for model in (vae, unet))
+    text_encoder = copy.deepcopy(backbone.text_encoder)
+    old = CLIP_TOKENS if backbone.id.split("@")[0] in ARCHITECTURES else len(backbone.token_table)
+    text_encoder.resize_token_embeddings(old + n, mean_resizing=False)
+    table = text_encoder.get_input_embeddings().weight
+    text_encoder.requires_grad_(False)
+    table.requires_grad_(True)
+    start = first_vectors(backbone, job.subject.noun, n, job.recipe.spread, job.task.key)[VECTORS[0]]
+    table.data[old:] = start.detach()
+
+    rows = []
+    for prompt in captions(backbone, job.recipe.loop.templates, Words(job.subject.noun, n)):
+        ids = list(prompt.ids)
+        for position, _, number in prompt.learned:
+            ids[position] = old + number
+        rows.append(ids)
+    pixels = torch.from_numpy(np.stack(job.subject.photos)).permute(0, 3, 1, 2)
+    pixels = (pixels / 127.5 - 1).to(backbone.device, unet.dtype)
+    return Plain(text_encoder, vae, unet, torch.tensor(rows, device=backbone.device), pixels, n)
+
+
+def reference(job: Job, plain: Plain, tick: Tick) -> None:
+    """The plain loop, one step after the other; the new rows of the plain text encoder's table move."""
+    backbone, loop = job.backbone, job.recipe.loop
+    table = plain.text_encoder.get_input_embeddings().weight
+    optimizer = torch.optim.AdamW([table], lr=RATE, weight_decay=DECAY)
+    before = table.detach().clone()
+    others = torch.ones(len(table), dtype=torch.bool, device=table.device)
+    others[-plain.new :] = False
+    draw = torch.Generator(backbone.device).manual_seed(0)
+    device = backbone.device
+    for _ in range(loop.steps):
+        photos = torch.randint(len(plain.pixels), (loop.batch,), generator=draw, device=device)
+        with torch.no_grad():
+            latents = plain.vae.encode(plain.pixels[photos]).latent_dist.sample(generator=draw)
+            latents = latents * plain.vae.config["scaling_factor"]
+        eps = torch.randn(latents.shape, generator=draw, device=device).to(latents)
+        t = torch.randint(len(backbone.alphas_cumprod), (loop.batch,), generator=draw, device=device)
+        noisy = add_noise(backbone.alphas_cumprod, latents, eps, t)
+        ids = plain.ids[torch.randint(len(plain.ids), (loop.batch,), generator=draw, device=device)]
+        with torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16):
+            states = plain.text_encoder(ids)[0]
+        predicted = plain.unet(noisy, t, encoder_hidden_states=states.to(latents)).sample
+        target = training_target(backbone, latents, eps, t)
+        F.mse_loss(predicted.float(), target.float()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            table[others] = before[others]
+        tick()
+
+
+# --- the comparison -------------------------------------------------------------------------------------------------
+
+
+def make_job(backbone: Backbone, steps: int, batch: int | None, dtype: str, size: int | None = None) -> Job:
+    """Photos of noise in the backbone's own size, or ``size`` x ``size`` pixels, and the family's recipe for them.
+
+    Raises UsageError for numbers that make no sense and for models that read text through two encoders.
+    """
+    if dtype not in DTYPES:
+        raise UnknownNameError("dtype", dtype, DTYPES)
+    for name, value, least in (("steps", steps, 2), ("batch", batch, 1)):
+        if value is not None and value < least:
+            raise UsageError(f"--{name} {value} makes no sense; give {least} or more")
+    if backbone.text_encoder_2 is not None:
+        raise UsageError(f"{backbone.id} has two text encoders, and the plain loop knows one; give a model like SD 1.x")
+    if size is not None and (size < 64 or size % backbone.stride):
+        near = max(-(-64 // backbone.stride), round(size / backbone.stride)) * backbone.stride
+        raise UsageError(f"--size {size}: {backbone.id} takes multiples of {backbone.stride} pixels; try {near}")
+    cells: Any = backbone.unet.config["sample_size"]
+    h, w = (cells, cells) if isinstance(cells, int) else cells
+    h, w = (size, size) if size is not None else (h * backbone.vae_factor, w * backbone.vae_factor)
+    draw = np.random.default_rng(0)
+    photos = tuple(draw.integers(0, 256, (h, w, 3), dtype=np.uint8) for _ in range(PHOTOS))
+    recipe = default_recipe(backbone.family, "textual-inversion")
+    assert isinstance(recipe, TextualInversion)
+    loop = dataclasses.replace(
+        recipe.loop,
+        steps=steps,
+        batch=batch or recipe.loop.batch,
+        accumulate=1,
+        flip=False,
+        bfloat16=dtype == "bf16",
+        working_size=size or "native",
+    )
+    recipe = dataclasses.replace(recipe, loop=loop)
+    return Job(backbone, Subject("bench", NOUN, photos), recipe, Task(KEY, KEY, recipe.version, KEY))
+
+
+def bench_learner(
+    backbone: str = "embedded",
+    steps: int = 10,
+    batch: int | None = None,
+    dtype: str = "bf16",
+    rounds: int = 3,
+    size: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measure; a record that fits JSON.  ``say`` hears what it will cost once the first steps are known.
+
+    ``backbone``: "embedded", "sd15-random", or a pipeline's folder.  The sides take turns, ``rounds`` times ``steps``
+    steps each; seconds are the median of all steps but each turn's first, bytes the median of the turns.  Memory is
+    above the weights, which are given beside it.  ``batch`` None is the recipe's.
+
+    Raises UsageError, in one line, for what makes no sense and when memory will not do; BackboneError from loading.
+    """
+    if dtype not in DTYPES:
+        raise UnknownNameError("dtype", dtype, DTYPES)
+    if rounds < 1:
+        raise UsageError(f"--rounds {rounds} makes no sense; give 1 or more")
+    _check_memory(backbone, dtype)
+    job = make_job(load_backbone(None if backbone == "embedded" else backbone), steps, batch, dtype, size)
+    plain = plain_models(job)
+    sides: dict[str, Callable[[Job, Tick], None]] = {
+        "reference": lambda job, tick: reference(job, plain, tick),
+        "ours": ours,
+    }
+    short = job._replace(recipe=dataclasses.replace(job.recipe, loop=dataclasses.replace(job.recipe.loop, steps=2)))
+    first = {name: _turn(side, short) for name, side in sides.items()}
+    seconds = sum(turn.each[-1] for turn in first.values()) * steps * rounds
+    say(
+        f"{job.backbone.id}: {rounds} turns of {steps} steps of {job.recipe.loop.batch} photos on each side, {dtype}, "
+        f"{torch.get_num_threads()} threads: about {seconds:.0f} s"
+    )
+    turns: dict[str, list[_Turn]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            turns[name].append(_turn(side, job))
+    return _record(job, plain, turns, dtype, rounds)
+
+
+class _Turn(NamedTuple):
+    """``before``: seconds to the end of the first step; ``each``: of each further one."""
+
+    before: float
+    each: tuple[float, ...]
+    peak_bytes: int | None
+
+
+def _turn(side: Callable[[Job, Tick], None], job: Job) -> _Turn:
+    times: list[float] = []
+
+    def whole() -> None:
+        times.append(time.perf_counter())
+        side(job, lambda: times.append(time.perf_counter()))
+
+    measured: Measured = measure(whole)
+    before, *each = (later - earlier for earlier, later in pairwise(times))
+    return _Turn(before, tuple(each), measured.peak_bytes)
+
+
+def _record(job: Job, plain: Plain, turns: Mapping[str, list[_Turn]], dtype: str, rounds: int) -> dict[str, Any]:
+    step = {name: statistics.median(s for turn in of_side for s in turn.each) for name, of_side in turns.items()}
+    peaks = {name: _median([turn.peak_bytes for turn in of_side]) for name, of_side in turns.items()}
+    once = max(0.0, statistics.median(turn.before for turn in turns["ours"]) - step["ours"])
+    recipe = default_recipe(job.backbone.family, "textual-inversion")
+    concept = {"ours": once + recipe.loop.steps * step["ours"], "reference": recipe.loop.steps * step["reference"]}
+    held = {
+        "ours": [job.backbone.text_encoder, job.backbone.vae, job.backbone.unet],
+        "reference": [plain.text_encoder, plain.vae, plain.unet],
+    }
+    weights = {
+        name: sum(p.numel() * p.element_size() for model in models for p in model.parameters()) / 1e6
+        for name, models in held.items()
+    }
+    known = peaks["ours"] and peaks["reference"] is not None
+    return {
+        "ratio": step["reference"] / step["ours"],
+        "ours": step["ours"],
+        "reference": step["reference"],
+        "unit": "seconds a step",
+        "ours_each": [s for turn in turns["ours"] for s in turn.each],
+        "reference_each": [s for turn in turns["reference"] for s in turn.each],
+        "once_seconds": once,
+        "concept_steps": recipe.loop.steps,
+        "concept_seconds": concept["ours"],
+        "concept_seconds_reference": concept["reference"],
+        "concept_ratio": concept["reference"] / concept["ours"],
+        "memory_ratio": peaks["reference"] / peaks["ours"] if known else None,  # type: ignore[operator]
+        "memory_ours_mb": peaks["ours"],
+        "memory_reference_mb": peaks["reference"],
+        "weights_ours_mb": weights["ours"],
+        "weights_reference_mb": weights["reference"],
+        "size_hw": list(job.subject.photos[0].shape[:2]),
+        "batch": job.recipe.loop.batch,
+        "vectors": job.recipe.vectors,
+        "tokens": len(plain.text_encoder.get_input_embeddings().weight),
+        "steps": job.recipe.loop.steps,
+        "rounds": rounds,
+        "dtype": dtype,
+        "backbone": job.backbone.id,
+        "threads": torch.get_num_threads(),
+        "environment": dataclasses.asdict(current_environment()),
+    }
+
+
+def _median(sizes: list[int | None]) -> float | None:
+    """In megabytes; None where nothing is known."""
+    known = [size for size in sizes if size is not None]
+    return statistics.median(known) / 1e6 if known else None
+
+
+def _check_memory(backbone: str, dtype: str) -> None:
+    free, needed = free_bytes(), SD15_PARAMETERS * (4 + 2 * (dtype == "bf16"))
+    if backbone == "sd15-random" and free is not None and free < needed:
+        raise UsageError(
+            f"Stable Diffusion 1.x on both sides needs about {needed / 1e9:.1f} GB of memory for its weights and "
+            f"{free / 1e9:.1f} GB are free; free some, or measure another model with --backbone"
+        )
+
+
+# --- for people -----------------------------------------------------------------------------------------------------
+
+
+def render(record: Mapping[str, Any]) -> str:
+    """The record for people, one fact a line."""
+    return "\n".join(_lines(record))
+
+
+def _lines(record: Mapping[str, Any]) -> Iterator[str]:
+    h, w = record["size_hw"]
+    yield (
+        f"textual inversion on {record['backbone']}, {h} x {w} px, batch {record['batch']}, {record['dtype']}, "
+        f"{record['threads']} threads, {record['rounds']} turns of {record['steps']} steps"
+    )
+    yield f"{'':<12}{'steps a s':>10}{'s a step':>10}   MB above the weights, and weights"
+    for side in ("reference", "ours"):
+        memory = _number(record[f"memory_{side}_mb"], ".0f")
+        weights = f"{record[f'weights_{side}_mb']:.0f}"
+        yield f"{side:<12}{1 / record[side]:>10.3g}{record[side]:>10.3g}   {memory}, {weights}"
+    yield f"{'ratio':<12}{record['ratio']:>10.2f}{'':>10}   {_number(record['memory_ratio'], '.2f')}"
+    yield (
+        f"a concept ({record['concept_steps']} steps): {record['concept_seconds']:.0f} s, of which "
+        f"{record['once_seconds']:.1f} s before the first step; the plain loop "
+        f"{record['concept_seconds_reference']:.0f} s, ratio {record['concept_ratio']:.2f}"
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not measured" if value is None else format(value, form)

@@ -85,7 +85,8 @@ def test_a_comparison_is_one_record_and_says_what_it_costs(folder: Path) -> None
     assert len(record["ours_each"]) == len(record["reference_each"]) == 2 * 2
     assert min(record["ours_each"]) <= record["ours"] <= max(record["ours_each"])
     assert record["concept_seconds"] == record["once_seconds"] + record["concept_steps"] * record["ours"]
-    assert (record["size_hw"], record["batch"], record["environment"]["torch"]) == ([64, 64], 2, torch.__version__)
+    assert (record["size_hw"], record["batch"]) == ([64, 64], 2)
+    assert torch.__version__.startswith(record["environment"]["torch"])
     assert (record["memory_reference_mb"] is not None) == sys.platform.startswith("linux")
     assert record["weights_reference_mb"] > record["weights_ours_mb"]
     text = render(record)

@@ -604,9 +604,7 @@ def _load(comparison: Comparison) -> Backbone:
 def _size(backbone: Backbone, size: int | None, option: str) -> tuple[int, int]:
     """The image's height and width in pixels."""
     if size is None:
-        cells = backbone.unet.config["sample_size"]
-        h, w = (cells, cells) if isinstance(cells, int) else cells
-        return int(h * backbone.vae_factor), int(w * backbone.vae_factor)
+        return backbone.native_hw
     if size < 1 or size % backbone.stride:
         near = max(1, round(size / backbone.stride)) * backbone.stride
         raise UsageError(f"{option} {size}: {backbone.id} takes multiples of {backbone.stride} pixels; try {near}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from prisbench.console import Device, Format, OutputFormat, Seed, known, progress, say, stages, table_bars
+from prisbench.console import Device, Format, OutputFormat, Seed, known, progress, say, stages, table_bars, tell
 from prisbench.datasets.commands import app as dataset_commands
 from prisbench.devices import usable_device
 from prisbench.errors import DataError, PrisbenchError, UsageError
@@ -76,7 +76,7 @@ def main() -> None:
     try:
         app()
     except PrisbenchError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        tell(f"error: {' '.join(str(error).split())}")
         sys.exit(1)
     except KeyboardInterrupt:
         _interrupted()
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def _interrupted() -> NoReturn:
-    print("interrupted; what is finished is kept, and the same command goes on from there", file=sys.stderr)
+    tell("interrupted; what is finished is kept, and the same command goes on from there")
     sys.exit(1)
 
 
@@ -128,7 +128,7 @@ def learn_concept(
         MethodOptions(learner, backbone, seed, usable_device(device), parse_settings(settings))
     )
     learned = []
-    method.say = lambda line: print(line, file=sys.stderr)
+    method.say = tell
     with progress() as bar:
         for thing in things:
             method.progress = _bar(bar, f"learning {thing.id}")
@@ -223,7 +223,7 @@ def evaluate(
     if leaderboards is not None and (subset or limit or split != "test"):
         raise UsageError("--leaderboards wants a whole run of the test split: leave out --subset, --limit and --split")
     with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), lambda line: print(line, file=sys.stderr))
+        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
         options = MethodOptions(concept, model, seed, usable_device(device), parse_settings(settings))
         chosen = load_method(method, options)
         if hasattr(chosen, "progress"):
@@ -232,7 +232,7 @@ def evaluate(
             first = next(iter(data.examples(split, 1)), None)
             with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
                 if first is not None:
-                    print(chosen.cost(first.image.shape[:2]), file=sys.stderr)
+                    tell(chosen.cost(first.image.shape[:2]))
         run, path = run_method(data, chosen, out, Scope(split, limit, subset), seed, _stage_bar(bar), fresh)
     if leaderboards is not None:
         _publish(run, leaderboards / data.id)
@@ -417,7 +417,7 @@ def bench_localizer(
     from prisbench.bench import Comparison, compare, render
 
     comparison = Comparison(backbone, size, samples, repeats, dtype.value, compiled, memory_size, preset)
-    record = compare(comparison, lambda line: print(line, file=sys.stderr, flush=True))
+    record = compare(comparison, tell)
     say(record, format, render(record))
 
 
@@ -462,7 +462,7 @@ def bench_crf(
     """The dense CRF in worker processes beside the plain loop, and the refinement that needs no compiler."""
     from prisbench.wsss import crf_bench
 
-    record = crf_bench.bench_crf(images, workers, say=lambda line: print(line, file=sys.stderr, flush=True))
+    record = crf_bench.bench_crf(images, workers, say=tell)
     say(record, format, crf_bench.render(record))
 
 
@@ -476,9 +476,7 @@ def bench_dataset(
     """Building, validating and loading a dataset: rows per second and memory beside the plain way, and after a kill."""
     from prisbench.datasets import bench as dataset_bench
 
-    record = dataset_bench.bench_dataset(
-        rows, repeats=repeats, work=work, say=lambda line: print(line, file=sys.stderr, flush=True)
-    )
+    record = dataset_bench.bench_dataset(rows, repeats=repeats, work=work, say=tell)
     say(record, format, dataset_bench.render(record))
 
 
@@ -497,9 +495,7 @@ def bench_learner(
     """Textual inversion beside the plain loop of the diffusers example: steps a second, and memory."""
     from prisbench import learner_bench
 
-    record = learner_bench.bench_learner(
-        backbone, steps, batch, dtype.value, rounds, size, lambda line: print(line, file=sys.stderr, flush=True)
-    )
+    record = learner_bench.bench_learner(backbone, steps, batch, dtype.value, rounds, size, tell)
     say(record, format, learner_bench.render(record))
 
 
@@ -557,7 +553,7 @@ def train_backbone(
 
     given = {"steps": steps, "scenes": scenes, "vae_steps": vae_steps, "seed": seed}
     recipe = recipes.Recipe(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-    print(recipes.cost(recipe), file=sys.stderr)
+    tell(recipes.cost(recipe))
     with progress() as bar:
         folder = recipes.train(out, recipe, _training_bar(bar))
     quality = finish(folder, out, recipe, quality_scenes)
@@ -615,14 +611,14 @@ def _check_leaderboards(folder: Path) -> None:
     for each in folders:
         changes = tables.check(each)
         if changes:
-            print("\n".join(changes), file=sys.stderr)
+            tell("\n".join(changes))
             raise DataError(
                 f"{each}/README.md does not agree with the result files beside it; "
                 "make it again with prisbench evaluate --leaderboards, or commit the regenerated one"
             )
         front = folder.parent / "README.md"
         if front.is_file() and (changes := tables.check_front_page(front, tables.load_runs(each))):
-            print("\n".join(changes), file=sys.stderr)
+            tell("\n".join(changes))
             raise DataError(
                 f"{front}: its table is not what {each} says; put `prisbench leaderboard --format summary` there"
             )
@@ -651,7 +647,7 @@ def _training_bar(bar: Progress) -> Callable[[str, int, int, dict[str, float]], 
     def report(stage: str, step: int, steps: int, numbers: dict[str, float]) -> None:
         show(stage, step, steps)
         if numbers and not bar.console.is_terminal:
-            print(f"{stage} {step}/{steps} {numbers}", file=sys.stderr, flush=True)
+            tell(f"{stage} {step}/{steps} {numbers}")
 
     return report
 

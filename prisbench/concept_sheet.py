@@ -6,7 +6,6 @@ Knows: how to ask a backbone for all of it.  Does not know: how the concept was 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from prisbench import pictures
-from prisbench.concepts.class_images import nothing
+from prisbench.concepts.class_images import canvas, nothing
 from prisbench.concepts.class_images import sample as follow
 from prisbench.concepts.recipes import DreamBooth, default_recipe
 from prisbench.concepts.weights import adapted
@@ -84,18 +83,14 @@ def drawn(
     recipe = default_recipe(backbone.family, "dreambooth")
     assert isinstance(recipe, DreamBooth)
     steps, guidance = steps or recipe.prior.steps, recipe.prior.guidance
-    side: Any = backbone.unet.config["sample_size"]
-    h, w = (side, side) if isinstance(side, int) else side
-    factor = backbone.vae_factor
-    geometry = fit((h * factor, w * factor), "native", backbone.native_area_px, backbone.stride)
-    shape = (backbone.unet.config["in_channels"], *(n // factor for n in geometry.padded_hw))
+    geometry, shape = canvas(backbone)
     slot = SLOT.strip("{}")
     with torch.no_grad(), adapted(backbone, concept):
         vectors = learned_vectors(backbone, concept.tensors, concept.id)
         words = Words(concept.noun, len(vectors[VECTORS[0]]), rare_word(concept))
         prompt = compose(backbone.tokenizer, TEXT, {slot: words})
         text = condition(backbone, [prompt], {slot: vectors}, geometry)
-        without = nothing(backbone, condition(backbone, [compose(backbone.tokenizer, "", {})], None, geometry))
+        without = nothing(backbone, geometry)
         out = []
         for n in range(samples):  # one by one: a picture does not depend on how many are asked for
             eps = noise("concept sheet", n, shape)[None]

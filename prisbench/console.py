@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Collection, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,11 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
 def say(record: Any, format: Format, text: str) -> None:
     """Print a result: the record as one line of JSON, or the text."""
     print(json.dumps(record, allow_nan=False) if format is Format.json else text)
+
+
+def tell(line: str) -> None:
+    """Print a line beside the result: on stderr, at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def known(kind: str, name: str, names: Collection[str]) -> None:

@@ -159,9 +159,7 @@ def make_job(backbone: Backbone, steps: int, batch: int | None, dtype: str, size
     if size is not None and (size < 64 or size % backbone.stride):
         near = max(-(-64 // backbone.stride), round(size / backbone.stride)) * backbone.stride
         raise UsageError(f"--size {size}: {backbone.id} takes multiples of {backbone.stride} pixels; try {near}")
-    cells: Any = backbone.unet.config["sample_size"]
-    h, w = (cells, cells) if isinstance(cells, int) else cells
-    h, w = (size, size) if size is not None else (h * backbone.vae_factor, w * backbone.vae_factor)
+    h, w = (size, size) if size is not None else backbone.native_hw
     draw = np.random.default_rng(0)
     photos = tuple(draw.integers(0, 256, (h, w, 3), dtype=np.uint8) for _ in range(PHOTOS))
     recipe = default_recipe(backbone.family, "textual-inversion")

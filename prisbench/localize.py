@@ -45,13 +45,12 @@ from prisbench.diffusion.backbone import (
     Geometry,
     add_noise,
     condition,
-    encode_image,
     fit,
     learned_vectors,
     noise,
     to_photo,
 )
-from prisbench.diffusion.encodings import once
+from prisbench.diffusion.encodings import latents_of, made_by, once
 from prisbench.diffusion.prompts import CONTENT, TOKEN_GROUPS, Prompt, Words, compose
 from prisbench.errors import BackboneError
 from prisbench.files import sha256_bytes, sha256_json
@@ -277,17 +276,7 @@ class _Asked:
     """Names the weights of the text encoders, where they are not the backbone's own."""
 
     def image(self, photo: UInt8[np.ndarray, "h w 3"]) -> Encoded:
-        size = self.settings.working_size
-        h, w = photo.shape[:2]
-        geometry = fit((h, w), size, self.backbone.native_area_px, self.backbone.stride)
-        parts = self._parts() | {"photo": image_id(photo), "working_size": size}
-        made = once(
-            self.encodings,
-            parts,
-            self.backbone.device,
-            lambda: {"latents": encode_image(self.backbone, photo, size).latents},
-        )
-        return Encoded(made["latents"], geometry)
+        return latents_of(self.encodings, self.backbone, photo, self.settings.working_size)
 
     def text(self, prompt: Prompt, vectors: Mapping[str, Mapping[str, Tensor]], geometry: Geometry) -> Conditioning:
         hashes = {
@@ -304,12 +293,9 @@ class _Asked:
             made = condition(self.backbone, [prompt], vectors, geometry)
             return {"states": made.states} | {f"added.{k}": v for k, v in (made.added or {}).items()}
 
-        made = once(self.encodings, self._parts() | parts, self.backbone.device, compute)
+        made = once(self.encodings, made_by(self.backbone) | parts, self.backbone.device, compute)
         added = {k.removeprefix("added."): v for k, v in made.items() if k.startswith("added.")}
         return Conditioning(made["states"], added or None)
-
-    def _parts(self) -> dict[str, Any]:
-        return {"backbone": self.backbone.id, "dtype": str(self.backbone.dtype)}
 
     def vectors(self, concept: Concept) -> dict[str, Tensor]:
         check_backbone(concept, self.backbone.id)

@@ -5,6 +5,7 @@ Masks are boolean arrays, ``h w``.  COCO RLE is column-major; ``counts`` leave a
 
 from __future__ import annotations
 
+import hashlib
 import io
 from typing import Any
 
@@ -63,6 +64,12 @@ def _total(raw: bytes) -> int:
     for start in (1, 2):
         runs[start::2] = runs[start::2].cumsum()
     return -1 if runs.min() < 0 else int(runs.sum())
+
+
+def mask_sha256(mask: Bool[np.ndarray, "h w"]) -> str:
+    """64 hexadecimal digits of the shape and the pixels."""
+    h, w = mask.shape
+    return hashlib.sha256(f"{h} {w}\n".encode("ascii") + np.packbits(mask).tobytes()).hexdigest()
 
 
 def to_png(mask: Bool[np.ndarray, "h w"]) -> bytes:

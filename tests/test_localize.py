@@ -13,6 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from prisbench import localize
+from prisbench.diffusion import encodings
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.attention import Attention, Recording, transformer_blocks
 from prisbench.diffusion.backbone import (
@@ -324,7 +325,7 @@ def test_encodings_are_kept_and_change_nothing(
     first = locate(backbone, image, QUERIES, concepts, settings, tmp_path / "encodings")
     kept = sorted((tmp_path / "encodings").rglob("*.safetensors"))
     assert len(kept) > 3
-    monkeypatch.setattr(localize, "encode_image", None)
+    monkeypatch.setattr(encodings, "encode_image", None)
     monkeypatch.setattr(localize, "condition", None)
     again = locate(backbone, image, QUERIES, concepts, settings, tmp_path / "encodings")
     for a, b, c in zip(fresh, first, again, strict=True):

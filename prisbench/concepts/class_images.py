@@ -10,7 +10,7 @@ Knows: deterministic sampling (DDIM) with guidance.  Does not know: subjects, wh
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from prisbench.concepts.recipes import Loop, Prior
 from prisbench.concepts.training import Lesson, Watch, captions, hearing, latent_shelf
-from prisbench.diffusion.backbone import Backbone, Conditioning, condition, fit, noise
-from prisbench.diffusion.encodings import once
+from prisbench.diffusion.backbone import Backbone, Conditioning, Geometry, condition, fit, noise
+from prisbench.diffusion.encodings import made_by, once
 from prisbench.diffusion.prompts import Words, compose
 
 AT_ONCE = 4
@@ -36,13 +36,8 @@ def prior_lesson(
     if not prior.images or not prior.weight:
         return []
     prompts = captions(backbone, loop.templates, Words(noun))
-    side: Any = backbone.unet.config["sample_size"]
-    h, w = ((side, side) if isinstance(side, int) else side) if side is not None else (64, 64)
-    factor = backbone.vae_factor
-    geometry = fit((h * factor, w * factor), "native", backbone.native_area_px, backbone.stride)
-    cells = geometry.padded_hw[0] // factor, geometry.padded_hw[1] // factor
-    shape = (backbone.unet.config["in_channels"], *cells)
-    without = nothing(backbone, condition(backbone, [compose(backbone.tokenizer, "", {})], None, geometry))
+    geometry, shape = canvas(backbone)
+    without = nothing(backbone, geometry)
     made, said = [], False
     for start in range(0, prior.images, AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, prior.images))
@@ -61,9 +56,7 @@ def prior_lesson(
                 heard = condition(backbone, asked, None, geometry)
                 return {"latents": sample(backbone, heard, without, eps, prior.steps, prior.guidance)}
 
-        parts = {
-            "backbone": backbone.id,
-            "dtype": str(backbone.dtype),
+        parts = made_by(backbone) | {
             "class images": [list(prompt.ids) for prompt in asked],
             "noun": noun,
             "numbers": list(numbers),
@@ -75,8 +68,23 @@ def prior_lesson(
     return [Lesson((shelf,), len(prompts), hearing(backbone, prompts, None, moving_text), prior.weight)]
 
 
-def nothing(backbone: Backbone, empty: Conditioning) -> Conditioning:
-    """What guidance leads away from, given how the model hears an empty text: SDXL's pipeline has zeros for it."""
+class Canvas(NamedTuple):
+    """What a picture in the model's own size is drawn on: ``shape`` is that of its latents, c h w."""
+
+    geometry: Geometry
+    shape: tuple[int, int, int]
+
+
+def canvas(backbone: Backbone) -> Canvas:
+    """The canvas of pictures in the size the model was trained on."""
+    geometry = fit(backbone.native_hw, "native", backbone.native_area_px, backbone.stride)
+    h, w = (side // backbone.vae_factor for side in geometry.padded_hw)
+    return Canvas(geometry, (int(backbone.unet.config["in_channels"]), h, w))
+
+
+def nothing(backbone: Backbone, geometry: Geometry) -> Conditioning:
+    """What guidance leads away from: how the model hears an empty text; SDXL's pipeline has zeros for it."""
+    empty = condition(backbone, [compose(backbone.tokenizer, "", {})], None, geometry)
     if empty.added is None:
         return empty
     added = {**empty.added, "text_embeds": torch.zeros_like(empty.added["text_embeds"])}

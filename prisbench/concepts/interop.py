@@ -33,7 +33,7 @@ from torch import Tensor
 
 from prisbench.concepts.names import check_rare_word, placeholders
 from prisbench.concepts.store import check_backbone
-from prisbench.concepts.weights import LORA, PARTS, adapted
+from prisbench.concepts.weights import LORA, PARTS, adapted, low_rank
 from prisbench.diffusion.backbone import VECTORS, Backbone
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.files import new_folder, read_bytes, sha256_bytes, sha256_json, write_bytes
@@ -143,18 +143,8 @@ def _embeddings(folder: Path, names: tuple[str, str], vectors: Mapping[str, np.n
         yield _write(folder / names[VECTORS.index(which)], {token: array})
 
 
-def _updates(concept: Concept) -> Iterator[tuple[str, np.ndarray, np.ndarray, float]]:
-    """Module, both halves, alpha."""
-    for name, down in concept.tensors.items():
-        if name.endswith(LORA[0]):
-            module = name.removesuffix(LORA[0])
-            if module + LORA[1] not in concept.tensors:
-                raise UsageError(f"concept {concept.id} has only one half of the update of {module}; learn it again")
-            yield module, down, concept.tensors[module + LORA[1]], float(concept.recipe.get("alpha", len(down)))
-
-
 def _peft_keys(concept: Concept) -> Iterator[tuple[str, np.ndarray]]:
-    for module, down, up, alpha in _updates(concept):
+    for module, down, up, alpha in low_rank(concept):
         name = _long(module)
         yield name + LORA[0], down
         yield name + LORA[1], (up * (alpha / len(down))).astype(up.dtype)
@@ -162,7 +152,7 @@ def _peft_keys(concept: Concept) -> Iterator[tuple[str, np.ndarray]]:
 
 def _kohya_keys(concept: Concept) -> Iterator[tuple[str, np.ndarray]]:
     two = any(name.startswith("text_encoder_2.") for name in concept.tensors)
-    for module, down, up, alpha in _updates(concept):
+    for module, down, up, alpha in low_rank(concept):
         name = _kohya(module, "lora_te1_" if two else "lora_te_")
         yield f"{name}.lora_down.weight", down
         yield f"{name}.lora_up.weight", up

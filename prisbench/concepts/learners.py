@@ -9,16 +9,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from prisbench.concepts import custom_diffusion, dreambooth, textual_inversion
 from prisbench.concepts.names import check_rare_word, rare_word, unfamiliar
 from prisbench.concepts.recipes import DreamBooth, DreamBoothLora, Recipe, as_record, default_recipe
 from prisbench.concepts.store import concept_key, find_concept, write_concept
 from prisbench.concepts.training import Task, Watch, forget, processes
 from prisbench.diffusion.backbone import Backbone
-from prisbench.errors import DataError
-from prisbench.files import sha256_bytes, sha256_json
+from prisbench.files import sha256_json
+from prisbench.masks import mask_sha256
 from prisbench.types import Concept, Subject
 
 TEACHERS: Mapping[str, Any] = {
@@ -53,8 +51,6 @@ def learn(
     UsageError for a noun the tokenizer does not know, BackboneError when learning diverges, WriteError.
     """
     recipe, watch = _completed(backbone, subject, recipe or default_recipe(backbone.family, learner)), watch or Watch()
-    if not subject.photos:
-        raise DataError(f"subject {subject.id!r} has no photos to learn from")
     record = _record(subject, recipe, seed)
     id = concept_key(subject, learner, backbone.id, record)
     known = None if watch.store is None else find_concept(watch.store, id)
@@ -95,9 +91,5 @@ def _record(subject: Subject, recipe: Recipe, seed: int) -> dict[str, Any]:
     """The recipe with what else it takes from the subject, as plain JSON values."""
     record = as_record(recipe, seed)
     if recipe.loop.masked:
-        record["masks"] = sha256_json([None if mask is None else _mask_hash(mask) for mask in subject.masks])
+        record["masks"] = sha256_json([None if mask is None else mask_sha256(mask) for mask in subject.masks])
     return record
-
-
-def _mask_hash(mask: np.ndarray) -> str:
-    return sha256_bytes(f"{mask.shape}".encode() + np.packbits(mask).tobytes())

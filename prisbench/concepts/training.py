@@ -44,15 +44,13 @@ from prisbench.diffusion.backbone import (
     add_noise,
     condition,
     eager_attention,
-    encode_image,
-    fit,
     training_target,
 )
-from prisbench.diffusion.encodings import once
+from prisbench.diffusion.encodings import latents_of
 from prisbench.diffusion.prompts import Prompt, Words, compose
 from prisbench.errors import BackboneError, DataError, UsageError
 from prisbench.files import replacing, write_errors
-from prisbench.photos import SMALLEST_SIDE, image_id, pixels_sha256
+from prisbench.photos import SMALLEST_SIDE, pixels_sha256
 from prisbench.types import SLOT, Subject
 
 FORMAT = 1
@@ -111,8 +109,7 @@ def photo_shelves(backbone: Backbone, subject: Subject, loop: Loop, watch: Watch
     for photo, mask in zip(subject.photos, masks, strict=True):
         for mirrored in (False, True) if loop.flip else (False,):
             view = np.ascontiguousarray(photo[:, ::-1]) if mirrored else photo
-            geometry = fit((view.shape[0], view.shape[1]), loop.working_size, backbone.native_area_px, backbone.stride)
-            latents = _latents(backbone, view, loop, watch.encodings)
+            latents, geometry = latents_of(watch.encodings, backbone, view, loop.working_size)
             weights = _valid(geometry, latents)
             if loop.masked and mask is not None:
                 covered = _covered(torch.from_numpy(np.ascontiguousarray(mask)), geometry, backbone.vae_factor)
@@ -131,21 +128,6 @@ def photo_shelves(backbone: Backbone, subject: Subject, loop: Loop, watch: Watch
 def latent_shelf(geometry: Geometry, latents: Float[Tensor, "n c h w"]) -> Shelf:
     """Pictures that are latents already."""
     return Shelf(geometry, latents, _valid(geometry, latents).expand(len(latents), -1, -1))
-
-
-def _latents(backbone: Backbone, photo: np.ndarray, loop: Loop, encodings: Path | None) -> Tensor:
-    parts = {
-        "backbone": backbone.id,
-        "dtype": str(backbone.dtype),
-        "photo": image_id(photo),
-        "working_size": loop.working_size,
-    }
-    return once(
-        encodings,
-        parts,
-        backbone.device,
-        lambda: {"latents": encode_image(backbone, photo, loop.working_size).latents},
-    )["latents"]
 
 
 def _valid(geometry: Geometry, latents: Tensor) -> Float[Tensor, "1 h w"]:

@@ -11,9 +11,9 @@ Knows: names and storage of parameters.  Does not know: how weights were learned
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,26 +81,35 @@ def _changes(backbone: Backbone, concept: Concept) -> Iterator[tuple[Tensor, Ten
         return known[name]
 
     for name, array in concept.tensors.items():
-        if name.split(".")[0] not in PARTS or name.endswith(LORA[1]):
-            continue
-        if name.endswith(LORA[0]):
-            module = name.removesuffix(LORA[0])
-            down, up = (torch.from_numpy(each) for each in _pair(concept, module))
-            shape = (up.shape[0], *down.shape[1:])
-            parameter = fitting(f"{module}.weight", shape)
-            scale = float(concept.recipe.get("alpha", len(down))) / len(down)
-            update = scale * (up.flatten(1).float() @ down.flatten(1).float()).reshape(shape)
-            yield parameter, (parameter.data.float() + update.to(parameter.device)).to(parameter.dtype)
-        else:
+        if name.split(".")[0] in PARTS and not name.endswith(LORA):
             parameter = fitting(name, array.shape)
             yield parameter, torch.from_numpy(array).to(parameter)
+    for module, *halves, alpha in low_rank(concept):
+        down, up = (torch.from_numpy(half) for half in halves)
+        shape = (up.shape[0], *down.shape[1:])
+        parameter = fitting(f"{module}.weight", shape)
+        update = alpha / len(down) * (up.flatten(1).float() @ down.flatten(1).float()).reshape(shape)
+        yield parameter, (parameter.data.float() + update.to(parameter.device)).to(parameter.dtype)
 
 
-def _pair(concept: Concept, module: str) -> tuple[np.ndarray, np.ndarray]:
-    tensors: Mapping[str, np.ndarray] = concept.tensors
-    down, up = (tensors.get(module + suffix) for suffix in LORA)
-    if down is None or up is None or down.shape[0] != up.shape[1]:
-        raise BackboneError(
-            f"concept {concept.id}: the two halves of the update of {module} do not fit; learn it again"
-        )
-    return down, up
+class LowRank(NamedTuple):
+    """An update of a module's weight: both halves and alpha."""
+
+    module: str
+    down: np.ndarray
+    up: np.ndarray
+    alpha: float
+
+
+def low_rank(concept: Concept) -> Iterator[LowRank]:
+    """The concept's updates of low rank.  Raises BackboneError for one whose halves do not fit."""
+    for name, down in concept.tensors.items():
+        if not name.endswith(LORA[0]):
+            continue
+        module = name.removesuffix(LORA[0])
+        up = concept.tensors.get(module + LORA[1])
+        if up is None or down.shape[0] != up.shape[1]:
+            raise BackboneError(
+                f"concept {concept.id}: the two halves of the update of {module} do not fit; learn it again"
+            )
+        yield LowRank(module, down, up, float(concept.recipe.get("alpha", len(down))))

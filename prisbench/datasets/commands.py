@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from prisbench.console import Format, OutputFormat, known, progress, say, table_bars
+from prisbench.console import Format, OutputFormat, known, progress, say, table_bars, tell
 from prisbench.errors import DataError, UsageError
 
 app = typer.Typer()
@@ -73,7 +73,7 @@ def build_dataset(
     }
     with progress() as bar:
         show = table_bars(bar, "writing", {})
-        manifest, left_out = named.build_source(source, root, given, out, show, overwrite, _tell)
+        manifest, left_out = named.build_source(source, root, given, out, show, overwrite, tell)
     cards.write_readme(out)
     croissant.write_croissant(out)
     address = publish.push(out, push_to_hub, private) if push_to_hub else None
@@ -105,7 +105,7 @@ def validate(
         show = table_bars(bar, "checking", {})
         folder = Path(path)
         if path in named.NAMES and not folder.exists():
-            folder = named.find_dataset(path, table_bars(bar, "drawing", {}), _tell).folder
+            folder = named.find_dataset(path, table_bars(bar, "drawing", {}), tell).folder
         report = validate.validate(folder, leaks=leaks, against=against, embed=embed, progress=show)
     colour = format is ReportFormat.rich and sys.stdout.isatty()
     print(findings.render(report, format.value, colour))
@@ -151,7 +151,7 @@ def show(
     from prisbench.datasets.show import show as draw
 
     with progress() as bar:
-        found = find_dataset(dataset, table_bars(bar, "drawing", {}), _tell)
+        found = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
     shown = draw(found, out, split, limit, subset, subject)
     say({"sheet": str(shown.sheet), "page": str(shown.page)}, format, f"{shown.sheet}\n{shown.page}")
 
@@ -178,7 +178,3 @@ def _pairs(options: list[str]) -> dict[str, str]:
             raise UsageError(f"--set {pair!r}: expected NAME=VALUE, such as references=4")
         given[name] = value
     return given
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr)

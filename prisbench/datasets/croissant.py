@@ -21,7 +21,6 @@ from typing import Any
 import pyarrow as pa
 
 from prisbench.datasets.cards import SPDX_LICENCES, Card, parse_card
-from prisbench.datasets.facts import columns
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import SPLITS, TABLES
 from prisbench.errors import DataError
@@ -319,7 +318,7 @@ def _licences(dataset: Dataset) -> list[str]:
         row["licence"]
         for table in TABLES
         for split in dataset.splits
-        for row in columns(dataset, table, split, ["licence"])
+        for _, row in dataset.records(table, split, ["licence"])
     }
     return [_SPDX.format(text) if text.lower() in SPDX_LICENCES else text for text in sorted(texts)]
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from prisbench.datasets.load import Dataset
@@ -137,26 +135,6 @@ def facts_markdown(found: Facts) -> str:
     return "\n".join(lines)
 
 
-def columns(dataset: Dataset, table: str, split: str, names: list[str]) -> Iterator[dict[str, Any]]:
-    """The rows of one split with these columns only, as far as the table has them, in the dataset's order.
-
-    Raises DataError when a shard is damaged.
-    """
-    for shard in sorted(dataset.manifest.files):
-        if not shard.startswith(f"{table}/{split}-"):
-            continue
-        path = dataset.folder / shard
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                there = [name for name in names if name in file.schema_arrow.names]
-                for batch in file.iter_batches(batch_size=16, columns=there, use_threads=False):
-                    yield from batch.to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{path} is damaged ({' '.join(str(error).split())}); copy it again or rebuild the dataset"
-            ) from None
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # counting
 
@@ -168,7 +146,7 @@ def _split_facts(dataset: Dataset, split: str) -> SplitFacts:
     licences: Counter[str] = Counter()
     each: dict[str, int] = {}
     masks = 0
-    for row in columns(dataset, "subjects", split, ["id", "noun", "photos", "masks", "licence"]):
+    for _, row in dataset.records("subjects", split, ["id", "noun", "photos", "masks", "licence"]):
         where = f"{dataset.folder}: subject {row['id']}"
         each[row["id"]] = 0
         nouns[row["noun"]] += 1
@@ -186,7 +164,7 @@ def _split_facts(dataset: Dataset, split: str) -> SplitFacts:
     xs: list[float] = []
     ys: list[float] = []
     wanted = "id subject_id image_id height width text query_type mask look_alikes area_fraction licence".split()  # noqa: SIM905
-    for row in columns(dataset, "queries", split, wanted):
+    for _, row in dataset.records("queries", split, wanted):
         kind = row["query_type"]
         kinds[kind] += 1
         each[row["subject_id"]] = each.get(row["subject_id"], 0) + 1

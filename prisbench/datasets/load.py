@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,8 @@ from prisbench.files import read_json, sha256_file
 from prisbench.masks import from_rle
 from prisbench.photos import decode_photo
 from prisbench.types import QUERY_TYPES, Example, Query, Subject
+
+_A_ROW = {"subjects": "subject", "queries": "query"}
 
 
 @dataclass(frozen=True)
@@ -87,25 +89,51 @@ class Dataset:
             raise UnknownNameError("subset", subset, QUERY_TYPES)
         if limit is not None and limit < 1:
             raise UsageError(f"a limit of {limit} examples leaves nothing; give 1 or more")
-        places = self._places(self._shards("queries", split), subset)[:limit]
-        return (_example(row) for row in self._rows_at(places))
+        scenes: dict[str, list[Place]] = {}
+        for place in self.places("queries", split, ("image_id", "query_type")):
+            if subset in (None, place.keys[1]):
+                scenes.setdefault(place.keys[0], []).append(place)
+        places = [place for together in scenes.values() for place in together][:limit]
+        return (_example(_query_row(record, place.path)) for place, record in self.records_at("queries", places))
 
     def subject_rows(self, split: str) -> Iterator[SubjectRow]:
         """Subjects with licence, source and files.  Raises UnknownNameError and DataError."""
-        return (_subject_row(record, path) for path, record in self._records("subjects", split))
+        return (_subject_row(record, path) for path, record in self.records("subjects", split))
 
     def query_rows(self, split: str) -> Iterator[QueryRow]:
         """Queries with licence, source and file, in the dataset's order.  Raises UnknownNameError and DataError."""
-        return (_query_row(record, path) for path, record in self._records("queries", split))
+        return (_query_row(record, path) for path, record in self.records("queries", split))
 
-    def _records(self, table: str, split: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The rows of a table as they are in the files, and the file each is in."""
+    def records(
+        self, table: str, split: str, columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The rows of a table, or some columns of them, as they are in the files, and the file each is in.
+
+        Raises UnknownNameError for the split; DataError at a damaged file and at a row with a null.
+        """
         return (
-            (path, record)
+            (path, _whole(record, table, path))
             for path in self._shards(table, split)
-            for group in _groups(path, table)
+            for group in _groups(path, table, columns)
             for record in group.to_pylist()
         )
+
+    def places(self, table: str, split: str, keys: Sequence[str]) -> Iterator[Place]:
+        """Where the rows of a table are; of their content only ``keys`` is read.  Raises as ``records``."""
+        for path in self._shards(table, split):
+            for number, group in enumerate(_groups(path, table, keys)):
+                for row, record in enumerate(group.to_pylist()):
+                    yield Place(path, number, row, tuple(str(record[key]) for key in keys))
+
+    def records_at(self, table: str, places: Iterable[Place]) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """The rows at these places, in their order; where neighbours stand together, each group is read once.
+
+        Raises DataError as ``records``.
+        """
+        # Rows of one scene usually stand together, so two groups in memory are enough.
+        group = lru_cache(maxsize=2)(lambda path, number: _group(path, table, number).to_pylist())
+        for place in places:
+            yield place, _whole(group(place.path, place.group)[place.row], table, place.path)
 
     def _shards(self, table: str, split: str | None = None) -> list[Path]:
         if split is not None and split not in self.splits:
@@ -113,27 +141,14 @@ class Dataset:
         start = f"{table}/" if split is None else f"{table}/{split}-"
         return [self.folder / path for path in sorted(self.manifest.files) if path.startswith(start)]
 
-    def _places(self, shards: list[Path], subset: str | None) -> list[_Place]:
-        """Where the wanted rows are: scenes in the order they first appear, the rows of each together."""
-        scenes: dict[str, list[_Place]] = {}
-        for path in shards:
-            for number, group in enumerate(_groups(path, "queries", ["image_id", "query_type"])):
-                for row, record in enumerate(group.to_pylist()):
-                    if subset is None or record["query_type"] == subset:
-                        scenes.setdefault(record["image_id"], []).append(_Place(path, number, row))
-        return [place for places in scenes.values() for place in places]
 
-    def _rows_at(self, places: list[_Place]) -> Iterator[QueryRow]:
-        # Rows of one scene usually stand together, so two groups in memory are enough to read each group once.
-        group = lru_cache(maxsize=2)(lambda path, number: _group(path, "queries", number).to_pylist())
-        for place in places:
-            yield _query_row(group(place.path, place.group)[place.row], place.path)
+class Place(NamedTuple):
+    """Where a row is, and what a choice goes by."""
 
-
-class _Place(NamedTuple):
     path: Path
     group: int
     row: int
+    keys: tuple[str, ...]
 
 
 def open_dataset(folder: str | os.PathLike[str], verify: bool = False) -> Dataset:
@@ -186,14 +201,14 @@ def _verify(dataset: Dataset) -> None:
             raise DataError(f"{dataset.folder / name} has changed (another sha256 than in {MANIFEST}); copy it again")
     book = Book()
     for split in dataset.splits:
-        for path, record in dataset._records("subjects", split):
+        for path, record in dataset.records("subjects", split):
             subject = _subject_row(record, path)
             with _at(path):
                 check_subject(subject)
                 _check_columns(record, {"id": subject.id, "split": split}, f"subject {subject.id}")
                 book.add_subject(subject)
     for split in dataset.splits:
-        for path, record in dataset._records("queries", split):
+        for path, record in dataset.records("queries", split):
             query = _query_row(record, path)
             with _at(path):
                 check_query(query)
@@ -224,16 +239,16 @@ def _at(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: {error}") from None
 
 
-def _groups(path: Path, table: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+def _groups(path: Path, table: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The row groups of a shard, one at a time."""
     for number in range(_open(path, table).num_row_groups):
         yield _group(path, table, number, columns)
 
 
-def _group(path: Path, table: str, number: int, columns: list[str] | None = None) -> pa.Table:
+def _group(path: Path, table: str, number: int, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read_row_group(number, columns=columns, use_threads=False)
+            return file.read_row_group(number, columns=columns and list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(_damaged(path, error)) from None
 
@@ -260,7 +275,6 @@ def _damaged(path: Path, error: Exception) -> str:
 
 def _subject_row(record: dict[str, Any], path: Path) -> SubjectRow:
     where = f"{path}: subject {record['id']}"
-    _no_nulls(record, where)
     files = tuple(_file(photo, f"{where}: photo {n}") for n, photo in enumerate(record["photos"], 1))
     row = SubjectRow(
         noun=record["noun"],
@@ -286,7 +300,6 @@ def _subject_row(record: dict[str, Any], path: Path) -> SubjectRow:
 
 def _query_row(record: dict[str, Any], path: Path) -> QueryRow:
     where = f"{path}: query {record['id']}"
-    _no_nulls(record, where)
     file = _file(record["image"], f"{where}: image")
     image = decode_photo(file, f"{where}: image")
     sizes = [rle["size"] for rle in (record["mask"], *record["look_alikes"]) if rle]
@@ -318,10 +331,13 @@ def _file(image: dict[str, Any] | None, where: str) -> bytes:
     return file
 
 
-def _no_nulls(record: dict[str, Any], where: str) -> None:
+def _whole(record: dict[str, Any], table: str, path: Path) -> dict[str, Any]:
+    """The record.  Raises DataError when something in it is null."""
     for name, value in record.items():
         if value is None:
+            where = f"{path}: {_A_ROW[table]} {record.get('id')}"
             raise DataError(f"{where} is damaged: {name} is null; rebuild the dataset")
+    return record
 
 
 def _example(row: QueryRow) -> Example:

@@ -167,7 +167,7 @@ def json_file(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
     Raises DataError naming the file when it is missing, larger than ``most_bytes``, not UTF-8, not JSON, or nested too
     deep to be read (some 1,000).  NaN and Infinity are let through: whoever uses a number looks at it.
     """
-    text = _text(path, most_bytes)
+    text = text_file(path, most_bytes)
     try:
         return json.loads(text)
     except RecursionError:
@@ -181,7 +181,7 @@ def yaml_file(path: Path, most_bytes: int = MOST_YAML_BYTES) -> Any:
 
     Raises DataError as ``json_file``.
     """
-    text = _text(path, most_bytes)
+    text = text_file(path, most_bytes)
     try:
         depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -199,7 +199,11 @@ def yaml_file(path: Path, most_bytes: int = MOST_YAML_BYTES) -> Any:
         raise DataError(f"{path} is not YAML that can be read ({_one_line(error)})") from None
 
 
-def _text(path: Path, most_bytes: int) -> str:
+def text_file(path: Path, most_bytes: int) -> str:
+    """The text in a UTF-8 file, with or without a byte order mark.
+
+    Raises DataError naming the file when it is missing, empty, larger than ``most_bytes`` or not UTF-8.
+    """
     try:
         return _bytes(path, most_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:

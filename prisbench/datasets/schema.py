@@ -21,7 +21,7 @@ from jaxtyping import Bool, UInt8
 from prisbench.datasets.perceptual import perceptual_hash
 from prisbench.errors import DataError
 from prisbench.files import sha256_json
-from prisbench.masks import to_rle
+from prisbench.masks import mask_sha256, to_rle
 from prisbench.photos import encode_png, pixels_sha256
 from prisbench.types import QUERY_TYPES, SLOT
 
@@ -122,7 +122,7 @@ class SubjectRow:
         photos = [pixels_sha256(photo) for photo in self.photos]
         content: dict[str, Any] = {"id": self.id, **_plain(self), "photos": photos}
         if self.knows_masks:
-            content["masks"] = [None if mask is None else _mask_sha256(mask) for mask in self.masks]
+            content["masks"] = [None if mask is None else mask_sha256(mask) for mask in self.masks]
         return sha256_json(content)
 
 
@@ -200,8 +200,8 @@ class QueryRow:
             "id": self.id,
             **_plain(self),
             "image": self.sha256,
-            "mask": _mask_sha256(self.mask),
-            "look_alikes": sorted(_mask_sha256(mask) for mask in self.look_alikes),
+            "mask": mask_sha256(self.mask),
+            "look_alikes": sorted(mask_sha256(mask) for mask in self.look_alikes),
         }
         return sha256_json(content)
 
@@ -345,8 +345,3 @@ def _check_words(row: SubjectRow | QueryRow, where: str) -> None:
     for name, text in _plain(row).items():
         if not text or text != text.strip() or "\n" in text:
             raise DataError(f"{where}: {name} {text!r} must be one line of text, without spaces around it")
-
-
-def _mask_sha256(mask: Bool[np.ndarray, "h w"]) -> str:
-    h, w = mask.shape
-    return hashlib.sha256(f"{h} {w}\n".encode("ascii") + np.packbits(mask).tobytes()).hexdigest()

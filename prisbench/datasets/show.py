@@ -18,8 +18,7 @@ import math
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,14 +26,11 @@ from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from prisbench.datasets.load import Dataset
-from prisbench.datasets.schema import TABLES
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.files import write_bytes, write_text
 from prisbench.masks import from_rle
@@ -143,21 +139,12 @@ def show(
 # --- choosing and reading -------------------------------------------------------------------------------------------
 
 
-class _Place(NamedTuple):
-    """Where a row is, and what a choice goes by."""
-
-    path: Path
-    group: int
-    row: int
-    keys: tuple[str, ...]
-
-
 def _blocks(
     dataset: Dataset, split: str, limit: int, subset: str | None, subject: str | None
 ) -> tuple[list[Block], Totals]:
-    places = list(_places(dataset, "queries", split, ("subject_id", "query_type")))
+    places = list(dataset.places("queries", split, ("subject_id", "query_type")))
     wanted = [place for place in places if subject in (None, place.keys[0]) and subset in (None, place.keys[1])]
-    people = {place.keys[0]: place for place in _places(dataset, "subjects", split, ("id",))}
+    people = {place.keys[0]: place for place in dataset.places("subjects", split, ("id",))}
     if subject is not None and subject not in people:
         raise UnknownNameError(f"subject of {dataset.id} {split}", subject, sorted(people)[:50])
     if not wanted:
@@ -172,11 +159,11 @@ def _blocks(
 
     side = _side(len(taken) + PHOTOS * len(owners))
     queries: dict[str, list[Asked]] = defaultdict(list)
-    for place, record in _records(taken, "queries"):
+    for place, record in dataset.records_at("queries", taken):
         queries[place.keys[0]].append(_asked(record, place.path, side))
     blocks = [
         _block(record, place.path, side, queries[place.keys[0]])
-        for place, record in _records([people[owner] for owner in owners], "subjects")
+        for place, record in dataset.records_at("subjects", [people[owner] for owner in owners])
     ]
     return blocks, Totals(len(wanted), len({place.keys[0] for place in wanted}))
 
@@ -219,46 +206,6 @@ def _by_turns(indices: list[int], types: list[str]) -> list[int]:
 def _side(pictures: int) -> int:
     """Long side of a picture when there are so many."""
     return max(SMALLEST, min(LARGEST, int((PIXELS / pictures) ** 0.5)))
-
-
-def _places(dataset: Dataset, table: str, split: str, keys: tuple[str, ...]) -> Iterator[_Place]:
-    """Where the rows of a table are; of their content only ``keys`` is read."""
-    for name in sorted(dataset.manifest.files):
-        if name.startswith(f"{table}/{split}-"):
-            path = dataset.folder / name
-            with _reading(path), pq.ParquetFile(path) as file:
-                for group in range(file.num_row_groups):
-                    columns = file.read_row_group(group, columns=list(keys), use_threads=False).to_pydict()
-                    for row, values in enumerate(zip(*(columns[key] for key in keys), strict=True)):
-                        yield _Place(path, group, row, tuple(str(value) for value in values))
-
-
-def _records(places: list[_Place], table: str) -> Iterator[tuple[_Place, dict[str, Any]]]:
-    """The rows at these places, in their order; rows of one group that follow one another are read together."""
-    names = TABLES[table].names
-    at: tuple[Path, int] | None = None
-    rows = pa.table({})
-    for place in places:
-        with _reading(place.path):
-            if (place.path, place.group) != at:
-                with pq.ParquetFile(place.path, page_checksum_verification=True) as file:
-                    rows = file.read_row_group(place.group, columns=names, use_threads=False)
-                at = place.path, place.group
-            record = rows.slice(place.row, 1).to_pylist()[0]
-            empty = [name for name in names if record[name] is None]
-        if empty:
-            raise DataError(f"{place.path}: row {record.get('id')} is damaged: {empty[0]} is null; rebuild the dataset")
-        yield place, record
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Whatever a damaged file leads to becomes one line that names it."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, KeyError) as error:
-        why = " ".join(str(error).split())
-        raise DataError(f"{path} is damaged ({why}); copy it again or rebuild the dataset") from None
 
 
 # --- drawing one picture --------------------------------------------------------------------------------------------

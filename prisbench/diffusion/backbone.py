@@ -99,9 +99,14 @@ class Backbone:
     @property
     def native_area_px(self) -> int:
         """The image area the model was trained on."""
+        return math.prod(self.native_hw)
+
+    @property
+    def native_hw(self) -> tuple[int, int]:
+        """The pixels of the images the model was trained on."""
         size = self.unet.config["sample_size"]
         h, w = (size, size) if isinstance(size, int) else size
-        return int(h * w * self.vae_factor**2)
+        return int(h * self.vae_factor), int(w * self.vae_factor)
 
     @property
     def token_table(self) -> Float[Tensor, "tokens d"]:

@@ -1,6 +1,6 @@
 """What a frozen model makes of a photo or a prompt, kept on disk by content, so that it is computed once.
 
-Knows: a folder of safetensors files named by hashes.  Does not know: models.
+Knows: a folder of safetensors files named by hashes, what decides a photo's latents.  Does not know: models.
 
 An entry is what was computed, bit for bit.  A cache that cannot be written is no error: the work is done again.
 """
@@ -12,13 +12,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from prisbench.diffusion.backbone import Backbone, Encoded, encode_image, fit
 from prisbench.errors import PrisbenchError
 from prisbench.files import sha256_json, write_bytes
+from prisbench.photos import image_id
 
 
 def once(
@@ -40,3 +44,21 @@ def once(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}))
     return tensors
+
+
+def made_by(backbone: Backbone) -> dict[str, str]:
+    """The parts that name who computed."""
+    return {"backbone": backbone.id, "dtype": str(backbone.dtype)}
+
+
+def latents_of(
+    folder: Path | None, backbone: Backbone, photo: UInt8[np.ndarray, "h w 3"], working_size: str | int
+) -> Encoded:
+    """``encode_image``, once."""
+    h, w = photo.shape[:2]
+    geometry = fit((h, w), working_size, backbone.native_area_px, backbone.stride)
+    parts = made_by(backbone) | {"photo": image_id(photo), "working_size": working_size}
+    made = once(
+        folder, parts, backbone.device, lambda: {"latents": encode_image(backbone, photo, working_size).latents}
+    )
+    return Encoded(made["latents"], geometry)

@@ -21,9 +21,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from pycocotools import mask as coco
 
+from prisbench.datasets.reading import rle
 from prisbench.errors import DataError
 from prisbench.files import read_json, sha256_file, write_json, write_text
-from prisbench.masks import from_rle
 from prisbench.wsss.voc import COCO14, COCO_CLASSES, write_mask
 
 CATEGORY_IDS = tuple(n for n in range(1, 91) if n not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
@@ -108,14 +108,7 @@ def _region(segmentation: Any, size_hw: tuple[int, int], name: str) -> tuple[Boo
     """The pixels of polygons or run lengths."""
     h, w = size_hw
     if isinstance(segmentation, dict):
-        if list(segmentation.get("size", ())) != [h, w]:
-            raise DataError(f"{name}: run lengths of size {segmentation.get('size')}, the image is {[h, w]}")
-        counts = segmentation.get("counts")
-        if not isinstance(counts, list):
-            return from_rle(segmentation, name), 0
-        if not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != h * w:
-            raise DataError(f"{name}: its run lengths do not add up to its size {h} x {w}")
-        return np.asarray(coco.decode(coco.frPyObjects(segmentation, h, w))).astype(bool), 0
+        return rle(segmentation, size_hw, name), 0
     if not isinstance(segmentation, list) or not all(_is_polygon(each) for each in segmentation):
         raise DataError(f"{name}: its segmentation is neither polygons nor run lengths")
     # Four numbers would be read as a box.

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import os
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prisbench.console import Device, Format, OutputFormat, progress_bar, say, stage_bars
+from prisbench.console import Device, Format, OutputFormat, progress_bar, say, stage_bars, tell
 from prisbench.devices import usable_device
 from prisbench.errors import DataError, UsageError
 
@@ -95,10 +94,7 @@ def check(
     names = [dataset] if dataset else list(voc.sets_in(root)) or list(voc.LAYOUTS)
     with progress_bar("reading masks") as progress:
         reports = [voc.examine(name, root, full, progress) for name in names]
-    if format is Format.json:
-        print(json.dumps([_report_record(each) for each in reports]))
-    else:
-        print("\n\n".join(_report_text(each) for each in reports))
+    say([_report_record(each) for each in reports], format, "\n\n".join(_report_text(each) for each in reports))
     if not all(each.usable for each in reports):
         raise typer.Exit(1)
 
@@ -125,7 +121,7 @@ def coco_masks(
         + (f"; {each['left_out']} polygons of under three corners left out" if each["left_out"] else "")
         for each in records
     ]
-    print(json.dumps(records) if format is Format.json else "\n".join(lines))
+    say(records, format, "\n".join(lines))
 
 
 @app.command()
@@ -248,7 +244,7 @@ def pseudo_masks(
         settings = making.settings_for(network, found, preset)
         settings = making.changed(settings, samples=samples, theta=theta, evidence=evidence, **numbers)
         with progress_bar("pseudo masks") as progress:
-            made = making.make(network, job, settings, progress, _note)
+            made = making.make(network, job, settings, progress, tell)
     record = {**made._asdict(), "out": str(out), "labels": str(out / "labels"), "masks": str(out / "masks")}
     record["image_labels"] = str(image_labels) if image_labels else None if from_maps else "true masks (an oracle)"
     say(record, format, _made_text(record, from_maps is None))
@@ -324,7 +320,7 @@ def train(
     place = usable_device(device)
     first = os.environ.get("RANK", "0") == "0"
     if first and not (out / "network" / "network.json").is_file():
-        _note(training.cost(network, settings, place).line(settings))
+        tell(training.cost(network, settings, place).line(settings))
     with progress_bar("training") as progress:
         done = training.train(network, taught, out, settings, place, lambda now: progress(now.step, now.steps))
     if first:
@@ -389,7 +385,7 @@ def demo(
         settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=steps))
     place = usable_device(device)
     with stage_bars() as show:
-        result = demonstration.run(out, settings, load_backbone(backbone, place), place, workers, show, _note)
+        result = demonstration.run(out, settings, load_backbone(backbone, place), place, workers, show, tell)
     say(result.record, format, f"{result.table}\n\npictures: {result.sheet}")
 
 
@@ -496,10 +492,10 @@ def _render_scores(record: dict[str, Any], format: TableFormat) -> str:
         gain = record["gain"]
         middle = [cell(earlier["miou"], earlier["interval"]), *middle, _signed(gain["miou"], gain["interval"])]
     lines.append("| " + " | ".join(["**mIoU**", str(record["images"]), *middle]) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in _notes(record))])
+    return "\n".join([*lines, "", *(f"- {note}" for note in tells(record))])
 
 
-def _notes(record: dict[str, Any]) -> list[str]:
+def tells(record: dict[str, Any]) -> list[str]:
     notes = [
         f"mIoU over {record['n_classes']} classes and {record['images']} images of {record['dataset']} "
         f"{record['split']}: pooled pixels, void left out, background in; [low, high] are 95 % intervals over images."
@@ -554,10 +550,6 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 # --- what the longer commands share ---------------------------------------------------------------------------------
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _training_split(splits: Sequence[str]) -> str:

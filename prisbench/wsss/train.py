@@ -23,11 +23,10 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache, partial
 from itertools import count, islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -44,6 +43,7 @@ from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageEr
 from prisbench.files import read_json, replacing, sha256_bytes, sha256_json, write_errors, write_json
 from prisbench.refine import CrfParameters, dense_crf
 from prisbench.wsss.deeplab import Borrowed, Network, save_network
+from prisbench.wsss.labelling import in_order, worker_processes
 
 FORMAT = 1
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -212,7 +212,7 @@ def batches(
 
     mine = (step * settings.batch + rank * share + i for step in count(start) for i in range(share))
     with _threads(settings.workers) as pool:
-        crops = _in_order(pool, crop, ((position,) for position in mine), ahead=2 * share + settings.workers)
+        crops = in_order(pool, crop, ((position,) for position in mine), ahead=2 * share + settings.workers)
         while True:
             part = list(islice(crops, share))
             images = torch.from_numpy(np.stack([crop.image for crop in part]))
@@ -233,22 +233,6 @@ def _threads(workers: int) -> Iterator[Executor | None]:
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)
-
-
-def _in_order(
-    pool: Executor | None, function: Callable[..., Out], calls: Iterable[tuple[Any, ...]], ahead: int
-) -> Iterator[Out]:
-    """The results of the calls, in their order; at most ``ahead`` are being computed or wait to be fetched."""
-    if pool is None:
-        yield from (function(*call) for call in calls)
-        return
-    pending = deque[Future[Out]]()
-    for call in calls:
-        pending.append(pool.submit(function, *call))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -697,9 +681,9 @@ def predict(
             seen.append((name, probabilities.argmax(axis=0).astype(np.uint8)))
             yield image, probabilities, crf
 
-    with _threads(settings.workers) as readers, _processes(settings.workers if crf else 0) as pool:
-        asked = fields_of(_in_order(readers, _photo, wanted, ahead=2 * settings.workers))
-        for refined in _in_order(pool, dense_crf if crf else _unrefined, asked, ahead=2 * settings.workers):
+    with _threads(settings.workers) as readers, worker_processes(settings.workers if crf else 0) as pool:
+        asked = fields_of(in_order(readers, _photo, wanted, ahead=2 * settings.workers))
+        for refined in in_order(pool, dense_crf if crf else _unrefined, asked, ahead=2 * settings.workers):
             name, before = seen.popleft()
             yield Predicted(name, refined.argmax(axis=0).astype(np.uint8), before)
 
@@ -734,14 +718,3 @@ def _photo(sample: Sample) -> tuple[str, np.ndarray]:
 
 def _unrefined(image: np.ndarray, probabilities: np.ndarray, crf: None) -> np.ndarray:
     return probabilities
-
-
-@contextlib.contextmanager
-def _processes(workers: int) -> Iterator[Executor | None]:
-    """Processes that start afresh (they load no torch, and a GPU cannot be forked); None without workers."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else None
-    try:
-        yield pool
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)

@@ -31,7 +31,7 @@ from PIL import Image
 
 from prisbench.datasets.reading import image_file, inside, json_file, listing, polygons, rle
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan
+from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
 from prisbench.datasets.sources.options import build_key, one_line
 from prisbench.datasets.sources.planned import about
 from prisbench.errors import DataError, UsageError
@@ -101,17 +101,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         )
         files.append(file)
     planned = plan(pictures.values(), options, left_out, str(path))
-    return Source(
-        name="coco",
-        version="1",
-        about=about(TITLE, HOMEPAGE, LIMITS, options),
-        key=build_key(TITLE, options, root, files),
-        subjects=planned.subjects,
-        queries=planned.queries,
-        n_subjects=planned.n_subjects,
-        n_queries=planned.n_queries,
-        left_out=left_out,
-    )
+    card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
+    return source_of("coco", planned, card, key, left_out)
 
 
 def _instances(root: Path) -> Path:

@@ -23,7 +23,7 @@ from jaxtyping import Bool
 
 from prisbench.datasets.reading import ImageFile
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.datasets.source import kind_of_scene, split_of
+from prisbench.datasets.source import Source, kind_of_scene, split_of
 from prisbench.datasets.sources.options import (
     CUT_HELP,
     LICENCE_HELP,
@@ -95,6 +95,21 @@ class Plan(NamedTuple):
     queries: Callable[[int], Iterator[QueryRow]]
     n_subjects: int
     n_queries: int
+
+
+def source_of(name: str, planned: Plan, card: str, key: str, left_out: Counter[str]) -> Source:
+    """The set of a reader of annotated pictures."""
+    return Source(
+        name=name,
+        version="1",
+        about=card,
+        key=key,
+        subjects=planned.subjects,
+        queries=planned.queries,
+        n_subjects=planned.n_subjects,
+        n_queries=planned.n_queries,
+        left_out=left_out,
+    )
 
 
 def plan(pictures: Iterable[Picture], options: Mapping[str, str], left_out: Counter[str], where: str) -> Plan:

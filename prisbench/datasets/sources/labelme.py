@@ -33,7 +33,7 @@ from jaxtyping import Bool
 
 from prisbench.datasets.reading import ImageFile, folders, image_file, inside, json_file, listing, polygons
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan
+from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
 from prisbench.datasets.sources.options import build_key, one_line
 from prisbench.datasets.sources.planned import about
 from prisbench.errors import DataError, UnknownNameError
@@ -104,17 +104,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             "where the name stands: identity=group_id, description or flags"
         )
     planned = plan(pictures, options, left_out, str(root))
-    return Source(
-        name="labelme",
-        version="1",
-        about=about(TITLE, HOMEPAGE, LIMITS, options),
-        key=build_key(TITLE, options, root, files),
-        subjects=planned.subjects,
-        queries=planned.queries,
-        n_subjects=planned.n_subjects,
-        n_queries=planned.n_queries,
-        left_out=left_out,
-    )
+    card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
+    return source_of("labelme", planned, card, key, left_out)
 
 
 def _json_files(root: Path) -> list[Path]:

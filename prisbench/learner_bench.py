@@ -33,6 +33,7 @@ from prisbench.bench import DTYPES, SD15_PARAMETERS, Measured, free_bytes, measu
 from prisbench.concepts.recipes import TextualInversion, default_recipe
 from prisbench.concepts.textual_inversion import first_vectors, teach
 from prisbench.concepts.training import Task, Watch, captions
+from prisbench.devices import keep_freed_memory
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.backbone import VECTORS, Backbone, add_noise, load_backbone, training_target
 from prisbench.diffusion.prompts import Words
@@ -202,7 +203,7 @@ def bench_learner(
     job = make_job(load_backbone(None if backbone == "embedded" else backbone), steps, batch, dtype, size)
     plain = plain_models(job)
     sides: dict[str, Callable[[Job, Tick], None]] = {
-        "reference": lambda job, tick: reference(job, plain, tick),
+        "reference": lambda job, tick: _as_it_comes(lambda: reference(job, plain, tick)),
         "ours": ours,
     }
     short = job._replace(recipe=dataclasses.replace(job.recipe, loop=dataclasses.replace(job.recipe.loop, steps=2)))
@@ -217,6 +218,15 @@ def bench_learner(
         for name, side in sides.items():
             turns[name].append(_turn(side, job))
     return _record(job, plain, turns, dtype, rounds)
+
+
+def _as_it_comes(call: Callable[[], None]) -> None:
+    """With the C library's own ways of keeping memory, which ``load_backbone`` changed."""
+    keep_freed_memory(False)
+    try:
+        call()
+    finally:
+        keep_freed_memory()
 
 
 class _Turn(NamedTuple):

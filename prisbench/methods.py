@@ -161,9 +161,13 @@ class AttentionMethod:
         self.subjects: Sequence[Subject] = ()
         """Whose concept "another-subject" may take; whoever has the subjects puts them here."""
 
-    @classmethod
-    def make(cls, options: MethodOptions) -> AttentionMethod:
-        concept, given = options.concept or LEARNERS[0], dict(options.settings)
+    @staticmethod
+    def check(options: MethodOptions) -> str:
+        """What is wrong with the options in any backbone's family, before weights are loaded; gives the learner.
+
+        Raises UnknownNameError, UsageError.
+        """
+        concept, given = options.concept or LEARNERS[0], options.settings
         if concept not in CONCEPTS:
             raise UnknownNameError("concept", concept, CONCEPTS)
         stray = [k for k in given if not k.startswith(("localizer.", "learner."))]
@@ -171,7 +175,13 @@ class AttentionMethod:
             raise UsageError(f"unknown setting {stray[0]!r}: those of attn begin with 'localizer.' or 'learner.'")
         # A control takes what it needs (how many vectors) from the numbers of the first learner.
         learner = concept if concept in LEARNERS else LEARNERS[0]
-        _learner_recipe(default_recipe("sd", learner), given)  # what is wrong in any family, before weights are loaded
+        _learner_recipe(default_recipe("sd", learner), given)
+        return learner
+
+    @classmethod
+    def make(cls, options: MethodOptions, backbone: Backbone | None = None) -> AttentionMethod:
+        """The method that the options ask for; ``backbone``, where it is loaded already."""
+        learner, given = cls.check(options), dict(options.settings)
 
         import torch
 
@@ -183,7 +193,7 @@ class AttentionMethod:
         processes(torch.device(options.device))  # where several were started, each takes its own GPU as "cuda"
         chosen = given.pop("localizer.preset", None)
         overrides = {k for k in given if k.startswith("localizer.")}
-        backbone = load_backbone(options.model, options.device)
+        backbone = backbone or load_backbone(options.model, options.device)
         recipe = _learner_recipe(default_recipe(backbone.family, learner), given)
         settings = localize.default_settings(backbone, None if chosen is None else str(chosen))
         take_settings(settings.as_record(), given, "localizer.")
@@ -194,7 +204,7 @@ class AttentionMethod:
             }
             settings = dataclasses.replace(settings, **changes)
         store = Path(options.store) if options.store else default_store()
-        return cls(backbone, settings, concept, recipe, options.seed, store)
+        return cls(backbone, settings, options.concept or LEARNERS[0], recipe, options.seed, store)
 
     @property
     def settings(self) -> Mapping[str, Any]:

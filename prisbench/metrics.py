@@ -30,7 +30,8 @@ BOUNDARY_RATIO = 0.02
 class Counts:
     """The sufficient statistics of one query; areas in pixels.
 
-    ``area`` is the image's, h * w.  ``pointing_hit`` is None when the subject is absent or the method gave no peak,
+    ``area`` is the image's, h * w.  ``look_alike_intersection`` is what the prediction covers of look-alikes and not of
+    the subject (boxes may overlap).  ``pointing_hit`` is None when the subject is absent or the method gave no peak,
     ``wrong_instance`` when the subject is absent or has no look-alike here, ``absent_fp`` when the subject is present.
     """
 
@@ -38,6 +39,7 @@ class Counts:
     union: int
     predicted_area: int
     truth_area: int
+    look_alike_intersection: int
     boundary_intersection: int
     boundary_union: int
     area: int
@@ -105,11 +107,13 @@ def count(
     predicted = np.zeros_like(truth) if mask is None else mask
     boundary, truth_boundary = boundary_of(predicted), boundary_of(truth)
     iou = _iou(predicted, truth)
+    others = np.logical_or.reduce([np.zeros_like(truth), *look_alikes])
     return Counts(
         intersection=int((predicted & truth).sum()),
         union=int((predicted | truth).sum()),
         predicted_area=int(predicted.sum()),
         truth_area=int(truth.sum()),
+        look_alike_intersection=int((predicted & others & ~truth).sum()),
         boundary_intersection=int((boundary & truth_boundary).sum()),
         boundary_union=int((boundary | truth_boundary).sum()),
         area=h * w,
@@ -171,6 +175,10 @@ def _yes(answer: bool | None) -> tuple[float, float] | None:
     return None if answer is None else (float(answer), 1.0)
 
 
+def _share_of_mask(pixels: int, counts: Counts) -> tuple[float, float] | None:
+    return (pixels / counts.predicted_area, 1.0) if counts.predicted_area else None
+
+
 # A present subject has a non-empty truth, hence a non-empty union and boundary: no denominator below can be zero.
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -216,6 +224,25 @@ METRICS: dict[str, Metric] = {
             "(IoU) more than the subject; an empty mask is not wrong but stays in the count",
             scope=lambda c: c.wrong_instance is not None,
             terms=lambda c: _yes(c.wrong_instance),
+            higher_is_better=False,
+        ),
+        Metric(
+            name="on_look_alikes",
+            label="on look-alikes",
+            meaning="share of a mask that lies on look-alikes, then the mean over queries with the subject and a "
+            "look-alike in the scene: how far the subject is confused with its noun; undefined, and counted, for an "
+            "empty mask",
+            scope=lambda c: c.wrong_instance is not None,
+            terms=lambda c: _share_of_mask(c.look_alike_intersection, c),
+            higher_is_better=False,
+        ),
+        Metric(
+            name="on_background",
+            label="on background",
+            meaning="share of a mask that lies neither on the subject nor on a look-alike, then the mean over queries "
+            "with the subject in the scene; undefined, and counted, for an empty mask",
+            scope=_present,
+            terms=lambda c: _share_of_mask(c.predicted_area - c.intersection - c.look_alike_intersection, c),
             higher_is_better=False,
         ),
         Metric(

@@ -1,6 +1,7 @@
 """Photos to arrays: every file a camera, phone or editor writes becomes upright 8-bit RGB, or one line saying why not.
 
-Knows: files and folders of photos, their content hash, their size.  Does not know: subjects, masks, datasets.
+Knows: files and folders of photos, their content hash, their size, and what looks like a mask instead.  Does not know:
+subjects, what masks say, datasets.
 
 Images are ``h w 3`` uint8 arrays.  Pillow speaks ``(width, height)``; this module turns it round.
 """
@@ -12,6 +13,7 @@ import io
 import math
 import os
 import warnings
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +49,13 @@ class Photo(NamedTuple):
     image: UInt8[np.ndarray, "h w 3"]
 
 
+class PhotoFile(NamedTuple):
+    """A photo's file; ``beside``: the PNG of the same stem in the same folder, which has to be its mask."""
+
+    path: Path
+    beside: Path | None
+
+
 def load_photo(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     """The photo in a file; what is done to it: see ``decode_photo``.
 
@@ -57,13 +66,40 @@ def load_photo(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def load_photos(folder: str | os.PathLike[str]) -> list[Photo]:
-    """The photos of one subject, by file name.
+    """The photos of one subject, by file name; what ``photo_files`` finds.  Masks are left out: see ``own_photos``.
 
-    Photos are the files with one of ``SUFFIXES``; hidden files, other files and folders inside are left alone.  One bad
-    photo fails the whole folder: to go on without it would change what is learned.
+    One bad photo fails the whole folder: to go on without it would change what is learned.
 
-    Raises DataError for a folder that is missing, without photos or with more than ``MOST_PHOTOS``, and for a photo
-    that cannot be read or whose shorter side is under ``SMALLEST_SIDE`` pixels.
+    Raises DataError as ``photo_files``, for a photo that cannot be read, that looks like a mask, or whose shorter side
+    is under ``SMALLEST_SIDE`` pixels, and for a PNG beside a photo of its stem that does not look like a mask.
+    """
+    files = photo_files(folder)
+    photos = [Photo(file.path.name, load_photo(file.path)) for file in files]
+    for file, photo in zip(files, photos, strict=True):
+        h, w = photo.image.shape[:2]
+        if min(h, w) < SMALLEST_SIDE:
+            raise DataError(f"{file.path} is {w} x {h} pixels; the shorter side must have at least {SMALLEST_SIDE}")
+        if looks_like_mask(photo.image):
+            raise DataError(
+                f"{file.path} looks like a mask (two colours at most, or black and white), not like a photo; put masks "
+                f"into {Path(folder) / 'masks'}, each a PNG with its photo's name"
+            )
+        if file.beside is not None and not looks_like_mask(load_photo(file.beside)):
+            raise DataError(
+                f"{file.beside} has the name of {photo.name} but is not black and white, as masks are; save it so, or "
+                "rename it if it is another photo"
+            )
+    return photos
+
+
+def photo_files(folder: str | os.PathLike[str]) -> list[PhotoFile]:
+    """The photos in a folder by file name, none of them opened.
+
+    Photos are the files with one of ``SUFFIXES``; hidden files, other files and folders inside are left alone.  A PNG
+    that has the stem of a photo in another format lies beside it.
+
+    Raises DataError for a folder that is missing, without photos or with more than ``MOST_PHOTOS``, and for a PNG that
+    lies beside two photos.
     """
     try:
         entries = sorted(Path(folder).iterdir(), key=lambda entry: entry.name)
@@ -73,16 +109,51 @@ def load_photos(folder: str | os.PathLike[str]) -> list[Photo]:
         raise DataError(cannot_read(folder, error)) from None
     files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
     files = [entry for entry in files if not entry.is_dir()]
+    if not files and (Path(folder) / "photos").is_dir():
+        raise DataError(f"no photos in {folder} itself; give the folder {Path(folder) / 'photos'}")
     if not files:
         raise DataError(f"no photos in {folder} ({len(entries)} other files); put 3 to 6 .jpg or .png files there")
-    if len(files) > MOST_PHOTOS:
-        raise DataError(f"{len(files)} photos in {folder}: at most {MOST_PHOTOS} of one subject; 3 to 6 are enough")
-    photos = [Photo(file.name, load_photo(file)) for file in files]
-    for file, photo in zip(files, photos, strict=True):
-        h, w = photo.image.shape[:2]
-        if min(h, w) < SMALLEST_SIDE:
-            raise DataError(f"{file} is {w} x {h} pixels; the shorter side must have at least {SMALLEST_SIDE}")
-    return photos
+    of_stem: defaultdict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        of_stem[file.stem].append(file)
+    beside: dict[Path, Path] = {}
+    for group in of_stem.values():
+        pngs = [file for file in group if file.suffix.lower() == ".png"]
+        if not 0 < len(pngs) < len(group):
+            continue
+        if len(group) > 2:
+            raise DataError(
+                f"{', '.join(file.name for file in group)} in {folder} have one name, so it is not clear what is whose "
+                "mask; rename all but one photo and its mask"
+            )
+        (photo,) = (file for file in group if file not in pngs)
+        beside[photo] = pngs[0]
+    found = [PhotoFile(file, beside.get(file)) for file in files if file not in beside.values()]
+    if len(found) > MOST_PHOTOS:
+        raise DataError(f"{len(found)} photos in {folder}: at most {MOST_PHOTOS} of one subject; 3 to 6 are enough")
+    return found
+
+
+def looks_like_mask(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Whether a picture has at most two colours, or is grey with more of its darkest pixels, and more of its brightest,
+    than of all between: a mask with soft edges.
+    """
+    h, w = image.shape[:2]
+    some = image[:: 1 + h // 64, :: 1 + w // 64]  # what does not hold there does not hold
+    if _grey(some) and _grey(image):
+        counts = np.bincount(image[:, :, 0].ravel(), minlength=256)
+        counts = counts[counts > 0]
+        return len(counts) <= 2 or bool(counts[1:-1].sum() < min(counts[0], counts[-1]))
+    return _two_colours(some) and _two_colours(image)
+
+
+def _grey(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+    return bool((image == image[:, :, :1]).all())
+
+
+def _two_colours(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+    others = image[(image != image[0, 0]).any(axis=2)]
+    return len(others) == 0 or bool((others == others[0]).all())
 
 
 def decode_photo(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:

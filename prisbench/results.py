@@ -31,7 +31,7 @@ from prisbench.masks import from_rle, to_rle
 from prisbench.metrics import Counts
 from prisbench.types import QUERY_TYPES, Prediction
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ class QueryResult:
 class Run:
     """One method with one concept (a learner's name, a control's, or "none") on one dataset version.
 
-    ``backbone`` is an id, None for methods without one; ``created`` is a date, YYYY-MM-DD; ``learn_seconds`` is the
-    mean over subjects, None when nothing was learned.
+    ``backbone`` is an id, None for methods without one; ``created`` is a date, YYYY-MM-DD.  Means over subjects:
+    ``learn_seconds``, None when nothing was learned or all of it was known before, and ``concept_bytes``, the tensors
+    that a subject's concept holds, None where it holds none.
     """
 
     method: str
@@ -97,6 +98,7 @@ class Run:
     environment: Environment
     seconds_per_image: SecondsPerImage | None
     learn_seconds: float | None
+    concept_bytes: float | None
     queries: tuple[QueryResult, ...]
 
     @property
@@ -326,6 +328,7 @@ def _run_from(raw: Mapping[str, Any], where: str) -> Run:
             median=_get(seconds, "median", (float,), where), mean=_get(seconds, "mean", (float,), where)
         ),
         learn_seconds=_get(raw, "learn_seconds", (float, None), where),
+        concept_bytes=_get(raw, "concept_bytes", (float, None), where),
         queries=_queries(raw, where),
     )
     if (stated := _get(raw, "n_errors", (int,), where)) != run.n_errors:
@@ -370,6 +373,7 @@ def _counts(record: Mapping[str, Any], where: str) -> Counts:
     counts = Counts(**values)
     sound = (
         0 <= counts.intersection <= min(counts.predicted_area, counts.truth_area)
+        and 0 <= counts.look_alike_intersection <= counts.predicted_area - counts.intersection
         and counts.union == counts.predicted_area + counts.truth_area - counts.intersection
         and counts.union <= counts.area
         and 0 <= counts.boundary_intersection <= counts.boundary_union <= counts.union

@@ -22,6 +22,7 @@ import tiny
 from PIL import Image
 
 from prisbench import cli
+from prisbench.cli import spread
 from prisbench.concepts.store import read_concept
 from prisbench.datasets.load import open_dataset
 from prisbench.diffusion.backbone import has_embedded
@@ -299,6 +300,56 @@ def test_attn_and_its_controls_run_on_a_tiny_pipeline(
         assert run.settings["localizer"]["samples"] == 1
 
 
+def test_several_concepts_and_seeds_are_one_table(
+    prisbench: Prisbench, backbone: Path, small: Path, tmp_path: Path
+) -> None:
+    boards = tmp_path / "boards"
+    code, out, _ = prisbench(
+        *("evaluate", "--dataset", small, "--split", "validation", "--concept", "noun-only", "textual-inversion"),
+        *("--seed", 0, 1, "--backbone", backbone, "--out", tmp_path / "runs", "--leaderboards", boards),
+        *("--set", "learner.steps=1", "--set", "localizer.preset=fast"),
+    )
+    assert code == 0 and "| textual-inversion (2 seeds) | 36 |" in out and "| noun-only (2 seeds) | 36 |" in out
+    assert out.count("full record: ") == 4
+    (place,) = boards.iterdir()
+    assert place.name.endswith("-validation")
+    names = {"attn--noun-only.json", "attn--textual-inversion--seed-1.json"}
+    assert names < {path.name for path in place.iterdir()}
+    run = read_run(place / "attn--textual-inversion--seed-1.json")
+    assert run.seed == 1 and run.concept_bytes == 4 * 3 * 24 and run.settings["learner"]["seed"] == 1
+    other = read_run(place / "attn--textual-inversion.json")
+    assert [query.counts for query in other.queries] != [query.counts for query in run.queries]
+    code, out, err = prisbench("leaderboard", "--dataset", place.name, "--folder", boards, "--format", "learners")
+    assert (code, err) == (0, "") and "| textual-inversion (2 seeds) |" in out and "- look-alike: " in out
+
+
+def test_several_seeds_and_learners_make_a_folder_each(
+    prisbench: Prisbench, backbone: Path, photos: Path, tmp_path: Path
+) -> None:
+    code, out, _ = prisbench(
+        *("learn-concept", "--photos", photos, "--noun", "mug", "--backbone", backbone, "--out", tmp_path / "mug"),
+        *("--learner", "textual-inversion", "custom-diffusion", "--seed", 3, 4, "--format", "json"),
+        *("--set", "learner.steps=1", "--set", "learner.batch=1", "--set", 'learner.prior={"images": 0}'),
+    )
+    assert code == 1 and "unknown setting" in _ and not (tmp_path / "mug").exists(), "textual inversion has no prior"
+    code, out, _ = prisbench(
+        *("learn-concept", "--photos", photos, "--noun", "mug", "--backbone", backbone, "--out", tmp_path / "mug"),
+        *("--seed", 3, 4, 3, "--format", "json", "--set", "learner.steps=1", "--set", "learner.batch=1"),
+    )
+    learned = json.loads(out)
+    assert code == 0 and [each["seed"] for each in learned] == [3, 4]
+    assert sorted(path.name for path in (tmp_path / "mug").iterdir()) == ["seed-3", "seed-4"]
+    assert len({read_concept(Path(each["folder"])).id for each in learned}) == 2
+
+
+def test_values_may_follow_their_option_without_its_name() -> None:
+    options = ("--seed", "--concept")
+    assert spread(["--seed", "0", "1", "--out", "x"], options) == ["--seed", "0", "--seed", "1", "--out", "x"]
+    assert spread(["--concept", "a", "--seed=2", "3"], options) == ["--concept", "a", "--seed=2", "--seed", "3"]
+    assert spread(["--seed", "-1", "2"], options) == ["--seed", "-1", "--seed", "2"]
+    assert spread(["photo", "--out", "a", "b"], options) == ["photo", "--out", "a", "b"]
+
+
 @pytest.fixture
 def boards(prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path) -> Path:
     """Leaderboards of the tiny dataset with two methods on it, made by ``evaluate``."""
@@ -364,8 +415,8 @@ def test_a_run_is_put_on_a_leaderboard_only_where_it_belongs(
         "center-box--none.json: a result file of another dataset version",
     )
     assert tree(boards) == before, "nothing is half-written"
-    for option in (["--limit", 3], ["--subset", "plain"], ["--split", "validation"]):
-        fails(prisbench(*random_box, "--leaderboards", boards, *option), "--leaderboards wants a whole run of the test")
+    for option in (["--limit", 3], ["--subset", "plain"]):
+        fails(prisbench(*random_box, "--leaderboards", boards, *option), "--leaderboards wants a whole run of a split")
     assert tree(boards) == before
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny
 import torch
 
+from prisbench.concepts import training
 from prisbench.concepts.controls import another_subject, noun_only, other_subject, untrained_token
 from prisbench.concepts.learners import key, learn
 from prisbench.concepts.recipes import TextualInversion, as_record, changed
@@ -22,7 +25,7 @@ from prisbench.concepts.store import (
     read_concept,
     write_concept,
 )
-from prisbench.concepts.training import Watch, denoising_loss
+from prisbench.concepts.training import Watch, denoising_loss, halved
 from prisbench.diffusion.backbone import Backbone, Conditioning, encode_image, encode_text, load_backbone, noise
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import BackboneError, DataError, UsageError, WriteError
@@ -270,3 +273,24 @@ def test_another_subjects_concept_is_of_the_same_noun_where_there_is_one_and_goe
     assert (lent.subject_id, lent.noun, lent.learner, lent.backbone) == ("b", "bowl", "another-subject", "tiny@1")
     assert lent.tensors is concept().tensors or np.array_equal(lent.tensors["vectors"], concept().tensors["vectors"])
     assert lent.id != concept().id and lent.recipe["learned_of"] == "abc"
+
+
+def test_weights_rounded_once_teach_what_rounding_them_every_step_does(backbone: Backbone, monkeypatch: Any) -> None:
+    recipe = changed(SHORT, steps=3, bfloat16=True)
+    before = {name: p.detach().clone() for name, p in backbone.unet.named_parameters()}
+    once = learn(backbone, subject(), TI, recipe)
+    assert all(torch.equal(p, before[name]) for name, p in backbone.unet.named_parameters()), "back as they were"
+    with halved(backbone, {}, True):
+        assert backbone.unet.conv_in.weight.dtype is torch.bfloat16
+        assert backbone.unet.conv_norm_out.weight.dtype is torch.float32, "mixed precision leaves norms alone"
+    monkeypatch.setattr(training, "halved", lambda *_: contextlib.nullcontext())
+    every_step = learn(backbone, subject(), TI, recipe)
+    assert np.array_equal(once.tensors["vectors"], every_step.tensors["vectors"])
+
+
+def test_what_moves_is_not_rounded(backbone: Backbone) -> None:
+    moving = {"w": backbone.unet.conv_in.weight}
+    with halved(backbone, moving, True):
+        assert backbone.unet.conv_in.weight.dtype is torch.float32
+    with halved(backbone, {}, False):
+        assert backbone.unet.conv_in.weight.dtype is torch.float32

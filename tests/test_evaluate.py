@@ -122,7 +122,7 @@ def test_a_run_learns_locates_and_scores(dataset: Dataset, tmp_path: Path) -> No
     assert isinstance(method, Method)
     seen: list[tuple[str, int, int]] = []
     run, path = evaluate(dataset, method, tmp_path, seed=5, progress=lambda what, n, of, _: seen.append((what, n, of)))
-    assert path == tmp_path / "tiny-v3" / "boxes--boxes" / "run.json"
+    assert path == tmp_path / "tiny-v3" / "boxes--boxes--seed-5" / "run.json"
     assert sorted(files(path.parent)) == ["manifest.json", "predictions.jsonl", "run.json"]
     assert read_run(path) == read_run(path, run.dataset)
     assert [query.query_id for query in run.queries] == [each.query.id for each in dataset.examples("test")]
@@ -275,7 +275,6 @@ def test_a_file_damaged_elsewhere_than_at_its_end_is_not_repaired(dataset: Datas
     ("change", "message"),
     [
         ({"tau": 0.4}, r"holds a run with another settings \(tau: 0\.5 there, 0\.4 now\)"),
-        ({"seed": 1}, r"holds a run with another seed \(0 there, 1 now\)"),
         ({"model": "other@1"}, r"holds a run with another backbone \(None there, 'other@1' now\)"),
         ({"digest": "f" * 64}, r"holds a run with another dataset \(digest: '[0-9a-f]{64}' there, 'f{64}' now\)"),
     ],
@@ -291,11 +290,27 @@ def test_a_run_goes_on_only_as_what_it_was(
     manifest = dataclasses.replace(dataset.manifest, digest=change.get("digest", dataset.digest))
     changed = dataclasses.replace(dataset, manifest=manifest)
     with pytest.raises(DataError, match=message + "; choose another --out, or say --fresh to start again"):
-        evaluate(changed, method, tmp_path, seed=change.get("seed", 0))
+        evaluate(changed, method, tmp_path)
     assert files(path.parent) == before and method.asked == []
-    run, _ = evaluate(changed, method, tmp_path, seed=change.get("seed", 0), fresh=True)
+    run, _ = evaluate(changed, method, tmp_path, fresh=True)
     assert len(method.asked) == SCENES + 1
-    assert (run.settings["tau"], run.seed) == (change.get("tau", 0.5), change.get("seed", 0))
+    assert run.settings["tau"] == change.get("tau", 0.5)
+
+
+def test_each_seed_is_a_run_of_its_own(dataset: Dataset, tmp_path: Path) -> None:
+    paths = [evaluate(dataset, Boxes(), tmp_path, seed=seed)[1] for seed in (0, 1)]
+    assert [path.parent.name for path in paths] == ["boxes--boxes", "boxes--boxes--seed-1"]
+    assert [read_run(path).seed for path in paths] == [0, 1]
+
+
+def test_a_run_that_was_scored_before_sizes_were_kept_is_scored_again(dataset: Dataset, tmp_path: Path) -> None:
+    run, path = evaluate(dataset, Boxes(), tmp_path)
+    manifest = path.parent / "manifest.json"
+    record = json.loads(manifest.read_text())
+    del record["concept_bytes"]
+    manifest.write_text(json.dumps(record))
+    again, _ = evaluate(dataset, Boxes(), tmp_path)
+    assert again.queries == run.queries and again.concept_bytes == run.concept_bytes
 
 
 def test_another_concept_under_the_same_name_is_noticed(dataset: Dataset, tmp_path: Path) -> None:

@@ -22,13 +22,14 @@ from prisbench.leaderboard.page import Overlay, render_page
 from prisbench.leaderboard.tables import (
     COLUMNS,
     check,
-    check_front_page,
+    check_pages,
+    learners,
     load_runs,
     readme,
     render,
     rows,
     summary,
-    write_front_page,
+    write_pages,
     write_readme,
 )
 from prisbench.metrics import Counts
@@ -48,6 +49,7 @@ def query(subject: str, kind: str, percent: int, hit: bool | None = None, error:
         union=percent if absent else 100,
         predicted_area=percent,
         truth_area=0 if absent else 100,
+        look_alike_intersection=0,
         boundary_intersection=0,
         boundary_union=min(percent, 10) if absent else 10,
         area=40 * 60,
@@ -78,6 +80,7 @@ def make_run(method: str, concept: str, percents: Callable[[int], int], points: 
         environment=Environment("3.11.7", None, "2.4.6", "x86_64", 2),
         seconds_per_image=SecondsPerImage(median=0.25, mean=0.5),
         learn_seconds=None,
+        concept_bytes=None,
         queries=tuple(queries),
     )
 
@@ -160,7 +163,7 @@ def test_runs_that_do_not_belong_together_are_refused() -> None:
         rows([FLOOR, other])
     with pytest.raises(DataError, match="attn / noun-only: scored by metric spec 0, this table is of 1"):
         rows([FLOOR, dataclasses.replace(CONTROL, metric_spec="0")])
-    with pytest.raises(DataError, match=r"center-box / none: the same method and concept .*remove one"):
+    with pytest.raises(DataError, match=r"center-box / none: the same method, concept and seed .*remove one"):
         rows([FLOOR, CONTROL, FLOOR])
 
 
@@ -236,7 +239,7 @@ def test_a_folder_with_nothing_or_with_strangers_is_refused_by_file_name(folder:
     with pytest.raises(DataError, match=r"z\.json: a result file of another dataset version: .*bbbb.*aaaa"):
         load_runs(folder)
     write_run(FLOOR, folder / "z.json")
-    with pytest.raises(DataError, match=r"z\.json: the same method and concept .* as .*center-box-none\.json"):
+    with pytest.raises(DataError, match=r"z\.json: the same method, concept and seed .* as .*center-box-none\.json"):
         load_runs(folder)
 
 
@@ -326,16 +329,69 @@ def test_a_row_says_how_well_beliefs_tell_present_from_absent() -> None:
     assert row["presence_auc"] is None, "nothing absent in this table"
 
 
-def test_the_front_page_shows_the_table_and_is_checked(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
+def test_pages_show_their_tables_and_are_checked(tmp_path: Path) -> None:
+    page, learned = tmp_path / "README.md", tmp_path / "docs" / "learners.md"
+    learned.parent.mkdir()
     page.write_text("# p\n\n<!-- table tabletop-v1 -->\nold\n<!-- /table -->\nmore\n")
-    assert any("old" in line for line in check_front_page(page, RUNS))
-    write_front_page(page, RUNS)
+    learned.write_text("<!-- learners tabletop-v1 -->\nolder\n<!-- /learners -->\nrest\n")
+    changes = "\n".join(check_pages(tmp_path, RUNS))
+    assert "-old\n" in changes and "-older\n" in changes
+    assert write_pages(tmp_path, RUNS) == [page, learned]
     text = page.read_text()
     assert text.startswith("# p\n\n<!-- table") and text.endswith("<!-- /table -->\nmore\n")
-    assert check_front_page(page, RUNS) == []
+    assert check_pages(tmp_path, RUNS) == []
     assert "| attn | textual-inversion | 0.61 [0.60, 0.62] | 0.81 [0.81, 0.82] |" in text
     assert "paired, on look-alikes: **+0.19" in summary(RUNS)
-    other = tmp_path / "other.md"
-    other.write_text("no table")
-    assert check_front_page(write_front_page(other, RUNS), RUNS) == [] and other.read_text() == "no table"
+    validation = [dataclasses.replace(run, dataset=DatasetRef("tabletop", "v1", "d", "validation")) for run in RUNS]
+    assert check_pages(tmp_path, validation) == [], "another split's tables have marks of their own"
+    page.write_text("no table")
+    learned.unlink()
+    assert write_pages(tmp_path, RUNS) == [] and page.read_text() == "no table"
+
+
+def seeded(run: Run, seed: int, change: int) -> Run:
+    """The run with another seed, which found so many per cent more, or fewer."""
+    queries = []
+    for each in run.queries:
+        kind, percent = each.query_type, each.counts.predicted_area + change
+        queries.append(query(each.subject_id, kind, percent, each.counts.pointing_hit))
+    return dataclasses.replace(run, seed=seed, queries=tuple(queries), settings={"learner": {"seed": seed}})
+
+
+def test_seeds_share_a_row_and_every_answer_weighs_the_same() -> None:
+    runs = [seeded(LEARNED, seed, change) for seed, change in ((0, 0), (1, -6), (2, 3))]
+    frame = rows([*runs, CONTROL])
+    row = by_concept(frame, "textual-inversion")
+    each = [by_concept(rows([run]), "textual-inversion") for run in runs]
+    assert row["seeds"] == [0, 1, 2] and row["n"] == 12 and row["iou_mean_n"] == 24
+    assert row["iou_mean"] == pytest.approx(np.mean([one["iou_mean"] for one in each]))
+    assert row["iou_mean_seed_sd"] == pytest.approx(np.std([one["iou_mean"] for one in each], ddof=1))
+    assert each[0]["iou_mean_seed_sd"] is None and each[0]["seeds"] == [0]
+    gains = [by_concept(rows([run, CONTROL]), "textual-inversion")["gain_over_noun"] for run in runs]
+    assert row["gain_over_noun"] == pytest.approx(np.mean(gains))
+    assert row["tier"] == 1 and "| textual-inversion (3 seeds) | 12 |" in render(frame)
+    low, high = row["iou_mean_ci"]
+    assert low < row["iou_mean"] < high
+
+
+def test_seeds_share_no_row_with_other_settings_nor_with_themselves() -> None:
+    one, two = seeded(LEARNED, 0, 0), seeded(LEARNED, 1, 0)
+    other = dataclasses.replace(two, settings={"learner": {"seed": 1, "steps": 7}})
+    with pytest.raises(DataError, match="differ in more than the seed"):
+        rows([one, other])
+    with pytest.raises(DataError, match=r"the same method, concept and seed \(attn / textual-inversion, 1\)"):
+        rows([one, two, two])
+
+
+def test_the_table_of_learners_says_who_is_ahead_where() -> None:
+    text = learners([*RUNS, dataclasses.replace(seeded(LEARNED, 0, -9), concept="dreambooth", concept_bytes=2500.0)])
+    assert "| textual-inversion | 0.61" in text and "center-box" not in text
+    assert text.index("| textual-inversion |") < text.index("| dreambooth |") < text.index("| noun-only |")
+    assert "| 2.5 |" in text
+    ahead = next(line for line in text.splitlines() if line.startswith("- look-alike"))
+    assert (
+        ahead.startswith("- look-alike: textual-inversion (+0.19")
+        and "dreambooth (-0.09 [-0.09, -0.09] to the first" in ahead
+    )
+    with pytest.raises(DataError, match="one method with concepts"):
+        learners([FLOOR])

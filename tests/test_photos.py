@@ -19,6 +19,8 @@ from prisbench.photos import (
     image_id,
     load_photo,
     load_photos,
+    looks_like_mask,
+    photo_files,
     pixels_sha256,
     resize_to,
 )
@@ -246,6 +248,41 @@ def test_a_photo_that_is_too_small_is_named_with_its_size(five: Path) -> None:
     Image.fromarray(draw_scene(0, (31, 90))).save(five / "c.webp")
     with pytest.raises(DataError, match=r"c\.webp is 90 x 31 pixels; the shorter side must have at least 32"):
         load_photos(five)
+
+
+def test_a_png_beside_a_photo_of_its_stem_is_no_photo(five: Path) -> None:
+    Image.fromarray(np.eye(32, 41, dtype=np.uint8) * 255).save(five / "b.png")
+    found = {file.path.name: file.beside for file in photo_files(five)}
+    assert list(found) == ["a.png", "b.JPG", "c.webp", "d.png", "e.png"]
+    assert found.pop("b.JPG") == five / "b.png" and set(found.values()) == {None}
+    assert [photo.name for photo in load_photos(five)] == ["a.png", "b.JPG", "c.webp", "d.png", "e.png"]
+
+
+def test_masks_are_told_from_photos_by_their_colours() -> None:
+    def grey(levels: np.ndarray) -> np.ndarray:
+        return np.repeat(levels.astype(np.uint8)[:, :, None], 3, axis=2)
+
+    def looks(image: np.ndarray) -> bool:
+        large = np.kron(image, np.ones((20, 20, 1), np.uint8))  # of which only a sample is looked at first
+        assert looks_like_mask(large) == looks_like_mask(image)
+        return looks_like_mask(image)
+
+    black_and_white = np.repeat([[0, 255]], [6, 14], axis=1) * np.ones((12, 1), int)
+    red = grey(black_and_white) * np.array([1, 0, 0], np.uint8)
+    assert looks(grey(black_and_white)) and looks(red) and looks(grey(np.full((12, 20), 128)))
+    edge = black_and_white.copy()
+    edge[:, 5:7] = (100, 200)
+    assert looks(grey(edge)), "5 black columns, 2 between, 13 white ones"
+    edge[:, 3:5] = (25, 50)
+    assert not looks(grey(edge)), "3 black columns, 4 between"
+    three = red.copy()
+    three[5, 7] = (0, 255, 0)
+    assert not looks(three) and not looks(draw_scene(0)) and not looks(grey(draw_scene(0)[:, :, 0]))
+    almost = np.zeros((500, 700, 3), np.uint8)
+    almost[:, 300:] = (255, 0, 0)
+    assert looks_like_mask(almost)
+    almost[123, 457] = (0, 0, 255)
+    assert not looks_like_mask(almost), "a pixel that the sample misses"
 
 
 def test_an_images_id_is_a_hash_of_shape_and_pixels() -> None:

@@ -65,6 +65,7 @@ def make_run(n: int = 7, **changes: Any) -> Run:
         environment=current_environment(),
         seconds_per_image=SecondsPerImage(median=0.5, mean=0.625),
         learn_seconds=61.5,
+        concept_bytes=4096.0,
         queries=tuple(make_query(i, rng) for i in range(n)),
     )
     return dataclasses.replace(run, **changes)
@@ -98,7 +99,7 @@ def test_the_order_of_settings_does_not_change_the_bytes(path: Path, tmp_path: P
 
 
 def test_a_run_without_backbone_times_or_queries_is_sound(tmp_path: Path) -> None:
-    bare = make_run(0, backbone=None, seconds_per_image=None, learn_seconds=None, settings={})
+    bare = make_run(0, backbone=None, seconds_per_image=None, learn_seconds=None, concept_bytes=None, settings={})
     write_run(bare, tmp_path / "bare.json")
     assert read_run(tmp_path / "bare.json") == bare
 
@@ -137,8 +138,8 @@ def set_cell(name: str, value: Any, row: int = 0) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(schema_version=2), "'schema_version' is 2, this prisbench reads 1"),
-        (lambda raw: raw.pop("schema_version"), "'schema_version' is None, this prisbench reads 1"),
+        (lambda raw: raw.update(schema_version=3), "'schema_version' is 3, this prisbench reads 2"),
+        (lambda raw: raw.pop("schema_version"), "'schema_version' is None, this prisbench reads 2"),
         (lambda raw: raw.update(method=3), "'method' is 3, expected str"),
         (lambda raw: raw.update(seed=True), "'seed' is True, expected int"),
         (lambda raw: raw.update(backbone=1.5), "'backbone' is 1.5, expected str or null"),
@@ -148,12 +149,13 @@ def set_cell(name: str, value: Any, row: int = 0) -> Any:
         (lambda raw: raw["environment"].update(cpu_count="2"), "'cpu_count' is '2', expected int"),
         (lambda raw: raw.update(n_errors=3), "'n_errors' is 3, but 0 queries carry an error"),
         (lambda raw: raw["query_fields"].reverse(), r"'query_fields' is \['error'"),
-        (lambda raw: raw["queries"][2].pop(), "query row 3: expected a list of the 17 values"),
+        (lambda raw: raw["queries"][2].pop(), "query row 3: expected a list of the 18 values"),
         (lambda raw: raw["queries"].append(raw["queries"][0]), "query row 8: query '.*' comes twice"),
         (set_cell("query_type", "plane"), "query row 1: 'query_type' is 'plane', known: plain, other-category"),
         (set_cell("query_type", "absent"), "query row 1: type 'absent' with a truth of"),
         (set_cell("intersection", 1.5), "query row 1: 'intersection' is 1.5, expected int"),
         (set_cell("intersection", 10**6), "query row 1: the counts contradict each other"),
+        (set_cell("look_alike_intersection", 10**6), "query row 1: the counts contradict each other"),
         (set_cell("boundary_union", 0), "query row 1: the counts contradict each other"),
         (no_boundary, "query row 1: the counts contradict each other"),
         (set_cell("absent_fp", False, row=4), "query row 5: the counts contradict each other"),

@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prisbench.concepts.recipes import Loop
@@ -167,6 +167,17 @@ def _check_photos(subject: Subject, loop: Loop, say: Say) -> None:
         raise DataError(
             f"learner.masked: no photo of {subject.id!r} has a mask; give masks beside the photos, or leave it out"
         )
+    if len(subject.masks) != len(photos):
+        raise DataError(
+            f"learner.masked: {subject.id!r} has {len(subject.masks)} masks for {len(photos)} photos; give each photo "
+            "one, None where there is none"
+        )
+    for n, (photo, mask) in enumerate(zip(subject.photos, subject.masks, strict=True), 1):
+        if mask is not None and mask.shape != photo.shape[:2]:
+            (h, w), (height, width) = mask.shape, photo.shape[:2]
+            raise DataError(
+                f"learner.masked: mask {n} of {subject.id!r} is {h} x {w}, its photo {height} x {width} (h x w)"
+            )
     if not all(mask.any() for mask in masks):
         raise DataError(f"learner.masked: a mask of {subject.id!r} is empty; draw the subject white, or remove it")
     say(f"the loss of {len(masks)} of {len(photos)} photos weighs {loop.outside:g} outside of their masks")
@@ -298,6 +309,28 @@ def loosened(parameters: Mapping[str, Tensor]) -> Iterator[None]:
             parameter.data = before[name]
 
 
+@contextmanager
+def halved(backbone: Backbone, moving: Mapping[str, Tensor], wanted: bool) -> Iterator[None]:
+    """The frozen weights that mixed precision would round to bfloat16 in every step, rounded once.
+
+    The same numbers come out: those of linear and convolutional layers, and nothing that moves.  Afterwards the models
+    have their own storage back.
+    """
+    kept = {id(parameter) for parameter in moving.values()}
+    before: list[tuple[Tensor, Tensor]] = []
+    try:
+        for model in (backbone.unet, backbone.text_encoder, backbone.text_encoder_2) if wanted else ():
+            layers = [] if model is None else [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+            for weight in {id(p): p for layer in layers for p in layer.parameters(recurse=False)}.values():
+                if id(weight) not in kept and weight.dtype is torch.float32:
+                    before.append((weight, weight.data))
+                    weight.data = weight.data.to(torch.bfloat16)
+        yield
+    finally:
+        for parameter, value in before:
+            parameter.data = value
+
+
 class Task(NamedTuple):
     """Which concept is learned.
 
@@ -346,7 +379,11 @@ def run(
         watch.say(_cost(backbone, task.name, loop, len(lessons), moving, first))
     start = written = time.monotonic()
     wait = watch.checkpoint_seconds
-    with _recomputing(backbone, loop.checkpointing), eager_attention(backbone):
+    with (
+        _recomputing(backbone, loop.checkpointing),
+        eager_attention(backbone),
+        halved(backbone, moving, loop.bfloat16),
+    ):
         for step in range(first, loop.steps):
             for param_group, group in zip(optimizer.param_groups, groups, strict=True):
                 param_group["lr"] = group.learning_rate * min(1.0, (step + 1) / (loop.warmup + 1))

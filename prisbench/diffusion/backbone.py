@@ -35,6 +35,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from prisbench.devices import keep_freed_memory
 from prisbench.diffusion.architectures import ARCHITECTURES, family
 from prisbench.diffusion.prompts import Prompt
 from prisbench.errors import BackboneError, DataError, UnknownNameError
@@ -184,6 +185,7 @@ def load_backbone(where: str | Path | None = None, device: str = "cpu", dtype: t
     A StableDiffusionPipeline or a StableDiffusionXLPipeline; or a name in ARCHITECTURES, for ``random_backbone``.
     Raises BackboneError, in one line, when it is not there, not such a pipeline, pickled, incomplete, or holds NaN.
     """
+    keep_freed_memory()
     if isinstance(where, str) and where in ARCHITECTURES:
         return random_backbone(where, device=device, dtype=dtype)
     folder, name = _folder(where)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from prisbench.errors import DataError
-from prisbench.leaderboard.tables import SUBSETS, WITH_INTERVAL, cell, notes, records_of, render, rows
+from prisbench.leaderboard.tables import SUBSETS, WITH_INTERVAL, cell, named, notes, records_of, render, rows
 from prisbench.metrics import METRIC_SPEC, METRICS
 from prisbench.results import Run
 
@@ -61,7 +61,7 @@ def _table(runs: Sequence[Run], subset: str | None) -> dict[str, Any]:
         for name, metric in METRICS.items():
             value, ci = record[name], record[f"{name}_ci"] if name in WITH_INTERVAL else None
             cells.append({"text": cell(value, ci), "value": value, "ci": ci, "label": metric.label})
-        lines.append({**record, "cells": cells})
+        lines.append({**record, "named": named(record), "cells": cells})
     name = subset or "all"
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""Runs -> one row each -> Markdown, CSV, JSON, and the README of a leaderboard folder.
+"""Runs -> one row each, seeds together -> Markdown, CSV, JSON, and the README of a leaderboard folder.
 
 Knows: which runs may stand in one table, which are ranked, and how numbers are printed.
 Does not know: masks, images, methods; how a metric is defined (``metrics``) or how sure it is (``statistics``).
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from prisbench.results import QueryResult, Run, check_dataset, read_run
 from prisbench.statistics import Roc, Sample, interval, paired_difference, rank_tiers, roc
 from prisbench.types import QUERY_TYPES
 
-CONTROLS = ("noun-only", "untrained-token", "none")
+CONTROLS = ("noun-only", "untrained-token", "another-subject", "none")
 """Concepts nobody learned."""
 
 SUBSETS = ("present", *QUERY_TYPES)
@@ -31,9 +32,10 @@ SUBSETS = ("present", *QUERY_TYPES)
 WITH_INTERVAL = ("iou_mean", "wrong_instance_rate", "absent_fp_rate")
 
 COLUMNS = (
-    *("method", "concept", "tier", "n", "n_subjects", "n_errors"),
+    *("method", "concept", "seeds", "tier", "n", "n_subjects", "n_errors"),
     *(column for name in METRICS for column in ((name, f"{name}_ci") if name in WITH_INTERVAL else (name,))),
-    *("presence_auc", "presence_auc_ci", "seconds_per_image", "gain_over_noun", "gain_over_noun_ci"),
+    *("iou_mean_seed_sd", "presence_auc", "presence_auc_ci", "seconds_per_image", "learn_seconds", "concept_bytes"),
+    *("gain_over_noun", "gain_over_noun_ci"),
     *(f"{name}_{part}" for name in METRICS for part in ("n", "n_undefined")),
 )
 
@@ -54,7 +56,11 @@ def load_runs(folder: Path) -> list[Run]:
 
 
 def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
-    """One row a run, best first; ``COLUMNS``, object dtype, undefined values None.
+    """One row a method and concept, best first; ``COLUMNS``, object dtype, undefined values None.
+
+    Runs that differ in their seed alone share a row: ``seeds`` lists them, each answer weighs the same, intervals stay
+    over subjects (whose answers from all seeds are drawn together), and ``iou_mean_seed_sd`` is the standard deviation
+    of the seeds' ``iou_mean``, None for one seed.  ``n`` counts queries, ``n_errors`` and the metrics' ``*_n`` answers.
 
     Scores are 0..1; ``*_ci`` are lists [low, high] over subjects, None where there is none.  ``tier`` ranks by
     ``iou_mean`` (``statistics.rank_tiers``); None for a run that does not answer every query of the subset that
@@ -62,20 +68,28 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     ``iou_mean`` of a learned concept over the same method's "noun-only" control, when both are complete.
     ``presence_auc``: how well the run's belief "it is there" tells the subset's present queries from its absent ones
     (``statistics.roc``); None where there is no belief or only one kind.  ``seconds_per_image`` is the median over all
-    images, whatever the subset.
+    images, whatever the subset; ``learn_seconds`` and ``concept_bytes``
+    are means over subjects.
 
     Raises UnknownNameError for an unknown subset, DataError for runs that may not stand in one table: of other
-    dataset versions or metric specs, or twice the same method and concept.
+    dataset versions or metric specs, twice the same method, concept and seed, or of a method and concept whose
+    settings differ in more than the seed.
     """
     if subset is not None and subset not in SUBSETS:
         raise UnknownNameError("subset", subset, SUBSETS)
     _check_comparable(runs, [_key(run) for run in runs])
-    asked = {_key(run): [query for query in run.queries if _within(query, subset)] for run in runs}
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_key(run), []).append(run)
+    asked = {
+        key: [query for run in group for query in run.queries if _within(query, subset)]
+        for key, group in groups.items()
+    }
     every = {query.query_id for queries in asked.values() for query in queries}
     ious = {key: _sample(METRICS["iou_mean"], queries) for key, queries in asked.items()}
-    ranked = {key: iou for key, iou in ious.items() if len(asked[key]) == len(every)}
+    ranked = {key: iou for key, iou in ious.items() if len(asked[key]) == len(every) * len(groups[key])}
     tiers = rank_tiers(ranked)
-    records = [_row(run, asked[_key(run)], tiers.get(_key(run)), ranked) for run in runs]
+    records = [_row(group, asked[key], tiers.get(key), ranked) for key, group in groups.items()]
     records.sort(key=lambda row: (row["tier"] is None, -(row["iou_mean"] or 0.0), row["method"], row["concept"]))
     return pd.DataFrame(records, columns=list(COLUMNS), dtype=object)
 
@@ -139,7 +153,7 @@ def summary(runs: Sequence[Run]) -> str:
     """
     data, everything = runs[0].dataset, rows(runs)
     kinds = [kind for kind in QUERY_TYPES if kind != "absent"]
-    by_kind = {kind: {_named(row): row for row in records_of(rows(runs, kind))} for kind in ("present", *kinds)}
+    by_kind = {kind: {_which(row): row for row in records_of(rows(runs, kind))} for kind in ("present", *kinds)}
     first = records_of(everything)[0]
     name = f"{data.name.capitalize()} v{data.version.removeprefix('v')}"
     lines = [
@@ -149,9 +163,9 @@ def summary(runs: Sequence[Run]) -> str:
         "| method | concept | all present | " + " | ".join(kinds) + " | wrong instance | absent FP | s / image |",
         "|---|---|" + "---|" * (len(kinds) + 4),
     ]
-    for row in sorted(records_of(everything), key=lambda row: -(by_kind["present"][_named(row)]["iou_mean"] or 0.0)):
-        ious = [by_kind[kind][_named(row)] for kind in ("present", *kinds)]
-        cells = [row["method"], row["concept"], *(_short(each["iou_mean"], each["iou_mean_ci"]) for each in ious)]
+    for row in sorted(records_of(everything), key=lambda row: -(by_kind["present"][_which(row)]["iou_mean"] or 0.0)):
+        ious = [by_kind[kind][_which(row)] for kind in ("present", *kinds)]
+        cells = [row["method"], named(row), *(_short(each["iou_mean"], each["iou_mean_ci"]) for each in ious)]
         cells += [_short(row["wrong_instance_rate"]), _short(row["absent_fp_rate"])]
         cells.append("–" if row["seconds_per_image"] is None else f"{row['seconds_per_image']:.2g}")
         lines.append("| " + " | ".join(cells) + " |")
@@ -164,7 +178,82 @@ def summary(runs: Sequence[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _named(row: dict[str, Any]) -> tuple[str, str]:
+def learners(runs: Sequence[Run]) -> str:
+    """The table that compares what concepts are worth, and who is ahead where.
+
+    One method's runs; ratios are shares of queries (wrong instance, absent FP) or of a mask (on look-alikes, on
+    background).  Raises DataError as ``rows``, and without runs of a method with concepts.
+    """
+    chosen = [run for run in runs if run.concept != "none"]
+    if len({run.method for run in chosen}) != 1:
+        raise DataError("a table of learners is of one method with concepts; evaluate attn with several --concept")
+    every = ("present", "plain", "other-category", "look-alike", "relation")
+    asked = {query.query_type for run in chosen for query in run.queries}
+    subsets = tuple(each for each in every if each == "present" or each in asked)
+    by_subset = {subset: {_which(row): row for row in records_of(rows(chosen, subset))} for subset in subsets}
+    everything = records_of(rows(chosen))
+    first = everything[0]
+    data = chosen[0].dataset
+    heads = ["concept", *("all present" if subset == "present" else subset for subset in subsets), "wrong instance"]
+    heads += ["on look-alikes", "on background", "absent FP", "presence AUC", "SD of seeds", "s to learn", "KB"]
+    lines = [
+        f"{data.name.capitalize()} v{data.version.removeprefix('v')}, {first['n_subjects']} {data.split} subjects, "
+        f"{first['n']} queries of each seed; mean IoU with 95 % intervals over subjects; of the rest, but for presence "
+        "AUC, less is better:",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|---|" + "---|" * (len(heads) - 1),
+    ]
+    for row in sorted(everything, key=lambda row: -(by_subset["present"][_which(row)]["iou_mean"] or 0.0)):
+        ious = [by_subset[subset][_which(row)] for subset in subsets]
+        cells = [named(row), *(_short(each["iou_mean"], each["iou_mean_ci"]) for each in ious)]
+        cells += [_short(row["wrong_instance_rate"], row["wrong_instance_rate_ci"])]
+        cells += [_short(row["on_look_alikes"]), _short(row["on_background"])]
+        cells += [_short(row["absent_fp_rate"]), _short(row["presence_auc"])]
+        cells.append("–" if row["iou_mean_seed_sd"] is None else f"{row['iou_mean_seed_sd']:.3f}")
+        cells.append("–" if row["learn_seconds"] is None else f"{row['learn_seconds']:.0f}")
+        cells.append("–" if row["concept_bytes"] is None else f"{row['concept_bytes'] / 1e3:,.1f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "Paired differences in mIoU, to the noun alone and to the concept that is ahead:", ""]
+    lines += _ahead(chosen, subsets)
+    return "\n".join(lines) + "\n"
+
+
+def _ahead(runs: Sequence[Run], subsets: Sequence[str]) -> list[str]:
+    """Who is ahead in each subset, by how much, and what each concept adds to the noun."""
+
+    def gap(first: Sample, second: Sample) -> str:
+        found = paired_difference(first, second)
+        if found.value is None:
+            return "–"
+        return f"{found.value:+.2f}" + (
+            f" [{found.interval[0]:+.2f}, {found.interval[1]:+.2f}]" if found.interval else ""
+        )
+
+    concepts = list(dict.fromkeys(run.concept for run in runs))
+    lines = []
+    for subset in subsets:
+        queries = {
+            concept: [q for run in runs if run.concept == concept for q in run.queries if _within(q, subset)]
+            for concept in concepts
+        }
+        samples = {concept: _sample(METRICS["iou_mean"], asked) for concept, asked in queries.items()}
+        order = sorted((concept for concept in concepts if samples[concept].value is not None),
+                       key=lambda concept: -(samples[concept].value or 0.0))  # fmt: skip
+        if not order:
+            continue
+        best, parts = order[0], []
+        for concept in order:
+            words = [] if concept == best else [f"{gap(samples[concept], samples[best])} to the first"]
+            if "noun-only" in samples and concept not in CONTROLS:
+                words.append(f"{gap(samples[concept], samples['noun-only'])} over the noun")
+            parts.append(concept + (f" ({', '.join(words)})" if words else ""))
+        title = "all present" if subset == "present" else subset
+        lines.append(f"- {title}: " + "; ".join(parts) + ".")
+    return lines
+
+
+def _which(row: dict[str, Any]) -> tuple[str, str]:
     return row["method"], row["concept"]
 
 
@@ -174,32 +263,45 @@ def _short(value: float | None, ci: Sequence[float] | None = None) -> str:
     return f"{value:.2f}" + (f" [{ci[0]:.2f}, {ci[1]:.2f}]" if ci else "")
 
 
-def _marks(runs: Sequence[Run]) -> tuple[str, str]:
-    """What a front page's table stands between."""
+PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
+    "README.md": ("table", summary),
+    "docs/learners.md": ("learners", learners),
+}
+"""Files beside the folder of leaderboards that may hold a table: the word of its marks, and what makes it."""
+
+
+def _marks(word: str, runs: Sequence[Run]) -> tuple[str, str]:
+    """What a page's table stands between."""
     data = runs[0].dataset
-    return f"<!-- table {data.name}-v{data.version.removeprefix('v')} -->\n", "<!-- /table -->"
+    split = "" if data.split == "test" else f"-{data.split}"
+    return f"<!-- {word} {data.name}-v{data.version.removeprefix('v')}{split} -->\n", f"<!-- /{word} -->"
 
 
-def check_front_page(path: Path, runs: Sequence[Run]) -> list[str]:
-    """How the dataset's table in a file differs from ``summary``, as lines of a diff; empty when it does not, or when
-    the file has no table of this dataset.
+def check_pages(root: Path, runs: Sequence[Run]) -> list[str]:
+    """How the dataset's tables in PAGES differ from what the runs say, as lines of a diff; empty when they do not, or
+    when no page has a table of this dataset.
     """
-    start, end = _marks(runs)
-    text = path.read_text(encoding="utf-8")
-    if start not in text:
-        return []
-    found = text.partition(start)[2].partition(end)[0]
-    names = (str(path), f"{path} (made again)")
-    return list(difflib.unified_diff(found.splitlines(), summary(runs).splitlines(), *names, n=0, lineterm=""))
+    changes: list[str] = []
+    for path, (word, make) in PAGES.items():
+        start, end = _marks(word, runs)
+        text = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
+        if start in text:
+            found = text.partition(start)[2].partition(end)[0]
+            names = (str(root / path), f"{root / path} (made again)")
+            changes += difflib.unified_diff(found.splitlines(), make(runs).splitlines(), *names, n=0, lineterm="")
+    return changes
 
 
-def write_front_page(path: Path, runs: Sequence[Run]) -> Path:
-    """Put ``summary`` where the file has the dataset's table; a file without one stays as it is."""
-    start, end = _marks(runs)
-    head, mark, rest = path.read_text(encoding="utf-8").partition(start)
-    if not mark:
-        return path
-    return write_text(path, f"{head}{start}{summary(runs)}{end}{rest.partition(end)[2]}")
+def write_pages(root: Path, runs: Sequence[Run]) -> list[Path]:
+    """Put the tables where PAGES have the dataset's; pages without one stay as they are."""
+    written = []
+    for path, (word, make) in PAGES.items():
+        start, end = _marks(word, runs)
+        text = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
+        head, mark, rest = text.partition(start)
+        if mark:
+            written.append(write_text(root / path, f"{head}{start}{make(runs)}{end}{rest.partition(end)[2]}"))
+    return written
 
 
 def _key(run: Run) -> str:
@@ -207,7 +309,8 @@ def _key(run: Run) -> str:
 
 
 def _check_comparable(runs: Sequence[Run], where: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, int], str] = {}
+    first: dict[str, tuple[Run, str]] = {}
     for run, name in zip(runs, where, strict=True):
         if run.metric_spec != METRIC_SPEC:
             raise DataError(
@@ -216,9 +319,25 @@ def _check_comparable(runs: Sequence[Run], where: Sequence[str]) -> None:
             )
         check_dataset(run, runs[0].dataset, name)
         key = _key(run)
-        if key in seen:
-            raise DataError(f"{name}: the same method and concept ({key}) as {seen[key]}; remove one of the two")
-        seen[key] = name
+        if (key, run.seed) in seen:
+            raise DataError(
+                f"{name}: the same method, concept and seed ({key}, {run.seed}) as {seen[key, run.seed]}; "
+                "remove one of the two"
+            )
+        seen[key, run.seed] = name
+        other, its_name = first.setdefault(key, (run, name))
+        if _but_for_the_seed(run) != _but_for_the_seed(other):
+            raise DataError(
+                f"{name} and {its_name} are both {key} but differ in more than the seed (settings or backbone); "
+                "run both again with the same"
+            )
+
+
+def _but_for_the_seed(run: Run) -> Any:
+    def without(value: Any) -> Any:
+        return {k: without(v) for k, v in value.items() if k != "seed"} if isinstance(value, Mapping) else value
+
+    return run.backbone, without(run.settings)
 
 
 def _within(query: QueryResult, subset: str | None) -> bool:
@@ -226,26 +345,44 @@ def _within(query: QueryResult, subset: str | None) -> bool:
 
 
 def _sample(metric: Metric, queries: Sequence[QueryResult]) -> Sample:
-    terms = [(query, metric.terms(query.counts)) for query in queries if metric.scope(query.counts)]
-    defined = [(query, term) for query, term in terms if term is not None]
+    """A metric's terms, those of a query's answers from several seeds added up."""
+    subjects: dict[str, str] = {}
+    above: dict[str, float] = {}
+    below: dict[str, float] = {}
+    for query in queries:
+        term = metric.terms(query.counts) if metric.scope(query.counts) else None
+        if term is not None:
+            subjects[query.query_id] = query.subject_id
+            above[query.query_id] = above.get(query.query_id, 0.0) + term[0]
+            below[query.query_id] = below.get(query.query_id, 0.0) + term[1]
     return Sample(
-        query_ids=tuple(query.query_id for query, _ in defined),
-        subject_ids=tuple(query.subject_id for query, _ in defined),
-        numerator=np.array([term[0] for _, term in defined], dtype=np.float64),
-        denominator=np.array([term[1] for _, term in defined], dtype=np.float64),
+        query_ids=tuple(subjects),
+        subject_ids=tuple(subjects.values()),
+        numerator=np.array(list(above.values()), dtype=np.float64),
+        denominator=np.array(list(below.values()), dtype=np.float64),
     )
 
 
-def _row(run: Run, queries: Sequence[QueryResult], tier: int | None, ranked: dict[str, Sample]) -> dict[str, Any]:
+def _row(
+    group: Sequence[Run], queries: Sequence[QueryResult], tier: int | None, ranked: dict[str, Sample]
+) -> dict[str, Any]:
     means = summarise(query.counts for query in queries)
+    run, seeds = group[0], sorted(run.seed for run in group)
+    asked = {query.query_id for query in queries}
+    by_seed = [summarise(q.counts for q in run.queries if q.query_id in asked)["iou_mean"].value for run in group]
+    known = [value for value in by_seed if value is not None]
     row: dict[str, Any] = {
         "method": run.method,
         "concept": run.concept,
+        "seeds": seeds,
         "tier": tier,
-        "n": len(queries),
+        "n": len(asked),
         "n_subjects": len({query.subject_id for query in queries}),
         "n_errors": sum(query.error is not None for query in queries),
-        "seconds_per_image": run.seconds_per_image.median if run.seconds_per_image else None,
+        "iou_mean_seed_sd": statistics.stdev(known) if len(known) > 1 else None,
+        "seconds_per_image": _median([each.seconds_per_image.median for each in group if each.seconds_per_image]),
+        "learn_seconds": _median([each.learn_seconds for each in group if each.learn_seconds is not None]),
+        "concept_bytes": _median([each.concept_bytes for each in group if each.concept_bytes is not None]),
         "presence_auc": None,
         "presence_auc_ci": None,
         "gain_over_noun": None,
@@ -264,6 +401,10 @@ def _row(run: Run, queries: Sequence[QueryResult], tier: int | None, ranked: dic
         row["gain_over_noun"] = gain.value
         row["gain_over_noun_ci"] = None if gain.interval is None else list(gain.interval)
     return row
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def presence_roc(queries: Sequence[QueryResult]) -> Roc | None:
@@ -311,7 +452,7 @@ def _markdown(frame: pd.DataFrame) -> str:
         seconds = row["seconds_per_image"]
         cells = [
             "–" if row["tier"] is None else str(row["tier"]),
-            *(row[name].replace("|", "\\|") for name in ("method", "concept")),
+            *(name.replace("|", "\\|") for name in (row["method"], named(row))),
             str(row["n"]),
             *(cell(row[name], row.get(f"{name}_ci")) for name in METRICS),
             "–" if seconds is None else f"{seconds:.3g}",
@@ -319,6 +460,11 @@ def _markdown(frame: pd.DataFrame) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     notes_below = notes(frame)
     return "\n".join([*lines, "", *(f"- {note}" for note in notes_below)]) + "\n"
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """A row's concept to read, with the number of its seeds where they are several."""
+    return row["concept"] + (f" ({len(row['seeds'])} seeds)" if len(row["seeds"]) > 1 else "")
 
 
 def notes(frame: pd.DataFrame) -> list[str]:
@@ -341,8 +487,13 @@ def notes(frame: pd.DataFrame) -> list[str]:
     subjects = max((row["n_subjects"] for row in records), default=0)
     out.append(
         f"[low, high] are 95 % intervals over {subjects} subjects. Methods in a tier are not told apart from its best "
-        "by mIoU: the interval of the paired difference includes zero. Of wrong instance and absent FP, less is better."
+        "by mIoU: the interval of the paired difference includes zero. Of wrong instance, on look-alikes, on "
+        "background and absent FP, less is better."
     )
+    for row in records:
+        if row["iou_mean_seed_sd"] is not None:
+            spread = f"mIoU has a standard deviation of {row['iou_mean_seed_sd']:.3f} over seeds"
+            out.append(f"{row['method']} / {row['concept']}: {spread}.")
     complete = max((row["n"] for row in records), default=0)
     for row in records:
         name = f"{row['method']} / {row['concept']}"

@@ -185,7 +185,7 @@ _FOR_PHOTOS: Mapping[str, Recipe] = {
 """After the publications and diffusers' examples in kind; not tuned."""
 
 RECIPES: Mapping[str, Mapping[str, Recipe]] = {
-    # The first was chosen on Tabletop's validation subjects (docs/decisions.md).
+    # Chosen on Tabletop's validation subjects (docs/decisions.md, docs/learners.md).
     "embedded": {
         "textual-inversion": TextualInversion(_TABLETOP, vectors=3),
         "dreambooth": DreamBooth(dataclasses.replace(_TABLETOP, learning_rate=2e-4, clip=1.0), prior=_TABLETOP_PRIOR),
@@ -193,7 +193,7 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
             dataclasses.replace(_TABLETOP, learning_rate=2e-3, clip=1.0), prior=_TABLETOP_PRIOR
         ),
         "custom-diffusion": CustomDiffusion(
-            dataclasses.replace(_TABLETOP, learning_rate=5e-4, clip=1.0), vectors=3, prior=_TABLETOP_PRIOR
+            dataclasses.replace(_TABLETOP, batch=4, learning_rate=5e-4, clip=1.0), vectors=3
         ),
     },
     "sd": _FOR_PHOTOS,

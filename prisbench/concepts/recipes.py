@@ -188,9 +188,13 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     # Chosen on Tabletop's validation subjects (docs/decisions.md, docs/learners.md).
     "embedded": {
         "textual-inversion": TextualInversion(_TABLETOP, vectors=3),
-        "dreambooth": DreamBooth(dataclasses.replace(_TABLETOP, learning_rate=2e-4, clip=1.0), prior=_TABLETOP_PRIOR),
+        "dreambooth": DreamBooth(
+            dataclasses.replace(_TABLETOP, batch=4, learning_rate=2e-4, clip=1.0), text_encoder=True
+        ),
         "dreambooth-lora": DreamBoothLora(
-            dataclasses.replace(_TABLETOP, learning_rate=2e-3, clip=1.0), prior=_TABLETOP_PRIOR
+            dataclasses.replace(_TABLETOP, batch=4, learning_rate=1e-3, clip=1.0),
+            text_encoder=True,
+            prior=_TABLETOP_PRIOR,
         ),
         "custom-diffusion": CustomDiffusion(
             dataclasses.replace(_TABLETOP, batch=4, learning_rate=5e-4, clip=1.0), vectors=3

@@ -1,0 +1,96 @@
+"""What each part is worth: rows stand on the same queries, and nothing of the method is changed for good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from prisbench import ablation, presets
+from prisbench.datasets.build import write_dataset
+from prisbench.datasets.load import Dataset, open_dataset
+from prisbench.datasets.schema import QueryRow, SubjectRow
+from prisbench.errors import UsageError
+from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
+from tests.drawing import draw_box, draw_scene
+
+SIZE = (112, 144)
+QUICK = ["learner.steps=1", "learner.batch=1", "localizer.refine=none", "localizer.timesteps=100"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Two mugs, each with a plain, a look-alike and an absent query, and one more that nobody needs."""
+    subjects, queries = [], []
+    for n in range(2):
+        subject = SubjectRow("mug", (draw_scene(n, SIZE), draw_scene(9 + n, SIZE)), "validation", "CC0-1.0", "drawn")
+        subjects.append(subject)
+        for i, kind in enumerate(("plain", "plain", "plain", "look-alike", "absent")):
+            queries.append(
+                QueryRow(
+                    subject_id=subject.id,
+                    noun="mug",
+                    image=draw_scene(1000 + 100 * n + i, SIZE),
+                    text="the {subject}",
+                    query_type=kind,
+                    mask=draw_box(SIZE, 20, 30, 80, 90) & (kind != "absent"),
+                    look_alikes=(draw_box(SIZE, 10, 100, 60, 140),) if kind == "look-alike" else (),
+                    split="validation",
+                    licence="CC0-1.0",
+                    source="drawn",
+                )
+            )
+    folder = tmp_path_factory.mktemp("ablation") / "set"
+    write_dataset(folder, "drawn", "1", subjects, queries, "# Drawn\n")
+    return open_dataset(folder)
+
+
+@pytest.fixture(scope="module")
+def method(tmp_path_factory: pytest.TempPathFactory) -> AttentionMethod:
+    home = tmp_path_factory.mktemp("tiny")
+    folder = tiny.save(home / "pipeline")
+    settings = parse_settings([*QUICK, 'localizer.evidence={"timesteps":[500],"samples":1}'])
+    return AttentionMethod.make(MethodOptions(None, str(folder), 0, "cpu", settings, str(home / "store")))
+
+
+def test_a_part_has_so_many_queries_of_each_kind_and_subject(dataset: Dataset) -> None:
+    chosen = ablation.part_of(dataset, "validation", None)
+    assert [each.query_type for each in chosen] == ["plain", "plain", "look-alike", "absent"] * 2
+    assert len(ablation.part_of(dataset, "validation", 1)) == 4
+    with pytest.raises(UsageError, match="none of the queries relation"):
+        ablation.part_of(dataset, "validation", None, {"relation": 1})
+
+
+def test_rows_compare_changes_on_the_same_queries(dataset: Dataset, method: AttentionMethod) -> None:
+    before, told = method.localizer, []
+    names = ["the preset", "no evidence", "one timestep: 100", "one noise"]
+    rows = ablation.table(method, dataset, names=names, progress=lambda name, n, of: told.append((name, n, of)))
+    del names[2]  # it has that one timestep already
+    assert method.localizer == before and told == [(name, n, 3) for n, name in enumerate(names)]
+    assert [row["change"] for row in rows] == names and {row["n"] for row in rows} == {6}
+    first, without, _ = rows
+    assert first["gain"] == 0.0 and first["gain_ci"] == (0.0, 0.0), "the preset against itself"
+    assert first["presence_auc"] is not None and without["look_alike"] is not None
+    assert without["gain"] == without["iou_mean"] - first["iou_mean"]
+    text = ablation.markdown(rows)
+    assert text.count("\n| ") == 4 and "| no evidence | 0." in text
+
+
+def test_every_change_changes_the_preset_it_was_made_for_or_is_it() -> None:
+    base = presets.preset("accurate", "embedded")
+    same = [name for name, change in ablation.CHANGES.items() if change(base) == base]
+    assert same == ["the preset", "no self-attention hop"]
+
+
+def test_the_method_has_its_settings_back_when_a_change_fails(
+    dataset: Dataset, method: AttentionMethod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(settings: object) -> object:
+        raise UsageError("no such change")
+
+    before = method.localizer
+    monkeypatch.setitem(ablation.CHANGES, "one noise", broken)
+    with pytest.raises(UsageError, match="no such change"):
+        ablation.table(method, dataset, names=["the preset", "one noise"])
+    assert method.localizer == before

@@ -26,6 +26,7 @@ from prisbench.diffusion.backbone import (
     Backbone,
     Conditioning,
     Geometry,
+    _PlainWhereSmall,
     add_noise,
     condition,
     eager_attention,
@@ -560,6 +561,29 @@ def test_eager_attention_is_the_same_function_and_is_put_back(backbone: Backbone
             assert torch.allclose(backbone.unet(*inputs).sample, expected, atol=1e-4)
             raise KeyboardInterrupt
     assert all(backbone.unet.attn_processors[name] is processor for name, processor in before.items())
+
+
+def test_attention_whose_matrix_would_fill_the_memory_stays_fused(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents, text = torch.randn(1, 4, 14, 18), torch.randn(1, 7, backbone.unet.config["cross_attention_dim"])
+    called: list[tuple[str, int]] = []
+    for name in ("plain", "fused"):
+        real = getattr(_PlainWhereSmall, name)
+
+        def told(attn: Any, states: Tensor, *args: Any, name: str = name, real: Any = real, **kwargs: Any) -> Tensor:
+            called.append((name, states.shape[1]))
+            result: Tensor = real(attn, states, *args, **kwargs)
+            return result
+
+        monkeypatch.setattr(_PlainWhereSmall, name, staticmethod(told))
+    monkeypatch.setattr("prisbench.diffusion.backbone.PLAIN_CELLS", 7 * 9 * 10)
+    with torch.no_grad(), eager_attention(backbone):
+        backbone.unet(latents, torch.tensor([1]), encoder_hidden_states=text)
+    assert {name for name, cells in called if cells == 7 * 9} == {"plain", "fused"}, (
+        "to 7 words plainly, to cells fused"
+    )
+    assert {name for name, cells in called if cells < 25} == {"plain"}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from prisbench.statistics import Sample, interval, paired_difference, roc
 from prisbench.types import Example
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
-PART = {"plain": 2, "other-category": 2, "look-alike": 4, "absent": 3}
+PART = {"plain": 1, "other-category": 2, "look-alike": 3, "absent": 2}
 """Queries a subject is asked, by type."""
 
 Change = Callable[[LocalizerSettings], LocalizerSettings]

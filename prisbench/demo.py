@@ -14,7 +14,7 @@ import numpy as np
 from prisbench import pictures
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import build_tabletop
-from prisbench.evaluate import Progress, evaluate, learn_all
+from prisbench.evaluate import Progress, evaluate, learn_all, run_name
 from prisbench.files import write_bytes, write_text
 from prisbench.leaderboard import page, tables
 from prisbench.methods import AttentionMethod, MethodOptions, load_method
@@ -42,13 +42,15 @@ class Demo(NamedTuple):
 
 
 def run(out: Path, seed: int, device: str, progress: Progress, learning: Callable[[int, int, float], None]) -> Demo:
-    """Build, learn, evaluate, rank, draw; everything lands below ``out``, and what is there already is reused."""
+    """Build, learn, evaluate, rank, draw; everything lands below ``out``, and what is there already is reused.
+
+    A second seed in the same folder shares the table with the first.
+    """
     folder = out / "dataset"
     if not (folder / "dataset.json").is_file():
         build_tabletop(folder, SUBJECTS, QUERIES)
     dataset = open_dataset(folder)
     options = MethodOptions(seed=seed, device=device, store=str(out / "concepts"))
-    runs = []
     learned: AttentionMethod | None = None
     for name, concept in RUNS:
         method = load_method(name, MethodOptions(**{**vars(options), "concept": concept}))
@@ -61,8 +63,8 @@ def run(out: Path, seed: int, device: str, progress: Progress, learning: Callabl
             progress(f"{label}: {stage}", done, total, what)
 
         result, _ = evaluate(dataset, method, out / "runs", seed=seed, progress=show)
-        write_run(result, out / "leaderboard" / f"{result.method}--{result.concept}.json")
-        runs.append(result)
+        write_run(result, out / "leaderboard" / f"{run_name(result.method, result.concept, seed)}.json")
+    runs = tables.load_runs(out / "leaderboard")
     assert learned is not None
     rows = gallery(dataset, learned)
     sheet = write_bytes(out / "pictures.png", pictures.png(pictures.sheet(rows)))

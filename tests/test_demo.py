@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from PIL import Image
 from prisbench import demo
 from prisbench.datasets.load import open_dataset
 from prisbench.demo import Demo, gallery
-from prisbench.errors import DataError
 from prisbench.leaderboard.tables import load_runs
 from prisbench.methods import AttentionMethod, MethodOptions
 from prisbench.pictures import GREEN, SKY
@@ -141,10 +141,12 @@ def test_a_second_demo_takes_what_is_there(finished: tuple[Path, Demo]) -> None:
     assert {path: path.read_bytes() for path in (out / "runs").rglob("*") if path.is_file()} == kept
 
 
-def test_a_demo_with_another_seed_wants_another_folder(finished: tuple[Path, Demo]) -> None:
-    out, _ = finished
-    with pytest.raises(DataError, match=r"holds a run with another .*; choose another --out"):
-        run(out, seed=1)
+def test_a_demo_with_another_seed_shares_the_table(finished: tuple[Path, Demo], tmp_path: Path) -> None:
+    out, first = finished
+    shutil.copytree(out, tmp_path / "demo")
+    second, _, _ = run(tmp_path / "demo", seed=1)
+    assert "| textual-inversion (2 seeds) |" in second.table and "seeds" not in first.table
+    assert len(load_runs(tmp_path / "demo" / "leaderboard")) == 2 * len(load_runs(out / "leaderboard"))
 
 
 def test_the_small_set_has_every_type_of_query() -> None:

@@ -58,10 +58,11 @@ def subject(size_hw: tuple[int, int] = (48, 80), photos: int = 2, **more: Any) -
 
 
 def short(learner: str, **more: Any) -> Recipe:
-    """A few steps on small pictures, with two class images where the learner takes any."""
+    """A few steps on small pictures, with two class images where the learner takes any; texts are read as they are."""
     numbers = {"steps": 6, "batch": 1, "warmup": 1, "working_size": 64}
     prior = {} if learner == "textual-inversion" else {"prior": Prior(images=2, steps=2)}
-    return changed(default_recipe("embedded", learner), **numbers | prior | more)
+    frozen = {"text_encoder": False} if learner.startswith("dreambooth") else {}
+    return changed(default_recipe("embedded", learner), **numbers | prior | frozen | more)
 
 
 def weights(backbone: Backbone) -> dict[str, torch.Tensor]:

@@ -241,8 +241,8 @@ def test_a_setting_of_attn_that_makes_no_sense_is_one_line(
 
 PARTS = {
     "noun-only": set(),
-    "dreambooth": {"unet"},
-    "dreambooth-lora": {"unet"},
+    "dreambooth": {"unet", "text_encoder"},
+    "dreambooth-lora": {"unet", "text_encoder"},
     "custom-diffusion": {"unet", "vectors"},
 }
 """What a concept holds, where it is not vectors alone."""

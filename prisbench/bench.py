@@ -39,7 +39,7 @@ from torch.nn import functional as F
 
 from prisbench.concepts.controls import noun_only
 from prisbench.datasets.sources import tabletop
-from prisbench.devices import keep_freed_memory
+from prisbench.devices import freed_memory_given_back, keep_freed_memory
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.attention import transformer_blocks
 from prisbench.diffusion.backbone import Backbone, Conditioning, load_backbone, noise
@@ -522,7 +522,7 @@ def compare(comparison: Comparison, say: Callable[[str], None] = lambda line: No
 
 def _side_by_side(comparison: Comparison, say: Callable[[str], None]) -> dict[str, Any]:
     backbone = _load(comparison)
-    size_hw = _size(backbone, comparison.size, "--size")
+    size_hw = image_hw(backbone, comparison.size, "--size")
     job = make_job(backbone, size_hw, comparison.samples)
     answering = preset(comparison.preset, backbone.family) if backbone.family == "embedded" else None
     _say_cost(comparison, backbone, job, say)
@@ -549,11 +549,8 @@ def _side_by_side(comparison: Comparison, say: Callable[[str], None]) -> dict[st
     reference_maps(dataclasses.replace(job, eps=job.eps[:1]))
 
     def theirs() -> Tensor:
-        keep_freed_memory(False)
-        try:
+        with freed_memory_given_back():
             return reference_maps(job)
-        finally:
-            keep_freed_memory()
 
     last: dict[str, Tensor] = {}
     each: dict[str, list[float]] = {"reference": [], "ours": [], "floor": []}
@@ -612,12 +609,15 @@ def _load(comparison: Comparison) -> Backbone:
     return backbone
 
 
-def _size(backbone: Backbone, size: int | None, option: str) -> tuple[int, int]:
-    """The image's height and width in pixels."""
+def image_hw(backbone: Backbone, size: int | None, option: str, least: int = 1) -> tuple[int, int]:
+    """The image's height and width in pixels: ``size`` twice, or the backbone's own.
+
+    Raises UsageError for a size below ``least``, or that the backbone does not take.
+    """
     if size is None:
         return backbone.native_hw
-    if size < 1 or size % backbone.stride:
-        near = max(1, round(size / backbone.stride)) * backbone.stride
+    if size < least or size % backbone.stride:
+        near = max(-(-least // backbone.stride), round(size / backbone.stride)) * backbone.stride
         raise UsageError(f"{option} {size}: {backbone.id} takes multiples of {backbone.stride} pixels; try {near}")
     return size, size
 
@@ -629,7 +629,7 @@ def _say_cost(comparison: Comparison, backbone: Backbone, job: Job, say: Callabl
     _refuse(needed, f"the reference at {h} x {w} px", "take a smaller --size")
     more = ""
     if comparison.memory_size is not None:
-        size_hw = _size(backbone, comparison.memory_size, "--memory-size")
+        size_hw = image_hw(backbone, comparison.memory_size, "--memory-size")
         of_child = dense_bytes(make_job(backbone, size_hw, 1)) + CHILD_BYTES  # its weights come where these have been
         _refuse(of_child, f"the reference at {size_hw[0]} x {size_hw[1]} px", "take a smaller --memory-size")
         more = f", then about {of_child / 1e9:.1f} GB and some minutes more in two processes of their own"
@@ -681,7 +681,7 @@ def peak_of(side: str, comparison: Comparison) -> int | str | None:
         side_of, samples = (our_maps, comparison.samples) if side == "ours" else (reference_maps, 1)
         smallest = 2 * backbone.stride
         side_of(make_job(backbone, (smallest, smallest), 1))
-        job = make_job(backbone, _size(backbone, comparison.memory_size, "--memory-size"), samples)
+        job = make_job(backbone, image_hw(backbone, comparison.memory_size, "--memory-size"), samples)
         return measure(lambda: side_of(job)).peak_bytes
     except PrisbenchError as error:
         return str(error)
@@ -740,10 +740,10 @@ def render(record: Mapping[str, Any]) -> str:
         f"{'':<12}{'seconds':>10}   MB above the weights ({memory_hw} px)",
     ]
     for side in ("reference", "ours"):
-        lines.append(f"{side:<12}{record[side]:>10.3g}   {_number(record[f'memory_{side}_mb'], '.0f')}")
+        lines.append(f"{side:<12}{record[side]:>10.3g}   {shown(record[f'memory_{side}_mb'], '.0f')}")
     lines += [
-        f"{'ratio':<12}{record['ratio']:>10.1f}   {_number(record['memory_ratio'], '.1f')}",
-        f"largest map difference: {_number(record['largest_difference'], '.1e')}",
+        f"{'ratio':<12}{record['ratio']:>10.1f}   {shown(record['memory_ratio'], '.1f')}",
+        f"largest map difference: {shown(record['largest_difference'], '.1e')}",
         f"floor: the bare network up to {record['last_block']}, {record['floor_seconds']:.3g} s, "
         f"{record['floor_share']:.0%} of ours",
         f"squares that no map reads: {record['unread_squares_seconds']:.3g} s of the reference; ratio without them "
@@ -759,5 +759,6 @@ def render(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float | None, form: str) -> str:
+def shown(value: float | None, form: str) -> str:
+    """A number for people, who are told where there is none."""
     return "not measured" if value is None else format(value, form)

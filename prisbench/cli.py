@@ -7,9 +7,10 @@ on stderr and exit code 1; so is an interruption, which says how to go on.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -25,6 +26,7 @@ from prisbench.wsss.commands import app as wsss
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from prisbench.methods import MethodOptions
     from prisbench.results import Run
 
 app = typer.Typer(
@@ -154,12 +156,8 @@ def learn_concept(
 
     for each in learner:
         known("learner", each, LEARNERS)
-    numbers = parse_settings(settings)
-    wanted = [
-        MethodOptions(each, backbone, number, usable_device(device), numbers)
-        for each in dict.fromkeys(learner)
-        for number in dict.fromkeys(seed)
-    ]
+    shared = MethodOptions(model=backbone, device=usable_device(device), settings=parse_settings(settings))
+    wanted = _each(shared, learner, seed)
     for options in wanted:
         AttentionMethod.check(options)
     things = _subjects(photos, noun, dataset, subject, split)
@@ -275,12 +273,8 @@ def evaluate(
 
     if leaderboards is not None and (subset or limit):
         raise UsageError("--leaderboards wants a whole run of a split: leave out --subset and --limit")
-    place, numbers = usable_device(device), parse_settings(settings)
-    wanted = [
-        MethodOptions(each, model, number, place, numbers)
-        for each in dict.fromkeys(concept) or [None]
-        for number in dict.fromkeys(seed)
-    ]
+    shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
+    wanted = _each(shared, concept or [None], seed)
     if method == "attn":
         for options in wanted:
             AttentionMethod.check(options)
@@ -290,8 +284,8 @@ def evaluate(
     with progress() as bar:
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
         for options in wanted:
-            if isinstance(chosen, AttentionMethod):
-                chosen = AttentionMethod.make(options, chosen.backbone)
+            if method == "attn":
+                chosen = AttentionMethod.make(options, chosen.backbone if chosen else None)
             else:
                 chosen = load_method(method, options)
             if hasattr(chosen, "progress"):
@@ -639,6 +633,14 @@ def train_backbone(
 # what commands share
 
 
+def _each(shared: MethodOptions, concepts: Sequence[str | None], seeds: Sequence[int]) -> list[MethodOptions]:
+    """The shared options with every concept and every seed, each named once."""
+    import dataclasses
+
+    pairs = itertools.product(dict.fromkeys(concepts), dict.fromkeys(seeds))
+    return [dataclasses.replace(shared, concept=concept, seed=seed) for concept, seed in pairs]
+
+
 def _subjects(photos: Path | None, noun: str | None, dataset: str | None, subject: str | None, split: str) -> list[Any]:
     from prisbench.datasets.named import find_dataset
     from prisbench.datasets.schema import subject_id
@@ -669,15 +671,17 @@ def _subjects(photos: Path | None, noun: str | None, dataset: str | None, subjec
 def _publish(run: Run, folder: Path) -> None:
     """Put a run among the result files of its dataset; nothing is written when it may not stand among them."""
     from prisbench.evaluate import run_name
+    from prisbench.files import write_text
     from prisbench.leaderboard import tables
     from prisbench.results import read_run, write_run
 
     place = folder / f"{run_name(run.method, run.concept, run.seed)}.json"
-    others = [read_run(path, run.dataset) for path in sorted(folder.glob("*.json")) if path != place]
-    tables.readme([*others, run])
+    paths = sorted({*folder.glob("*.json"), place})
+    runs = [run if path == place else read_run(path, run.dataset) for path in paths]
+    text = tables.readme(runs)
     write_run(run, place)
-    tables.write_readme(folder)
-    tables.write_pages(folder.parent.parent, tables.load_runs(folder))
+    write_text(folder / "README.md", text)
+    tables.write_pages(folder.parent.parent, runs)
 
 
 def _check_leaderboards(folder: Path) -> None:
@@ -697,8 +701,8 @@ def _check_leaderboards(folder: Path) -> None:
         if changes := tables.check_pages(folder.parent, tables.load_runs(each)):
             tell("\n".join(changes))
             raise DataError(
-                f"{changes[0].removeprefix('--- ')}: its table is not what {each} says; put `prisbench leaderboard "
-                f"--dataset {each.name} --format {'summary' if 'README' in changes[0] else 'learners'}` there"
+                f"{changes[0].removeprefix('--- ')}: its table is not what {each} says; make it again with prisbench "
+                "evaluate --leaderboards, or put there what leaderboard --format summary (learners.md: learners) prints"
             )
         print(f"{each}: README.md agrees with {len(list(each.glob('*.json')))} result files")
 

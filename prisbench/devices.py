@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from prisbench.errors import UsageError
 
@@ -47,3 +48,13 @@ def keep_freed_memory(keep: bool = True) -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(MMAP_THRESHOLD, 2**30 if keep else 2**25)
         libc.mallopt(TRIM_THRESHOLD, 2**31 - 1 if keep else 2**26)
+
+
+@contextmanager
+def freed_memory_given_back() -> Iterator[None]:
+    """The allocator as it comes, for as long as the body runs: what a program without ``keep_freed_memory`` has."""
+    keep_freed_memory(False)
+    try:
+        yield
+    finally:
+        keep_freed_memory()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import prisbench
-from prisbench.concepts.recipes import CONTROLS
+from prisbench.concepts.recipes import UNLEARNED
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.files import read_json, write_errors, write_json
@@ -213,7 +213,7 @@ def _claim(
                     "choose another --out, or say --fresh to start again"
                 )
         return {"concept_bytes": concept_bytes, **found}
-    learned = manifest["concept"] not in ("none", *CONTROLS)
+    learned = manifest["concept"] not in UNLEARNED
     manifest["learn_seconds"] = round(learn_seconds, 2) if learned and learn_seconds > 0.5 else None
     manifest["concept_bytes"] = concept_bytes
     write_json(path, manifest)

@@ -29,11 +29,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prisbench.bench import DTYPES, SD15_PARAMETERS, Measured, free_bytes, measure
+from prisbench.bench import DTYPES, SD15_PARAMETERS, Measured, free_bytes, image_hw, measure, shown
 from prisbench.concepts.recipes import TextualInversion, default_recipe
 from prisbench.concepts.textual_inversion import first_vectors, teach
 from prisbench.concepts.training import Task, Watch, captions
-from prisbench.devices import keep_freed_memory
+from prisbench.devices import freed_memory_given_back
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.backbone import VECTORS, Backbone, add_noise, load_backbone, training_target
 from prisbench.diffusion.prompts import Words
@@ -157,10 +157,7 @@ def make_job(backbone: Backbone, steps: int, batch: int | None, dtype: str, size
             raise UsageError(f"--{name} {value} makes no sense; give {least} or more")
     if backbone.text_encoder_2 is not None:
         raise UsageError(f"{backbone.id} has two text encoders, and the plain loop knows one; give a model like SD 1.x")
-    if size is not None and (size < 64 or size % backbone.stride):
-        near = max(-(-64 // backbone.stride), round(size / backbone.stride)) * backbone.stride
-        raise UsageError(f"--size {size}: {backbone.id} takes multiples of {backbone.stride} pixels; try {near}")
-    h, w = (size, size) if size is not None else backbone.native_hw
+    h, w = image_hw(backbone, size, "--size", least=64)
     draw = np.random.default_rng(0)
     photos = tuple(draw.integers(0, 256, (h, w, 3), dtype=np.uint8) for _ in range(PHOTOS))
     recipe = default_recipe(backbone.family, "textual-inversion")
@@ -202,10 +199,12 @@ def bench_learner(
     _check_memory(backbone, dtype)
     job = make_job(load_backbone(None if backbone == "embedded" else backbone), steps, batch, dtype, size)
     plain = plain_models(job)
-    sides: dict[str, Callable[[Job, Tick], None]] = {
-        "reference": lambda job, tick: _as_it_comes(lambda: reference(job, plain, tick)),
-        "ours": ours,
-    }
+
+    def theirs(job: Job, tick: Tick) -> None:
+        with freed_memory_given_back():
+            reference(job, plain, tick)
+
+    sides: dict[str, Callable[[Job, Tick], None]] = {"reference": theirs, "ours": ours}
     short = job._replace(recipe=dataclasses.replace(job.recipe, loop=dataclasses.replace(job.recipe.loop, steps=2)))
     first = {name: _turn(side, short) for name, side in sides.items()}
     seconds = sum(turn.each[-1] for turn in first.values()) * steps * rounds
@@ -218,15 +217,6 @@ def bench_learner(
         for name, side in sides.items():
             turns[name].append(_turn(side, job))
     return _record(job, plain, turns, dtype, rounds)
-
-
-def _as_it_comes(call: Callable[[], None]) -> None:
-    """With the C library's own ways of keeping memory, which ``load_backbone`` changed."""
-    keep_freed_memory(False)
-    try:
-        call()
-    finally:
-        keep_freed_memory()
 
 
 class _Turn(NamedTuple):
@@ -325,16 +315,12 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"{'':<12}{'steps a s':>10}{'s a step':>10}   MB above the weights, and weights"
     for side in ("reference", "ours"):
-        memory = _number(record[f"memory_{side}_mb"], ".0f")
+        memory = shown(record[f"memory_{side}_mb"], ".0f")
         weights = f"{record[f'weights_{side}_mb']:.0f}"
         yield f"{side:<12}{1 / record[side]:>10.3g}{record[side]:>10.3g}   {memory}, {weights}"
-    yield f"{'ratio':<12}{record['ratio']:>10.2f}{'':>10}   {_number(record['memory_ratio'], '.2f')}"
+    yield f"{'ratio':<12}{record['ratio']:>10.2f}{'':>10}   {shown(record['memory_ratio'], '.2f')}"
     yield (
         f"a concept ({record['concept_steps']} steps): {record['concept_seconds']:.0f} s, of which "
         f"{record['once_seconds']:.1f} s before the first step; the plain loop "
         f"{record['concept_seconds_reference']:.0f} s, ratio {record['concept_ratio']:.2f}"
     )
-
-
-def _number(value: float | None, form: str) -> str:
-    return "not measured" if value is None else format(value, form)

@@ -19,6 +19,9 @@ LEARNERS = ("textual-inversion", "dreambooth", "dreambooth-lora", "custom-diffus
 CONTROLS = ("noun-only", "untrained-token", "another-subject")
 """Concepts that learned nothing of the subject: what a learner has to beat."""
 
+UNLEARNED = (*CONTROLS, "none")
+"""What a run's concept may be called where nobody learned it; "none" is that of methods without concepts."""
+
 
 def _check(recipe: Any, checks: Mapping[str, bool], prefix: str = "") -> None:
     for name, fits in checks.items():

@@ -9,22 +9,20 @@ from __future__ import annotations
 import difflib
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
+from prisbench.concepts.recipes import UNLEARNED
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.files import write_text
 from prisbench.metrics import METRIC_SPEC, METRICS, Metric, summarise
 from prisbench.results import QueryResult, Run, check_dataset, read_run
 from prisbench.statistics import Roc, Sample, interval, paired_difference, rank_tiers, roc
 from prisbench.types import QUERY_TYPES
-
-CONTROLS = ("noun-only", "untrained-token", "another-subject", "none")
-"""Concepts nobody learned."""
 
 SUBSETS = ("present", *QUERY_TYPES)
 """Parts of a dataset that can have their own table; "present" is every type but "absent"."""
@@ -68,8 +66,7 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     ``iou_mean`` of a learned concept over the same method's "noun-only" control, when both are complete.
     ``presence_auc``: how well the run's belief "it is there" tells the subset's present queries from its absent ones
     (``statistics.roc``); None where there is no belief or only one kind.  ``seconds_per_image`` is the median over all
-    images, whatever the subset; ``learn_seconds`` and ``concept_bytes``
-    are means over subjects.
+    images, whatever the subset; ``learn_seconds`` and ``concept_bytes`` are means over subjects.
 
     Raises UnknownNameError for an unknown subset, DataError for runs that may not stand in one table: of other
     dataset versions or metric specs, twice the same method, concept and seed, or of a method and concept whose
@@ -81,15 +78,12 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(_key(run), []).append(run)
-    asked = {
-        key: [query for run in group for query in run.queries if _within(query, subset)]
-        for key, group in groups.items()
-    }
+    asked = {key: _asked(group, subset) for key, group in groups.items()}
     every = {query.query_id for queries in asked.values() for query in queries}
     ious = {key: _sample(METRICS["iou_mean"], queries) for key, queries in asked.items()}
     ranked = {key: iou for key, iou in ious.items() if len(asked[key]) == len(every) * len(groups[key])}
     tiers = rank_tiers(ranked)
-    records = [_row(group, asked[key], tiers.get(key), ranked) for key, group in groups.items()]
+    records = [_row(group, subset, tiers.get(key), ranked) for key, group in groups.items()]
     records.sort(key=lambda row: (row["tier"] is None, -(row["iou_mean"] or 0.0), row["method"], row["concept"]))
     return pd.DataFrame(records, columns=list(COLUMNS), dtype=object)
 
@@ -171,10 +165,8 @@ def summary(runs: Sequence[Run]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     alike = [row for row in by_kind["look-alike"].values() if row["gain_over_noun"] is not None]
     for row in alike:
-        low, high = row["gain_over_noun_ci"] or (None, None)
-        sure = f" [{low:+.2f}, {high:+.2f}]" if low is not None else ""
-        lines += ["", f"What {row['concept']} adds over the noun alone, paired, on look-alikes: "
-                  f"**{row['gain_over_noun']:+.2f}{sure}**."]  # fmt: skip
+        gain = _signed(row["gain_over_noun"], row["gain_over_noun_ci"])
+        lines += ["", f"What {row['concept']} adds over the noun alone, paired, on look-alikes: **{gain}**."]
     return "\n".join(lines) + "\n"
 
 
@@ -224,20 +216,15 @@ def _ahead(runs: Sequence[Run], subsets: Sequence[str]) -> list[str]:
 
     def gap(first: Sample, second: Sample) -> str:
         found = paired_difference(first, second)
-        if found.value is None:
-            return "–"
-        return f"{found.value:+.2f}" + (
-            f" [{found.interval[0]:+.2f}, {found.interval[1]:+.2f}]" if found.interval else ""
-        )
+        return _signed(found.value, found.interval)
 
     concepts = list(dict.fromkeys(run.concept for run in runs))
     lines = []
     for subset in subsets:
-        queries = {
-            concept: [q for run in runs if run.concept == concept for q in run.queries if _within(q, subset)]
+        samples = {
+            concept: _sample(METRICS["iou_mean"], _asked([run for run in runs if run.concept == concept], subset))
             for concept in concepts
         }
-        samples = {concept: _sample(METRICS["iou_mean"], asked) for concept, asked in queries.items()}
         order = sorted((concept for concept in concepts if samples[concept].value is not None),
                        key=lambda concept: -(samples[concept].value or 0.0))  # fmt: skip
         if not order:
@@ -245,7 +232,7 @@ def _ahead(runs: Sequence[Run], subsets: Sequence[str]) -> list[str]:
         best, parts = order[0], []
         for concept in order:
             words = [] if concept == best else [f"{gap(samples[concept], samples[best])} to the first"]
-            if "noun-only" in samples and concept not in CONTROLS:
+            if "noun-only" in samples and concept not in UNLEARNED:
                 words.append(f"{gap(samples[concept], samples['noun-only'])} over the noun")
             parts.append(concept + (f" ({', '.join(words)})" if words else ""))
         title = "all present" if subset == "present" else subset
@@ -263,6 +250,12 @@ def _short(value: float | None, ci: Sequence[float] | None = None) -> str:
     return f"{value:.2f}" + (f" [{ci[0]:.2f}, {ci[1]:.2f}]" if ci else "")
 
 
+def _signed(value: float | None, ci: Sequence[float] | None, digits: int = 2) -> str:
+    if value is None:
+        return "–"
+    return f"{value:+.{digits}f}" + (f" [{ci[0]:+.2f}, {ci[1]:+.2f}]" if ci else "")
+
+
 PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
     "README.md": ("table", summary),
     "docs/learners.md": ("learners", learners),
@@ -277,31 +270,40 @@ def _marks(word: str, runs: Sequence[Run]) -> tuple[str, str]:
     return f"<!-- {word} {data.name}-v{data.version.removeprefix('v')}{split} -->\n", f"<!-- /{word} -->"
 
 
+class _Place(NamedTuple):
+    """A dataset's table in a page: what stands before it, the table as it is and as it should be, what follows."""
+
+    path: Path
+    head: str
+    found: str
+    made: str
+    rest: str
+
+
+def _places(root: Path, runs: Sequence[Run]) -> Iterator[_Place]:
+    for name, (word, make) in PAGES.items():
+        path, (start, end) = root / name, _marks(word, runs)
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        head, mark, tail = text.partition(start)
+        if mark:
+            found, _, rest = tail.partition(end)
+            yield _Place(path, head + start, found, make(runs), end + rest)
+
+
 def check_pages(root: Path, runs: Sequence[Run]) -> list[str]:
     """How the dataset's tables in PAGES differ from what the runs say, as lines of a diff; empty when they do not, or
     when no page has a table of this dataset.
     """
     changes: list[str] = []
-    for path, (word, make) in PAGES.items():
-        start, end = _marks(word, runs)
-        text = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
-        if start in text:
-            found = text.partition(start)[2].partition(end)[0]
-            names = (str(root / path), f"{root / path} (made again)")
-            changes += difflib.unified_diff(found.splitlines(), make(runs).splitlines(), *names, n=0, lineterm="")
+    for each in _places(root, runs):
+        names = (str(each.path), f"{each.path} (made again)")
+        changes += difflib.unified_diff(each.found.splitlines(), each.made.splitlines(), *names, n=0, lineterm="")
     return changes
 
 
 def write_pages(root: Path, runs: Sequence[Run]) -> list[Path]:
     """Put the tables where PAGES have the dataset's; pages without one stay as they are."""
-    written = []
-    for path, (word, make) in PAGES.items():
-        start, end = _marks(word, runs)
-        text = (root / path).read_text(encoding="utf-8") if (root / path).is_file() else ""
-        head, mark, rest = text.partition(start)
-        if mark:
-            written.append(write_text(root / path, f"{head}{start}{make(runs)}{end}{rest.partition(end)[2]}"))
-    return written
+    return [write_text(each.path, each.head + each.made + each.rest) for each in _places(root, runs)]
 
 
 def _key(run: Run) -> str:
@@ -340,6 +342,10 @@ def _but_for_the_seed(run: Run) -> Any:
     return run.backbone, without(run.settings)
 
 
+def _asked(runs: Sequence[Run], subset: str | None) -> list[QueryResult]:
+    return [query for run in runs for query in run.queries if _within(query, subset)]
+
+
 def _within(query: QueryResult, subset: str | None) -> bool:
     return subset is None or (query.query_type != "absent" if subset == "present" else query.query_type == subset)
 
@@ -363,20 +369,17 @@ def _sample(metric: Metric, queries: Sequence[QueryResult]) -> Sample:
     )
 
 
-def _row(
-    group: Sequence[Run], queries: Sequence[QueryResult], tier: int | None, ranked: dict[str, Sample]
-) -> dict[str, Any]:
+def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dict[str, Sample]) -> dict[str, Any]:
+    run, queries, seeds = group[0], _asked(group, subset), sorted(run.seed for run in group)
     means = summarise(query.counts for query in queries)
-    run, seeds = group[0], sorted(run.seed for run in group)
-    asked = {query.query_id for query in queries}
-    by_seed = [summarise(q.counts for q in run.queries if q.query_id in asked)["iou_mean"].value for run in group]
+    by_seed = [_sample(METRICS["iou_mean"], _asked([run], subset)).value for run in group]
     known = [value for value in by_seed if value is not None]
     row: dict[str, Any] = {
         "method": run.method,
         "concept": run.concept,
         "seeds": seeds,
         "tier": tier,
-        "n": len(asked),
+        "n": len({query.query_id for query in queries}),
         "n_subjects": len({query.subject_id for query in queries}),
         "n_errors": sum(query.error is not None for query in queries),
         "iou_mean_seed_sd": statistics.stdev(known) if len(known) > 1 else None,
@@ -396,7 +399,7 @@ def _row(
         found = interval(_sample(METRICS[name], queries))
         row[f"{name}_ci"] = None if found is None else list(found)
     ours, control = ranked.get(_key(run)), ranked.get(f"{run.method} / noun-only")
-    if ours is not None and control is not None and run.concept not in CONTROLS:
+    if ours is not None and control is not None and run.concept not in UNLEARNED:
         gain = paired_difference(ours, control)
         row["gain_over_noun"] = gain.value
         row["gain_over_noun_ci"] = None if gain.interval is None else list(gain.interval)
@@ -473,11 +476,8 @@ def notes(frame: pd.DataFrame) -> list[str]:
     out = []
     for row in records:
         if row["gain_over_noun"] is not None:
-            ci = row["gain_over_noun_ci"]
-            sure = f" [{ci[0]:+.2f}, {ci[1]:+.2f}]" if ci else ""
-            out.append(
-                f"{row['method']}: {row['concept']} over noun-only, paired: mIoU {row['gain_over_noun']:+.3f}{sure}."
-            )
+            gain = _signed(row["gain_over_noun"], row["gain_over_noun_ci"], 3)
+            out.append(f"{row['method']}: {row['concept']} over noun-only, paired: mIoU {gain}.")
     for row in records:
         if row["presence_auc"] is not None:
             out.append(

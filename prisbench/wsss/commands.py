@@ -492,10 +492,10 @@ def _render_scores(record: dict[str, Any], format: TableFormat) -> str:
         gain = record["gain"]
         middle = [cell(earlier["miou"], earlier["interval"]), *middle, _signed(gain["miou"], gain["interval"])]
     lines.append("| " + " | ".join(["**mIoU**", str(record["images"]), *middle]) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in tells(record))])
+    return "\n".join([*lines, "", *(f"- {note}" for note in _notes(record))])
 
 
-def tells(record: dict[str, Any]) -> list[str]:
+def _notes(record: dict[str, Any]) -> list[str]:
     notes = [
         f"mIoU over {record['n_classes']} classes and {record['images']} images of {record['dataset']} "
         f"{record['split']}: pooled pixels, void left out, background in; [low, high] are 95 % intervals over images."

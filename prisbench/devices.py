@@ -12,6 +12,9 @@ from contextlib import contextmanager, suppress
 
 from prisbench.errors import UsageError
 
+NATIVE_BFLOAT16 = ("avx512_bf16", "amx_bf16", "avx10_2", "bf16")
+"""What torch calls the instructions of a CPU, x86-64 or ARM, that multiply in bfloat16."""
+
 
 def usable_device(name: str) -> str:
     """The device asked for; "auto" is the best there is.  Raises UsageError when torch cannot use it."""
@@ -28,6 +31,23 @@ def usable_device(name: str) -> str:
             f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); try --device cpu"
         ) from None
     return name
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16.  Where it has none, they are made of others, and a training step
+    takes ten times as long as in float32 (5.2 s against 0.4 s, the embedded backbone on two AVX2 cores).
+    """
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if kind != "cpu":
+        return False
+    told = getattr(torch.cpu, "get_capabilities", None)  # there since torch 2.11
+    if told is None:
+        return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(told().get(name) for name in NATIVE_BFLOAT16)
 
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3

@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from jaxtyping import UInt8
 
-from prisbench.concepts.recipes import CONTROLS, LEARNERS, Recipe, as_record, changed, default_recipe, numbers
+from prisbench.concepts.recipes import (
+    CONTROLS,
+    LEARNERS,
+    Recipe,
+    as_record,
+    changed,
+    default_recipe,
+    numbers,
+    on_device,
+)
+from prisbench.devices import computes_bfloat16
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.files import cache_folder
 from prisbench.types import Concept, Method, Prediction, Query, Subject
@@ -31,6 +41,10 @@ if TYPE_CHECKING:
 
 CONCEPTS = (*LEARNERS, *CONTROLS)
 """What ``attn`` can know of a subject: a learner's concept, or a control's."""
+
+
+ONE_OF_SEVERAL = {"localizer.timestep": "localizer.timesteps"}
+"""The published method has one timestep, so users say it in the singular."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +195,8 @@ class AttentionMethod:
     @classmethod
     def make(cls, options: MethodOptions, backbone: Backbone | None = None) -> AttentionMethod:
         """The method that the options ask for; ``backbone``, where it is loaded already."""
-        learner, given = cls.check(options), dict(options.settings)
+        learner = cls.check(options)
+        given = {ONE_OF_SEVERAL.get(key, key): value for key, value in options.settings.items()}
 
         import torch
 
@@ -195,6 +210,7 @@ class AttentionMethod:
         overrides = {k for k in given if k.startswith("localizer.")}
         backbone = backbone or load_backbone(options.model, options.device)
         recipe = _learner_recipe(default_recipe(backbone.family, learner), given)
+        recipe = on_device(recipe, computes_bfloat16(backbone.device.type))
         settings = localize.default_settings(backbone, None if chosen is None else str(chosen))
         take_settings(settings.as_record(), given, "localizer.")
         with _sensible(given):

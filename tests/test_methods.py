@@ -208,8 +208,10 @@ def test_attn_takes_settings_over_its_preset(folder: Path) -> None:
     learner = AttentionMethod.make(MethodOptions("dreambooth-lora", str(folder), settings=lora)).settings["learner"]
     assert (learner["rank"], learner["targets"], learner["prior"]["images"]) == (2, ("to_k",), 3)
     assert learner["prior"]["guidance"] == default_recipe("embedded", "dreambooth-lora").prior.guidance
-    paper = AttentionMethod.make(MethodOptions(model=str(folder), settings={"localizer.preset": "paper"}))
+    one = {"localizer.preset": "paper", "localizer.timestep": 150}
+    paper = AttentionMethod.make(MethodOptions(model=str(folder), settings=one))
     assert paper.settings["localizer"]["rule"] == "squared"
+    assert paper.settings["localizer"]["timesteps"] == (150,)
     assert method.model == method.backbone.id and method.model.startswith("tiny@")
 
 

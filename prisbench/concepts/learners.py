@@ -11,9 +11,10 @@ from typing import Any
 
 from prisbench.concepts import custom_diffusion, dreambooth, textual_inversion
 from prisbench.concepts.names import check_rare_word, rare_word, unfamiliar
-from prisbench.concepts.recipes import DreamBooth, DreamBoothLora, Recipe, as_record, default_recipe
+from prisbench.concepts.recipes import DreamBooth, DreamBoothLora, Recipe, as_record, default_recipe, on_device
 from prisbench.concepts.store import concept_key, find_concept, write_concept
 from prisbench.concepts.training import Task, Watch, forget, processes
+from prisbench.devices import computes_bfloat16
 from prisbench.diffusion.backbone import Backbone
 from prisbench.files import sha256_json
 from prisbench.masks import mask_sha256
@@ -77,7 +78,8 @@ def learn(
 
 
 def _completed(backbone: Backbone, subject: Subject, recipe: Recipe) -> Recipe:
-    """The recipe with a rare word where it needs one and names none."""
+    """The recipe as it is carried out here, with a rare word where it needs one and names none."""
+    recipe = on_device(recipe, computes_bfloat16(backbone.device.type))
     if not isinstance(recipe, DreamBooth | DreamBoothLora):
         return recipe
     if not recipe.rare:

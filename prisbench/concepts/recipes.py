@@ -39,8 +39,9 @@ class Loop:
     ``min_snr``: the loss of a timestep weighs no more than with this signal-to-noise ratio (Hang et al. 2023, arXiv
     2303.09556, which suggests 5); None weighs all timesteps alike.  ``masked``: outside of a photo's mask the loss
     weighs ``outside``.  ``flip``: also the photos' mirror images (nothing else is done to a photo, so the subject is
-    always in sight).  ``bfloat16`` computes in bfloat16 and keeps what is learned in float32; ``checkpointing``
-    computes the U-Net's activations twice instead of keeping them.
+    always in sight).  ``bfloat16`` computes in bfloat16 and keeps what is learned in float32; None does where the
+    device has instructions for it (``devices.computes_bfloat16``), and the concept's record says which it was.
+    ``checkpointing`` computes the U-Net's activations twice instead of keeping them.
     """
 
     steps: int = 350
@@ -56,7 +57,7 @@ class Loop:
     masked: bool = False
     outside: float = 0.1
     flip: bool = False
-    bfloat16: bool = True
+    bfloat16: bool | None = None
     checkpointing: bool = False
     working_size: str | int = "native"
     templates: tuple[str, ...] = (
@@ -82,6 +83,7 @@ class Loop:
             "timesteps": 0 <= start < stop,
             "min_snr": self.min_snr is None or self.min_snr > 0,
             "outside": 0 <= self.outside <= 1,
+            "bfloat16": self.bfloat16 is None or isinstance(self.bfloat16, bool),
             "working_size": self.working_size in ("native", "paper")
             or (isinstance(self.working_size, int) and self.working_size >= 64),
             "templates": len(self.templates) > 0 and all(text.count("{subject}") == 1 for text in self.templates),
@@ -228,6 +230,11 @@ def changed(recipe: Recipe, **values: Any) -> Recipe:
     loop = dataclasses.replace(recipe.loop, **{name: value for name, value in values.items() if name in shared})
     own = {name: value for name, value in values.items() if name not in shared}
     return dataclasses.replace(recipe, loop=loop, **own)
+
+
+def on_device(recipe: Recipe, native_bfloat16: bool) -> Recipe:
+    """The recipe as it is carried out on a device, which has instructions for bfloat16 or not."""
+    return recipe if recipe.loop.bfloat16 is not None else changed(recipe, bfloat16=native_bfloat16)
 
 
 def as_record(recipe: Recipe, seed: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from prisbench.datasets.sources import tabletop
 from prisbench.datasets.sources import tabletop_drawing as drawing
+from prisbench.devices import computes_bfloat16
 from prisbench.errors import DataError
 from prisbench.files import new_folder, read_json, replacing, write_errors, write_json
 
@@ -87,9 +88,10 @@ def cost(recipe: Recipe) -> str:
     """What training will take, in words.  Rates measured on two cores of a 2023 server CPU with bf16."""
     minutes = recipe.scenes / 16_000 + recipe.vae_steps * 0.19 / 60 + recipe.scenes / 8_000 + recipe.steps * 0.75 / 60
     gigabytes = recipe.scenes * (16_000 * 3 + 2 * 8_000) / 1e9 + 0.2
+    slower = "" if computes_bfloat16("cpu") else " (this processor has no bfloat16: several times that)"
     return (
         f"training: {recipe.scenes} scenes, {recipe.vae_steps} + {recipe.steps} steps; about {minutes / 60:.1f} hours "
-        f"on two recent cores, {gigabytes:.1f} GB of disk; interrupt it at will, the same command goes on"
+        f"on two recent cores{slower}, {gigabytes:.1f} GB of disk; interrupt it at will, the same command goes on"
     )
 
 
@@ -396,7 +398,7 @@ def train_autoencoder(out: Path, recipe: Recipe, report: Report, every: float) -
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         g = _generator(recipe, 1, step)
         x = crops(g, recipe.vae_batch)
-        with torch.autocast("cpu", torch.bfloat16):
+        with _bfloat16():
             posterior = vae.encode(x).latent_dist
             z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=g)
             y = vae.decode(z).sample
@@ -423,6 +425,11 @@ def train_autoencoder(out: Path, recipe: Recipe, report: Report, every: float) -
     return vae
 
 
+def _bfloat16() -> torch.autocast:
+    """Compute in bfloat16 where the processor has instructions for it; elsewhere that would take ten times as long."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=computes_bfloat16("cpu"))
+
+
 def _shape(step: int, steps: int, decay_share: float, warmup: int = 100) -> float:
     """Warm up, stay, and fall to zero over the last share."""
     left = (steps - step) / max(steps * decay_share, 1)
@@ -442,7 +449,7 @@ def encode_latents(out: Path, recipe: Recipe, vae: Any, report: Report) -> None:
             for at in range(0, len(scenes), 64):
                 chunk = np.array(scenes[at : at + 64, :, ::-1] if mirrored else scenes[at : at + 64])
                 x = torch.from_numpy(chunk).permute(0, 3, 1, 2).float() / 127.5 - 1
-                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                with torch.no_grad(), _bfloat16():
                     z = vae.encode(x).latent_dist.mean.float() * vae.config.scaling_factor
                 parts.append(z.half().numpy())
                 report("latents", at + mirrored * len(scenes), 2 * len(scenes), {})
@@ -543,7 +550,7 @@ def train_denoiser(
         t = _timesteps(recipe, g)
         eps = torch.randn(latents.shape, generator=g)
         a = abar[t][:, None, None, None]
-        with torch.autocast("cpu", torch.bfloat16):
+        with _bfloat16():
             context = text(tokens).last_hidden_state
             predicted = unet(a.sqrt() * latents + (1 - a).sqrt() * eps, t, context).sample
         each = (predicted.float() - eps).square().mean((1, 2, 3))

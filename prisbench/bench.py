@@ -43,6 +43,7 @@ from prisbench.devices import freed_memory_given_back, keep_freed_memory
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.attention import transformer_blocks
 from prisbench.diffusion.backbone import Backbone, Conditioning, load_backbone, noise
+from prisbench.diffusion.lean import in_place
 from prisbench.errors import PrisbenchError, UnknownNameError, UsageError
 from prisbench.localize import attend, locate, self_cross, span_columns
 from prisbench.presets import LocalizerSettings, preset
@@ -362,18 +363,6 @@ def compiled_forwards(job: Job, backend: str = "inductor") -> dict[nn.Module, Ca
     for limit in ("cache_size_limit", "accumulated_cache_size_limit"):
         setattr(limits, limit, max(getattr(limits, limit), 4 * len(parts)))
     return {part: torch.compile(part.forward, backend=backend, dynamic=False) for part in parts}
-
-
-@contextmanager
-def in_place(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Let the compiled forwards stand before the modules' own; afterwards the modules are as they were."""
-    try:
-        for module, forward in forwards.items():
-            vars(module)["forward"] = forward
-        yield
-    finally:
-        for module in forwards:
-            vars(module).pop("forward", None)
 
 
 # --- seconds and bytes ----------------------------------------------------------------------------------------------

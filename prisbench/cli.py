@@ -495,7 +495,9 @@ def bench_ablation(
     dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
     split: Annotated[str, typer.Option(help="Settings are chosen on validation; leave test alone.")] = "validation",
     subjects: Annotated[int | None, typer.Option(min=1, help="The first so many subjects.")] = None,
-    only: Annotated[list[str], typer.Option(help="Only this change; may be said again.")] = [],  # noqa: B006
+    only: Annotated[
+        list[str], typer.Option(help='Only this change, or this preset ("preset fast"); may be said again.')
+    ] = [],  # noqa: B006
     backbone: Backbone = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -509,7 +511,8 @@ def bench_ablation(
     from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
 
     for each in only:
-        known("change", each, tuple(ablation.CHANGES))
+        if not each.startswith(ablation.PRESET):
+            known("change", each, tuple(ablation.CHANGES))
     first, *rest = ablation.CHANGES
     names = [first, *(only or rest)]
     data = find_dataset(dataset)
@@ -558,13 +561,15 @@ def bench_learner(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 3,
     batch: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Pixels of a square image; default: the backbone's.")] = None,
-    dtype: Annotated[Dtype, typer.Option(help="The network's numbers, on both sides.")] = Dtype.bf16,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="The network's numbers, on both sides; default: what learning takes here.")
+    ] = None,
     format: OutputFormat = Format.text,
 ) -> None:
     """Textual inversion beside the plain loop of the diffusers example: steps a second, and memory."""
     from prisbench import learner_bench
 
-    record = learner_bench.bench_learner(backbone, steps, batch, dtype.value, rounds, size, tell)
+    record = learner_bench.bench_learner(backbone, steps, batch, dtype and dtype.value, rounds, size, tell)
     say(record, format, learner_bench.render(record))
 
 

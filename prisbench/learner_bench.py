@@ -33,7 +33,7 @@ from prisbench.bench import DTYPES, SD15_PARAMETERS, Measured, free_bytes, image
 from prisbench.concepts.recipes import TextualInversion, default_recipe
 from prisbench.concepts.textual_inversion import first_vectors, teach
 from prisbench.concepts.training import Task, Watch, captions
-from prisbench.devices import freed_memory_given_back
+from prisbench.devices import computes_bfloat16, freed_memory_given_back
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.backbone import VECTORS, Backbone, add_noise, load_backbone, training_target
 from prisbench.diffusion.prompts import Words
@@ -130,7 +130,7 @@ def reference(job: Job, plain: Plain, tick: Tick) -> None:
         t = torch.randint(len(backbone.alphas_cumprod), (loop.batch,), generator=draw, device=device)
         noisy = add_noise(backbone.alphas_cumprod, latents, eps, t)
         ids = plain.ids[torch.randint(len(plain.ids), (loop.batch,), generator=draw, device=device)]
-        with torch.autocast(device.type, torch.bfloat16, enabled=loop.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bool(loop.bfloat16)):
             states = plain.text_encoder(ids)[0]
         predicted = plain.unet(noisy, t, encoder_hidden_states=states.to(latents)).sample
         target = training_target(backbone, latents, eps, t)
@@ -179,12 +179,14 @@ def bench_learner(
     backbone: str = "embedded",
     steps: int = 10,
     batch: int | None = None,
-    dtype: str = "bf16",
+    dtype: str | None = None,
     rounds: int = 3,
     size: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure; a record that fits JSON.  ``say`` hears what it will cost once the first steps are known.
+
+    ``dtype`` None is bfloat16 where the processor has instructions for it, else float32, as when learning.
 
     ``backbone``: "embedded", "sd15-random", or a pipeline's folder.  The sides take turns, ``rounds`` times ``steps``
     steps each; seconds are the median of all steps but each turn's first, bytes the median of the turns.  Memory is
@@ -192,6 +194,7 @@ def bench_learner(
 
     Raises UsageError, in one line, for what makes no sense and when memory will not do; BackboneError from loading.
     """
+    dtype = dtype or ("bf16" if computes_bfloat16("cpu") else "fp32")
     if dtype not in DTYPES:
         raise UnknownNameError("dtype", dtype, DTYPES)
     if rounds < 1:

@@ -25,7 +25,7 @@ from prisbench.concepts.store import (
     read_concept,
     write_concept,
 )
-from prisbench.concepts.training import Watch, denoising_loss, halved
+from prisbench.concepts.training import Watch, denoising_loss, halved, rounded, whole
 from prisbench.diffusion.backbone import Backbone, Conditioning, encode_image, encode_text, load_backbone, noise
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import BackboneError, DataError, UsageError, WriteError
@@ -286,6 +286,19 @@ def test_weights_rounded_once_teach_what_rounding_them_every_step_does(backbone:
     monkeypatch.setattr(training, "halved", lambda *_: contextlib.nullcontext())
     every_step = learn(backbone, subject(), TI, recipe)
     assert np.array_equal(once.tensors["vectors"], every_step.tensors["vectors"])
+
+
+def test_what_rounding_takes_away_gives_the_number_back_bit_for_bit() -> None:
+    draw = torch.Generator().manual_seed(0)
+    halves = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.float16).float()
+    values = torch.cat([torch.randn(50_000, generator=draw), halves[torch.isfinite(halves)], torch.tensor([0.0, -0.0])])
+    odd_and_even = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8])  # halfway: down to even, up to even
+    values = torch.cat([values, odd_and_even]).repeat(2, 1).T  # not contiguous
+    high, remainder = rounded(values)
+    assert torch.equal(high, values.to(torch.bfloat16)), "as torch rounds"
+    assert remainder.low.element_size() + high.element_size() == 4
+    assert 0 < len(remainder.halfway) < values.numel() / 8
+    assert torch.equal(whole(high, remainder).view(torch.int32), values.contiguous().view(torch.int32))
 
 
 def test_what_moves_is_not_rounded(backbone: Backbone) -> None:

@@ -113,7 +113,7 @@ def test_what_makes_no_sense_is_one_clear_line(folder: Path, options: dict[str, 
 def test_too_little_memory_is_said_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner_bench, "free_bytes", lambda: 1_000)
     with pytest.raises(UsageError, match=r"Stable Diffusion 1\.x on both sides needs about 6\.4 GB"):
-        bench_learner("sd15-random")
+        bench_learner("sd15-random", dtype="bf16")
 
 
 def test_a_model_with_two_text_encoders_is_refused(tmp_path: Path) -> None:

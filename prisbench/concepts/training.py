@@ -23,14 +23,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int16, Int32
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ from prisbench.diffusion.backbone import (
     training_target,
 )
 from prisbench.diffusion.encodings import latents_of
+from prisbench.diffusion.lean import lean
 from prisbench.diffusion.prompts import Prompt, Words, compose
 from prisbench.errors import BackboneError, DataError, UsageError
 from prisbench.files import replacing, write_errors
@@ -275,7 +276,7 @@ def _lesson_loss(backbone: Backbone, lesson: Lesson, loop: Loop, draw: torch.Gen
     rows = rows.to(shelf.latents.device)
     latents = shelf.latents[rows]
     eps = torch.randn(latents.shape, generator=draw).to(latents)
-    with torch.autocast(backbone.device.type, torch.bfloat16, enabled=loop.bfloat16):
+    with torch.autocast(backbone.device.type, torch.bfloat16, enabled=bool(loop.bfloat16)):
         text = lesson.hear(which, shelf.geometry)
         return denoising_loss(backbone, latents, shelf.weights[rows], eps, t, text, loop.min_snr)
 
@@ -313,22 +314,48 @@ def loosened(parameters: Mapping[str, Tensor]) -> Iterator[None]:
 def halved(backbone: Backbone, moving: Mapping[str, Tensor], wanted: bool) -> Iterator[None]:
     """The frozen weights that mixed precision would round to bfloat16 in every step, rounded once.
 
-    The same numbers come out: those of linear and convolutional layers, and nothing that moves.  Afterwards the models
-    have their own storage back.
+    The same numbers come out: those of linear and convolutional layers, and nothing that moves.  What rounding takes
+    away is kept beside them, so the weights need no more memory than before, and afterwards they are what they were,
+    bit for bit.
     """
     kept = {id(parameter) for parameter in moving.values()}
-    before: list[tuple[Tensor, Tensor]] = []
+    remainders: list[tuple[Tensor, Remainder]] = []
     try:
         for model in (backbone.unet, backbone.text_encoder, backbone.text_encoder_2) if wanted else ():
             layers = [] if model is None else [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-            for weight in {id(p): p for layer in layers for p in layer.parameters(recurse=False)}.values():
+            weights: dict[int, Tensor] = {id(p): p for layer in layers for p in layer.parameters(recurse=False)}
+            for weight in weights.values():
                 if id(weight) not in kept and weight.dtype is torch.float32:
-                    before.append((weight, weight.data))
-                    weight.data = weight.data.to(torch.bfloat16)
+                    weight.data, remainder = rounded(weight.data)
+                    remainders.append((weight, remainder))
         yield
     finally:
-        for parameter, value in before:
-            parameter.data = value
+        for weight, remainder in remainders:
+            weight.data = whole(weight.data, remainder)
+
+
+class Remainder(NamedTuple):
+    """What the rounding of float32 to bfloat16 takes away: the difference of both as integers.  Where a number halfway
+    between two was rounded down it is 2**15, one more than 16 bits hold; ``halfway`` says where.
+    """
+
+    low: Int16[Tensor, "..."]
+    halfway: Int32[Tensor, "n"]
+
+
+def rounded(value: Float[Tensor, "..."]) -> tuple[Float[Tensor, "..."], Remainder]:
+    """float32 as torch rounds it to bfloat16, and the remainder."""
+    high = value.to(torch.bfloat16)
+    difference = value.contiguous().view(torch.int32) - (high.contiguous().view(torch.int16).to(torch.int32) << 16)
+    halfway = (difference.flatten() == 2**15).nonzero()[:, 0].to(torch.int32)
+    return high, Remainder((difference - (difference == 2**15).to(torch.int32) * 2**16).to(torch.int16), halfway)
+
+
+def whole(high: Float[Tensor, "..."], remainder: Remainder) -> Float[Tensor, "..."]:
+    """The float32 that was rounded, bit for bit."""
+    bits = (high.contiguous().view(torch.int16).to(torch.int32) << 16) + remainder.low
+    bits.view(-1)[remainder.halfway.long()] += 2**16
+    return bits.view(torch.float32)
 
 
 class Task(NamedTuple):
@@ -379,10 +406,12 @@ def run(
         watch.say(_cost(backbone, task.name, loop, len(lessons), moving, first))
     start = written = time.monotonic()
     wait = watch.checkpoint_seconds
+    half = bool(loop.bfloat16)
     with (
         _recomputing(backbone, loop.checkpointing),
-        eager_attention(backbone),
-        halved(backbone, moving, loop.bfloat16),
+        eager_attention(backbone) if half else nullcontext(),  # in float32 the fused one is as fast and keeps less
+        halved(backbone, moving, half),
+        lean(backbone.unet),
     ):
         for step in range(first, loop.steps):
             for param_group, group in zip(optimizer.param_groups, groups, strict=True):

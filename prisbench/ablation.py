@@ -1,7 +1,9 @@
-"""What each part of the localizer is worth: the preset with one thing changed, side by side on the same queries.
+"""What each part of the localizer is worth: the preset with one thing changed, side by side on the same queries; and
+the presets side by side.
 
 Every row's threshold is chosen anew on the same queries, because a change of the map moves the best threshold; all rows
-are optimistic by that much alike, so compare rows, not with the leaderboard.
+are optimistic by that much alike, so compare rows, not with the leaderboard.  How many absent queries get a mask is
+told at the settings' own thresholds.
 
 Knows: the changes, how a row is measured.  Does not know: how a map is made.
 """
@@ -68,13 +70,19 @@ CHANGES: dict[str, Change] = {
 }
 """A row's name -> what it changes in the preset."""
 
+PRESET = "preset "
+"""A row of this name is another preset, whole."""
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One setting on all queries: the IoU of each present query at each threshold, beliefs, seconds a query."""
+    """One setting on all queries: the IoU of each present query at each threshold, beliefs, whether each absent query
+    got a mask all the same, seconds a query.
+    """
 
     ious: Mapping[str, Sequence[float]]
     beliefs: Sequence[float]
+    answered: Mapping[str, bool]
     seconds: Sequence[float]
 
 
@@ -100,6 +108,7 @@ def measure(method: AttentionMethod, dataset: Dataset, examples: Sequence[Exampl
     settings = method.localizer
     ious: dict[str, list[float]] = {}
     beliefs, seconds = [], []
+    answered: dict[str, bool] = {}
     for example in examples:
         start = time.perf_counter()
         (seen,) = localize.observe_all(method.backbone, example.image, [example.query], concepts, settings)
@@ -107,6 +116,7 @@ def measure(method: AttentionMethod, dataset: Dataset, examples: Sequence[Exampl
         seconds.append(time.perf_counter() - start)
         beliefs.append(float(answer.presence or 0.0))
         if example.query_type == "absent":
+            answered[example.query.id] = answer.mask is not None and bool(answer.mask.any())
             continue
         score, _ = localize.soft_map(seen, settings)
         row = []
@@ -114,7 +124,7 @@ def measure(method: AttentionMethod, dataset: Dataset, examples: Sequence[Exampl
             mask = localize.cut(score, example.image, dataclasses.replace(settings, tau=tau))
             row.append(float((mask & example.mask).sum() / (mask | example.mask).sum()))
         ious[example.query.id] = row
-    return Measured(ious, beliefs, seconds)
+    return Measured(ious, beliefs, answered, seconds)
 
 
 def table(
@@ -125,18 +135,26 @@ def table(
     names: Sequence[str] = tuple(CHANGES),
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[dict[str, Any]]:
-    """One row a change: mean IoU and its paired difference to the preset's, look-alikes, how beliefs order, seconds.
+    """One row a change: mean IoU and its paired difference to the preset's, look-alikes, how beliefs order, absent
+    queries that got a mask, seconds.
 
-    Means are over queries, intervals over subjects.  A change that the preset has already gets no row.
+    Means are over queries, intervals over subjects.  A change that the preset has already gets no row.  A name may also
+    be "preset NAME".  Raises UnknownNameError for a preset nobody knows.
     """
     examples = part_of(dataset, split, subjects)
-    names = [name for n, name in enumerate(names) if not n or CHANGES[name](method.localizer) != method.localizer]
     base, rows = method.localizer, []
+
+    def changed(name: str) -> LocalizerSettings:
+        if name.startswith(PRESET):
+            return localize.default_settings(method.backbone, name.removeprefix(PRESET))
+        return CHANGES[name](base)
+
+    names = [name for n, name in enumerate(names) if not n or changed(name) != base]
     first: Measured | None = None
     try:
         for n, name in enumerate(names):
             progress(name, n, len(names))
-            method.localizer = CHANGES[name](base)
+            method.localizer = changed(name)
             seen = measure(method, dataset, examples, split)
             first = first or seen
             rows.append({"change": name, **_row(examples, seen, first)})
@@ -163,6 +181,13 @@ def _row(examples: Sequence[Example], seen: Measured, first: Measured) -> dict[s
     at = best(seen)
     all_, alike = sample(seen, present, at), sample(seen, ["look-alike"], at)
     gain = paired_difference(all_, sample(first, present, best(first)))
+    absent = [e.query for e in examples if e.query.id in seen.answered]
+    wrong = Sample(
+        tuple(query.id for query in absent),
+        tuple(query.subject_id for query in absent),
+        np.array([float(seen.answered[query.id]) for query in absent]),
+        np.ones(len(absent)),
+    )
     there = np.array([e.query_type != "absent" for e in examples])
     curve = roc(np.array(seen.beliefs), there, [e.query.subject_id for e in examples])
     return {
@@ -176,6 +201,8 @@ def _row(examples: Sequence[Example], seen: Measured, first: Measured) -> dict[s
         "look_alike_ci": interval(alike),
         "presence_auc": curve.auc if curve else None,
         "presence_auc_ci": curve.interval if curve else None,
+        "absent_fp": wrong.value,
+        "absent_fp_ci": interval(wrong) if absent else None,
         "seconds": float(np.median(seen.seconds)),
     }
 
@@ -189,8 +216,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         return f"{value:{sign}.3f}" + (f" [{ci[0]:{sign}.2f}, {ci[1]:{sign}.2f}]" if ci else "")
 
     lines = [
-        "| change | mIoU | against the preset | look-alike | presence AUC | tau | s / query |",
-        "| :--- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| change | mIoU | against the preset | look-alike | presence AUC | absent FP | tau | s / query |",
+        "| :--- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         cells = [
@@ -199,6 +226,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             "" if row is rows[0] else cell(row["gain"], row["gain_ci"], "+"),
             cell(row["look_alike"], row["look_alike_ci"]),
             cell(row["presence_auc"], row["presence_auc_ci"]),
+            cell(row["absent_fp"], row["absent_fp_ci"]),
             f"{row['tau']:.2f}",
             f"{row['seconds']:.2f}",
         ]

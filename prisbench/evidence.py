@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 from torch import Tensor
 
-from prisbench.diffusion.backbone import Backbone, Conditioning, Encoded, add_noise, noise, training_target
+from prisbench.diffusion.backbone import Backbone, Conditioning, Encoded, Geometry, add_noise, noise, training_target
 from prisbench.presets import Evidence
 
 
@@ -37,33 +37,34 @@ class Found(NamedTuple):
 
 
 @torch.no_grad()
-def gather(
-    backbone: Backbone,
-    encoded: Encoded,
-    name: str,
-    subject: Conditioning,
-    rivals: Sequence[Conditioning],
-    settings: Evidence,
-    rows_at_once: int = 8,
-) -> list[Found]:
-    """The evidence against each rival, in every latent cell: mean over noises, in squared units of noise.
-
-    ``name`` is the photo's id, which decides the noise.  Positive where the subject's words help.
+def errors(
+    backbone: Backbone, encoded: Encoded, name: str, text: Conditioning, settings: Evidence, rows_at_once: int = 8
+) -> list[Float[Tensor, "h w"]]:
+    """How far off the noise is predicted under a text, in every latent cell: the sum over each batch of noises, in
+    squared units of noise.  ``name`` is the photo's id, which decides the noise.
     """
-    if not rivals:
-        return []
-    latents, geometry = encoded
-    totals = torch.zeros(len(rivals), *latents.shape[-2:], device=latents.device)
+    latents = encoded.latents
     draws = torch.stack([noise(name, k, tuple(latents.shape[1:])) for k in range(settings.samples)]).to(latents)
-    every = len(settings.timesteps) * settings.samples
     eps = draws.repeat(len(settings.timesteps), 1, 1, 1)
     times = torch.tensor(settings.timesteps, device=latents.device).repeat_interleave(settings.samples)
-    for part in torch.arange(every).split(rows_at_once):
-        ours, *theirs = (_error(backbone, latents, eps[part], times[part], text) for text in (subject, *rivals))
-        totals += torch.stack([error - ours for error in theirs])
-    grid = int(totals.shape[1]), int(totals.shape[2])
+    batches = torch.arange(len(times)).split(rows_at_once)
+    return [_error(backbone, latents, eps[batch], times[batch], text) for batch in batches]
+
+
+def compare(
+    subject: Sequence[Float[Tensor, "h w"]],
+    rival: Sequence[Float[Tensor, "h w"]],
+    geometry: Geometry,
+    settings: Evidence,
+) -> Found:
+    """The evidence for the subject against a rival, of their errors: mean over noises, positive where the subject's
+    words help.
+    """
+    every = len(settings.timesteps) * settings.samples
+    mean = sum((b - a for a, b in zip(subject, rival, strict=True)), torch.zeros_like(subject[0])) / every
+    grid = int(mean.shape[0]), int(mean.shape[1])
     h, w = geometry.valid_hw(grid)
-    return [Found(mean[:h, :w], grid) for mean in totals / every]
+    return Found(mean[:h, :w], grid)
 
 
 def _error(
@@ -95,6 +96,13 @@ def strength(evidence: Float[Tensor, "h w"], settings: Evidence) -> float:
     return max(0.0, float(blurred(evidence, settings).max()))
 
 
+def belief(evidence: Float[Tensor, "h w"], attention: float, settings: Evidence) -> float:
+    """What a photo shows of the subject: the strength of the evidence, times ``attention ** settings.attention``, the
+    highest attention that the subject's own words get.  The two err on different photos.
+    """
+    return strength(evidence, settings) * attention**settings.attention
+
+
 def presence(found: float, typical: float) -> float:
-    """What was found as a share, 0..1, of it and what the subject's own photos show: 0.5 is "as much as there"."""
+    """A belief as a share, 0..1, of it and of what the subject's own photos show: 0.5 is "as much as there"."""
     return found / (found + typical)

@@ -21,7 +21,7 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +65,9 @@ COLUMNS = (*TOKEN_GROUPS, CONTENT, "bare", "others")
 """What is kept of a query's cross-attention: the mean over each group's tokens; the sum over all content words; the
 noun in the same text without the learned vectors; the mean over other subjects' tokens in it.
 """
+
+OWN_WORDS = COLUMNS.index("token")
+"""The column of what was learned of this one thing: its vectors or rare word."""
 
 ROWS_BYTES = 2**29
 """The memory that the rows of one U-Net call may take, above the weights; one row may take more."""
@@ -253,10 +256,10 @@ def _observe_some(
             at += len(each.columns) * each.columns.shape[2]
         recordings.append(mine)
 
-    answers = []
+    answers, errors = [], dict[tuple[int, ...], list[Tensor]]()
     for i, query in enumerate(queries):
         concept = concepts[query.subject_id]
-        found = tuple(asked.evidence(photo, encoded, query.text, concept)) if settings.evidence else ()
+        found = tuple(asked.evidence(photo, encoded, query.text, concept, errors)) if settings.evidence else ()
         mirrored = recordings[1][i] if settings.flip else None
         typical = concept.calibration.get(calibration_key(settings))
         answers.append(Observation(recordings[0][i], rows, encoded.geometry, mirrored, found, typical))
@@ -316,22 +319,37 @@ class _Asked:
         return self.text(self.prompt(text, concept, learned), vectors, geometry)
 
     def evidence(
-        self, photo: UInt8[np.ndarray, "h w 3"], encoded: Encoded, text: str, concept: Concept
-    ) -> list[evidence.Found]:
-        """Of the subject's words against each rival's in the same text; a rival that says the same is none."""
-        subject, rivals = self.reading(text, concept, encoded.geometry), []
-        for rival in self.settings.evidence.against:
+        self,
+        photo: UInt8[np.ndarray, "h w 3"],
+        encoded: Encoded,
+        text: str,
+        concept: Concept,
+        known: dict[tuple[int, ...], list[Tensor]],
+    ) -> Iterator[evidence.Found]:
+        """Of the subject's words against each rival's in the same text; a rival that says the same is none.
+
+        ``known`` keeps the errors of this photo's rivals, which hold no learned words, by their tokens: what several
+        queries leave unsaid alike is asked once.
+        """
+        settings, latents = self.settings.evidence, encoded.latents
+        most = min(8, rows_at_once(self.backbone.unet, (int(latents.shape[2]), int(latents.shape[3]))))
+
+        def errors(heard: Conditioning) -> list[Tensor]:
+            return evidence.errors(self.backbone, encoded, image_id(photo), heard, settings, most)
+
+        rivals = []
+        for rival in settings.against:
             if rival == "nothing":
                 # Where the map is of the whole phrase, nothing of it may stand.
                 rest = "" if "phrase" in self.settings.tokens else " ".join(text.replace(SLOT, " ").split())
-                prompt = compose(self.backbone.tokenizer, rest, {}, self.settings.template)
-                rivals.append(self.text(prompt, {}, encoded.geometry))
+                rivals.append(compose(self.backbone.tokenizer, rest, {}, self.settings.template))
             elif self.count(concept) or rare_word(concept):
-                rivals.append(self.reading(text, concept, encoded.geometry, learned=False))
-        most = rows_at_once(self.backbone.unet, (int(encoded.latents.shape[2]), int(encoded.latents.shape[3])))
-        return evidence.gather(
-            self.backbone, encoded, image_id(photo), subject, rivals, self.settings.evidence, min(8, most)
-        )
+                rivals.append(self.prompt(text, concept, learned=False))
+        own = errors(self.reading(text, concept, encoded.geometry)) if rivals else []
+        for prompt in rivals:
+            if prompt.ids not in known:
+                known[prompt.ids] = errors(self.text(prompt, {}, encoded.geometry))
+            yield evidence.compare(own, known[prompt.ids], encoded.geometry, settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -598,8 +616,7 @@ def predict(
     score, attention = soft_map(observation, settings)
     presence, absent = attention, False
     if observation.evidence and settings.evidence and observation.typical:
-        found = evidence.strength(observation.evidence[0].cells, settings.evidence)
-        presence = evidence.presence(found, observation.typical)
+        presence = evidence.presence(believed(observation, settings), observation.typical)
         absent = settings.presence is not None and presence < settings.presence
     soft = score[0].cpu().numpy()
     peak_y, peak_x = np.unravel_index(int(soft.argmax()), soft.shape)
@@ -612,11 +629,27 @@ def predict(
     )
 
 
-def soft_map(observation: Observation, settings: LocalizerSettings) -> tuple[Float[Tensor, "1 h w"], float]:
-    """The map in the photo's frame, 0..1, and the highest raw attention of the first token group."""
+def believed(observation: Observation, settings: LocalizerSettings) -> float:
+    """What an observation with evidence shows of the subject (``evidence.belief``), before any scaling."""
+    attention = 0.0
+    if settings.evidence.attention:
+        seen = _select(observation.recording, settings, _rows(observation, settings))
+        raw = self_cross(seen, dataclasses.replace(settings, hops=0), observation.geometry, [OWN_WORDS]).raw
+        attention = float(raw.amax((-2, -1)).mean())
+    return evidence.belief(observation.evidence[0].cells, attention, settings.evidence)
+
+
+def _rows(observation: Observation, settings: LocalizerSettings) -> list[int]:
+    """Where the settings' noises are in an observation."""
     wanted = {Row(t, k) for t in settings.timesteps for k in range(settings.samples)}
     rows = [i for i, row in enumerate(observation.rows) if row in wanted]
     assert len(rows) == len(wanted), "the settings ask for timesteps or samples that were not observed"
+    return rows
+
+
+def soft_map(observation: Observation, settings: LocalizerSettings) -> tuple[Float[Tensor, "1 h w"], float]:
+    """The map in the photo's frame, 0..1, and the highest raw attention of the first token group."""
+    rows = _rows(observation, settings)
     columns = [TOKEN_GROUPS.index(group) for group in settings.tokens]
     maps = self_cross(_select(observation.recording, settings, rows), settings, observation.geometry, columns)
     score = maps.score
@@ -701,8 +734,12 @@ def locate(
 
 def calibration_key(settings: LocalizerSettings) -> str:
     """Names the settings that a calibration holds for."""
-    parts = {"evidence": dataclasses.asdict(settings.evidence), "template": settings.template, "version": 2}
-    return sha256_json({**parts, "working_size": settings.working_size})[:16]
+    parts = {"evidence": dataclasses.asdict(settings.evidence), "template": settings.template, "version": 3}
+    parts["working_size"] = settings.working_size
+    if settings.evidence.attention:
+        names = ("timesteps", "samples", "cross", "weights", "caption")
+        parts |= {name: getattr(settings, name) for name in names}
+    return sha256_json(parts)[:16]
 
 
 @torch.no_grad()
@@ -719,15 +756,14 @@ def calibrate(
     Nothing else is looked at: no other photo, no truth.  Without evidence against a rival, and where this calibration
     is there already, the concept comes back as it is.
     """
-    key = calibration_key(settings)
-    asked = _Asked(backbone, settings, {concept.subject_id: concept}, encodings, False, text_key(concept))
+    key, who = calibration_key(settings), concept.subject_id
     if not settings.evidence or key in concept.calibration or not photos:
         return concept
+    query, settings = Query("own photo", who, f"a photo of a {SLOT}"), dataclasses.replace(settings, flip=False)
     found = []
-    with adapted(backbone, concept):
-        for photo in photos:
-            seen = asked.evidence(photo, asked.image(photo), f"a photo of a {SLOT}", concept)
-            if not seen:
-                return concept
-            found.append(evidence.strength(seen[0].cells, settings.evidence))
+    for photo in photos:
+        (seen,) = observe_all(backbone, photo, [query], {who: concept}, settings, None, encodings)
+        if not seen.evidence:
+            return concept
+        found.append(believed(seen, settings))
     return dataclasses.replace(concept, calibration={**concept.calibration, key: statistics.median(found)})

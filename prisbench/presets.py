@@ -36,7 +36,8 @@ class Evidence:
     ``timesteps`` and ``samples``: the noises compared; no timesteps is no evidence.  ``against``: the rivals, see
     AGAINST; the first one that differs from the subject's words decides whether it is there at all.  ``blur``:
     deviation of the Gaussian that gathers it, as a share of the photo's side (of a square of its area).  ``power``: the
-    map is multiplied by (evidence / its maximum) ** power for each rival.
+    map is multiplied by (evidence / its maximum) ** power for each rival.  ``attention``: whether it is there at all is
+    told by the evidence times (the highest attention that the learned words get) ** attention.
     """
 
     timesteps: tuple[int, ...] = ()
@@ -44,6 +45,7 @@ class Evidence:
     against: tuple[str, ...] = ("nothing",)
     blur: float = 0.12
     power: float = 0.5
+    attention: float = 0.0
 
     def __bool__(self) -> bool:
         return bool(self.timesteps)
@@ -118,6 +120,7 @@ class LocalizerSettings:
             and set(self.evidence.against) <= set(AGAINST)
             and self.evidence.blur >= 0
             and self.evidence.power >= 0
+            and self.evidence.attention >= 0
             and all(t >= 0 for t in self.evidence.timesteps),
         }
         for name, fits in checks.items():
@@ -226,9 +229,9 @@ _TABLETOP = LocalizerSettings(
     tau=0.15,
     refine="crf",
     crf=EMBEDDED_CRF,
-    presence=0.2,
+    presence=0.15,
     working_size="native",
-    evidence=Evidence((300, 500, 700, 850)),
+    evidence=Evidence((300, 500, 700, 850), attention=2.0),
     adaptive=TABLETOP_ADAPTIVE,
 )
 

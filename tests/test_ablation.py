@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from prisbench import ablation, presets
 from prisbench.datasets.build import write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.errors import UsageError
+from prisbench.errors import UnknownNameError, UsageError
 from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
 from tests.drawing import draw_box, draw_scene
 
@@ -73,8 +74,24 @@ def test_rows_compare_changes_on_the_same_queries(dataset: Dataset, method: Atte
     assert first["gain"] == 0.0 and first["gain_ci"] == (0.0, 0.0), "the preset against itself"
     assert first["presence_auc"] is not None and without["look_alike"] is not None
     assert without["gain"] == without["iou_mean"] - first["iou_mean"]
+    assert first["absent_fp"] == 1.0, "random weights find everything"
     text = ablation.markdown(rows)
     assert text.count("\n| ") == 4 and "| no evidence | 0." in text
+
+
+def test_absent_queries_that_get_a_mask_are_counted_at_the_settings_own_threshold(
+    dataset: Dataset, method: AttentionMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ablation.CHANGES, "one noise", lambda s: dataclasses.replace(s, presence=1.0))
+    row = ablation.table(method, dataset, names=["the preset", "one noise"])[1]
+    assert row["absent_fp"] == 0.0 and row["absent_fp_ci"] == (0.0, 0.0)
+
+
+def test_presets_stand_beside_each_other(dataset: Dataset, method: AttentionMethod) -> None:
+    rows = ablation.table(method, dataset, names=["the preset", "preset fast"])
+    assert [row["change"] for row in rows] == ["the preset", "preset fast"]
+    with pytest.raises(UnknownNameError, match="did you mean 'fast'"):
+        ablation.table(method, dataset, names=["the preset", "preset fats"])
 
 
 def test_every_change_changes_the_preset_it_was_made_for_or_is_it() -> None:

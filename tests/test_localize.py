@@ -12,7 +12,7 @@ import tiny
 import torch
 from diffusers import UNet2DConditionModel
 
-from prisbench import localize
+from prisbench import evidence, localize
 from prisbench.diffusion import encodings
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.attention import Attention, Recording, transformer_blocks
@@ -32,6 +32,7 @@ from prisbench.localize import (
     COLUMNS,
     Observation,
     Row,
+    believed,
     boxes,
     calibrate,
     calibration_key,
@@ -186,6 +187,21 @@ def test_the_evidence_is_how_much_better_the_subjects_words_predict_the_noise(
     assert observe(backbone, image, QUERIES[1], concepts["noun"], only).evidence == ()
 
 
+def test_what_several_queries_leave_unsaid_alike_is_asked_once(
+    backbone: Backbone, concepts: dict[str, Concept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(WITH_EVIDENCE, evidence=Evidence((400,), 1))
+    queries = [dataclasses.replace(query, text="the {subject} on a desk") for query in QUERIES]
+    real, calls = evidence.errors, []
+    monkeypatch.setattr(evidence, "errors", lambda *args: calls.append(1) or real(*args))
+    alone = [observe_all(backbone, photo(75, 130), [query], concepts, settings)[0] for query in queries]
+    assert len(calls) == 6
+    together = observe_all(backbone, photo(75, 130), queries, concepts, settings)
+    assert len(calls) == 6 + 4, "three subjects and one rival, where each alone needs two"
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one.evidence[0].cells, other.evidence[0].cells)
+
+
 def test_evidence_draws_the_map_to_where_it_is_found_and_a_power_of_zero_leaves_it(
     backbone: Backbone, concepts: dict[str, Concept]
 ) -> None:
@@ -232,6 +248,31 @@ def test_below_its_share_of_what_the_own_photos_show_the_answer_is_not_here(
     assert calibrate(backbone, concepts["learned"], own, PLAIN) is concepts["learned"]
     other = dataclasses.replace(WITH_EVIDENCE, evidence=Evidence((300,)))
     assert calibration_key(other) != calibration_key(WITH_EVIDENCE)
+
+
+def test_attention_to_the_learned_words_has_a_say_in_whether_the_subject_is_there(
+    backbone: Backbone, concepts: dict[str, Concept]
+) -> None:
+    both = dataclasses.replace(WITH_EVIDENCE, evidence=dataclasses.replace(WITH_EVIDENCE.evidence, attention=2.0))
+    image = photo(75, 130)
+    seen = observe(backbone, image, QUERIES[0], concepts["learned"], both)
+    blocks = [seen.recording.cross[name][:, 0, TOKEN_GROUPS.index("token")] for name in both.cross]
+    h, w = seen.geometry.valid_hw((blocks[0].shape[1], blocks[0].shape[2]))
+    assert blocks[0].shape == blocks[1].shape and (h, w) != blocks[0].shape[1:], "some of the grid is padding"
+    peak = float(torch.stack(blocks).mean(0)[:, :h, :w].amax((-2, -1)).mean())
+    found = strength(seen.evidence[0].cells, both.evidence)
+    assert believed(seen, both) == pytest.approx(found * peak**2, rel=1e-5) and 0 < peak < 1
+    assert believed(seen, WITH_EVIDENCE) == found, "a power of zero leaves it out"
+
+    own = [photo(96, 112, 5)]
+    learned = calibrate(backbone, concepts["learned"], own, both)
+    query = Query("q", "learned", "a photo of a {subject}")
+    typical = believed(observe(backbone, own[0], query, learned, both), both)
+    assert learned.calibration == {calibration_key(both): pytest.approx(typical)}
+    (answer,) = locate(backbone, image, QUERIES[:1], {"learned": learned}, both)
+    assert answer.presence == pytest.approx(found * peak**2 / (found * peak**2 + typical), rel=1e-4)
+    keys = {calibration_key(dataclasses.replace(both, samples=n, tau=n / 10)) for n in (1, 2)}
+    assert len(keys) == 2 and len({calibration_key(dataclasses.replace(both, tau=n / 10)) for n in (1, 2)}) == 1
 
 
 def test_one_pass_on_a_caption_serves_all_queries_as_it_would_each(

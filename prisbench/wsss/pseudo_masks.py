@@ -401,14 +401,15 @@ def _shares(
     are in the image is known, so it only decides whose a place is: where one class leads, the others step back; where
     no class has any, nobody does; how far a thing reaches is left to attention.
     """
-    rivals = []
+    most = min(8, rows_at_once(backbone.unet, (int(encoded.latents.shape[2]), int(encoded.latents.shape[3]))))
+    chosen = settings.localizer.evidence
+    own, found = evidence.errors(backbone, encoded, name, text, chosen, most), []
     for left_out in asked.slots:
         others = {slot: each for slot, each in zip(asked.slots, asked.names, strict=True) if slot != left_out}
         rival = _prompt(backbone.tokenizer, others, asked.background, settings)
-        rivals.append(condition(backbone, [rival], None, encoded.geometry))
-    most = rows_at_once(backbone.unet, (int(encoded.latents.shape[2]), int(encoded.latents.shape[3])))
-    chosen = settings.localizer.evidence
-    found = evidence.gather(backbone, encoded, name, text, rivals, chosen, min(8, most))
+        heard = condition(backbone, [rival], None, encoded.geometry)
+        errors = evidence.errors(backbone, encoded, name, heard, chosen, most)
+        found.append(evidence.compare(own, errors, encoded.geometry, chosen))
     strength = np.stack([evidence.blurred(each.cells, chosen) for each in found]).clip(min=0)
     strongest = strength.max(axis=0, keepdims=True)
     shares = np.divide(strength, strongest, out=np.ones_like(strength), where=strongest > 0)

@@ -203,7 +203,7 @@ class AttentionMethod:
         from prisbench import localize
         from prisbench.concepts.store import default_store
         from prisbench.concepts.training import processes
-        from prisbench.diffusion.backbone import load_backbone
+        from prisbench.diffusion.backbone import check_timesteps, load_backbone
 
         processes(torch.device(options.device))  # where several were started, each takes its own GPU as "cuda"
         chosen = given.pop("localizer.preset", None)
@@ -219,6 +219,10 @@ class AttentionMethod:
                 for k in overrides
             }
             settings = dataclasses.replace(settings, **changes)
+        check_timesteps(backbone, "localizer.timesteps", settings.timesteps)
+        check_timesteps(backbone, "localizer.evidence", settings.evidence.timesteps)
+        start, stop = recipe.loop.timesteps
+        check_timesteps(backbone, "learner.timesteps", (start, stop - 1))
         store = Path(options.store) if options.store else default_store()
         return cls(backbone, settings, options.concept or LEARNERS[0], recipe, options.seed, store)
 

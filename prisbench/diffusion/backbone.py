@@ -38,7 +38,7 @@ from transformers.utils import logging as transformers_logging
 from prisbench.devices import keep_freed_memory
 from prisbench.diffusion.architectures import ARCHITECTURES, family
 from prisbench.diffusion.prompts import Prompt
-from prisbench.errors import BackboneError, DataError, UnknownNameError
+from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
 from prisbench.photos import resize_to
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -654,6 +654,13 @@ def training_target(
         return eps
     signal = _signal(backbone.alphas_cumprod, t, latents.device)
     return signal.sqrt() * eps.to(latents.device) - (1 - signal).sqrt() * latents
+
+
+def check_timesteps(backbone: Backbone, setting: str, timesteps: Sequence[int]) -> None:
+    """Raises UsageError, naming the setting, for timesteps that the model's schedule of noise does not have."""
+    last = len(backbone.alphas_cumprod) - 1
+    if wrong := [t for t in timesteps if not 0 <= t <= last]:
+        raise UsageError(f"{setting}: there is no timestep {wrong[0]}; those of {backbone.id} go from 0 to {last}")
 
 
 def _signal(alphas_cumprod: Tensor, t: Tensor, device: torch.device) -> Float[Tensor, "b 1 1 1"]:

@@ -110,8 +110,8 @@ class PseudoMaskSettings:
     """Every number that decides a pseudo mask.
 
     Of ``localizer``: ``template`` is the sentence around the text; with ``evidence``, the classes of an image share a
-    place by how much better the photo is explained there with their words than without (``against`` is not used: that
-    is the rival); ``tokens`` is not used, because a class has nothing but its phrase.  ``confidence``: see
+    place by how much better the photo is explained there with their words than without (``against`` and
+    ``attention`` are not used: that is the rival, and a class is known to be there); ``tokens`` is not used, because a class has nothing but its phrase.  ``confidence``: see
     ``LabelSettings``.  Raises UsageError for parts of the localizer that ask about a single subject.
     """
 
@@ -142,7 +142,7 @@ class PseudoMaskSettings:
         record = {name: getattr(self.localizer, name) for name in (*used, "working_size", "flip", "weights")}
         found = dataclasses.asdict(self.localizer.evidence) if self.localizer.evidence else None
         if found:
-            del found["against"]
+            del found["against"], found["attention"]
         return {**record, "evidence": found, "wording": dataclasses.asdict(self.wording), "map_side": MAP_SIDE}
 
 

@@ -449,7 +449,7 @@ def demo(
     from prisbench.demo import run
 
     with progress() as bar:
-        result = run(out, seed, usable_device(device), _stage_bar(bar), _bar(bar, "learning one"))
+        result = run(out, seed, usable_device(device), _stage_bar(bar), _bar(bar, "learning one"), tell)
     print(result.table)
     print(f"\npictures: {result.sheet}\npage:     {result.page}")
 

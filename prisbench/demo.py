@@ -41,11 +41,25 @@ class Demo(NamedTuple):
     page: Path
 
 
-def run(out: Path, seed: int, device: str, progress: Progress, learning: Callable[[int, int, float], None]) -> Demo:
+COST = (
+    "the demo draws a small set, learns two things (about a minute each on two cores), asks six methods about the set "
+    "and draws pictures: some five minutes; interrupt it at will, the same command goes on"
+)
+
+
+def run(
+    out: Path,
+    seed: int,
+    device: str,
+    progress: Progress,
+    learning: Callable[[int, int, float], None],
+    say: Callable[[str], None] = lambda _: None,
+) -> Demo:
     """Build, learn, evaluate, rank, draw; everything lands below ``out``, and what is there already is reused.
 
-    A second seed in the same folder shares the table with the first.
+    ``say`` hears what it costs.  A second seed in the same folder shares the table with the first.
     """
+    say(COST)
     folder = out / "dataset"
     if not (folder / "dataset.json").is_file():
         build_tabletop(folder, SUBJECTS, QUERIES)
@@ -55,7 +69,7 @@ def run(out: Path, seed: int, device: str, progress: Progress, learning: Callabl
     for name, concept in RUNS:
         method = load_method(name, MethodOptions(**{**vars(options), "concept": concept}))
         if isinstance(method, AttentionMethod):
-            method.progress = learning
+            method.progress, method.say = learning, say
             learned = learned or method
         label = f"{name} {concept or ''}".strip()
 

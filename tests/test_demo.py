@@ -44,10 +44,16 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def run(out: Path, seed: int = 0) -> tuple[Demo, list[str], int]:
     """The demo, the stages it went through, and how many steps it learned."""
-    stages, steps = list[str](), list[int]()
+    stages, steps, said = list[str](), list[int](), list[str]()
     done = demo.run(
-        out, seed, "cpu", lambda stage, *_: stages.append(stage), lambda step, steps_, loss: steps.append(step)
+        out,
+        seed,
+        "cpu",
+        lambda stage, *_: stages.append(stage),
+        lambda step, steps_, loss: steps.append(step),
+        said.append,
     )
+    assert said[0] == demo.COST, "what it costs is said first"
     return done, list(dict.fromkeys(stages)), len(steps)
 
 

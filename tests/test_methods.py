@@ -228,7 +228,10 @@ def test_attn_takes_settings_over_its_preset(folder: Path) -> None:
         ({"learner.step": 3}, r"unknown setting 'learner\.step': did you mean 'learner\.steps'"),
         ({"learner.steps": "many"}, r"setting learner\.steps='many' is of another kind"),
         ({"learner.steps": -1}, r"learner\.steps=-1 makes no sense"),
-        ({"localizer.timestep": 1000}, r"localizer\.timesteps: there is no timestep 1000; those of \S+ go from 0 to 999"),
+        (
+            {"localizer.timestep": 1000},
+            r"localizer\.timesteps: there is no timestep 1000; those of \S+ go from 0 to 999",
+        ),
         ({"localizer.evidence": {"timesteps": [300, 5000]}}, r"localizer\.evidence: there is no timestep 5000"),
         ({"learner.timesteps": [0, 1001]}, r"learner\.timesteps: there is no timestep 1000"),
         ({"learner.timesteps": [5]}, r"settings that make no sense \(learner\.timesteps=\[5\]\)"),

@@ -111,8 +111,9 @@ class PseudoMaskSettings:
 
     Of ``localizer``: ``template`` is the sentence around the text; with ``evidence``, the classes of an image share a
     place by how much better the photo is explained there with their words than without (``against`` and
-    ``attention`` are not used: that is the rival, and a class is known to be there); ``tokens`` is not used, because a class has nothing but its phrase.  ``confidence``: see
-    ``LabelSettings``.  Raises UsageError for parts of the localizer that ask about a single subject.
+    ``attention`` are not used: that is the rival, and a class is known to be there); ``tokens`` is not used, because a
+    class has nothing but its phrase.  ``confidence``: see ``LabelSettings``.  Raises UsageError for parts of the
+    localizer that ask about a single subject.
     """
 
     localizer: LocalizerSettings

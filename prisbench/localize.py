@@ -331,11 +331,11 @@ class _Asked:
         ``known`` keeps the errors of this photo's rivals, which hold no learned words, by their tokens: what several
         queries leave unsaid alike is asked once.
         """
-        settings, latents = self.settings.evidence, encoded.latents
+        settings, latents, name = self.settings.evidence, encoded.latents, image_id(photo)
         most = min(8, rows_at_once(self.backbone.unet, (int(latents.shape[2]), int(latents.shape[3]))))
 
         def errors(heard: Conditioning) -> list[Tensor]:
-            return evidence.errors(self.backbone, encoded, image_id(photo), heard, settings, most)
+            return evidence.errors(self.backbone, encoded, name, heard, settings, most)
 
         rivals = []
         for rival in settings.against:

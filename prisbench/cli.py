@@ -564,12 +564,17 @@ def bench_learner(
     dtype: Annotated[
         Dtype | None, typer.Option(help="The network's numbers, on both sides; default: what learning takes here.")
     ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="A folder of photos; default: five files of the backbone's own size.")
+    ] = None,
     format: OutputFormat = Format.text,
 ) -> None:
     """Textual inversion beside the plain loop of the diffusers example: steps a second, and memory."""
     from prisbench import learner_bench
 
-    record = learner_bench.bench_learner(backbone, steps, batch, dtype and dtype.value, rounds, size, tell)
+    record = learner_bench.bench_learner(
+        backbone, steps, batch, dtype and dtype.value, rounds, size, photos=photos, say=tell
+    )
     say(record, format, learner_bench.render(record))
 
 

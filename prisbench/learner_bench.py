@@ -1,12 +1,14 @@
 """How fast textual inversion learns, and how much memory it takes, beside the plain loop people start from.
 
 ``reference`` is what the training example of diffusers does in a step (``examples/textual_inversion/
-textual_inversion.py``, release 0.42): photos encoded anew, their latents drawn from the posterior; the text encoder
-with a token table grown by the new tokens and gradients for all of it; the U-Net with its default attention; AdamW over
-the whole table, whose other rows are then put back.  ``ours`` is the code that users run.  Both take turns in one
-process, on the same weights, photos, captions, batch and precision.
+textual_inversion.py``, release 0.42): the batch's photos opened, made smaller and encoded anew, their latents drawn
+from the posterior; the text encoder with a token table grown by the new tokens and gradients for all of it; the U-Net
+with its default attention; AdamW over the whole table, whose other rows are then put back.  ``ours`` is the code that
+users run, from files too.  Both take turns in one process, on the same weights, photos, captions, batch and precision.
 
-In favour of the reference: its photos are in memory as pixels of the right size, nothing is logged or saved.  In
+What a step of the reference takes depends on how large the photos are.  Without ``photos`` they are PNG files of the
+backbone's own size, the least there is to read.  Also in favour of the reference: captions are tokens already, nothing
+is logged or saved.  In
 "bf16" both are as they come: the example casts U-Net and autoencoder to bfloat16 and computes the text encoder
 in mixed precision; ours computes all in mixed precision on float32 weights.
 
@@ -17,15 +19,18 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,6 +43,8 @@ from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.backbone import VECTORS, Backbone, add_noise, load_backbone, training_target
 from prisbench.diffusion.prompts import Words
 from prisbench.errors import UnknownNameError, UsageError
+from prisbench.photos import load_photo, photo_files, resize_to
+from prisbench.pictures import png
 from prisbench.results import current_environment
 from prisbench.types import Subject
 
@@ -55,10 +62,11 @@ Tick = Callable[[], None]
 
 
 class Job(NamedTuple):
-    """What both sides are given.  ``recipe`` says how many steps, and their batch."""
+    """What both sides are given: photos, the size they are learned in, and how many steps there are, of which batch."""
 
     backbone: Backbone
-    subject: Subject
+    files: tuple[Path, ...]
+    size_hw: tuple[int, int]
     recipe: TextualInversion
     task: Task
 
@@ -73,20 +81,25 @@ class Plain(NamedTuple):
     vae: Any
     unet: Any
     ids: Int[Tensor, "texts t"]
-    pixels: Float[Tensor, "photos 3 h w"]
     new: int
 
 
 # --- the two sides --------------------------------------------------------------------------------------------------
 
 
+def pixels_of(job: Job, n: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Photo ``n`` of the job, from its file, in the size of the job (whatever its shape, as in the example)."""
+    return resize_to(load_photo(job.files[n]), job.size_hw)
+
+
 def ours(job: Job, tick: Tick) -> None:
-    """Textual inversion by the code that users run; the photos are encoded before the first step."""
-    teach(job.backbone, job.subject, job.recipe, job.task, Watch(progress=lambda *_: tick()))
+    """Textual inversion by the code that users run; the photos are read and encoded before the first step."""
+    subject = Subject("bench", NOUN, tuple(pixels_of(job, n) for n in range(len(job.files))))
+    teach(job.backbone, subject, job.recipe, job.task, Watch(progress=lambda *_: tick()))
 
 
 def plain_models(job: Job) -> Plain:
-    """The reference's models and pixels, made once; the backbone stays as it is."""
+    """The reference's models, made once; the backbone stays as it is."""
     backbone, n = job.backbone, job.recipe.vectors
     vae, unet = backbone.vae, backbone.unet
     if job.recipe.loop.bfloat16:  # by torch's own call: diffusers' warns of an empty list
@@ -97,18 +110,16 @@ def plain_models(job: Job) -> Plain:
     table = text_encoder.get_input_embeddings().weight
     text_encoder.requires_grad_(False)
     table.requires_grad_(True)
-    start = first_vectors(backbone, job.subject.noun, n, job.recipe.spread, job.task.key)[VECTORS[0]]
+    start = first_vectors(backbone, NOUN, n, job.recipe.spread, job.task.key)[VECTORS[0]]
     table.data[old:] = start.detach()
 
     rows = []
-    for prompt in captions(backbone, job.recipe.loop.templates, Words(job.subject.noun, n)):
+    for prompt in captions(backbone, job.recipe.loop.templates, Words(NOUN, n)):
         ids = list(prompt.ids)
         for position, _, number in prompt.learned:
             ids[position] = old + number
         rows.append(ids)
-    pixels = torch.from_numpy(np.stack(job.subject.photos)).permute(0, 3, 1, 2)
-    pixels = (pixels / 127.5 - 1).to(backbone.device, unet.dtype)
-    return Plain(text_encoder, vae, unet, torch.tensor(rows, device=backbone.device), pixels, n)
+    return Plain(text_encoder, vae, unet, torch.tensor(rows, device=backbone.device), n)
 
 
 def reference(job: Job, plain: Plain, tick: Tick) -> None:
@@ -122,9 +133,11 @@ def reference(job: Job, plain: Plain, tick: Tick) -> None:
     draw = torch.Generator(backbone.device).manual_seed(0)
     device = backbone.device
     for _ in range(loop.steps):
-        photos = torch.randint(len(plain.pixels), (loop.batch,), generator=draw, device=device)
+        photos = torch.randint(len(job.files), (loop.batch,), generator=draw, device=device)
+        read = np.stack([(pixels_of(job, n) / 127.5 - 1.0).astype(np.float32) for n in photos.tolist()])
+        pixels = torch.from_numpy(read).permute(0, 3, 1, 2).to(device, plain.vae.dtype)
         with torch.no_grad():
-            latents = plain.vae.encode(plain.pixels[photos]).latent_dist.sample(generator=draw)
+            latents = plain.vae.encode(pixels).latent_dist.sample(generator=draw)
             latents = latents * plain.vae.config["scaling_factor"]
         eps = torch.randn(latents.shape, generator=draw, device=device).to(latents)
         t = torch.randint(len(backbone.alphas_cumprod), (loop.batch,), generator=draw, device=device)
@@ -145,10 +158,21 @@ def reference(job: Job, plain: Plain, tick: Tick) -> None:
 # --- the comparison -------------------------------------------------------------------------------------------------
 
 
-def make_job(backbone: Backbone, steps: int, batch: int | None, dtype: str, size: int | None = None) -> Job:
-    """Photos of noise in the backbone's own size, or ``size`` x ``size`` pixels, and the family's recipe for them.
+def drawn_photos(folder: Path, size_hw: tuple[int, int]) -> None:
+    """PNG files of soft spots of colour, in this size: small files, quickly read."""
+    draw = np.random.default_rng(0)
+    for n in range(PHOTOS):
+        spots = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        (folder / f"{n}.png").write_bytes(png(resize_to(spots, size_hw)))
 
-    Raises UsageError for numbers that make no sense and for models that read text through two encoders.
+
+def make_job(
+    backbone: Backbone, photos: Path, steps: int, batch: int | None, dtype: str, size: int | None = None
+) -> Job:
+    """The photos of a folder, in the backbone's own size or ``size`` x ``size`` pixels, and the family's recipe.
+
+    Raises DataError for a folder without photos, UsageError for numbers that make no sense and for models that read
+    text through two encoders.
     """
     if dtype not in DTYPES:
         raise UnknownNameError("dtype", dtype, DTYPES)
@@ -157,9 +181,8 @@ def make_job(backbone: Backbone, steps: int, batch: int | None, dtype: str, size
             raise UsageError(f"--{name} {value} makes no sense; give {least} or more")
     if backbone.text_encoder_2 is not None:
         raise UsageError(f"{backbone.id} has two text encoders, and the plain loop knows one; give a model like SD 1.x")
-    h, w = image_hw(backbone, size, "--size", least=64)
-    draw = np.random.default_rng(0)
-    photos = tuple(draw.integers(0, 256, (h, w, 3), dtype=np.uint8) for _ in range(PHOTOS))
+    size_hw = image_hw(backbone, size, "--size", least=64)
+    files = tuple(photo.path for photo in photo_files(photos))
     recipe = default_recipe(backbone.family, "textual-inversion")
     assert isinstance(recipe, TextualInversion)
     loop = dataclasses.replace(
@@ -172,7 +195,7 @@ def make_job(backbone: Backbone, steps: int, batch: int | None, dtype: str, size
         working_size=size or "native",
     )
     recipe = dataclasses.replace(recipe, loop=loop)
-    return Job(backbone, Subject("bench", NOUN, photos), recipe, Task(KEY, KEY, recipe.version, KEY))
+    return Job(backbone, files, size_hw, recipe, Task(KEY, KEY, recipe.version, KEY))
 
 
 def bench_learner(
@@ -182,6 +205,7 @@ def bench_learner(
     dtype: str | None = None,
     rounds: int = 3,
     size: int | None = None,
+    photos: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure; a record that fits JSON.  ``say`` hears what it will cost once the first steps are known.
@@ -190,9 +214,11 @@ def bench_learner(
 
     ``backbone``: "embedded", "sd15-random", or a pipeline's folder.  The sides take turns, ``rounds`` times ``steps``
     steps each; seconds are the median of all steps but each turn's first, bytes the median of the turns.  Memory is
-    above the weights, which are given beside it.  ``batch`` None is the recipe's.
+    above the weights, which are given beside it.  ``batch`` None is the recipe's.  ``photos``: a folder; None is five
+    of the backbone's own size.
 
-    Raises UsageError, in one line, for what makes no sense and when memory will not do; BackboneError from loading.
+    Raises UsageError, in one line, for what makes no sense and when memory will not do; DataError for photos;
+    BackboneError from loading.
     """
     dtype = dtype or ("bf16" if computes_bfloat16("cpu") else "fp32")
     if dtype not in DTYPES:
@@ -200,8 +226,16 @@ def bench_learner(
     if rounds < 1:
         raise UsageError(f"--rounds {rounds} makes no sense; give 1 or more")
     _check_memory(backbone, dtype)
-    job = make_job(load_backbone(None if backbone == "embedded" else backbone), steps, batch, dtype, size)
-    plain = plain_models(job)
+    loaded = load_backbone(None if backbone == "embedded" else backbone)
+    with TemporaryDirectory(prefix="prisbench-") as drawn:
+        if photos is None:
+            drawn_photos(Path(drawn), image_hw(loaded, size, "--size", least=64))
+        job = make_job(loaded, Path(drawn if photos is None else photos), steps, batch, dtype, size)
+        return _compared(job, dtype, rounds, say)
+
+
+def _compared(job: Job, dtype: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    plain, steps = plain_models(job), job.recipe.loop.steps
 
     def theirs(job: Job, tick: Tick) -> None:
         with freed_memory_given_back():
@@ -274,7 +308,8 @@ def _record(job: Job, plain: Plain, turns: Mapping[str, list[_Turn]], dtype: str
         "memory_reference_mb": peaks["reference"],
         "weights_ours_mb": weights["ours"],
         "weights_reference_mb": weights["reference"],
-        "size_hw": list(job.subject.photos[0].shape[:2]),
+        "size_hw": list(job.size_hw),
+        "photos_hw": [list(load_photo(file).shape[:2]) for file in job.files],
         "batch": job.recipe.loop.batch,
         "vectors": job.recipe.vectors,
         "tokens": len(plain.text_encoder.get_input_embeddings().weight),
@@ -315,6 +350,11 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"textual inversion on {record['backbone']}, {h} x {w} px, batch {record['batch']}, {record['dtype']}, "
         f"{record['threads']} threads, {record['rounds']} turns of {record['steps']} steps"
+    )
+    photo_h, photo_w = max(record["photos_hw"])
+    yield (
+        f"{len(record['photos_hw'])} photos, the largest {photo_h} x {photo_w} px: the reference opens its batch's at "
+        "every step, ours all of them once"
     )
     yield f"{'':<12}{'steps a s':>10}{'s a step':>10}   MB above the weights, and weights"
     for side in ("reference", "ours"):

@@ -868,3 +868,21 @@ def test_the_embedded_backbone_loads_and_is_small() -> None:
     assert 15_000 < backbone.native_area_px < 17_000 and backbone.stride == 16
     parts = (backbone.unet, backbone.vae, backbone.text_encoder)
     assert sum(p.numel() for model in parts for p in model.parameters()) * 2 < 12e6
+
+
+def test_gradients_of_a_text_heard_often_are_summed_in_order_whatever_the_cores_do() -> None:
+    draw = torch.Generator().manual_seed(0)
+    text = torch.randn(3, 77, 768, generator=draw).requires_grad_()
+    which = torch.tensor([0, 1, 1, 0, 2, 0, 0, 1])
+    given = torch.randn(8, 77, 768, generator=draw)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        sums = [torch.autograd.grad(Conditioning(text, None).rows(which).states, text, given)[0] for _ in range(10)]
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(sums[0], other) for other in sums[1:])
+    torch.testing.assert_close(sums[0], torch.zeros_like(text).index_add(0, which, given))
+    heard = Conditioning(text, {"sizes": text[:, 0]}).rows(which)
+    assert torch.equal(heard.states, text[which]) and heard.added is not None
+    assert torch.equal(heard.added["sizes"], text[which, 0])

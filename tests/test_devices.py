@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from prisbench.concepts.recipes import default_recipe, on_device
-from prisbench.devices import computes_bfloat16
+from prisbench.devices import computes_bfloat16, side_by_side
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,52 @@ def test_a_recipe_is_carried_out_in_bfloat16_where_that_is_native_or_asked_for()
         settled = on_device(recipe, native)
         assert settled.loop.bfloat16 is native
         assert on_device(settled, not native) == settled, "who asks for one gets it"
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_two_things_are_called_at_once_each_on_half_of_the_cores() -> None:
+    meet = threading.Barrier(2, timeout=30)
+    with side_by_side("cpu") as together:
+        assert together([lambda: meet.wait() >= 0, lambda: meet.wait() >= 0]) == [True, True], "at once"
+        assert together([torch.get_num_threads] * 2) == [2, 2]
+        assert torch.get_num_threads() == 4, "the caller keeps all of them"
+        assert together([lambda n=n: n for n in range(5)]) == [0, 1, 2, 3, 4], "in order"
+        assert together([torch.get_num_threads]) == [4], "a single thing has all cores"
+    assert torch.get_num_threads() == 4
+    with side_by_side("meta") as together:
+        assert together([torch.get_num_threads] * 2) == [4, 4], "elsewhere one after the other"
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_what_goes_wrong_beside_is_heard_and_new_threads_have_all_cores() -> None:
+    def fails() -> None:
+        raise ValueError("no")
+
+    def counted() -> None:
+        found.append(torch.get_num_threads())
+
+    found: list[int] = []
+    with pytest.raises(ValueError, match="no"), side_by_side("cpu") as together:
+        together([fails, lambda: None])
+    thread = threading.Thread(target=counted)
+    thread.start()
+    thread.join()
+    assert found == [4]
+
+
+def test_on_one_core_one_thing_is_called_after_the_other() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with side_by_side("cpu") as together:
+            assert len(set(together([threading.get_ident] * 2))) == 1
+    finally:
+        torch.set_num_threads(before)

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from prisbench.diffusion import lean as module
 from prisbench.diffusion.lean import in_place, lean
 
 LAYOUTS = {"embedded": tiny.unet, "sd1": lambda: tiny.unet(**tiny.SD_LAYOUT, attention_head_dim=2)}
@@ -112,3 +116,66 @@ def test_a_forward_that_somebody_put_in_place_stays() -> None:
     with lean(unet):
         assert vars(unet.conv_in)["forward"] is mine
     assert vars(unet.conv_in)["forward"] is mine
+
+
+def _calls(monkeypatch: pytest.MonkeyPatch, function: type) -> list[int]:
+    seen: list[int] = []
+    apply = function.apply
+    monkeypatch.setattr(function, "apply", lambda *args: seen.append(1) or apply(*args))
+    return seen
+
+
+def test_transformers_and_upsampling_are_computed_by_hand_where_that_was_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unet = tiny.unet().requires_grad_(False)
+    tokens, doubled = _calls(monkeypatch, module._ToTokens), _calls(monkeypatch, module._Doubled)
+    kinds = [sum(isinstance(m, kind) for m in unet.modules()) for kind in (Transformer2DModel, Upsample2D)]
+    with lean(unet):
+        gradients(unet, [])
+        assert [len(tokens), len(doubled)] == kinds and min(kinds) > 0
+        with torch.autocast("cpu", torch.bfloat16):
+            gradients(unet, [])
+        assert [len(tokens), len(doubled)] == kinds, "mixed precision is computed by the libraries"
+
+
+def test_projections_that_move_are_computed_by_the_libraries() -> None:
+    unet = tiny.unet().requires_grad_(False)
+    host = next(m for m in unet.modules() if isinstance(m, Transformer2DModel))
+    up = next(m for m in unet.modules() if isinstance(m, Upsample2D))
+    host.proj_in.weight.requires_grad_(True)
+    up.conv.weight.requires_grad_(True)
+    with lean(unet):
+        assert "forward" not in vars(host) and "forward" not in vars(up)
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (3, 5), (8, 6)])
+def test_an_image_is_doubled_and_convolved_as_the_library_does_it(size_hw: tuple[int, int]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    layer = Upsample2D(3, use_conv=True, out_channels=5).requires_grad_(False)
+    x = torch.randn(2, 3, *size_hw, generator=draw).requires_grad_()
+    weights = torch.randn(2, 5, *(2 * n for n in size_hw), generator=draw)
+    expected = layer(x)
+    (of_expected,) = torch.autograd.grad((expected * weights).sum(), x)
+    with lean(nn.Sequential(layer)):
+        found = layer(x)
+        assert type(found.grad_fn).__name__ == "_DoubledBackward"
+        (of_found,) = torch.autograd.grad((found * weights).sum(), x)
+        torch.testing.assert_close(layer(x, [2 * n for n in size_hw]), expected)
+        other = layer(x, [2 * n - 1 for n in size_hw])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(of_found, of_expected)
+    smaller = F.interpolate(x, size=[2 * n - 1 for n in size_hw], mode="nearest")
+    torch.testing.assert_close(other, F.conv2d(smaller, layer.conv.weight, layer.conv.bias, padding=1))
+
+
+def test_a_transformer_that_is_asked_for_more_is_the_librarys() -> None:
+    unet = tiny.unet().requires_grad_(False)
+    host = next(m for m in unet.modules() if isinstance(m, Transformer2DModel))
+    draw = torch.Generator().manual_seed(0)
+    x, text = torch.randn(1, host.config.in_channels, 4, 6, generator=draw), torch.randn(1, 7, 24, generator=draw)
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0, 0]])
+    expected = host(x, text, encoder_attention_mask=mask).sample
+    with lean(unet):
+        torch.testing.assert_close(host(x, text, encoder_attention_mask=mask).sample, expected)
+        assert not torch.allclose(host(x, text, return_dict=False)[0], expected)

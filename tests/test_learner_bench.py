@@ -17,8 +17,9 @@ from prisbench.concepts.textual_inversion import first_vectors
 from prisbench.concepts.training import captions
 from prisbench.diffusion.backbone import Backbone, encode_text, load_backbone
 from prisbench.diffusion.prompts import Words
-from prisbench.errors import UnknownNameError, UsageError
-from prisbench.learner_bench import bench_learner, make_job, ours, plain_models, reference, render
+from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.learner_bench import bench_learner, drawn_photos, make_job, ours, plain_models, reference, render
+from prisbench.photos import load_photo
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +32,24 @@ def backbone(folder: Path) -> Backbone:
     return load_backbone(folder)
 
 
+@pytest.fixture(scope="module")
+def photos(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("photos")
+    drawn_photos(place, (64, 96))
+    return place
+
+
 def weights(backbone: Backbone) -> dict[str, torch.Tensor]:
     models = (backbone.text_encoder, backbone.vae, backbone.unet)
     return {f"{i}.{name}": w.clone() for i, model in enumerate(models) for name, w in model.state_dict().items()}
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_only_the_new_tokens_move_and_the_backbone_stays_as_it_was(backbone: Backbone, dtype: str) -> None:
+def test_only_the_new_tokens_move_and_the_backbone_stays_as_it_was(
+    backbone: Backbone, photos: Path, dtype: str
+) -> None:
     before = weights(backbone)
-    job = make_job(backbone, 2, 2, dtype)
+    job = make_job(backbone, photos, 2, 2, dtype)
     plain = plain_models(job)
     table = plain.text_encoder.get_input_embeddings().weight
     start, ticks = table.detach().clone(), []
@@ -52,8 +62,8 @@ def test_only_the_new_tokens_move_and_the_backbone_stays_as_it_was(backbone: Bac
     assert all(torch.equal(before[name], weight) for name, weight in weights(backbone).items())
 
 
-def test_both_sides_hear_the_same_text(backbone: Backbone) -> None:
-    job = make_job(backbone, 2, 2, "fp32")
+def test_both_sides_hear_the_same_text(backbone: Backbone, photos: Path) -> None:
+    job = make_job(backbone, photos, 2, 2, "fp32")
     plain = plain_models(job)
     prompts = captions(backbone, job.recipe.loop.templates, Words("mug", job.recipe.vectors))
     vectors = first_vectors(backbone, "mug", job.recipe.vectors, job.recipe.spread, job.task.key)["vectors"]
@@ -62,15 +72,17 @@ def test_both_sides_hear_the_same_text(backbone: Backbone) -> None:
         torch.testing.assert_close(plain.text_encoder(plain.ids)[0], heard)
 
 
-def test_in_half_precision_the_plain_loop_has_half_as_many_bytes_of_weights(backbone: Backbone) -> None:
-    plain = plain_models(make_job(backbone, 2, 2, "bf16"))
-    assert plain.unet.dtype == plain.vae.dtype == plain.pixels.dtype == torch.bfloat16
+def test_in_half_precision_the_plain_loop_has_half_as_many_bytes_of_weights(backbone: Backbone, photos: Path) -> None:
+    plain = plain_models(make_job(backbone, photos, 2, 2, "bf16"))
+    assert plain.unet.dtype == plain.vae.dtype == torch.bfloat16
     assert plain.text_encoder.dtype == torch.float32 == backbone.unet.dtype
 
 
-def test_random_weights_have_the_table_they_would_have(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_weights_have_the_table_they_would_have(
+    backbone: Backbone, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(learner_bench, "ARCHITECTURES", {backbone.id.split("@")[0]: None})
-    job = make_job(backbone, 2, 2, "fp32")
+    job = make_job(backbone, photos, 2, 2, "fp32")
     plain = plain_models(job)
     assert len(plain.text_encoder.get_input_embeddings().weight) == 49_408 + job.recipe.vectors
 
@@ -89,6 +101,7 @@ def test_a_comparison_is_one_record_and_says_what_it_costs(folder: Path) -> None
     assert torch.__version__.startswith(record["environment"]["torch"])
     assert (record["memory_reference_mb"] is not None) == sys.platform.startswith("linux")
     assert record["weights_reference_mb"] > record["weights_ours_mb"]
+    assert record["photos_hw"] == [[64, 64]] * 5, "the least there is to read"
     text = render(record)
     assert "steps a s" in text and "the plain loop" in text
     assert "not measured" in render({**record, "memory_ratio": None, "memory_ours_mb": None})
@@ -119,3 +132,28 @@ def test_too_little_memory_is_said_before_anything_is_loaded(monkeypatch: pytest
 def test_a_model_with_two_text_encoders_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two text encoders"):
         bench_learner(str(tiny.save(tmp_path / "tiny", kind="sdxl")))
+
+
+def test_the_plain_loop_opens_its_photos_at_every_step_and_ours_once(
+    backbone: Backbone, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr(learner_bench, "load_photo", lambda path: opened.append(path) or load_photo(path))
+    job = make_job(backbone, photos, 3, 4, "fp32", 64)
+    ours(job, lambda: None)
+    assert opened == list(job.files)
+    opened.clear()
+    reference(job, plain_models(job), lambda: None)
+    assert len(opened) == 3 * 4
+
+
+def test_own_photos_are_measured_in_the_size_asked_for(folder: Path, tmp_path: Path) -> None:
+    drawn_photos(tmp_path, (130, 90))
+    record = bench_learner(str(folder), steps=2, batch=1, rounds=1, size=64, dtype="fp32", photos=tmp_path)
+    assert (record["size_hw"], record["photos_hw"]) == ([64, 64], [[130, 90]] * 5)
+    assert "the largest 130 x 90 px" in render(record)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="no photos in"):
+        bench_learner(str(folder), photos=empty)
+    assert not any(empty.iterdir())

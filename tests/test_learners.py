@@ -89,6 +89,49 @@ def held_out_loss(backbone: Backbone, concept: Concept) -> float:
         return denoising_loss(backbone, latents, torch.ones(8, *latents.shape[2:]), eps, t, text).item()
 
 
+# --- the gradients ----------------------------------------------------------------------------------------------------
+
+HALVED = [("embedded", learner) for learner in LEARNERS] + [("sdxl", "textual-inversion"), ("sd2", "dreambooth")]
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+@pytest.mark.parametrize(("kind", "learner"), HALVED)
+def test_two_halves_of_a_batch_teach_what_all_of_it_does(
+    kind: str, learner: str, batch: int, backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = backbones[kind]
+    text = {"text_encoder": True} if learner == "dreambooth" else {}
+    recipe = short(learner, batch=batch, steps=1, average_last=0.0, **text)
+    moved: dict[str, list[torch.Tensor]] = {}
+    step = torch.optim.AdamW.step
+
+    def noted(optimizer: torch.optim.AdamW) -> None:
+        moved["last"] = [p.grad.clone() for group in optimizer.param_groups for p in group["params"]]
+        step(optimizer)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    halves = learn(backbone, subject(), learner, recipe)
+    of_halves = moved["last"]
+    monkeypatch.setattr(training, "_at_once", lambda device, batch: batch)
+    whole = learn(backbone, subject(), learner, recipe)
+    assert len(of_halves) == len(moved["last"])
+    scale = max(float(gradient.abs().max()) for gradient in moved["last"])
+    for found, expected in zip(of_halves, moved["last"], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * scale)
+    assert scale > 0 and np.allclose(halves.tensors["losses"], whole.tensors["losses"], rtol=1e-5)
+
+
+def test_learning_twice_on_several_cores_gives_the_same_bits() -> None:
+    backbone, before = load_backbone(None), torch.get_num_threads()
+    recipe = changed(default_recipe("embedded", "textual-inversion"), steps=2)
+    torch.set_num_threads(2)
+    try:
+        concepts = [learn(backbone, subject((112, 144)), "textual-inversion", recipe) for _ in range(4)]
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(concepts[0].tensors["vectors"], other.tensors["vectors"]) for other in concepts[1:])
+
+
 # --- what moves -------------------------------------------------------------------------------------------------------
 
 CASES = [("embedded", learner) for learner in LEARNERS]

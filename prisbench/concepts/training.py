@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prisbench.concepts.recipes import Loop
+from prisbench.devices import Together, side_by_side
 from prisbench.diffusion.backbone import (
     Backbone,
     Conditioning,
@@ -267,7 +269,27 @@ def chance(key: str, step: int, part: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _lesson_loss(backbone: Backbone, lesson: Lesson, loop: Loop, draw: torch.Generator) -> Tensor:
+def _at_once(device: torch.device, batch: int) -> int:
+    """The rows of a batch that are computed in one piece.  Half of them on a CPU however many cores it has, so that
+    what is learned does not depend on that.
+    """
+    return math.ceil(batch / 2) if device.type == "cpu" else batch
+
+
+def _add_gradients(
+    backbone: Backbone,
+    lesson: Lesson,
+    loop: Loop,
+    draw: torch.Generator,
+    moving: Sequence[Tensor],
+    scale: float,
+    together: Together,
+) -> Tensor:
+    """The loss of one batch, ``scale`` times; its gradients are added to those of what moves.
+
+    On a CPU the batch is computed in two halves, ``together``.  The text is heard once for both, so they learn what its
+    gradient is, and what moves in the text encoders learns it from them.
+    """
     sizes = torch.tensor([float(len(shelf.latents)) for shelf in lesson.shelves])
     shelf = lesson.shelves[int(torch.multinomial(sizes, 1, generator=draw))]
     rows = torch.randint(len(shelf.latents), (loop.batch,), generator=draw)
@@ -276,9 +298,34 @@ def _lesson_loss(backbone: Backbone, lesson: Lesson, loop: Loop, draw: torch.Gen
     rows = rows.to(shelf.latents.device)
     latents = shelf.latents[rows]
     eps = torch.randn(latents.shape, generator=draw).to(latents)
-    with torch.autocast(backbone.device.type, torch.bfloat16, enabled=bool(loop.bfloat16)):
+    weights = shelf.weights[rows]
+
+    def mixed() -> torch.autocast:
+        return torch.autocast(backbone.device.type, torch.bfloat16, enabled=bool(loop.bfloat16))
+
+    with mixed():
         text = lesson.hear(which, shelf.geometry)
-        return denoising_loss(backbone, latents, shelf.weights[rows], eps, t, text, loop.min_snr)
+    heard = [tensor for tensor in (text.states, *(text.added or {}).values()) if tensor.requires_grad]
+
+    def part(some: slice) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        cut = {id(tensor): tensor[some].detach().requires_grad_() for tensor in heard}
+        added = text.added and {name: cut.get(id(x), x[some]) for name, x in text.added.items()}
+        own = Conditioning(cut.get(id(text.states), text.states[some]), added)
+        with mixed():
+            loss = denoising_loss(backbone, latents[some], weights[some], eps[some], t[some], own, loop.min_snr)
+        loss = loss * (scale * len(latents[some]) / loop.batch)
+        return loss.detach(), torch.autograd.grad(loss, [*cut.values(), *moving], allow_unused=True)
+
+    size = _at_once(backbone.device, loop.batch)
+    parts = together([partial(part, slice(i, i + size)) for i in range(0, loop.batch, size)])
+    if heard:
+        of_text = zip(*(gradients[: len(heard)] for _, gradients in parts), strict=True)
+        torch.autograd.backward(heard, [torch.cat(rows) for rows in of_text])
+    for _, gradients in parts:
+        for parameter, gradient in zip(moving, gradients[len(heard) :], strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+    return torch.stack([loss for loss, _ in parts]).sum()
 
 
 # --- what moves -----------------------------------------------------------------------------------------------------
@@ -412,6 +459,7 @@ def run(
         eager_attention(backbone) if half else nullcontext(),  # in float32 the fused one is as fast and keeps less
         halved(backbone, moving, half),
         lean(backbone.unet),
+        side_by_side(backbone.device.type) as together,
     ):
         for step in range(first, loop.steps):
             for param_group, group in zip(optimizer.param_groups, groups, strict=True):
@@ -421,9 +469,8 @@ def run(
             for part in range(rank, loop.accumulate, size):
                 draw = chance(task.key, step, part)
                 for lesson in lessons:
-                    share = _lesson_loss(backbone, lesson, loop, draw) * (lesson.weight / loop.accumulate)
-                    share.backward()
-                    loss += share.detach()
+                    scale = lesson.weight / loop.accumulate
+                    loss += _add_gradients(backbone, lesson, loop, draw, list(moving.values()), scale, together)
             if team:
                 _sum_up(loss, moving)
             if not torch.isfinite(loss):

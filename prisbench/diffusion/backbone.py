@@ -156,9 +156,18 @@ class Conditioning(NamedTuple):
     added: dict[str, Tensor] | None
 
     def rows(self, which: Sequence[int] | Tensor) -> Conditioning:
-        """These rows, in this order; a row may come again (``[0] * n``: n noises of the first prompt)."""
-        index = torch.as_tensor(which, device=self.states.device)
-        return Conditioning(self.states[index], self.added and {name: x[index] for name, x in self.added.items()})
+        """These rows, in this order; a row may come again (``[0] * n``: n noises of the first prompt).
+
+        Its gradients are then summed in that order.  (Indexing sums them as the cores come to it, so one more bit or
+        less is a matter of chance: torch's CPU adds by atomics there.)
+        """
+        order = which.tolist() if isinstance(which, Tensor) else list(which)
+
+        def taken(x: Tensor) -> Tensor:
+            rows = x.unbind()
+            return torch.stack([rows[i] for i in order])
+
+        return Conditioning(taken(self.states), self.added and {name: taken(x) for name, x in self.added.items()})
 
 
 # --- loading --------------------------------------------------------------------------------------------------------

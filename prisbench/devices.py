@@ -95,7 +95,7 @@ def side_by_side(device: str) -> Iterator[Together]:
 
     An operation that torch shares among the cores ends when the slowest has done its part, and a small network has a
     thousand of them in a step.  Two halves of a batch wait for each other only once: 0.36 s against 0.40 s a step (the
-    embedded backbone, batch 8, two cores; ``docs/performance.md``).  On another device, and on a single core, one thing
+    embedded backbone, batch 8, two cores: ``docs/performance.md``).  On another device, and on a single core, one thing
     is called after the other.  What they compute is the same either way.
     """
     import torch

@@ -101,7 +101,7 @@ def test_two_halves_of_a_batch_teach_what_all_of_it_does(
 ) -> None:
     backbone = backbones[kind]
     text = {"text_encoder": True} if learner == "dreambooth" else {}
-    recipe = short(learner, batch=batch, steps=1, average_last=0.0, **text)
+    recipe = short(learner, batch=batch, steps=1, average_last=0.0, bfloat16=False, **text)
     moved: dict[str, list[torch.Tensor]] = {}
     step = torch.optim.AdamW.step
 
@@ -112,7 +112,7 @@ def test_two_halves_of_a_batch_teach_what_all_of_it_does(
     monkeypatch.setattr(torch.optim.AdamW, "step", noted)
     halves = learn(backbone, subject(), learner, recipe)
     of_halves = moved["last"]
-    monkeypatch.setattr(training, "_at_once", lambda device, batch: batch)
+    monkeypatch.setattr(training, "_at_once", lambda device, loop: loop.batch)
     whole = learn(backbone, subject(), learner, recipe)
     assert len(of_halves) == len(moved["last"])
     scale = max(float(gradient.abs().max()) for gradient in moved["last"])
@@ -123,7 +123,7 @@ def test_two_halves_of_a_batch_teach_what_all_of_it_does(
 
 def test_learning_twice_on_several_cores_gives_the_same_bits() -> None:
     backbone, before = load_backbone(None), torch.get_num_threads()
-    recipe = changed(default_recipe("embedded", "textual-inversion"), steps=2)
+    recipe = changed(default_recipe("embedded", "textual-inversion"), steps=2, bfloat16=False)
     torch.set_num_threads(2)
     try:
         concepts = [learn(backbone, subject((112, 144)), "textual-inversion", recipe) for _ in range(4)]
@@ -664,3 +664,10 @@ def test_pictures_that_are_latents_already_count_where_they_show_anything(backbo
     h, w = geometry.padded_hw[0] // 4, geometry.padded_hw[1] // 4
     shelf = latent_shelf(geometry, torch.zeros(3, 4, h, w))
     assert shelf.weights.shape == (3, h, w) and 0 < float(shelf.weights.mean()) < 1
+
+
+def test_a_batch_in_bfloat16_is_computed_in_one_piece() -> None:
+    for half, rows in ((False, 3), (True, 5)):
+        loop = dataclasses.replace(default_recipe("embedded", "textual-inversion").loop, batch=5, bfloat16=half)
+        assert training._at_once(torch.device("cpu"), loop) == rows
+        assert training._at_once(torch.device("meta"), loop) == 5

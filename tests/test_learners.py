@@ -94,14 +94,13 @@ def held_out_loss(backbone: Backbone, concept: Concept) -> float:
 HALVED = [("embedded", learner) for learner in LEARNERS] + [("sdxl", "textual-inversion"), ("sd2", "dreambooth")]
 
 
-@pytest.mark.parametrize("batch", [2, 3])
 @pytest.mark.parametrize(("kind", "learner"), HALVED)
 def test_two_halves_of_a_batch_teach_what_all_of_it_does(
-    kind: str, learner: str, batch: int, backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch
+    kind: str, learner: str, backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = backbones[kind]
     text = {"text_encoder": True} if learner == "dreambooth" else {}
-    recipe = short(learner, batch=batch, steps=1, average_last=0.0, bfloat16=False, **text)
+    recipe = short(learner, batch=3, steps=1, average_last=0.0, bfloat16=False, **text)
     moved: dict[str, list[torch.Tensor]] = {}
     step = torch.optim.AdamW.step
 

@@ -100,9 +100,12 @@ def side_by_side(device: str) -> Iterator[Together]:
     """
     import torch
 
+    def in_turn(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        return [call() for call in calls]
+
     cores = torch.get_num_threads()
     if torch.device(device).type != "cpu" or cores < 2:
-        yield lambda calls: [call() for call in calls]
+        yield in_turn
         return
     both = threading.Barrier(2)
 
@@ -115,4 +118,4 @@ def side_by_side(device: str) -> Iterator[Together]:
         for started in [pool.submit(int) for _ in range(2)]:
             started.result()
         torch.set_num_threads(cores)  # of this thread and of new ones; the two keep theirs
-        yield lambda calls: list(pool.map(lambda call: call(), calls)) if len(calls) > 1 else [call() for call in calls]
+        yield lambda calls: list(pool.map(lambda call: call(), calls)) if len(calls) > 1 else in_turn(calls)

@@ -8,9 +8,8 @@ users run, from files too.  Both take turns in one process, on the same weights,
 
 What a step of the reference takes depends on how large the photos are.  Without ``photos`` they are PNG files of the
 backbone's own size, the least there is to read.  Also in favour of the reference: captions are tokens already, nothing
-is logged or saved.  In
-"bf16" both are as they come: the example casts U-Net and autoencoder to bfloat16 and computes the text encoder
-in mixed precision; ours computes all in mixed precision on float32 weights.
+is logged or saved.  In "bf16" both are as they come: the example casts U-Net and autoencoder to bfloat16 and computes
+the text encoder in mixed precision; ours computes all in mixed precision on float32 weights.
 
 Knows: both sides, how to time a step.  Does not know: what is learned, whether it is any good.
 """

@@ -26,6 +26,7 @@ from prisbench.datasets import build as building
 from prisbench.datasets import named
 from prisbench.datasets.book import Book
 from prisbench.datasets.build import build, write_dataset
+from prisbench.datasets.build_notes import build_notes
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.perceptual import perceptual_hash
 from prisbench.datasets.schema import (
@@ -744,8 +745,10 @@ def interrupted(folder: Path, source: Source, after: int, error: BaseException) 
 def test_a_build_is_what_write_dataset_writes_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     source = drawn()
     manifest = build(tmp_path / "built", source, shard_bytes=SHARD)
+    card = "# Tiny\n" + build_notes((), source.left_out)
+    assert "- Left out: 3 (in a crowd)\n" in card
     write_dataset(
-        tmp_path / "written", "tiny", "1", source.subjects(), source.queries(0), "# Tiny", seed=7, shard_bytes=SHARD
+        tmp_path / "written", "tiny", "1", source.subjects(), source.queries(0), card, seed=7, shard_bytes=SHARD
     )
     assert hashes(tmp_path / "built") == hashes(tmp_path / "written")
     assert open_dataset(tmp_path / "built", verify=True).manifest == manifest

@@ -372,10 +372,8 @@ def test_coco_divides_no_place_between_photos_and_scenes(tmp_path: Path, coco_va
 def test_coco_asks_where_a_subject_is_not(tmp_path: Path, coco_value: dict[str, Any]) -> None:
     _, queries = rows(coco.read(save_coco(tmp_path, coco_value), {"absent": "1", "references": "2"}))
     absent = [query for query in queries if query.query_type == "absent"]
-    assert [(query.source, len(query.look_alikes)) for query in absent] == [
-        ("coco 000000000003.png", 1),
-        ("coco 000000000005.png", 2),
-    ]
+    # A crowd of mugs, as in image 5, may hold the subject.
+    assert [(query.source, len(query.look_alikes)) for query in absent] == [("coco 000000000003.png", 1)]
 
 
 def test_coco_keeps_a_place_in_one_split(tmp_path: Path, coco_value: dict[str, Any]) -> None:
@@ -384,7 +382,7 @@ def test_coco_keeps_a_place_in_one_split(tmp_path: Path, coco_value: dict[str, A
     source = coco.read(save_coco(tmp_path, coco_value), {"validation_share": "0.5", "absent": "1", "references": "1"})
     _, queries = rows(source)
     assert len({query.split for query in queries}) == 2, "names of both splits were chosen"
-    assert source.left_out["validation queries about scenes of test queries"] == 2
+    assert source.left_out["validation queries about scenes of test queries"] == 1
 
 
 @pytest.mark.parametrize(
@@ -698,7 +696,13 @@ def test_voc_makes_subjects_of_what_the_table_names(devkit: Path) -> None:
     assert [(row.noun, row.source) for row in subjects] == [("dog", "VOC2012 2007_000032 (Flickr 329145082)")]
     assert [query.query_type for query in queries] == ["look-alike"]
     assert box_of(queries[0].mask) == (2, 3, 12, 15) and box_of(queries[0].look_alikes[0]) == (2, 22, 12, 34)
-    assert source.left_out == Counter({"subjects without both a reference photo and a scene": 1})
+    assert source.left_out == Counter(
+        {
+            "images that subjects.csv does not name": 1,
+            "subjects without both a reference photo and a scene": 1,
+            "pictures of subjects that are seen in one place only": 1,
+        }
+    )
     assert source.n_queries == voc_instances.read(devkit, {"year": "2012"}).n_queries
 
 

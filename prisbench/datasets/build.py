@@ -41,6 +41,7 @@ import pyarrow.parquet as pq
 
 import prisbench
 from prisbench.datasets.book import Book
+from prisbench.datasets.build_notes import build_notes
 from prisbench.datasets.schema import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -134,8 +135,8 @@ def build(
     """Write what a source yields; after an interruption, even a kill, the same call goes on after the last full shard.
 
     It goes on only for the same ``source.key``, settings and versions of prisbench, pyarrow and Pillow; a partial
-    build of something else is discarded, and ``say`` is told so.  The bytes do not depend on interruptions.
-    ``source.left_out`` is then as if there had been none.
+    build of something else is discarded, and ``say`` is told so, as it is of ``source.warnings``.  The bytes do not
+    depend on interruptions.  ``source.left_out`` is then as if there had been none.  README.md lists both.
 
     Raises UsageError, DataError and WriteError as ``write_dataset``; WriteError too when another process is building
     the same folder.  The target is then as it was.  A DataError removes what was finished, since the data must be
@@ -143,6 +144,9 @@ def build(
     """
     _check_name(source.name, source.version)
     check_target(folder, overwrite)
+    if say:
+        for line in source.warnings:
+            say(f"warning: {line}")
     with _partial(folder) as unfinished:
         journal = _Journal(unfinished, _settings(source, shard_bytes))
         state = journal.read(say)
@@ -158,7 +162,8 @@ def build(
         with new_folder(folder, overwrite, marker=MANIFEST) as temp:
             for path in state.files:
                 _link(state.folder / path, temp / path)
-            return _finish(temp, state, source.name, source.version, source.seed, source.about)
+            card_text = source.about + build_notes(source.warnings, source.left_out)
+            return _finish(temp, state, source.name, source.version, source.seed, card_text)
 
 
 @dataclass

@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from prisbench.datasets.build import Progress, write_dataset
+from prisbench.datasets.build_notes import BLOCK
 from prisbench.datasets.facts import Facts, facts, facts_markdown
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import NAMES, find_dataset
@@ -211,14 +212,16 @@ def write_readme(folder: str | os.PathLike[str], text: str | None = None) -> Pat
     """Give a built dataset its full card as README.md, and return its path.
 
     ``text`` is the card; without one it is the card of that name in ``data_cards/``, or else the README.md that is
-    there.  Raises DataError and WriteError.
+    there.  What the build left out and warned of stays in it.  Raises DataError and WriteError.
     """
     dataset = open_dataset(folder)
     target = dataset.folder / "README.md"
     ready = cards_folder() / f"{dataset.id}.md"
+    notes = block(_read(target), BLOCK) if target.is_file() else None
     if text is None:
         text = _read(ready if ready.is_file() else target)
-    return write_text(target, readme(text, dataset, f"the card of {dataset.id}"))
+    text = readme(text, dataset, f"the card of {dataset.id}")
+    return write_text(target, text if notes is None else with_block(text, BLOCK, notes.strip("\n"), str(target)))
 
 
 def write_facts(path: str | os.PathLike[str], dataset: Dataset) -> bool:

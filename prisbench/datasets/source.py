@@ -26,6 +26,7 @@ class Source:
     ``queries(n)`` starts at the n-th query, cheaply: skipped scenes are not read.  ``n_subjects`` and ``n_queries`` are
     for the progress bar, None when only reading tells.  ``left_out`` counts the records that rows cannot express,
     by reason; it may grow while rows are read, but ``queries(n)`` adds nothing for what lies before the n-th query.
+    ``warnings``: a line for each thing that was read in one way and may have been meant in another.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Source:
     n_queries: int | None = None
     left_out: Counter[str] = field(default_factory=Counter)
     seed: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def split_of(subject: str, validation_share: float) -> str:

@@ -10,20 +10,22 @@ COCO has no field for which particular thing an annotation shows, and without it
 a thing of its own.  So some field of the annotations must say it, by the same value wherever the same thing is seen:
 ``subject``, ``subject_id``, ``instance_id``, ``track_id``, also among ``attributes`` as CVAT writes them, or the one
 that the option ``identity`` names.  A value must mean one thing in the whole file: a ``track_id`` that starts anew in
-every video does not.  Annotations of one value in one image are parts of one thing.
+every video does not.  Annotations of one value in one image are parts of one thing.  Identities and ids compare by
+value: 14, 14.0 and "14" are one (``identities``).
 
 A crowd region (``iscrowd`` 1) shows nobody in particular: it is another thing of its scene, a look-alike where it has
-the subject's noun.  Images are opened upright; a photo turned by its EXIF orientation does not fit its annotations.
+the subject's noun.  So is an annotation without an identity.  Images are opened upright; a photo turned by its EXIF
+orientation does not fit its annotations.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
@@ -31,6 +33,7 @@ from PIL import Image
 
 from prisbench.datasets.reading import image_file, inside, json_file, listing, polygons, rle
 from prisbench.datasets.source import Source
+from prisbench.datasets.sources.identities import Identities, Use, class_warnings, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
 from prisbench.datasets.sources.options import build_key, one_line
 from prisbench.datasets.sources.planned import about
@@ -62,6 +65,26 @@ _IDENTITIES = ("subject", "subject_id", "instance_id", "track_id")
 _CREATIVE_COMMONS = re.compile(r"https?://creativecommons[.]org/licenses/([a-z-]+)/([0-9.]+)/?.*")
 
 
+class Annotation(NamedTuple):
+    """A record, how errors call it, and its image, category and subject as compared values."""
+
+    record: dict[str, Any]
+    where: str
+    image: str
+    category: str
+    subject: str | None
+    crowd: bool
+
+
+class Shown(NamedTuple):
+    """What has a mask in an image, the records behind it, and ``hidden`` and ``unnamed`` of ``Picture``."""
+
+    things: tuple[Thing, ...]
+    regions: tuple[dict[str, Any], ...]
+    hidden: frozenset[str]
+    unnamed: frozenset[str]
+
+
 def read(root: Path, options: Mapping[str, str]) -> Source:
     """Raises UsageError for an option, DataError naming the file and the record for all else."""
     path = inside(root, options["instances"], "instances") if "instances" in options else _instances(root)
@@ -69,40 +92,48 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     images = _by_id(value, "images", path)
     categories = {key: _noun(category, path) for key, category in _by_id(value, "categories", path).items()}
     licences = {key: _spdx(record) for key, record in _by_id(value, "licenses", path, wanted=False).items()}
-    annotations = _annotations(value, images, categories, path)
-    identity = options.get("identity") or _identity(annotations, path)
-    by_image: dict[Any, list[dict[str, Any]]] = {}
+    records = _records(value, images, categories, path)
+    identity = options.get("identity") or _identity(records, path)
+    seen = Identities(identity)
+    annotations = [_annotation(record, images, categories, seen, path) for record in records]
+    by_image: dict[str, list[Annotation]] = {}
     for annotation in annotations:
-        by_image.setdefault(annotation["image_id"], []).append(annotation)
-    known = {annotation["image_id"] for annotation in annotations if _field(annotation, identity) is not None}
+        by_image.setdefault(annotation.image, []).append(annotation)
+    known = {annotation.image for annotation in annotations if annotation.subject is not None}
     if not known:
-        raise DataError(f"{path}: no annotation has a {identity!r}; {_has(annotations)}")
+        raise DataError(f"{path}: no annotation has a {identity!r}; {_has(records)}")
+    left_out = _without_identity(images, by_image, known)
     folder = _images(root, path, images, options)
     said = one_line(options, "licence", LICENCE) if "licence" in options else None
-    left_out: Counter[str] = Counter()
-    pictures: dict[str, Picture] = {}
-    files = [path]
-    for key in sorted(known, key=str):
+    pictures: dict[Path, Picture] = {}
+    unlisted = 0
+    for key in sorted(known):
         image = images[key]
         name, size_hw = _name_and_size(image, path)
-        if name in pictures:
-            raise DataError(f"{path}: image {key} has the file_name {name!r}, and so has another image")
         file = inside(folder, name, f"{path}: image {key}")
-        things, regions, hidden = _things(by_image[key], categories, identity, size_hw, path, left_out)
-        licence = image.get("license")
-        pictures[name] = Picture(
+        if file in pictures:
+            raise DataError(f"{path}: image {key} has the file_name {name!r}, and so has another image")
+        shown = _things(by_image[key], categories, size_hw, path, left_out)
+        licence = key_of(image.get("license"))
+        unlisted += licence is not None and licence not in licences and said is None
+        pictures[file] = Picture(
             name=name,
             place=_place(image, name, options.get("scene"), path),
-            things=things,
-            licence=said or (licences.get(licence, LICENCE) if isinstance(licence, int | str) else LICENCE),
+            things=shown.things,
+            licence=said or licences.get(licence or "", LICENCE),
             source=_address(image, name),
-            look=partial(_look, file, regions, size_hw, path),
-            hidden=hidden,
+            look=partial(_look, file, shown.regions, size_hw, path),
+            hidden=shown.hidden,
+            unnamed=shown.unnamed,
         )
-        files.append(file)
-    planned = plan(pictures.values(), options, left_out, str(path))
-    card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
-    return source_of("coco", planned, card, key, left_out)
+    planned = plan(pictures.values(), options, left_out, f"{path} (identity={identity})")
+    uses = [Use(a.subject, a.where, a.image, a.category, a.crowd) for a in annotations if a.subject is not None]
+    warnings = [*class_warnings(identity, uses, categories), *seen.warnings()]
+    warnings += _video_warning(images, known, options) + _unnamed_warning(planned.unnamed_alike)
+    if unlisted:
+        warnings.append(f"{unlisted} images have a license that 'licenses' does not list; their rows say {LICENCE!r}")
+    card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, [path, *pictures])
+    return source_of("coco", planned, card, key, left_out, tuple(f"{path.name}: {line}" for line in warnings))
 
 
 def _instances(root: Path) -> Path:
@@ -120,7 +151,7 @@ def _instances(root: Path) -> Path:
     return found[0]
 
 
-def _images(root: Path, path: Path, images: Mapping[Any, dict[str, Any]], options: Mapping[str, str]) -> Path:
+def _images(root: Path, path: Path, images: Mapping[str, dict[str, Any]], options: Mapping[str, str]) -> Path:
     """The folder that the images' names are below."""
     if "images" in options:
         return inside(root, options["images"], "images")
@@ -134,45 +165,97 @@ def _images(root: Path, path: Path, images: Mapping[Any, dict[str, Any]], option
     raise DataError(f"{path}: the image {first!r} is in none of {names}; say images=FOLDER, below {root}")
 
 
-def _by_id(value: Any, name: str, path: Path, wanted: bool = True) -> dict[Any, dict[str, Any]]:
-    """id -> record, of one of the lists of the JSON."""
+def _by_id(value: Any, name: str, path: Path, wanted: bool = True) -> dict[str, dict[str, Any]]:
+    """id -> record, of one of the lists of the JSON; ids compare by value."""
     records = value.get(name) if isinstance(value, dict) else None
     if records is None and not wanted:
         return {}
     if not isinstance(records, list) or (wanted and not records):
         raise DataError(f"{path} has no list {name!r}; is it COCO's instances?")
-    found: dict[Any, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for n, record in enumerate(records):
-        if not isinstance(record, dict) or not isinstance(key := record.get("id"), int | str):
-            raise DataError(f"{path}: number {n + 1} of {name} has no id")
+        key = key_of(record.get("id")) if isinstance(record, dict) else None
+        if key is None:
+            raise DataError(f"{path}: number {n + 1} of {name} has no id that is a number or a text")
         if key in found:
-            raise DataError(f"{path}: the id {key!r} is in {name} twice")
+            raise DataError(f"{path}: the id {record['id']!r} is in {name} twice")
         found[key] = record
     return found
 
 
-def _annotations(
-    value: Any, images: Mapping[Any, Any], categories: Mapping[Any, str], path: Path
-) -> list[dict[str, Any]]:
+def _records(value: Any, images: Mapping[str, Any], categories: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
     """The annotations, each with an id, of an image and a category that are there."""
     found = list(_by_id(value, "annotations", path).values())
-    for annotation in found:
+    for record in found:
         for name, known in (("image_id", images), ("category_id", categories)):
-            key = annotation.get(name)
-            if not isinstance(key, int | str) or key not in known:
-                raise DataError(f"{path}: annotation {annotation['id']} has the {name} {key!r}, which is not there")
+            if key_of(record.get(name)) not in known:
+                raise DataError(
+                    f"{path}: annotation {record['id']} has the {name} {record.get(name)!r}, which is not there"
+                )
     return found
 
 
-def _identity(annotations: Iterable[dict[str, Any]], path: Path) -> str:
+def _annotation(
+    record: dict[str, Any], images: Mapping[str, Any], categories: Mapping[str, Any], seen: Identities, path: Path
+) -> Annotation:
+    where = f"annotation {record['id']}"
+    image, category = (key_of(record[name]) or "" for name in ("image_id", "category_id"))
+    subject = seen.read(_field(record, seen.name), f"{path}: {where}")
+    return Annotation(record, where, image, category, subject, _is_crowd(record, f"{path}: {where}"))
+
+
+def _is_crowd(record: Mapping[str, Any], where: str) -> bool:
+    value = record.get("iscrowd")
+    if value is None or isinstance(value, bool) or value != value:  # NaN stands for no value
+        return value is True
+    if key_of(value) not in ("0", "1"):
+        raise DataError(f"{where}: iscrowd is {value!r}; 0 or 1 is wanted")
+    return key_of(value) == "1"
+
+
+def _identity(records: Iterable[dict[str, Any]], path: Path) -> str:
     """The first of the usual fields that an annotation has."""
     for name in (*_IDENTITIES, *(f"attributes.{name}" for name in _IDENTITIES)):
-        if any(_field(annotation, name) is not None for annotation in annotations):
+        if any(_says(_field(record, name)) for record in records):
             return name
     raise DataError(
         f"{path} does not say which annotations show the same particular thing, so there is no subject: give them a "
-        f"'subject' each, or say identity=FIELD; {_has(annotations)}"
+        f"'subject' each, or say identity=FIELD; {_has(records)}"
     )
+
+
+def _says(value: Any) -> bool:
+    return value is not None and value == value and key_of(value) != "-1" and value != ""
+
+
+def _without_identity(
+    images: Mapping[str, Any], by_image: Mapping[str, Sequence[Annotation]], known: Collection[str]
+) -> Counter[str]:
+    """What is not read, since an image without a subject can be neither a reference photo nor a scene of one."""
+    left_out: Counter[str] = Counter()
+    for key in images:
+        if key not in by_image:
+            left_out["images without annotations"] += 1
+        elif key not in known:
+            left_out["images where no annotation has an identity"] += 1
+            left_out["annotations of images where none has an identity"] += len(by_image[key])
+    return left_out
+
+
+def _video_warning(images: Mapping[str, Any], known: Collection[str], options: Mapping[str, str]) -> list[str]:
+    """A line where several images are of one video and nobody asked for videos to be kept together."""
+    if "scene" in options:
+        return []
+    videos = Counter(key_of(images[key].get("video_id")) for key in known)
+    shared = sum(n for video, n in videos.items() if video is not None and n > 1)
+    line = f"{shared} images share a video_id with another; say scene=video_id, or photos and scenes are its neighbours"
+    return [line] if shared else []
+
+
+def _unnamed_warning(alike: Sequence[str]) -> list[str]:
+    """A line where things without an identity count as look-alikes."""
+    line = f"{len(alike)} queries count annotations without an identity as look-alikes (first: {next(iter(alike), '')})"
+    return [f"{line}; a part of the subject needs the subject's identity"] if alike else []
 
 
 def _has(annotations: Iterable[dict[str, Any]]) -> str:
@@ -184,43 +267,43 @@ def _has(annotations: Iterable[dict[str, Any]]) -> str:
     return f"the annotations have {', '.join(sorted(fields)[:20])}"
 
 
-def _field(record: Mapping[str, Any], dotted: str) -> str | None:
-    """The value of a field, or of one inside a field, as text; None where it says nothing."""
+def _field(record: Mapping[str, Any], dotted: str) -> Any:
+    """The value of a field, or of one inside a field; None where there is none."""
     value: Any = record
     for name in dotted.split("."):
         value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | str) or value in ("", -1):
-        return None
-    return str(value)
+    return value
 
 
 def _things(
-    annotations: Iterable[dict[str, Any]],
-    categories: Mapping[Any, str],
-    identity: str,
+    annotations: Iterable[Annotation],
+    categories: Mapping[str, str],
     size_hw: tuple[int, int],
     path: Path,
     left_out: Counter[str],
-) -> tuple[tuple[Thing, ...], tuple[dict[str, Any], ...], frozenset[str]]:
-    """What has a mask, the annotations behind it, and the subjects that are there without one."""
-    things, regions, hidden = [], [], set()
+) -> Shown:
+    """What an image shows."""
+    things, regions = [], []
+    named: set[str] = set()
+    partly: set[str] = set()
+    tiny: set[str] = set()
+    unnamed: set[str] = set()
     for annotation in annotations:
-        noun, subject = categories[annotation["category_id"]], _field(annotation, identity)
-        crowd, why = annotation.get("iscrowd") == 1, None
-        if not annotation.get("segmentation"):
-            why = "annotations without a mask"
-        elif not _mask(annotation, size_hw, path).any():
-            why = "annotations too small for a pixel"
-        elif crowd and subject is not None:
-            left_out["crowd regions as subjects (they count as other things)"] += 1
-        if why is not None:
-            left_out[why] += 1
+        noun, subject = categories[annotation.category], annotation.subject
+        if not annotation.record.get("segmentation"):
+            left_out["annotations without a mask"] += 1
+            (unnamed if subject is None else partly).add(subject or noun)
+        elif not _mask(annotation.record, size_hw, path).any():
+            left_out["annotations too small for a pixel"] += 1
+            (unnamed if subject is None else tiny).add(subject or noun)
         else:
-            things.append(Thing(noun, None if crowd else subject))
-            regions.append(annotation)
-        if subject is not None and (why is not None or crowd):
-            hidden.add(subject)
-    return tuple(things), tuple(regions), frozenset(hidden)
+            things.append(Thing(noun, None if annotation.crowd else subject))
+            regions.append(annotation.record)
+            if subject is not None and annotation.crowd:
+                left_out["crowd regions as subjects (they count as other things)"] += 1
+            if subject is not None:
+                (partly if annotation.crowd else named).add(subject)
+    return Shown(tuple(things), tuple(regions), frozenset(partly | (tiny - named)), frozenset(unnamed))
 
 
 def _mask(annotation: Mapping[str, Any], size_hw: tuple[int, int], path: Path) -> Bool[np.ndarray, "h w"]:
@@ -234,7 +317,8 @@ def _look(file: Path, regions: Iterable[dict[str, Any]], size_hw: tuple[int, int
 
 def _name_and_size(image: Mapping[str, Any], path: Path) -> tuple[str, tuple[int, int]]:
     where = f"{path}: image {image['id']}"
-    name, h, w = image.get("file_name"), image.get("height"), image.get("width")
+    name = image.get("file_name")
+    h, w = (int(n) if isinstance(n, float) and n.is_integer() else n for n in map(image.get, ("height", "width")))
     if not isinstance(name, str):
         raise DataError(f"{where} has no file_name")
     if type(h) is not int or type(w) is not int or h < 1 or w < 1 or h * w > (Image.MAX_IMAGE_PIXELS or h * w):
@@ -253,7 +337,7 @@ def _noun(category: Mapping[str, Any], path: Path) -> str:
 def _place(image: Mapping[str, Any], name: str, scene: str | None, path: Path) -> str:
     if scene is None:
         return name
-    place = PurePosixPath(name).parent.as_posix() if scene == "folder" else _field(image, scene)
+    place = PurePosixPath(name).parent.as_posix() if scene == "folder" else key_of(_field(image, scene))
     if place is None:
         raise DataError(f"{path}: image {image['id']} has no {scene!r}, which scene={scene} asks for")
     return place

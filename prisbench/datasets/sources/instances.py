@@ -3,7 +3,11 @@
 Such sets have no reference photos.  They are made: the first few pictures by file name that show a subject become its
 reference photos, cut to its box since they show other things too; the other pictures of it are its scenes.  A picture
 that is anybody's reference photo is nobody's scene.  Pictures may come from one place (a video, a shoot); a place
-lends a subject either photos or scenes.
+lends a subject either photos or scenes, and photos are taken from several places and spread over each, since
+neighbouring frames are nearly copies.
+
+A thing without a name may be any subject of its noun.  It is a look-alike where the subject has a mask of its own, and
+no "absent" query is asked about its picture.
 
 Knows: how subjects, reference photos, scenes and query types follow from things with names.
 Does not know: annotation formats, files.
@@ -35,15 +39,15 @@ from prisbench.datasets.sources.options import (
     yes_or_no,
 )
 from prisbench.datasets.sources.planned import QueryPlan, in_one_split, queries_of
-from prisbench.datasets.sources.rows import Subjects, cut_out, subjects_of
+from prisbench.datasets.sources.rows import Subjects, cut_out, spread, subjects_of
 from prisbench.errors import DataError
 
 REFERENCES = 3
 """The fewest photos of a subject that Textual Inversion learns from (arXiv 2208.01618, section 4)."""
 
 INSTANCE_OPTIONS = {
-    "references": f"reference photos per subject, the first by file name (default: {REFERENCES}; one place is left for "
-    "scenes)",
+    "references": f"reference photos per subject, the first by file name, spread over the first places (default: "
+    f"{REFERENCES}; one place is left for scenes)",
     "cut": f"{CUT_HELP} (default: true)",
     "absent": "scenes per subject that do not show it, those with its noun first (default: 0); honest only where every "
     "picture of a subject is annotated",
@@ -71,8 +75,9 @@ class Looked(NamedTuple):
 class Picture:
     """A picture and what is known of it before it is opened.
 
-    ``look`` opens it; several masks may belong to one subject.  ``hidden``: subjects that are there without a mask, so
-    that nothing is asked about them.
+    ``look`` opens it; several masks may belong to one subject.  ``hidden``: subjects of which something is there
+    without a mask, so that nothing is asked about them.  ``unnamed``: nouns of things that are there without a mask and
+    without a name.
     """
 
     name: str
@@ -82,26 +87,42 @@ class Picture:
     source: str
     look: Callable[[], Looked]
     hidden: frozenset[str] = frozenset()
+    unnamed: frozenset[str] = frozenset()
+
+    @property
+    def named(self) -> frozenset[str]:
+        return frozenset(thing.subject for thing in self.things if thing.subject is not None)
 
     @property
     def subjects(self) -> frozenset[str]:
-        return frozenset(thing.subject for thing in self.things if thing.subject is not None)
+        """The subjects whose mask is whole."""
+        return self.named - self.hidden
+
+    def may_show(self, noun: str) -> bool:
+        """Whether a thing of this noun is there of which nobody says which one it is."""
+        return noun in self.unnamed or any(thing.noun == noun and thing.subject is None for thing in self.things)
 
 
 class Plan(NamedTuple):
-    """What the pictures allow: the two readers of rows, and their numbers."""
+    """What the pictures allow: the two readers of rows, and their numbers.
+
+    ``unnamed_alike``: the queries about a scene that has a thing of the subject's noun without a name, in words.
+    """
 
     subjects: Callable[[], Iterator[SubjectRow]]
     queries: Callable[[int], Iterator[QueryRow]]
     n_subjects: int
     n_queries: int
+    unnamed_alike: tuple[str, ...]
 
 
-def source_of(name: str, planned: Plan, card: str, key: str, left_out: Counter[str]) -> Source:
+def source_of(
+    name: str, planned: Plan, card: str, key: str, left_out: Counter[str], warnings: tuple[str, ...] = ()
+) -> Source:
     """The set of a reader of annotated pictures."""
     return Source(
         name=name,
-        version="1",
+        version="2",  # 1: photos from the first place alone; "absent" asked where a nameless thing might be the subject
         about=card,
         key=key,
         subjects=planned.subjects,
@@ -109,6 +130,7 @@ def source_of(name: str, planned: Plan, card: str, key: str, left_out: Counter[s
         n_subjects=planned.n_subjects,
         n_queries=planned.n_queries,
         left_out=left_out,
+        warnings=warnings,
     )
 
 
@@ -123,25 +145,52 @@ def plan(pictures: Iterable[Picture], options: Mapping[str, str], left_out: Coun
     cut, text, validation_share = yes_or_no(options, "cut", True), query_text(options), share(options)
     pictures = sorted(pictures, key=lambda picture: picture.name)
     noun = _nouns(pictures, where)
-    lent = {name: photos for name, seen in _seen(pictures).items() if (photos := _lent(seen, references))}
+    seen = _seen(pictures, left_out)
+    lent = {name: photos for name, shown in seen.items() if (photos := _lent(shown, references))}
     split = {name: split_of(name, validation_share) for name in lent}
     plans = in_one_split(_plans(pictures, lent, noun, n_absent, left_out), split, left_out)
     asked = {query.subject for query in plans if query.subject in query.asked.subjects}
+    unasked = Counter(query.subject for query in plans if query.subject not in asked)
     plans = [query for query in plans if query.subject in asked]
+    scenes = {query.scene for query in plans}
     if not asked:
         raise DataError(
             f"{where}: none of {len(noun)} subjects in {len(pictures)} pictures is seen in two places, so none has "
             "both a reference photo and a scene"
         )
-    if len(asked) < len(noun):
-        left_out["subjects without both a reference photo and a scene"] += len(noun) - len(asked)
+    _count(
+        left_out,
+        {
+            "subjects without both a reference photo and a scene": len(noun) - len(asked),
+            "pictures of subjects that are seen in one place only": sum(
+                len(shown) for name, shown in seen.items() if name not in lent
+            ),
+            "reference photos of subjects that no scene shows": sum(
+                len(photos) for name, photos in lent.items() if name not in asked
+            ),
+            "absent queries about subjects that no scene shows": unasked.total(),
+            "pictures without a subject": sum(
+                not picture.named | picture.hidden for picture in pictures if picture.name not in scenes
+            ),
+        },
+    )
     subjects = subjects_of(sorted(asked), lambda name: _subject_row(name, noun[name], split[name], lent[name], cut))
     return Plan(
         subjects.rows,
         queries_of(plans, lambda some: _query_rows(some, noun, split, text, subjects)),
         len(asked),
         len(plans),
+        tuple(
+            f"{noun[query.subject]} {query.subject!r} in {query.scene}"
+            for query in plans
+            if query.subject in query.asked.named and query.asked.may_show(noun[query.subject])
+        ),
     )
+
+
+def _count(left_out: Counter[str], found: Mapping[str, int]) -> None:
+    """Add the reasons that something was left out for."""
+    left_out.update({reason: n for reason, n in found.items() if n})
 
 
 def _nouns(pictures: Iterable[Picture], where: str) -> dict[str, str]:
@@ -157,21 +206,30 @@ def _nouns(pictures: Iterable[Picture], where: str) -> dict[str, str]:
     return noun
 
 
-def _seen(pictures: Iterable[Picture]) -> dict[str, list[Picture]]:
+def _seen(pictures: Iterable[Picture], left_out: Counter[str]) -> dict[str, list[Picture]]:
     """Subject -> the pictures that show it."""
     seen: dict[str, list[Picture]] = {}
     for picture in pictures:
+        partly = len(picture.named & picture.hidden)
+        _count(left_out, {"pictures where a part of the subject has no mask of its own": partly})
         for name in sorted(picture.subjects):
             seen.setdefault(name, []).append(picture)
     return seen
 
 
 def _lent(seen: Iterable[Picture], references: int) -> list[Picture]:
-    """The reference photos: from the first places, one place being left for scenes; none when there is but one."""
+    """The reference photos, spread over the first places; none when there is but one place.
+
+    Places: as few as have so many pictures, or, when they have many, one for each photo up to half of the places; one
+    is always left for scenes.
+    """
     by_place: dict[str, list[Picture]] = {}
     for picture in seen:
         by_place.setdefault(picture.place, []).append(picture)
-    return list(itertools.chain.from_iterable(list(by_place.values())[:-1]))[:references]
+    places = list(by_place.values())
+    sums = list(itertools.accumulate(map(len, places)))
+    fewest = next((n for n, total in enumerate(sums, 1) if total >= references), len(places))
+    return spread(places[:-1][: max(fewest, min(references, len(places) // 2))], references)
 
 
 def _plans(
@@ -186,7 +244,15 @@ def _plans(
     places = {name: {picture.place for picture in photos} for name, photos in lent.items()}
     absent: dict[str, list[str]] = {}
     for name in lent if n_absent else ():
-        for picture in _without(pictures, name, noun[name], taken, places[name])[:n_absent]:
+        free = _without(pictures, name, noun[name], taken, places[name])
+        sure = [picture for picture in free if not picture.may_show(noun[name])]
+        reasons = {
+            "scenes for absent queries that have a thing of the subject's noun without an identity": len(free)
+            - len(sure),
+            "absent queries for which there is no scene": max(0, n_absent - len(sure)),
+        }
+        _count(left_out, reasons)
+        for picture in sure[:n_absent]:
             absent.setdefault(picture.name, []).append(name)
     plans = []
     for picture in pictures:
@@ -210,7 +276,7 @@ def _without(pictures: Iterable[Picture], name: str, noun: str, taken: set[str],
         return not alike, hashlib.sha256(f"{name}\n{picture.name}".encode()).hexdigest()
 
     free = (picture for picture in pictures if picture.name not in taken and picture.place not in places)
-    return sorted((picture for picture in free if name not in picture.subjects | picture.hidden), key=order)
+    return sorted((picture for picture in free if name not in picture.named | picture.hidden), key=order)
 
 
 def _subject_row(name: str, noun: str, split: str, lent: Sequence[Picture], cut: bool) -> SubjectRow:

@@ -10,7 +10,8 @@ Layout: https://github.com/wkentaro/labelme (``labelme/_label_file.py``): ``shap
 labelme knows classes, not particular things.  Here a label with a colon names one: "mug:anna's" is the mug that is
 "anna's" in every photo; "mug" is some mug.  Or else ``identity`` says where the name stands: ``group_id`` or
 ``description`` (with the label: "mug" and 3), or ``flags`` (the one flag that is set).  Shapes of one subject in a
-photo are its parts, as are shapes with one label and ``group_id``, which is what labelme means by that.
+photo are its parts, as are shapes with one label and ``group_id``, which is what labelme means by that.  Names and
+groups compare by value: 3, 3.0 and "3" are one (``identities``).
 
 Polygons, rectangles, turned rectangles, circles and masks are read; points and lines have no inside and are left out,
 as are labels that start with "_".  A photo in ``imageData`` comes before the file, as labelme has it.
@@ -33,6 +34,7 @@ from jaxtyping import Bool
 
 from prisbench.datasets.reading import ImageFile, folders, image_file, inside, json_file, listing, polygons
 from prisbench.datasets.source import Source
+from prisbench.datasets.sources.identities import Identities, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
 from prisbench.datasets.sources.options import build_key, one_line
 from prisbench.datasets.sources.planned import about
@@ -71,6 +73,13 @@ class Drawn(NamedTuple):
     shapes: list[dict[str, Any]]
 
 
+class Found(NamedTuple):
+    """The things in a photo, in the order of their first shapes, and those that only a point or a line marks."""
+
+    drawn: list[Drawn]
+    marked: list[Thing]
+
+
 def read(root: Path, options: Mapping[str, str]) -> Source:
     """Raises UsageError for an option, DataError naming the file and the shape for all else."""
     identity, scene = options.get("identity", "label"), options.get("scene")
@@ -81,9 +90,11 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     licence = one_line(options, "licence", LICENCE)
     left_out: Counter[str] = Counter()
     pictures, files = [], []
+    seen = Identities(f"identity={identity}")
     for path in _json_files(root):
         value = _value(path)
-        drawn = _drawn(value, identity, path, left_out)
+        found = _drawn(value, seen, path, left_out)
+        named = {drawn.thing.subject for drawn in found.drawn}
         files.append(path)
         if value.get("imageData") is None:
             files.append(_photo_path(root, path, value))
@@ -92,10 +103,14 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             Picture(
                 name=name,
                 place=path.parent.relative_to(root).as_posix() if scene else name,
-                things=tuple(found.thing for found in drawn),
+                things=tuple(drawn.thing for drawn in found.drawn),
                 licence=licence,
                 source=f"labelme {name}",
                 look=partial(_look, root, path, identity),
+                hidden=frozenset(
+                    thing.subject for thing in found.marked if thing.subject and thing.subject not in named
+                ),
+                unnamed=frozenset(thing.noun for thing in found.marked if thing.subject is None),
             )
         )
     if not any(picture.subjects for picture in pictures):
@@ -105,7 +120,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         )
     planned = plan(pictures, options, left_out, str(root))
     card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
-    return source_of("labelme", planned, card, key, left_out)
+    return source_of("labelme", planned, card, key, left_out, tuple(seen.warnings()))
 
 
 def _json_files(root: Path) -> list[Path]:
@@ -131,9 +146,10 @@ def _value(path: Path) -> dict[str, Any]:
     return value
 
 
-def _drawn(value: Mapping[str, Any], identity: str, path: Path, left_out: Counter[str]) -> list[Drawn]:
-    """The things in a photo, in the order of their first shapes."""
+def _drawn(value: Mapping[str, Any], seen: Identities, path: Path, left_out: Counter[str]) -> Found:
+    """What the shapes of a photo show."""
     found: dict[Any, Drawn] = {}
+    marked = []
     for n, shape in enumerate(value["shapes"], 1):
         where = f"{path}: shape {n}"
         label = shape.get("label") if isinstance(shape, dict) else None
@@ -143,35 +159,38 @@ def _drawn(value: Mapping[str, Any], identity: str, path: Path, left_out: Counte
             left_out["shapes with a label that starts with _"] += 1
             continue
         kind = shape.get("shape_type") or "polygon"
+        noun, subject = _who(shape, label, seen, where)
+        thing = Thing(noun, subject)
         if kind not in _OUTLINES:
             left_out[f"shapes without an inside ({str(kind)[:20]})"] += 1
+            marked.append(thing)
             continue
-        noun, subject = _who(shape, label, identity, where)
-        group = shape.get("group_id")
-        key = ("subject", subject) if subject else (label, group) if isinstance(group, int) else n
-        thing = Thing(noun, subject)
+        group = key_of(shape.get("group_id"))
+        key = ("subject", subject) if subject else (label, group) if group is not None else n
         if found.setdefault(key, Drawn(thing, [])).thing != thing:
             raise DataError(f"{where}: {subject!r} is a {noun!r} here and a {found[key].thing.noun!r} before")
         found[key].shapes.append(shape)
-    return list(found.values())
+    return Found(list(found.values()), marked)
 
 
-def _who(shape: Mapping[str, Any], label: str, identity: str, where: str) -> tuple[str, str | None]:
+def _who(shape: Mapping[str, Any], label: str, seen: Identities, where: str) -> tuple[str, str | None]:
     """A shape's noun, and its subject's name in the set when it has one."""
     noun, _, own = (part.strip() for part in label.partition(":"))
     noun = " ".join(noun.split())
     if not noun:
         raise DataError(f"{where}: the label {label!r} has no noun before its colon")
+    identity = seen.name.removeprefix("identity=")
+    value: Any = own
     if identity == "flags":
         flags = shape.get("flags")
-        names = [name for name, told in flags.items() if told is True] if isinstance(flags, dict) else []
+        names = [name for name, told in flags.items() if told == 1] if isinstance(flags, dict) else []
         if len(names) > 1:
             raise DataError(f"{where} has several flags set ({', '.join(names)}); set the one that names the subject")
-        own = names[0] if names else ""
+        value = names[0] if names else None
     elif identity != "label":
         value = shape.get(identity)
-        own = "" if value is None else str(value).strip()
-    return noun, f"{noun}:{own}" if own else None
+    name = seen.read(value, where)
+    return noun, f"{noun}:{name}" if name else None
 
 
 def _photo_path(root: Path, path: Path, value: Mapping[str, Any]) -> Path:
@@ -194,7 +213,7 @@ def _look(root: Path, path: Path, identity: str) -> Looked:
         if value.get(name) not in (None, size):
             raise DataError(f"{path}: {name} is {value[name]!r}, its photo {h} x {w} (height x width)")
     masks = []
-    for drawn in _drawn(value, identity, path, Counter()):
+    for drawn in _drawn(value, Identities(f"identity={identity}"), path, Counter()).drawn:
         parts = [_mask(shape, (h, w), f"{path}: {drawn.thing.subject or drawn.thing.noun!r}") for shape in drawn.shapes]
         mask = np.logical_or.reduce(parts)
         if not mask.any():

@@ -98,7 +98,10 @@ def _names(root: Path, path: Path, subjects: Any) -> list[str]:
     if isinstance(subjects, str):
         found = [folder.name for folder in folders(inside(root, subjects, f"{path}: subjects"))]
     elif isinstance(subjects, list):
-        found = [str(name) for name in subjects]
+        for name in subjects:
+            if not isinstance(name, str):
+                raise DataError(f"{path}: subjects has {name!r}, which YAML takes for no text; put names in quotes")
+        found = list(subjects)
     else:
         raise DataError(f"{path}: subjects is {subjects!r}; a folder or a list of names is wanted")
     if not found or len(set(found)) < len(found):

@@ -93,6 +93,28 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
     return [items[i * (len(items) - 1) // (count - 1)] for i in range(count)]
 
 
+def spread(groups: Sequence[Sequence[T]], count: int) -> list[T]:
+    """At most ``count`` of the items: as many of each group as there are, evenly within it; in the groups' order."""
+    quotas = [0] * len(groups)
+    while sum(quotas) < count and any(quota < len(group) for quota, group in zip(quotas, groups, strict=True)):
+        for n, group in enumerate(groups):
+            if quotas[n] < len(group) and sum(quotas) < count:
+                quotas[n] += 1
+    return [item for quota, group in zip(quotas, groups, strict=True) for item in evenly(group, quota)]
+
+
+def apart(frames: Iterable[T], number: Callable[[T], int], distance: int) -> list[T]:
+    """The first frame and, in their order, each that is ``distance`` or more after the one taken before it.
+
+    Neighbouring frames of a video are nearly copies of each other.
+    """
+    taken: list[T] = []
+    for frame in frames:
+        if not taken or number(frame) - number(taken[-1]) >= distance:
+            taken.append(frame)
+    return taken
+
+
 class Shot(NamedTuple):
     """A reference photo, the subject's mask in it, and its file when it is shown as it is."""
 

@@ -11,7 +11,8 @@ it too.
 
 VOC does not know that the dog of two photos is one dog.  ``subjects.csv`` says it: image "2007_000032", object 1,
 subject "anna's dog"; ``scene`` names the place or shoot, whose images are not divided between reference photos and
-scenes.  Only images that the table names are read; their other objects are other things, or look-alikes.
+scenes.  Only images that the table names are read; their other objects are other things, or look-alikes.  Subjects,
+scenes and object numbers compare by value, since a spreadsheet may write 14 as 14.0 (``identities``).
 
 A noun is the class that most of an object's pixels have; where a class is not one of the twenty, the name that the XML
 gives to the object.  The XML may not define entities.
@@ -30,8 +31,9 @@ from xml.parsers import expat
 import numpy as np
 from jaxtyping import Int
 
-from prisbench.datasets.reading import folders, image_file, inside, label_file
+from prisbench.datasets.reading import folders, image_file, inside, label_file, listing
 from prisbench.datasets.source import Source
+from prisbench.datasets.sources.identities import Identities, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
 from prisbench.datasets.sources.options import build_key, one_line
 from prisbench.datasets.sources.planned import about
@@ -85,6 +87,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         by_image.setdefault(line.cells["image"].removesuffix(".jpg"), []).append(line)
     licence = one_line(options, "licence", LICENCE)
     pictures, files = [], [where]
+    seen = Identities("subject")
     for image, lines in sorted(by_image.items()):
         photo, objects, classes = (
             inside(top, f"{part}/{image}{'.jpg' if part == 'JPEGImages' else '.png'}", lines[0].where)
@@ -92,8 +95,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         )
         annotation = top / "Annotations" / f"{image}.xml"
         xml = _xml(inside(top, f"Annotations/{image}.xml", lines[0].where)) if annotation.exists() else None
-        ids, things = _things(objects, classes, xml, lines)
-        scenes = sorted({line.cells.get("scene", "") for line in lines})
+        ids, things = _things(objects, classes, xml, lines, seen)
+        scenes = sorted({key_of(line.cells.get("scene")) or "" for line in lines})
         if len(scenes) > 1:
             raise DataError(f"{where}: the image {image} is from several scenes: {', '.join(map(repr, scenes))}")
         pictures.append(
@@ -110,9 +113,11 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     if not pictures:
         raise DataError(f"{where} names no objects")
     left_out: Counter[str] = Counter()
+    if unread := sum(path.stem not in by_image for path in listing(top / "SegmentationObject", {".png"})):
+        left_out[f"images that {where.name} does not name"] = unread
     planned = plan(pictures, options, left_out, str(where))
     card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
-    return source_of("voc-instances", planned, card, key, left_out)
+    return source_of("voc-instances", planned, card, key, left_out, tuple(seen.warnings()))
 
 
 def _top(root: Path, year: str | None) -> Path:
@@ -131,22 +136,22 @@ def _top(root: Path, year: str | None) -> Path:
 
 
 def _things(
-    objects: Path, classes: Path, xml: Xml | None, lines: list[Line]
+    objects: Path, classes: Path, xml: Xml | None, lines: list[Line], seen: Identities
 ) -> tuple[tuple[int, ...], tuple[Thing, ...]]:
     """An image's object numbers, and what each of them is."""
     labels = label_file(objects, None)
     h, w = labels.shape
     kinds = label_file(classes, (h, w))
     ids = tuple(int(n) for n in np.unique(labels) if n not in (0, _BORDER))
-    subject_of: dict[int, str] = {}
+    subject_of: dict[int, str | None] = {}
     for line in lines:
-        number = line.cells["object"]
+        number = key_of(line.cells["object"]) or ""
         if not (number.isascii() and number.isdigit() and len(number) < 4 and int(number) in ids):
             known = ", ".join(map(str, ids)) or "none"
-            raise DataError(f"{line.where}: {objects} has no object {number!r}; it has {known}")
+            raise DataError(f"{line.where}: {objects} has no object {line.cells['object']!r}; it has {known}")
         if int(number) in subject_of:
             raise DataError(f"{line.where}: object {number} of {line.cells['image']} is named twice")
-        subject_of[int(number)] = line.cells["subject"]
+        subject_of[int(number)] = seen.read(line.cells["subject"], line.where)
     return ids, tuple(Thing(_noun(labels == n, n, kinds, xml, classes), subject_of.get(n)) for n in ids)
 
 

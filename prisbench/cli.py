@@ -1,7 +1,8 @@
 """The command line: parse, call one function, print.
 
 Nothing heavy is imported before a command runs, so ``--help`` answers at once.  A mistake a user can mend is one line
-on stderr and exit code 1; so is an interruption, which says how to go on.
+on stderr and exit code 1; an interruption says how to go on and exits with 130; a run in which some queries failed
+exits with 2, as does a command line that makes no sense.
 """
 
 from __future__ import annotations
@@ -17,7 +18,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from prisbench.console import Device, Format, OutputFormat, Seed, known, progress, say, stages, table_bars, tell
+from prisbench.console import (
+    INTERRUPTED,
+    SOME_FAILED,
+    Device,
+    Format,
+    OutputFormat,
+    Seed,
+    known,
+    nothing_on_stdout,
+    progress,
+    say,
+    stages,
+    table_bars,
+    tell,
+)
 from prisbench.datasets.commands import app as dataset_commands
 from prisbench.devices import usable_device
 from prisbench.errors import DataError, PrisbenchError, UsageError
@@ -110,10 +125,13 @@ def main() -> None:
     except PrisbenchError as error:
         tell(f"error: {' '.join(str(error).split())}")
         sys.exit(1)
+    except MemoryError as error:
+        tell(f"error: out of memory ({' '.join(str(error).split()) or 'no size given'}); close other programs")
+        sys.exit(1)
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as done:
-        if done.code == 130:  # what typer makes of a KeyboardInterrupt inside a command
+        if done.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt inside a command
             _interrupted()
         raise
     except BrokenPipeError:
@@ -123,7 +141,7 @@ def main() -> None:
 
 def _interrupted() -> NoReturn:
     tell("interrupted; what is finished is kept, and the same command goes on from there")
-    sys.exit(1)
+    sys.exit(INTERRUPTED)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -259,14 +277,18 @@ def evaluate(
         Path | None, typer.Option(help="Also put the results into DIR/<dataset>/ and make its README again.")
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Forget an earlier run instead of going on with it.")] = False,
+    keep_errors: Annotated[
+        bool, typer.Option("--keep-errors", help="Do not try queries again that failed in an earlier run.")
+    ] = False,
+    fail_on_error: Annotated[bool, typer.Option("--fail-on-error", help="Stop at the first query that fails.")] = False,
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
     format: OutputFormat = Format.text,
 ) -> None:
-    """Run a method on a dataset and score it; run again to go on after an interruption."""
+    """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
     from prisbench.datasets.named import find_dataset
-    from prisbench.evaluate import Scope
+    from prisbench.evaluate import OnFailure, Scope
     from prisbench.evaluate import evaluate as run_method
     from prisbench.leaderboard import tables
     from prisbench.methods import AttentionMethod, MethodOptions, load_method, parse_settings
@@ -296,7 +318,8 @@ def evaluate(
                     if first is not None:
                         tell(chosen.cost(first.image.shape[:2]))
             scope = Scope(split, limit, subset)
-            run, path = run_method(data, chosen, out, scope, options.seed, _stage_bar(bar), fresh)
+            on_failure = OnFailure(keep_errors, fail_on_error)
+            run, path = run_method(data, chosen, out, scope, options.seed, _stage_bar(bar), fresh, on_failure)
             runs.append(run)
             paths.append(str(path))
             if leaderboards is not None:
@@ -309,6 +332,12 @@ def evaluate(
         print(json.dumps({"run": paths[0], **tables.records_of(frame)[0]}))
     else:
         print(json.dumps({"runs": paths, "rows": tables.records_of(frame)}))
+    if failures := [query for run in runs for query in run.queries if query.error is not None]:
+        tell(
+            f"{len(failures)} of {sum(len(run.queries) for run in runs)} queries failed, first "
+            f"{failures[0].query_id!r} ({failures[0].error}); the same command tries them again"
+        )
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()
@@ -393,11 +422,12 @@ def segment(
     image = load_photo(photo)
     known = read_concept(concept) if concept else noun_only(Subject("photo", noun or "", ()))
     known = dataclasses.replace(known, noun=noun) if noun else known
-    method = AttentionMethod.make(
-        MethodOptions("noun-only", backbone, 0, usable_device(device), parse_settings(settings))
-    )
-    start = time.perf_counter()
-    answer = method.locate(image, [Query("photo", known.subject_id, text)], {known.subject_id: known})[0]
+    with nothing_on_stdout():
+        method = AttentionMethod.make(
+            MethodOptions("noun-only", backbone, 0, usable_device(device), parse_settings(settings))
+        )
+        start = time.perf_counter()
+        answer = method.locate(image, [Query("photo", known.subject_id, text)], {known.subject_id: known})[0]
     seconds = time.perf_counter() - start
     import numpy as np
 

@@ -6,7 +6,9 @@ Knows: typer, rich, stdout and stderr.  Does not know: what any command does.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator
 from enum import StrEnum
@@ -46,9 +48,41 @@ def known(kind: str, name: str, names: Collection[str]) -> None:
         raise UnknownNameError(kind, name, names)
 
 
+INTERRUPTED, SOME_FAILED = 130, 2
+"""Exit codes beside 0 (fine) and 1 (a mistake): as shells have it after Ctrl-C, and when some queries failed."""
+
+
+@contextlib.contextmanager
+def nothing_on_stdout() -> Iterator[None]:
+    """Whatever the body prints goes to stderr, so that stdout holds the result alone: Python's prints, and those of
+    libraries and child processes.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            sys.__stdout__.flush()  # type: ignore[union-attr]
+            kept = os.dup(1)
+        except (OSError, ValueError, AttributeError):  # there is no stdout
+            yield
+            return
+        try:
+            with contextlib.suppress(OSError):
+                os.dup2(2, 1)
+            yield
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.__stdout__.flush()  # type: ignore[union-attr]
+            with contextlib.suppress(OSError, AttributeError, TypeError):
+                ctypes.CDLL(None).fflush(None)  # what C code printed and the C library still holds
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
-    """A progress display on stderr where that is a terminal; interrupting it leaves the terminal clean."""
+    """A progress display on stderr where that is a terminal; interrupting it leaves the terminal clean.
+
+    Nothing that runs within it prints on stdout.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -67,7 +101,10 @@ def progress() -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with (
+        nothing_on_stdout(),
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
         yield bar
 
 

@@ -2,7 +2,8 @@
 
 ``run.json`` holds what ran and the counts of every query, so any metric can be computed from it without the images.
 Reading it and writing it again gives the same bytes.  ``predictions.jsonl`` has one line a query, appended as it is
-answered; a last line without its line feed was cut off by a crash and is dropped.
+answered; a last line without its line feed was cut off by a crash and is dropped.  A query that failed may be answered
+by a later line; one that is answered twice alike counts once.
 
 Knows: the two formats, and what a sound file looks like.
 Does not know: metrics (only their counts), datasets (only their name and digest), how runs compare.
@@ -15,8 +16,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -197,15 +198,16 @@ class PredictionWriter:
     """Appends records to ``predictions.jsonl``, each on disk when ``write`` returns.  A context manager.
 
     Opening an existing file continues it: a half-written last line is cut off, and ``done`` holds the query ids that
-    are answered already.
+    are answered already.  A failure counts as an answer only with ``keep_errors``.
 
     Raises DataError when the file is corrupt elsewhere than at its end, WriteError when it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep_errors: bool = False) -> None:
         self.path = path
         whole = _whole_lines(path) if path.exists() else b""
-        self.done = {record.query_id for record in _records(whole, str(path))}
+        records = _records(whole, str(path))
+        self.done = {record.query_id for record in records if keep_errors or record.error is None}
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = path.open("ab")
@@ -215,9 +217,9 @@ class PredictionWriter:
         """Append one record; refuses, with DataError, a query that has one."""
         if record.query_id in self.done:
             raise DataError(f"{self.path}: query {record.query_id!r} is answered already; start again in a new folder")
-        line = _dump(asdict(record), f"{self.path}: query {record.query_id!r}") + "\n"
+        line = _line(record, str(self.path))
         with write_errors(self.path):
-            self._file.write(line.encode())
+            self._file.write(line)
             self._file.flush()
         self.done.add(record.query_id)
 
@@ -235,11 +237,27 @@ class PredictionWriter:
 
 
 def read_predictions(path: Path) -> list[PredictionRecord]:
-    """All whole records of a file, in its order.
+    """All whole records of a file, one a query, in its order.
 
-    Raises DataError, naming the line, for a line that is no record and for a query answered twice.
+    Raises DataError, naming the line, for a line that is no record and for a query with two different answers.
     """
     return _records(_whole_lines(path), str(path))
+
+
+def settle_predictions(path: Path, order: Iterable[str]) -> None:
+    """Write a file's records again in the order of these query ids, one line each, unless it is so already: what was
+    tried again, or written twice, leaves no trace.
+    """
+    records = {record.query_id: record for record in read_predictions(path)}
+    places = {query_id: n for n, query_id in enumerate(order)}
+    wanted = sorted(records.values(), key=lambda record: places.get(record.query_id, len(places)))
+    data = b"".join(_line(record, str(path)) for record in wanted)
+    if data != read_bytes(path):
+        write_bytes(path, data)
+
+
+def _line(record: PredictionRecord, where: str) -> bytes:
+    return (_dump(asdict(record), f"{where}: query {record.query_id!r}") + "\n").encode()
 
 
 def _whole_lines(path: Path) -> bytes:
@@ -250,6 +268,7 @@ def _whole_lines(path: Path) -> bytes:
 
 def _records(lines: bytes, where: str) -> list[PredictionRecord]:
     records: dict[str, PredictionRecord] = {}
+    numbers: dict[str, int] = {}
     for number, line in enumerate(lines.split(b"\n")[:-1], start=1):
         at = f"{where}, line {number}"
         raw = _parse(line, at)
@@ -264,9 +283,15 @@ def _records(lines: bytes, where: str) -> list[PredictionRecord]:
             seconds=_get(raw, "seconds", (float, None), at),
             error=_get(raw, "error", (str, None), at),
         )
-        if record.query_id in records:
-            raise DataError(f"{at}: query {record.query_id!r} is answered twice; remove one of the two lines")
-        records[record.query_id] = record
+        known = records.get(record.query_id)
+        if known is not None and known.error is None:
+            if record.error is None and replace(record, seconds=known.seconds) != known:
+                raise DataError(
+                    f"{at}: query {record.query_id!r} has another answer in line {numbers[record.query_id]}; remove "
+                    "the wrong one of the two lines, or say --fresh to start again"
+                )
+            continue
+        records[record.query_id], numbers[record.query_id] = record, number
     return list(records.values())
 
 

@@ -458,7 +458,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     evaluate = ["evaluate", "--method", tmp_path / "stops.py", "--dataset", tiny_dataset, "--out"]
     monkeypatch.setenv("STOP_AT", "4")
     code, out, err = prisbench(*evaluate, tmp_path / "parts")
-    assert (code, out) == (1, "")
+    assert (code, out) == (130, "")
     assert err == "interrupted; what is finished is kept, and the same command goes on from there\n"
     folder = tmp_path / "parts" / "tiny-v1" / "stops--none"
     assert len((folder / "predictions.jsonl").read_text().splitlines()) == 3 and not (folder / "run.json").exists()
@@ -484,8 +484,53 @@ def test_ctrl_c_while_a_dataset_is_built_leaves_nothing(
 
     monkeypatch.setattr(tabletop, "query", query)
     code, _, err = prisbench("build-dataset", "tabletop", "--out", tmp_path / "set", "--validation", 1, "--test", 1)
-    assert code == 1 and err.startswith("interrupted; ") and err.count("\n") == 1
+    assert code == 130 and err.startswith("interrupted; ") and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+LOUD = """
+import os, subprocess, sys
+from prisbench import Concept, Prediction
+
+print("imported")
+
+class Loud:
+    name, settings = "loud", {}
+
+    def learn(self, subject):
+        print("learned", file=sys.__stdout__)
+        return Concept("c", subject.id, subject.noun, "none")
+
+    def locate(self, image, queries, concepts):
+        os.write(1, b"written\\n")
+        subprocess.run(["echo", "said by a child"], check=True)
+        if os.environ.get("FAIL") and "left" in queries[0].text:
+            raise RuntimeError("out of memory")
+        return (Prediction(query.id, None) for query in queries)
+
+def make(options):
+    return Loud()
+"""
+
+
+def test_what_a_method_prints_goes_to_stderr_and_failures_have_an_exit_code_of_their_own(
+    prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    evaluate = ["evaluate", "--method", tmp_path / "loud.py", "--dataset", tiny_dataset, "--out", tmp_path]
+    evaluate += ["--format", "json"]
+    monkeypatch.setenv("FAIL", "yes")
+    code, out, err = prisbench(*evaluate)
+    assert code == 2 and json.loads(out)["n_errors"] == 2
+    assert {"imported", "learned", "written", "said by a child"} <= set(err.splitlines())
+    assert err.splitlines()[-1].startswith("2 of 10 queries failed, first '")
+    assert err.endswith("' (RuntimeError: out of memory); the same command tries them again\n")
+    assert prisbench(*evaluate, "--keep-errors").code == 2
+    fails(prisbench(*evaluate, "--fail-on-error"), "loud failed on query '", lines=6)
+    monkeypatch.delenv("FAIL")
+    code, out, err = prisbench(*evaluate)
+    assert (code, json.loads(out)["n_errors"]) == (0, 0) and err.count("written") == 2, "asked about what failed alone"
+    assert prisbench(*evaluate, "--fresh").code == 0
 
 
 # --- mistakes -------------------------------------------------------------------------------------------------------

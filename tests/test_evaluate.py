@@ -14,8 +14,9 @@ import pytest
 from prisbench.datasets.build import write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
-from prisbench.evaluate import Scope, evaluate, learn_all, score
+from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError, WriteError
+from prisbench.evaluate import OnFailure, Scope, evaluate, learn_all, score
+from prisbench.locks import locked
 from prisbench.results import read_predictions, read_run
 from prisbench.types import QUERY_TYPES, Concept, Method, Prediction, Query, Subject
 from tests.drawing import draw_box, draw_scene
@@ -338,17 +339,35 @@ def test_a_query_that_fails_fails_alone_and_is_recorded(dataset: Dataset, tmp_pa
     for query, other in zip(run.queries, fine.queries, strict=True):
         assert query.error or query == other, "the others are answered as ever"
     again = Boxes(fails={text: ValueError("no box")})
-    evaluate(dataset, again, tmp_path)
-    assert again.asked == [], "a failure is an answer; --fresh asks again"
+    evaluate(dataset, again, tmp_path, on_failure=OnFailure(keep=True))
+    assert again.asked == [], "--keep-errors: a failure is an answer"
     assert read_run(path).n_errors == SCENES
+    evaluate(dataset, again, tmp_path)
+    assert again.asked == [[text]] * SCENES, "what failed is tried again, and nothing else"
+    assert read_run(path).n_errors == SCENES
+    mended, _ = evaluate(dataset, Boxes(), tmp_path)
+    assert mended == fine and files(path.parent) == files(tmp_path / "fine" / "tiny-v3" / "boxes--boxes")
+
+
+def test_a_run_can_stop_at_the_first_failure(dataset: Dataset, tmp_path: Path) -> None:
+    method = Boxes(fails={"the {subject} far away": RuntimeError("CUDA out of memory")})
+    with pytest.raises(DataError, match=r"boxes failed on query '\w{16}': RuntimeError: CUDA out of memory"):
+        evaluate(dataset, method, tmp_path, on_failure=OnFailure(stop=True))
+    assert not list(tmp_path.rglob("run.json"))
+    kept = read_predictions(next(tmp_path.rglob("predictions.jsonl")))
+    assert [record.error is None for record in kept].count(False) == 1
+    run, _ = evaluate(dataset, Boxes(), tmp_path, on_failure=OnFailure(stop=True))
+    assert run.n_errors == 0
 
 
 def test_a_method_that_fails_on_everything_makes_no_run(dataset: Dataset, tmp_path: Path) -> None:
     texts = {example.query.text for example in dataset.examples("test")}
-    with pytest.raises(DataError, match=r"boxes failed on every query: RuntimeError: out of luck; .* --fresh"):
+    with pytest.raises(
+        DataError, match=r"boxes failed on every query: RuntimeError: out of luck; .* same command again"
+    ):
         evaluate(dataset, Boxes(fails=dict.fromkeys(texts, RuntimeError("out of luck"))), tmp_path)
     assert not list(tmp_path.rglob("run.json"))
-    evaluate(dataset, Boxes(), tmp_path, fresh=True)
+    evaluate(dataset, Boxes(), tmp_path)
     assert len(list(tmp_path.rglob("run.json"))) == 1
 
 
@@ -384,6 +403,88 @@ def test_a_mask_of_another_size_is_named_with_its_query(dataset: Dataset, tmp_pa
 
     with pytest.raises(DataError, match=r"the prediction mask is 20 x 20, the scene 12 x 20"):
         evaluate(dataset, Square(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda hw, queries: [Prediction(q.id, None, presence=1.5) for q in queries], r"query '\w+': presence is 1\.5"),
+        (lambda hw, queries: [Prediction(queries[0].id, None)], r"answered \['\w+'\], asked \['\w+', '\w+', "),
+        (lambda hw, queries: None, "locate returned None; return a list with one Prediction for each query"),
+        (lambda hw, queries: [np.ones(hw, bool)], "answer 1 of locate is of type numpy.ndarray; return prisbench.Pred"),
+    ],
+)
+def test_a_breach_of_the_contract_ends_the_run_before_anything_of_it_is_written(
+    answer: Any, message: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    class Wrong(Boxes):
+        def locate(self, image: np.ndarray, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> Any:
+            return answer(image.shape[:2], queries)
+
+    with pytest.raises(DataError, match=message):
+        evaluate(dataset, Wrong(), tmp_path)
+    assert [path.read_bytes() for path in tmp_path.rglob("predictions.jsonl")] == [b""]
+
+
+def test_a_generator_of_answers_is_as_good_as_a_list_and_may_fail_like_one(dataset: Dataset, tmp_path: Path) -> None:
+    class Lazy(Boxes):
+        def locate(self, *arguments: Any) -> Any:
+            yield from super().locate(*arguments)
+
+    whole, _ = evaluate(dataset, Boxes(), tmp_path / "whole")
+    assert evaluate(dataset, Lazy(), tmp_path / "lazy")[0].queries == whole.queries
+    failing = Lazy(fails={"the {subject} far away": ValueError("no box")})
+    run, _ = evaluate(dataset, failing, tmp_path / "failing")
+    assert {query.error for query in run.queries} == {None, "ValueError: no box"} and run.n_errors == SCENES
+
+
+@pytest.mark.parametrize("given", [None, {"id": "x"}, "concept", Concept])
+def test_learning_has_to_give_a_concept(given: Any, dataset: Dataset, tmp_path: Path) -> None:
+    class Mute(Boxes):
+        def learn(self, subject: Subject) -> Any:
+            return given
+
+    with pytest.raises(DataError, match=r"boxes: learn returned .* for subject 'mug-\w+'; return a prisbench\.Concept"):
+        evaluate(dataset, Mute(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_learning_raises_names_the_subject(dataset: Dataset, tmp_path: Path) -> None:
+    class Broken(Boxes):
+        def learn(self, subject: Subject) -> Concept:
+            raise KeyError("no\nmug")
+
+    with pytest.raises(DataError, match=r"^boxes cannot learn subject 'mug-\w+': KeyError: 'no\\nmug'$"):
+        evaluate(dataset, Broken(), tmp_path)
+
+
+def test_a_folder_that_another_process_works_in_is_left_alone(dataset: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny-v3" / "boxes--boxes"
+    method = Boxes()
+    with (
+        locked(folder),
+        pytest.raises(WriteError, match=r"boxes--boxes is in use by process \d+ on .*; wait for it, or choose another"),
+    ):
+        evaluate(dataset, method, tmp_path, fresh=True)
+    assert method.asked == [] and len(method.learned) == 1, "noticed before the others are learned"
+    with locked(folder):
+        evaluate(dataset, Boxes(), tmp_path, seed=1)
+    evaluate(dataset, method, tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "predictions.jsonl", "run.json"]
+
+
+def test_a_file_with_doubles_is_mended_where_they_agree(dataset: Dataset, tmp_path: Path) -> None:
+    _, path = evaluate(dataset, Boxes(), tmp_path)
+    whole, predictions = files(path.parent), path.with_name("predictions.jsonl")
+    lines = whole["predictions.jsonl"].splitlines(keepends=True)
+    slower = [line.replace(b'"seconds":0.25', b'"seconds":0.75') for line in lines]
+    predictions.write_bytes(b"".join([*lines[:9], *slower]))
+    method = Boxes()
+    evaluate(dataset, method, tmp_path)
+    assert method.asked == [] and len(predictions.read_bytes().splitlines()) == 17
+    predictions.write_bytes(b"".join([*lines, lines[0].replace(b'"presence":0.7', b'"presence":0.8')]))
+    with pytest.raises(DataError, match=r"predictions\.jsonl, line 18: query '\w+' has another answer in line 1"):
+        evaluate(dataset, Boxes(), tmp_path)
 
 
 def test_one_run_has_one_kind_of_concept(dataset: Dataset, tmp_path: Path) -> None:

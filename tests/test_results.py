@@ -280,7 +280,9 @@ def test_a_query_is_answered_once(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="query 'q0' is answered already"):
             writer.write(PredictionRecord("q0", None))
     path.write_bytes(path.read_bytes() * 2)
-    with pytest.raises(DataError, match=r"p\.jsonl, line 2: query 'q0' is answered twice"):
+    assert len(read_predictions(path)) == 1, "twice the same answer is one"
+    path.write_bytes(path.read_bytes().replace(b'"presence":null', b'"presence":0.5', 1))
+    with pytest.raises(DataError, match=r"p\.jsonl, line 2: query 'q0' has another answer in line 1; remove the wrong"):
         read_predictions(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -302,7 +303,7 @@ def draw_pervl(root: Path) -> None:
     videos: dict[str, dict[str, dict[str, object]]] = {}
     for name, (caption, _) in CONCEPTS.items():
         noun, clip, label = name.rsplit("_", 2)
-        frames = "\n".join(f"  - '{frame:05d}'" for frame in (0, 5, 10, 90))
+        frames = "\n".join(f"  - '{frame:05d}'" for frame in (0, 30, 60, 90))
         entries.append(
             f"{name}:\n  coarse_grained_class: {noun}\n  caption: '{caption}'\n  class_id: {name}\n  scene_id: {clip}\n"
             f"  instance_id: '{label}'\n  test_frame: '00090'\n  train_frames:\n{frames}\n"
@@ -320,7 +321,7 @@ def draw_pervl(root: Path) -> None:
         (notes / f"cleaned_captions_ytvos_{part}.csv").write_text("\n".join(lines) + "\n")
     train = root / "data/youtube_vos/train"
     for n, clip in enumerate(videos):
-        for frame in (0, 5, 10, 90):
+        for frame in (0, 30, 60, 90):
             photo(train / f"JPEGImages/{clip}/{frame:05d}.jpg", 1000 * n + frame)
             boxes = [(label, 2, 12 * label - 10, 25, 12 * label) for label in (1, 2, 3)]
             shown = [box for box in boxes if not (clip == "cc33" and frame == 90 and box[0] == 2)]
@@ -352,7 +353,12 @@ def test_pervl_learns_from_boxes_of_the_named_frames_and_never_from_a_test_frame
     draw_pervl(tmp_path)
     first = next(perv_ytvos.read(tmp_path, {}).subjects())
     assert [shot.shape[:2] for shot in first.photos] == [(30, 14)] * 3, "23 x 10 at (2, 2), and 5 x 2 around it"
-    assert first.source.endswith("frames 00000, 00005, 00010"), "00090 is a test frame"
+    assert first.source.endswith("frames 00000, 00030, 00060"), "00090 is a test frame"
+    near = perv_ytvos.read(tmp_path, {"apart": "31"})
+    assert next(near.subjects()).source.endswith("frames 00000"), "00030 is too near, 00060 too near to 00090"
+    assert near.left_out["reference photos that no frame 31 or more from the others could give"] == 2 * 4
+    nearer = next(perv_ytvos.read(tmp_path, {"apart": "91"}).subjects())
+    assert nearer.source.endswith("frames 00000"), "where all are too near to the test frame, they are taken"
     assert first.files == () and len(next(perv_ytvos.read(tmp_path, {"references": "1"}).subjects()).photos) == 1
 
 
@@ -367,7 +373,7 @@ def test_pervl_tells_which_lists_do_not_fit(tmp_path: Path) -> None:
 def test_pervl_does_not_leave_its_folder(tmp_path: Path) -> None:
     draw_pervl(tmp_path)
     path = tmp_path / "annotations/ytvos/ytvos_personalization_meta.yaml"
-    path.write_text(path.read_text().replace("'00005'", "'../../../../../secret'"))
+    path.write_text(path.read_text().replace("'00030'", "'../../../../../secret'"))
     with pytest.raises(DataError, match=r"leaves its folder by '\.\.'"):
         perv_ytvos.read(tmp_path, {})
 
@@ -446,11 +452,11 @@ def test_permis_names_the_video_whose_record_is_corrupt(tmp_path: Path) -> None:
 BOX, TIN, TUNA, MUG, CRACKER = "004_sugar_box", "010_potted_meat_can", "007_tuna_fish_can", "025_mug", "003_cracker_box"
 
 
-def draw_ycb(root: Path) -> None:
+def draw_ycb(root: Path, frames: Sequence[int] = (1, 2, 3)) -> None:
     scenes = {"0001": (BOX, CRACKER), "0002": (TIN,), "0048": (BOX, TIN, TUNA), "0049": (CRACKER, MUG)}
     numbers = {name: label for label, name in enumerate(ycb_video.NOUNS, 1)}
     for scene, names in scenes.items():
-        for frame in range(1, 4):
+        for frame in frames:
             stem = root / f"data/{scene}/{frame:06d}"
             photo(stem.with_name(f"{stem.name}-color.png"), 100 * int(scene) + frame)
             shown = names[1:] if (scene, frame) == ("0048", 3) else names
@@ -471,11 +477,12 @@ def test_ycb_learns_in_some_scenes_and_asks_in_others(tmp_path: Path) -> None:
         ("box", "0049", "other-category"): 3,
     }
     subjects = list(source.subjects())
-    assert [row.source.rpartition(" ")[2] for row in subjects] == ["0001", "0001", "0002"]
+    assert [row.source.rpartition(" ")[2] for row in subjects] == ["0001/000001", "0001/000001", "0002/000001"]
     assert subjects[0].photos[0].shape[:2] == (3 + 17 + 4, 2 + 11 + 2), "17 x 11 at (3, 15), and a quarter around"
     assert dict(source.left_out) == {
         "objects that are only in scenes of one kind": 2,
         "objects hidden in a frame, or showing less than a thousandth of it": 1,
+        "reference photos that no frame 30 or more from the others could give": 9,
     }
     assert ids(list(ycb_video.read(tmp_path, {"absent": "0"}).queries(4))) == ids(rows)[4:]
 
@@ -499,11 +506,46 @@ def test_ycb_takes_keyframes_steps_and_other_scenes(tmp_path: Path) -> None:
     rows = all_rows(ycb_video.read(tmp_path, {"absent": "0", "scenes": "0000-0001", "step": "2"}))
     assert {row.source.rpartition(" ")[2] for row in rows} == {"0001/000001-color.png", "0001/000003-color.png"}
     learned = ycb_video.read(tmp_path, {"scenes": "0000-0001"}).subjects()
-    assert [row.source.rpartition(" ")[2] for row in learned] == ["0049", "0048"]
+    assert [row.source.rpartition(" ")[2] for row in learned] == ["0049/000001", "0048/000001"]
     with pytest.raises(UsageError, match="scenes='48': give scenes of four digits"):
         ycb_video.read(tmp_path, {"scenes": "48"})
     with pytest.raises(DataError, match="no object is both in a scene to learn from and in one to ask about"):
         ycb_video.read(tmp_path, {"scenes": "0090"})
+
+
+def test_ycb_spreads_photos_over_scenes_and_over_their_frames(tmp_path: Path) -> None:
+    numbers = (1, 7, 20, 31, 60, 61, 90, 91, 92)
+    draw_ycb(tmp_path, numbers)
+    (tmp_path / "data/0000").mkdir()
+    for number in numbers:  # a copy of scene 0001 in which the sugar box is hidden after the first frame
+        for part in ("color.png", "label.png", "box.txt"):
+            name = f"{number:06d}-{part}"
+            (tmp_path / "data/0000" / name).write_bytes((tmp_path / "data/0001" / name).read_bytes())
+        photo(tmp_path / f"data/0000/{number:06d}-color.png", 7000 + number)
+        if number > 1:
+            labels(
+                tmp_path / f"data/0000/{number:06d}-label.png",
+                (sorted(ycb_video.NOUNS).index(CRACKER) + 1, 3, 15, 20, 26),
+            )
+    wanted = {
+        "4": [
+            "0000/000001, 0001/000001, 0001/000031, 0001/000091",
+            "0000/000001, 0000/000091, 0001/000001, 0001/000091",
+        ],
+        "2": ["0000/000001, 0001/000001", "0000/000001, 0001/000001"],
+        "1": ["0000/000001", "0000/000001"],
+    }
+    for references, places in wanted.items():
+        subjects = list(ycb_video.read(tmp_path, {"references": references}).subjects())
+        found = {row.source.split(" ")[1]: row.source.partition(" in ")[2] for row in subjects}
+        assert [found[BOX], found[CRACKER]] == places
+    source = ycb_video.read(tmp_path, {"references": "9", "apart": "60"})
+    assert [len(row.photos) for row in source.subjects()] == [4, 3, 2]
+    assert source.left_out["reference photos that no frame 60 or more from the others could give"] == 27 - 9
+    for part in ("color", "label"):
+        (tmp_path / f"data/0000/000001-{part}.png").rename(tmp_path / f"data/0000/a-{part}.png")
+    with pytest.raises(DataError, match=r"a-color.png is no frame of YCB-Video: its name must be a number"):
+        all_rows(ycb_video.read(tmp_path, {}))
 
 
 def test_ycb_tells_an_unknown_object_with_the_nearest_name(tmp_path: Path) -> None:
@@ -520,7 +562,8 @@ def test_ycb_on_real_scenes_learns_and_asks_in_different_ones() -> None:
     golden = json.loads((real("golden") / "golden_masks.json").read_text())["ycb_objects"]
     areas = {(f"{entry['seq']}/{entry['frame']}", entry["area"]) for entry in golden}
     learned = [row.source.rpartition(" in ")[2] for row in source.subjects()]
-    assert sorted(learned) == ["0001", "0001", "0001", "0002", "0002"]
+    one, both = "0001/000001", "0001/000001, 0002/000001"
+    assert sorted(learned) == [one, one, both, "0002/000001", "0002/000001"], "20 frames show one view of a scene"
     there = [row for row in rows if row.query_type != "absent"]
     assert {row.source.split("/")[-2].rpartition(" ")[2] for row in rows} == {"0049", "0050"}
     assert Counter(row.query_type for row in rows) == {"other-category": 8, "look-alike": 2, "absent": 4}
@@ -593,6 +636,15 @@ def test_davis_2017_takes_every_thing_and_its_look_alikes_by_noun(tmp_path: Path
     assert {row.noun for row in merged} == {"bear", "person and ball"}
 
 
+def test_davis_does_not_ask_right_after_the_reference_photo_where_a_clip_is_long_enough(tmp_path: Path) -> None:
+    draw_davis(tmp_path, 2016, {"boat": 1})
+    for distance, frames in (("1", [1, 2, 3]), ("2", [2, 3]), ("3", [3]), ("4", [1, 2, 3])):
+        source = davis.read(tmp_path, {"allow_same_clip": "true", "apart": distance})
+        assert [row.source[-9:] for row in all_rows(source)] == [f"{frame:05d}.jpg" for frame in frames]
+        near = {f"frames less than {distance} after the reference photo": 3 - len(frames)} if len(frames) < 3 else {}
+        assert source.left_out == near
+
+
 def test_davis_does_not_guess_what_several_things_are(tmp_path: Path) -> None:
     draw_davis(tmp_path, 2017, {"boxing": 2})
     options = {"allow_same_clip": "true", "year": "2017"}
@@ -620,7 +672,7 @@ def test_a_tree_is_written_and_opened_again(tmp_path: Path) -> None:
     draw_pervl(tmp_path / "set")
     source = perv_ytvos.read(tmp_path / "set", {})
     manifest = build(tmp_path / "out", source)
-    assert manifest.id == "perv-ytvos-v1" and manifest.queries == {
+    assert manifest.id == "perv-ytvos-v2" and manifest.queries == {
         "validation": {"other-category": 1},
         "test": {"look-alike": 2},
     }

@@ -88,7 +88,7 @@ SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M"
 
 SAMPLES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "perseg-examples-v1": ("perseg", "perseg_examples", {"licence": "masks: MIT; photos: CC-BY-4.0 (DreamBooth)"}),
-    "ycb-video-sample-v1": ("ycb_video", "ycb_video", {}),
+    "ycb-video-sample-v2": ("ycb_video", "ycb_video", {}),
 }
 """Cards of small real sets: their reader's module, their folder inside the one that PRISBENCH_DATA names, options."""
 

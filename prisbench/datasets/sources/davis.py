@@ -8,7 +8,8 @@ of ``davis_semantics.json`` (archive ``DAVIS-2017_semantics-480p.zip``).
 Every thing of DAVIS is in one clip only, so whoever learns it there and finds it there is tested on the scene that was
 learned: same background, same light, a moment later.  That is the field's first-frame protocol, and no test of finding
 "my thing" in a new scene.  So the set is read only when ``allow_same_clip=true`` says that this is understood, and the
-written set says so too.
+written set says so too.  The frames of the second after the reference photo are nearly copies of it and are not asked
+about, unless a clip has no others; the field's protocol is ``apart=1``.
 
 Licence: CC-BY-NC-4.0.  The archives' README says CC-BY-4.0 for the sequences and CC-BY-NC for the 2017 set; the
 stricter is taken.  Some sequences are from YouTube (``SOURCES.md`` in the archives), under the terms there.
@@ -62,6 +63,8 @@ OPTIONS = {
     "year": "2016 (one thing a clip) or 2017 (default: 2017 where its ImageSets or davis_semantics.json is, else 2016)",
     "resolution": "the folder below JPEGImages (default: 480p)",
     "clips": "a list of ImageSets, like 2017/val (default: every clip)",
+    "apart": "frames from the reference photo to the first that is asked about, where a clip has so many (default: 24, "
+    "a second; the field's protocol: 1)",
     "step": "of the later frames every so many-th is asked about (default: 1)",
     "cut": f"{CUT_HELP} (default: true; the field's protocol: false, with the mask)",
     "validation_share": "share of the clips, 0 to 1, whose queries are for choosing settings (default: 0)",
@@ -101,13 +104,17 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             "DAVIS has each thing in one clip only, so it would be tested in the scene it was learned in; say "
             "allow_same_clip=true to build that all the same (the field's first-frame protocol), or take another set"
         )
-    step, cut, validation_share = whole_number(options, "step", 1), yes_or_no(options, "cut", True), share(options)
+    step, distance = whole_number(options, "step", 1), whole_number(options, "apart", 24)
+    cut, validation_share = yes_or_no(options, "cut", True), share(options)
     text, licence = query_text(options), one_line(options, "licence", LICENCE)
     root = top(root, ("JPEGImages", "Annotations"), TITLE, LAYOUT)
     resolution = one_line(options, "resolution", "480p")
     single = _year(root, options) == "2016"
     left_out: Counter[str] = Counter()
     clips = _clips(root, resolution, options.get("clips"), left_out)
+    later = {clip.name: clip.frames[distance:] or clip.frames[1:] for clip in clips}
+    if near := sum(len(clip.frames) - 1 - len(later[clip.name]) for clip in clips):
+        left_out[f"frames less than {distance} after the reference photo"] = near
 
     def labels(photo: Path, size_hw: tuple[int, int] | None = None) -> Int[np.ndarray, "h w"]:
         path = inside(root, f"Annotations/{resolution}/{photo.parent.name}/{photo.stem}.png", TITLE)
@@ -171,7 +178,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     def candidates() -> Iterator[Candidate]:
         for clip in clips:
             asked = [name for name, thing in things.items() if thing.clip is clip]
-            for photo in clip.frames[1::step]:
+            for photo in later[clip.name][::step]:
                 found, picture = labels(photo), cache(partial(image_file, photo))
                 for name in asked:
                     hidden = not (found == things[name].label).any()
@@ -182,7 +189,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     lists = [root / "davis_semantics.json"] if nouns is not None else []
     return Source(
         name="davis-2016" if single else "davis-2017",
-        version="1",
+        version="2",  # 1: the frame right after the reference photo was asked about
         about=about(f"{TITLE} {'2016' if single else '2017'}", HOMEPAGE, LIMITS, options),
         key=build_key(TITLE, options, root, [*used, *masks, *lists]),
         subjects=subjects.rows,

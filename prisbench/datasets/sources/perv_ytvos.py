@@ -13,7 +13,9 @@ Its own splits are kept; three of its validation concepts are asked about in fra
 ff15a5eff6, c55784c766, 77610860e0), and are left out here.  Licence: captions CC-BY-NC-SA-4.0; annotations of
 YouTube-VOS CC-BY-4.0; its frames may be used for research that is not commercial.
 
-The boxes that are learned from are cut with a quarter around them, the published ones without.
+The boxes that are learned from are cut with a quarter around them, the published ones without.  Of the frames that the
+set names, every fifth of a clip, those to learn from are spread evenly over what is ``apart``, no neighbour of another
+and, where there are such, of the frame that is asked about.
 
 Not public: the code and settings of the paper's segmentation experiment, and how many of a concept's frames it learned
 from; here ``references`` says it.  It cannot know: things that YouTube-VOS has not outlined.  Reference and query come
@@ -23,6 +25,7 @@ the leak audit.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -38,7 +41,7 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene
 from prisbench.datasets.sources.options import LICENCE_HELP, build_key, one_line, whole_number
 from prisbench.datasets.sources.planned import about
-from prisbench.datasets.sources.rows import Candidate, cut_out, evenly, from_nth, subjects_of, top
+from prisbench.datasets.sources.rows import Candidate, apart, cut_out, evenly, from_nth, subjects_of, top
 from prisbench.datasets.sources.tables import table
 from prisbench.errors import DataError
 from prisbench.types import SLOT
@@ -54,6 +57,7 @@ data/youtube_vos/train/JPEGImages/<clip>/00000.jpg
 data/youtube_vos/train/Annotations/<clip>/00000.png"""
 OPTIONS = {
     "references": "frames to learn from, spread over those the set names (default: 5)",
+    "apart": "frames that two of them are apart, at least (default: 10, since every fifth is outlined)",
     "licence": LICENCE_HELP,
 }
 LIMITS = """\
@@ -80,10 +84,11 @@ class Concept(NamedTuple):
 
 def read(root: Path, options: Mapping[str, str]) -> Source:
     """The set in a folder.  Raises DataError for another layout, UsageError for a value that makes no sense."""
-    references, licence = whole_number(options, "references", 5), one_line(options, "licence", LICENCE)
+    references, distance = whole_number(options, "references", 5), whole_number(options, "apart", 10)
+    licence = one_line(options, "licence", LICENCE)
     root = top(root, ("annotations/ytvos", _TRAIN), TITLE, LAYOUT)
     left_out: Counter[str] = Counter()
-    concepts = {concept.name: concept for concept in _concepts(root, references, left_out)}
+    concepts = {concept.name: concept for concept in _concepts(root, references, distance, left_out)}
     if not concepts:
         raise DataError(f"{root / 'annotations' / 'ytvos'} has no concept that could be asked about: {dict(left_out)}")
 
@@ -145,7 +150,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     pictures = [inside(root, f"{_TRAIN}/JPEGImages/{clip}/{frame}.jpg", TITLE) for clip, frame in sorted(frames)]
     return Source(
         name="perv-ytvos",
-        version="1",
+        version="2",  # 1: neighbouring frames to learn from
         about=about(TITLE, HOMEPAGE, f"{LIMITS}\n{len(concepts)} of the 498 published concepts are here.", options),
         key=build_key(TITLE, options, root, [*_lists(root), *pictures]),
         subjects=subjects.rows,
@@ -162,7 +167,7 @@ def _lists(root: Path) -> list[Path]:
     return [inside(root, name) for name in (*(f"annotations/ytvos/{name}" for name in names), f"{_TRAIN}/meta.json")]
 
 
-def _concepts(root: Path, references: int, left_out: Counter[str]) -> list[Concept]:
+def _concepts(root: Path, references: int, distance: int, left_out: Counter[str]) -> list[Concept]:
     """The concepts that have a caption; those of one frame stand together."""
     concepts_file, *captions, categories_file = _lists(root)
     fields, categories = yaml_file(concepts_file), json_file(categories_file)
@@ -191,13 +196,17 @@ def _concepts(root: Path, references: int, left_out: Counter[str]) -> list[Conce
                 left_out["concepts whose only frames are test frames"] += 1
             else:
                 kind = objects[label]["category"]
+                chosen = _to_learn_from(frames, entry["test_frame"], references, distance)
+                if len(chosen) < min(references, len(frames)):
+                    few = f"reference photos that no frame {distance} or more from the others could give"
+                    left_out[few] += min(references, len(frames)) - len(chosen)
                 concept = Concept(
                     name=name,
                     noun=entry["coarse_grained_class"].replace("_", " "),
                     clip=clip,
                     label=int(label),
                     alike=frozenset(int(n) for n, thing in objects.items() if thing["category"] == kind),
-                    frames=tuple(evenly(frames, references)),
+                    frames=tuple(chosen),
                     frame=entry["test_frame"],
                     text=" ".join(caption.replace("*", SLOT).split()),
                     split=split,
@@ -208,3 +217,15 @@ def _concepts(root: Path, references: int, left_out: Counter[str]) -> list[Conce
             f"{concepts_file}, its captions and {categories_file} do not fit together or lack a field ({error!r})"
         ) from None
     return sorted(found, key=lambda concept: (concept.split, concept.clip, concept.frame, concept.label))
+
+
+def _to_learn_from(frames: list[str], test_frame: str, references: int, distance: int) -> list[str]:
+    """Frames that are no neighbours of each other, nor of the test frame where there are such, evenly spread.
+
+    A name that is no number is no frame's, and is refused where its file is looked for.
+    """
+    if not all(re.fullmatch("[0-9]+", frame) for frame in (*frames, test_frame)):
+        return evenly(frames, references)
+    ordered = sorted(set(frames), key=int)
+    far = [frame for frame in ordered if abs(int(frame) - int(test_frame)) >= distance]
+    return evenly(apart(far or ordered, int, distance), references)

@@ -8,8 +8,10 @@ alphabetical list below.  ``-depth.png``, ``-meta.mat`` and ``data_syn`` are not
 The set is of poses, not of subjects; the protocol is ours.  Scenes 0048 to 0059, PoseCNN's test videos, are for
 queries (in the frames of ``image_sets/keyframe.txt`` where that file is), the others for learning; no scene is for
 both, for any object, since its frames look nearly alike.  An object's reference photos are cut, with a quarter around
-its box, from frames of the first scene for learning that shows it.  All queries are "test": a frame shows many objects,
-and a frame can be in one split only.
+its box, from frames of the scenes for learning that show it: from as many scenes as there are, evenly over those, and
+over each of them evenly among frames that lie ``apart`` from each other and show a thousandth of the frame or more.
+Where the scenes are too short for that there are fewer photos.  All queries are "test": a frame shows many objects, and
+a frame can be in one split only.
 
 Licence: MIT, by the toolbox's README.  The objects carry brand names.
 
@@ -43,7 +45,7 @@ from prisbench.datasets.sources.options import (
     whole_number,
 )
 from prisbench.datasets.sources.planned import about
-from prisbench.datasets.sources.rows import Candidate, cut_out, evenly, from_nth, subjects_of
+from prisbench.datasets.sources.rows import Candidate, apart, cut_out, evenly, from_nth, spread, subjects_of
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.files import read_bytes
 
@@ -55,7 +57,8 @@ data/<scene>/<frame>-color.png, <frame>-label.png, <frame>-box.txt (scene: 0000 
 image_sets/keyframe.txt (the frames to ask about; may be missing)"""
 OPTIONS = {
     "scenes": "the scenes to ask about, like 0048-0059,0070 (default: 0048-0059); the others are for learning",
-    "references": "photos to learn from, spread over one scene (default: 4)",
+    "references": "photos to learn from, spread over the scenes (default: 4)",
+    "apart": "frames that two photos of one scene are apart, at least (default: 30, a second)",
     "step": "of the frames of a scene every so many-th is asked about (default: 1)",
     "absent": "each frame is also asked for so many objects that are not in its scene (default: 1)",
     "text": TEXT_HELP,
@@ -117,25 +120,42 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     if n_one_kind := len(set().union(*shows.values())) - len(names):
         left_out["objects that are only in scenes of one kind"] = n_one_kind
     asked = {
-        scene: [photo for photo in photos if not keyframes or f"{scene}/{_number(photo)}" in keyframes][::step]
+        scene: [photo for photo in photos if not keyframes or f"{scene}/{_stem(photo)}" in keyframes][::step]
         for scene, photos in frames.items()
         if scene in to_ask
     }
 
+    teaching = _Teaching(frames, references, whole_number(options, "apart", 30))
+
     def subject(name: str) -> SubjectRow:
-        for scene in taught_by[name]:
-            cuts = []
-            for photo in evenly(frames[scene], references):
-                pixels = image_file(photo).pixels
-                mask = _labels(photo, pixels.shape[:2]) == _LABEL[name]
-                if mask.mean() >= _TOO_SMALL:
-                    cuts.append(cut_out(pixels, mask))
-            if cuts:
-                photos, masks = zip(*cuts, strict=True)
-                return SubjectRow(NOUNS[name], photos, "test", licence, f"{HOMEPAGE} {name} in {scene}", masks)
-        raise DataError(f"{root}: {name} is hidden in the frames taken from the scenes {', '.join(taught_by[name])}")
+        photos = teaching.photos(name, taught_by[name])
+        if not photos:
+            raise DataError(
+                f"{root}: {name} is hidden in the frames taken from the scenes {', '.join(taught_by[name])}"
+            )
+        cuts = []
+        for photo in photos:
+            pixels = image_file(photo).pixels
+            cuts.append(cut_out(pixels, _labels(photo, pixels.shape[:2]) == _LABEL[name]))
+        places = ", ".join(f"{photo.parent.name}/{_stem(photo)}" for photo in photos)
+        return SubjectRow(
+            noun=NOUNS[name],
+            photos=tuple(cut.photo for cut in cuts),
+            split="test",
+            licence=licence,
+            source=f"{HOMEPAGE} {name} in {places}",
+            masks=tuple(cut.mask for cut in cuts),
+        )
 
     subjects = subjects_of(names, subject)
+
+    def subject_rows() -> Iterator[SubjectRow]:
+        reason = f"reference photos that no frame {teaching.distance} or more from the others could give"
+        left_out.pop(reason, None)
+        for row in subjects.rows():
+            if len(row.photos) < references:
+                left_out[reason] += references - len(row.photos)
+            yield row
 
     def query(name: str, photo: Path, picture: Callable[[], ImageFile]) -> QueryRow:
         pixels, file = picture()
@@ -171,18 +191,43 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
                     elif not part and name in _by_lot(away, photo)[:n_absent]:
                         yield partial(query, name, photo, picture)
 
-    teaching = {taught_by[name][0] for name in names}
-    used = [photo for scene in frames for photo in (frames[scene] if scene in teaching else asked.get(scene, []))]
+    learned = {scene for name in names for scene in taught_by[name]}
+    used = [photo for scene in frames for photo in (frames[scene] if scene in learned else asked.get(scene, []))]
     return Source(
         name="ycb-video",
-        version="1",
+        version="2",  # 1: photos from one scene, neighbouring frames too
         about=about(TITLE, HOMEPAGE, f"{LIMITS}\n{len(frames)} of the 92 published scenes are here.", options),
         key=build_key(TITLE, options, home, [*used, *map(_label_path, used)]),
-        subjects=subjects.rows,
+        subjects=subject_rows,
         queries=lambda start: from_nth(start, candidates(), left_out),
         n_subjects=len(names),
         left_out=left_out,
     )
+
+
+class _Teaching:
+    """The frames to learn from; what they show is looked at once a scene, when the scene is wanted."""
+
+    def __init__(self, frames: Mapping[str, list[Path]], references: int, distance: int) -> None:
+        self._frames = frames
+        self._references = references
+        self._shown: dict[str, dict[Path, frozenset[str]]] = {}
+        self.distance = distance
+
+    def photos(self, name: str, scenes: list[str]) -> list[Path]:
+        """An object's reference photos, spread over the scenes and over each, in their order."""
+        first = evenly(scenes, self._references)
+        showing: dict[str, list[Path]] = {}
+        for scene in [*first, *(scene for scene in scenes if scene not in first)]:
+            if len(showing) < self._references and (photos := self._showing(name, scene)):
+                showing[scene] = photos
+        return spread([showing[scene] for scene in sorted(showing)], self._references)
+
+    def _showing(self, name: str, scene: str) -> list[Path]:
+        if scene not in self._shown:
+            photos = apart(self._frames[scene], _number, self.distance)
+            self._shown[scene] = {photo: _shown(photo) for photo in photos}
+        return [photo for photo, shown in self._shown[scene].items() if name in shown]
 
 
 def _frames(root: Path) -> tuple[Path, dict[str, list[Path]]]:
@@ -205,12 +250,19 @@ def _is_scene(folder: Path) -> bool:
     return bool(re.fullmatch(r"[0-9]{4}", folder.name))
 
 
-def _number(photo: Path) -> str:
+def _stem(photo: Path) -> str:
     return photo.name.removesuffix("-color.png")
 
 
+def _number(photo: Path) -> int:
+    """A frame's number in its scene.  Raises DataError."""
+    if not re.fullmatch(r"[0-9]{1,9}", _stem(photo)):
+        raise DataError(f"{photo} is no frame of {TITLE}: its name must be a number and -color.png")
+    return int(_stem(photo))
+
+
 def _label_path(photo: Path) -> Path:
-    return photo.with_name(f"{_number(photo)}-label.png")
+    return photo.with_name(f"{_stem(photo)}-label.png")
 
 
 def _labels(photo: Path, size_hw: tuple[int, int] | None = None) -> Int[np.ndarray, "h w"]:
@@ -218,9 +270,15 @@ def _labels(photo: Path, size_hw: tuple[int, int] | None = None) -> Int[np.ndarr
     return label_file(inside(photo.parent, _label_path(photo).name, TITLE), size_hw, TITLE)
 
 
+def _shown(photo: Path) -> frozenset[str]:
+    """The objects that are not too small in a frame."""
+    found = _labels(photo)
+    return frozenset(name for name in NOUNS if float((found == _LABEL[name]).mean()) >= _TOO_SMALL)
+
+
 def _objects(photo: Path) -> frozenset[str]:
     """The objects of a frame's scene, by the list of their boxes; hidden ones too."""
-    path = inside(photo.parent, f"{_number(photo)}-box.txt", TITLE)
+    path = inside(photo.parent, f"{_stem(photo)}-box.txt", TITLE)
     names = [line.split()[0] for line in _lines(path)]
     for name in names:
         if name not in NOUNS:

@@ -420,7 +420,7 @@ def write_instances(folder: Path, record: dict[str, Any] | None = None, name: st
 
 def test_coco_masks_have_the_smallest_instance_on_top_like_a_pixel_by_pixel_answer(tmp_path: Path) -> None:
     built = coco.build_masks(write_instances(tmp_path), tmp_path / "COCO2014")
-    assert built == (2, 0, 1, tmp_path / "COCO2014/ImageSets/SegmentationClass/train.txt")
+    assert built == (2, 0, 1, tmp_path / "COCO2014/ImageSets/SegmentationClass/train.txt", 0)
     assert built.list_path.read_text().split() == [NAME.format(9), NAME.format(30)]
 
     other = COCO()

@@ -38,13 +38,14 @@ _PHOTO = re.compile(r"(COCO_(train2014|val2014)_\d{12})\.jpg")
 class Built(NamedTuple):
     """What ``build_masks`` did: masks it wrote, masks that were there, polygons of under three corners it left out.
 
-    ``left_out`` counts those of written masks only.
+    ``left_out`` counts those of written masks only, as does ``empty``: masks whose instances cover no pixel.
     """
 
     written: int
     kept: int
     left_out: int
     list_path: Path
+    empty: int
 
 
 def build_masks(instances: Path, root: Path, progress: Callable[[int, int], None] | None = None) -> Built:
@@ -63,19 +64,19 @@ def build_masks(instances: Path, root: Path, progress: Callable[[int, int], None
     folder = root / "SegmentationClass" / part
     _claim(folder, {"instances_sha256": sha256_file(instances), "rule": RULE})
     there = {path.stem for path in folder.glob("*.png")}
-    written = left_out = 0
+    written = left_out = empty = 0
     ids = sorted(annotations)
     for done, image_id in enumerate(ids, 1):
         if image_id not in there:
             labels, bad = paint(annotations[image_id], images[image_id], str(instances))
             write_mask(folder / f"{image_id}.png", labels)
-            written, left_out = written + 1, left_out + bad
+            written, left_out, empty = written + 1, left_out + bad, empty + (not labels.any())
         if progress is not None:
             progress(done, len(ids))
     list_path = root / COCO14.lists[0] / f"{part.removesuffix('2014')}.txt"
     if not list_path.exists():
         write_text(list_path, "".join(f"{each}\n" for each in ids))
-    return Built(written, len(ids) - written, left_out, list_path)
+    return Built(written, len(ids) - written, left_out, list_path, empty)
 
 
 def paint(
@@ -144,6 +145,8 @@ def _read_instances(path: Path) -> tuple[str, dict[str, tuple[int, int]], dict[s
             f"{path} names photos like {sorted(parts)[0] if parts else 'none'!r}; "
             "instances_train2014.json or instances_val2014.json is wanted"
         )
+    if not by_image:
+        raise DataError(f"{path} has {len(names)} images and no annotation, so there is no mask to make")
     lost = [number for number in by_image if number not in names]
     if lost:
         raise DataError(f"{path}: annotations of image {lost[0]}, which the file does not list; download it again")

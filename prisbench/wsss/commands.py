@@ -23,8 +23,8 @@ from prisbench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from prisbench.statistics import Difference
+    from prisbench.wsss.examination import ListReport, Report
     from prisbench.wsss.scoring import Scores
-    from prisbench.wsss.voc import ListReport, Report
 
 app = typer.Typer(
     name="wsss",
@@ -88,12 +88,13 @@ def check(
 ) -> None:
     """What of a set is there, what is missing and how to get it; exit code 1 when it cannot be used."""
     from prisbench.wsss import voc
+    from prisbench.wsss.examination import examine
 
     if dataset is not None and dataset not in (*voc.LAYOUTS, voc.FOLDER.name):
         root, dataset = Path(dataset), None  # another folder, as --dataset FOLDER of the other commands
     names = [dataset] if dataset else list(voc.sets_in(root)) or list(voc.LAYOUTS)
     with progress_bar("reading masks") as progress:
-        reports = [voc.examine(name, root, full, progress) for name in names]
+        reports = [examine(name, root, full, progress) for name in names]
     say([_report_record(each) for each in reports], format, "\n\n".join(_report_text(each) for each in reports))
     if not all(each.usable for each in reports):
         raise typer.Exit(1)
@@ -119,6 +120,7 @@ def coco_masks(
     lines = [
         f"{each['instances']}: {each['written']} masks written, {each['kept']} were there, list {each['list_path']}"
         + (f"; {each['left_out']} polygons of under three corners left out" if each["left_out"] else "")
+        + (f"; {each['empty']} masks hold no class: their instances cover no pixel" if each["empty"] else "")
         for each in records
     ]
     say(records, format, "\n".join(lines))
@@ -161,6 +163,7 @@ def evaluate(
         before_tally = scoring.evaluate(found, split, before, policy, progress) if before is not None else None
     record = {"dataset": found.name, "split": split, "pred": str(pred), "predicted_void": void.value}
     record |= _scores_record(scoring.scores(after_tally), found.classes)
+    record["notes"] = list(after_tally.notes)
     if before_tally is not None:
         record["before"] = {"pred": str(before), **_scores_record(scoring.scores(before_tally), found.classes)}
         record["gain"] = _gain_record(scoring.difference(after_tally, before_tally))
@@ -406,6 +409,7 @@ def _report_text(report: Report) -> str:
     lines += [f"  {report.masks_read} masks read, {len(report.wrong)} things wrong" + (":" if report.wrong else "")]
     lines += [f"    {each}" for each in report.wrong[:10]]
     lines += [f"    and {len(report.wrong) - 10} more"] if len(report.wrong) > 10 else []
+    lines += [f"  note: {each}" for each in report.notes]
     lines += ["  to get what is missing:"] if report.get else []
     lines += [f"    {each.what}\n      {each.url} ({each.licence})" for each in report.get]
     return "\n".join(lines)
@@ -497,17 +501,21 @@ def _render_scores(record: dict[str, Any], format: TableFormat) -> str:
 
 def _notes(record: dict[str, Any]) -> list[str]:
     notes = [
-        f"mIoU over {record['n_classes']} classes and {record['images']} images of {record['dataset']} "
+        f"mIoU over {record['n_classes']} of {len(record['classes'])} classes and {record['images']} images of "
+        f"{record['dataset']} "
         f"{record['split']}: pooled pixels, void left out, background in; [low, high] are 95 % intervals over images."
     ]
     if record["n_undefined"]:
-        notes.append(f"{record['n_undefined']} classes occur neither in the truth nor in the masks: undefined.")
+        notes.append(
+            f"{record['n_undefined']} classes occur in no pixel that counts, neither true nor predicted: undefined."
+        )
     if record["n_spurious"]:
         notes.append(f"{record['n_spurious']} classes are predicted but never true: not in the mean.")
     if record["void_share"]:
         share, policy = record["void_share"], record["predicted_void"]
-        notes.append(f"{share:.1%} of the pixels with a true label are void in the masks: counted as {policy}.")
-    return notes
+        loud = "MORE THAN HALF, " if share > 0.5 else ""
+        notes.append(f"{loud}{share:.1%} of the pixels with a true label are void in the masks: counted as {policy}.")
+    return notes + [each if each.endswith("?") else f"{each}." for each in record["notes"]]
 
 
 def _render_sweep(record: dict[str, Any], format: TableFormat) -> str:

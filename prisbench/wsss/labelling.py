@@ -98,6 +98,7 @@ def label(photo: UInt8[np.ndarray, "h w 3"], soft: SoftMap, settings: LabelSetti
     The published code cuts before refinement on the network's grid and enlarges the labels; here the scores are
     enlarged first, as it does for the CRF.  Raises MissingExtraError for a CRF that is not installed.
     """
+    photo = np.require(photo, requirements=["C", "W"])  # the CRF takes no other
     h, w = photo.shape[:2]
     if not soft.labels:
         nothing = np.zeros((h, w), np.uint8)

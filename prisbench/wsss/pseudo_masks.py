@@ -47,6 +47,7 @@ from prisbench.localize import attend, default_settings, rows_at_once, self_cros
 from prisbench.photos import image_id
 from prisbench.presets import Evidence, LocalizerSettings
 from prisbench.refine import TABLETOP_ADAPTIVE, CrfParameters, dense_crf
+from prisbench.wsss.label_checks import CheckedMasks, look_at_some
 from prisbench.wsss.labelling import (
     CONFIDENCES,
     LabelSettings,
@@ -66,7 +67,6 @@ from prisbench.wsss.voc import (
     image_labels,
     read_image_labels,
     read_photo,
-    read_truth,
 )
 
 FORMAT = 1
@@ -477,11 +477,15 @@ def make(
 
     ``progress`` hears of (done, to do); ``say`` of the cost, before it starts and when the second image is through.
     Raises DataError for a list, photo, mask or label file that is missing or damaged, an image without labels in the
-    file, and a folder that holds another run; MissingExtraError before anything is computed.
+    file, masks that cannot be right (``label_checks``), no class in any image, and a folder that holds another run;
+    MissingExtraError before anything is computed.
     """
     items = job.items()
     labels = _labels_of(job)
     _check_crf(settings.labelling)
+    if job.image_labels is None and not all(is_labelled(job.out, item.id) for item in items):
+        every = [(item.mask, item) for item in job.dataset.items(job.split)]
+        look_at_some(CheckedMasks(job.dataset, f"true masks of {job.split}"), every)
     claim(job.out, {"maps": maps_identity(backbone, job, settings), "labels": as_record(settings.labelling)})
     todo = [item for item in items if not is_labelled(job.out, item.id)]
     shortened = divided = passes = 0
@@ -595,14 +599,18 @@ def _label_all(
 def _labels_of(job: Job) -> Callable[[Item, tuple[int, int]], tuple[int, ...]]:
     """What gives an image its labels; a file is read once and must know every image of the split."""
     if job.image_labels is None:
-        return lambda item, size_hw: image_labels(read_truth(job.dataset, item, size_hw))
+        masks = CheckedMasks(job.dataset, f"true masks of {job.split}")
+        return lambda item, size_hw: image_labels(masks.read(item.mask, item, size_hw))
     known = read_image_labels(job.image_labels, job.dataset.classes)
-    missing = [item for item in job.dataset.items(job.split) if item.id not in known]
+    listed = job.dataset.items(job.split)
+    missing = [item for item in listed if item.id not in known]
     if missing:
         raise DataError(
             f"{job.image_labels} has no labels for {len(missing)} images of {job.split}; the first is "
             f"{missing[0].id} ({missing[0].where})"
         )
+    if not any(known[item.id] for item in listed):
+        raise DataError(f"{job.image_labels} gives none of the {len(listed)} images of {job.split} a class")
     return lambda item, size_hw: known[item.id]
 
 

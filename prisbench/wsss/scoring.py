@@ -16,7 +16,7 @@ import math
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -31,7 +31,8 @@ from scipy import sparse
 from prisbench.errors import DataError, UsageError
 from prisbench.files import read_bytes, write_bytes
 from prisbench.statistics import LEVEL, SEED, Difference, Interval
-from prisbench.wsss.voc import VOID, Item, SegmentationSet, read_mask, read_truth
+from prisbench.wsss.label_checks import SAVED_AS_255, CheckedMasks, void_alone
+from prisbench.wsss.voc import VOID, Item, SegmentationSet
 
 DRAWS = 2_000
 """Of images, with replacement; enough for the second digit of a percentile, and seconds for 80,000 images."""
@@ -67,7 +68,8 @@ class Tally:
     """What is kept of a set: pooled pixel counts (rows: truth, columns: prediction), and each image's areas.
 
     ``areas`` has a row for every class in every image that has or predicts it: image (0..), label, pixels of both, of
-    the truth, of the prediction.  ``predicted_void`` pixels of ``pixels`` were void in the prediction.
+    the truth, of the prediction.  ``predicted_void`` pixels of ``pixels`` were void in the prediction; ``true_void``
+    more were void in the truth.  ``notes``: what is unusual about the masks, one sentence each.
     """
 
     confusion: Int[np.ndarray, "n n"]
@@ -75,6 +77,8 @@ class Tally:
     images: int
     pixels: int
     predicted_void: int
+    true_void: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class Scores:
 
     ``miou`` is the mean over ``n_classes`` classes.  ``ious`` has one entry a class, background first, and
     ``class_images`` the images whose truth has it.  Of the other classes ``n_undefined`` occur nowhere, ``n_spurious``
-    in predictions only.  ``void_share`` is the share of pixels that were void in the prediction.
+    in predictions only.  ``void_share`` is the share of pixels that were void in the prediction, ``true_void_share`` of
+    all pixels those that are void in the truth and were not counted.
     """
 
     miou: float | None
@@ -96,6 +101,7 @@ class Scores:
     n_spurious: int
     pixel_accuracy: float | None
     void_share: float | None
+    true_void_share: float | None
 
 
 # --- counting -------------------------------------------------------------------------------------------------------
@@ -129,14 +135,19 @@ def tally(judged: Iterable[Judged], classes: int, predicted_void: PredictedVoid 
     """
     pooled = np.zeros((classes, classes), np.int64)
     areas = array("q")
-    images = void = 0
+    images = void = true_void = 0
     for where, truth, predicted in judged:
         counts = confusion(truth, predicted, classes, where)
         matrix = counts[:, :classes]
         here = int(counts[:, classes].sum())
         if here and predicted_void is PredictedVoid.error:
+            why = (
+                f"it holds no class: {SAVED_AS_255}; else "
+                if void_alone(np.bincount(predicted.ravel(), minlength=256))
+                else ""
+            )
             raise DataError(
-                f"{where} leaves {here} pixels void ({VOID}) that have a true label; choose how they count: "
+                f"{where} leaves {here} pixels void ({VOID}) that have a true label; {why}choose how they count: "
                 "background (as IRN) or ignore (as AFA)"
             )
         if predicted_void is PredictedVoid.background:
@@ -145,10 +156,10 @@ def tally(judged: Iterable[Judged], classes: int, predicted_void: PredictedVoid 
         both, true, given = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
         for label in np.flatnonzero(true + given):
             areas.extend((images, int(label), int(both[label]), int(true[label]), int(given[label])))
-        images, void = images + 1, void + here
+        images, void, true_void = images + 1, void + here, true_void + truth.size - int(counts.sum())
     rows = np.frombuffer(areas, np.int64).reshape(-1, 5) if areas else np.zeros((0, 5), np.int64)
     ignored = void if predicted_void is PredictedVoid.ignore else 0
-    return Tally(pooled, rows, images, int(pooled.sum()) + ignored, void)
+    return Tally(pooled, rows, images, int(pooled.sum()) + ignored, void, true_void)
 
 
 def class_ious(confusion: Int[np.ndarray, "n n"]) -> tuple[float | None, ...]:
@@ -170,7 +181,7 @@ def scores(counted: Tally, rng: np.random.Generator | None = None) -> Scores:
     """The numbers of a set, with the interval of its mIoU over images (``interval``)."""
     matrix = counted.confusion
     true, given = matrix.sum(axis=1), matrix.sum(axis=0)
-    pixels = int(matrix.sum())
+    pixels, everywhere = int(matrix.sum()), counted.pixels + counted.true_void
     with_truth = counted.areas[counted.areas[:, 3] > 0, 1]
     return Scores(
         miou=mean_iou(matrix),
@@ -183,6 +194,7 @@ def scores(counted: Tally, rng: np.random.Generator | None = None) -> Scores:
         n_spurious=int(((true == 0) & (given > 0)).sum()),
         pixel_accuracy=int(matrix.trace()) / pixels if pixels else None,
         void_share=counted.predicted_void / counted.pixels if counted.pixels else None,
+        true_void_share=counted.true_void / everywhere if everywhere else None,
     )
 
 
@@ -379,17 +391,31 @@ def evaluate(
     ``progress`` hears of (done, to do) after every image.
 
     Raises DataError before the first image when a list, a folder or any prediction is missing, then, naming the file,
-    as ``read_mask`` and ``tally``.
+    as ``CheckedMasks.read`` and ``tally``, and in the end when the masks as a whole cannot be right (``label_checks``).
     """
     items = dataset.items(split)
     files = _answers(items, split, folder, (".png",))
+    truths = CheckedMasks(dataset, f"true masks of {split}")
+    answers = CheckedMasks(dataset, f"masks in {folder}", true=False)
+    in_void = np.zeros(256, np.int64)
 
     def judged() -> Iterator[Judged]:
         for item, file in zip(items, files, strict=True):
-            predicted = read_mask(file, len(dataset.classes))
-            yield Judged(str(file), read_truth(dataset, item), predicted)
+            predicted, truth = answers.read(file, item), truths.read(item.mask, item)
+            if predicted.shape == truth.shape:
+                in_void[:] += np.bincount(predicted[truth == VOID], minlength=256)
+            yield Judged(str(file), truth, predicted)
 
-    return tally(_counted(judged(), len(items), progress), len(dataset.classes), predicted_void)
+    counted = tally(_counted(judged(), len(items), progress), len(dataset.classes), predicted_void)
+    truths.finish()
+    answers.finish()
+    notes = truths.counts.notes()
+    for label in np.flatnonzero((in_void > 0) & (truths.counts.holding == 0)).tolist():
+        notes.append(
+            f"{in_void[label]} of the {answers.counts.pixels[label]} pixels that are predicted to be "
+            f"{dataset.classes[label]} ({label}) are void in the truth, which never holds that class: saved as 255?"
+        )
+    return replace(counted, notes=tuple(notes))
 
 
 def sweep(
@@ -405,11 +431,14 @@ def sweep(
     """
     items = dataset.items(split)
     files = _answers(items, split, folder, (".safetensors", ".npz"))
+    truths = CheckedMasks(dataset, f"true masks of {split}")
     judged = (
-        (str(file), read_truth(dataset, item), read_soft_map(file, len(dataset.classes)))
+        (str(file), truths.read(item.mask, item), read_soft_map(file, len(dataset.classes)))
         for item, file in zip(items, files, strict=True)
     )
-    return sweep_maps(_counted(judged, len(items), progress), len(dataset.classes), thresholds)
+    matrices = sweep_maps(_counted(judged, len(items), progress), len(dataset.classes), thresholds)
+    truths.finish()
+    return matrices
 
 
 def _answers(items: Sequence[Item], split: str, folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -15,9 +15,10 @@ import numpy as np
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.files import sha256_file
 from prisbench.wsss.deeplab import SIZES, Network, deeplab, load_imagenet, load_network
+from prisbench.wsss.label_checks import CheckedMasks, look_at_some
 from prisbench.wsss.labelling import BEFORE, MASKS, claim
 from prisbench.wsss.train import PredictSettings, Sample, predict
-from prisbench.wsss.voc import Item, SegmentationSet, photo_size, read_mask, read_photo, read_truth, write_mask
+from prisbench.wsss.voc import Item, SegmentationSet, photo_size, read_photo, write_mask
 
 FORMAT = 1
 LAPTOP = "laptop"
@@ -27,12 +28,12 @@ def samples(dataset: SegmentationSet, split: str, labels: Path | None = None) ->
     """What a network is taught: the photos of a split with the masks in a folder, ``<id>.png``; without one, with the
     true masks.
 
-    Photos and masks are read when asked for, and then raise DataError as ``read_photo`` and ``read_mask``.  Raises
-    DataError at once when the list, the folder or any of its masks is missing.
+    Photos and masks are read when asked for, and then raise DataError as ``read_photo`` and ``CheckedMasks.read``.
+    Raises DataError at once when the list, the folder or any of its masks is missing, and as ``look_at_some``.
     """
     items = dataset.items(split)
     if labels is None:
-        return [_sample(dataset, item, item.mask) for item in items]
+        return _samples(CheckedMasks(dataset, f"true masks of {split}"), items, [item.mask for item in items])
     if not labels.is_dir():
         raise DataError(f"no labels in {labels}: there is no such folder")
     missing = [item for item in items if not (labels / f"{item.id}.png").is_file()]
@@ -40,17 +41,20 @@ def samples(dataset: SegmentationSet, split: str, labels: Path | None = None) ->
         raise DataError(
             f"{labels} lacks {len(missing)} of the {len(items)} images of {split}; the first is {missing[0].id}.png"
         )
-    return [_sample(dataset, item, labels / f"{item.id}.png") for item in items]
+    given = CheckedMasks(dataset, f"masks in {labels}", true=False)
+    return _samples(given, items, [labels / f"{item.id}.png" for item in items])
 
 
-def _sample(dataset: SegmentationSet, item: Item, mask: Path) -> Sample:
-    def load_labels() -> np.ndarray:
-        size_hw = photo_size(item.photo)
-        return (
-            read_truth(dataset, item, size_hw) if mask == item.mask else read_mask(mask, len(dataset.classes), size_hw)
-        )
+def _samples(checked: CheckedMasks, items: Sequence[Item], masks: Sequence[Path]) -> list[Sample]:
+    look_at_some(checked, list(zip(masks, items, strict=True)))
 
-    return Sample(item.id, lambda: read_photo(item), load_labels)
+    def sample(item: Item, mask: Path) -> Sample:
+        def load_labels() -> np.ndarray:
+            return checked.read(mask, item, photo_size(item.photo))
+
+        return Sample(item.id, lambda: read_photo(item), load_labels)
+
+    return [sample(item, mask) for item, mask in zip(items, masks, strict=True)]
 
 
 def fresh_network(

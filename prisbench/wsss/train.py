@@ -694,7 +694,7 @@ def class_probabilities(
     """Softmax at the photo's size, averaged over scales and flips; each pixel's sum to 1."""
     h, w = image.shape[:2]
     device = next(network.parameters()).device
-    whole = torch.tensor(image, device=device).permute(2, 0, 1)[None].float()
+    whole = torch.tensor(np.ascontiguousarray(image), device=device).permute(2, 0, 1)[None].float()
     total = torch.zeros((len(network.classes), h, w), device=device)
     with torch.inference_mode():
         for scale in settings.scales:

@@ -1,7 +1,8 @@
 """Segmentation sets laid out as VOC 2012 is: photos, palette masks, lists of ids; and what should be in them.
 
 Knows: where VOC 2012, COCO 2014 and a folder of one's own keep things, their classes, how a list and a mask are read
-and written, where the data comes from.  Does not know: how COCO's masks are made (``coco``), models, scores.
+and written, where the data comes from.  Does not know: what is missing or wrong in a set (``examination``,
+``label_checks``), how COCO's masks are made (``coco``), models, scores.
 
 A mask is ``h w`` uint8: 0 background, 1.. the classes in their published order, 255 void.  On disk it is a PNG of mode
 P with VOC's colours, so that people can look at it, or of mode L.
@@ -11,21 +12,21 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.files import cannot_read, read_bytes, read_json, sha256_bytes, write_bytes
 from prisbench.photos import load_photo
+from prisbench.wsss.palettes import contradiction
 
 VOID = 255
 """Neither right nor wrong: VOC's object outlines, and whatever a pseudo mask is not sure of."""
@@ -279,14 +280,14 @@ def open_set(dataset: str, root: str | os.PathLike[str] = "datasets") -> Segment
         if home is None:
             looked = ", ".join(str(Path(root) / each) for each in layout.homes)
             raise DataError(f"no {dataset} in {looked}; `prisbench wsss check {root}` says how to get it")
-        return _open(layout, home, layout.classes)
+        return open_layout(layout, home, layout.classes)
     folder = Path(dataset)
     if not folder.is_dir():
         if len(folder.parts) > 1:
             raise DataError(f"no dataset at {folder}: there is no such folder")
         raise UnknownNameError("dataset", dataset, [*LAYOUTS, "a folder"])
     if (folder / CLASSES_FILE).is_file():
-        return _open(FOLDER, folder, read_classes(folder / CLASSES_FILE))
+        return open_layout(FOLDER, folder, read_classes(folder / CLASSES_FILE))
     for name in sets_in(folder):
         return open_set(name, folder)
     raise DataError(
@@ -314,7 +315,7 @@ def find_home(layout: Layout, root: Path) -> Path | None:
     return None
 
 
-def _open(layout: Layout, root: Path, classes: tuple[str, ...]) -> SegmentationSet:
+def open_layout(layout: Layout, root: Path, classes: tuple[str, ...]) -> SegmentationSet:
     ids: list[str] = []
     for path in _list_files(root, layout):
         lines = read_bytes(path).decode("utf-8", errors="replace").splitlines()
@@ -372,6 +373,11 @@ def read_list(path: Path, root: Path, photos: str, masks: str) -> list[Item]:
     return list(items.values())
 
 
+def ids_sha256(ids: Sequence[str]) -> str:
+    """64 hexadecimal digits of the sorted ids, one a line: the same for every way to write a list."""
+    return sha256_bytes("".join(f"{each}\n" for each in sorted(ids)).encode("utf-8"))
+
+
 def read_classes(path: Path) -> tuple[str, ...]:
     """The names in classes.txt.  Raises DataError unless the first is background, all differ, and 255 suffice."""
     lines = read_bytes(path).decode("utf-8", errors="replace").splitlines()
@@ -398,14 +404,28 @@ def voc_palette() -> bytes:
     return np.stack(colours, axis=1).astype(np.uint8).tobytes()
 
 
+class MaskFile(NamedTuple):
+    """What a mask's PNG holds: its labels, how many pixels have each, and, in mode P, the colours of its palette."""
+
+    labels: UInt8[np.ndarray, "h w"]
+    counts: Int[np.ndarray, "256"]
+    colours: UInt8[np.ndarray, "n 3"] | None
+
+
 def read_mask(
     path: str | os.PathLike[str], classes: int, size_hw: tuple[int, int] | None = None
 ) -> UInt8[np.ndarray, "h w"]:
     """The labels in a PNG: below ``classes``, or 255.
 
     Raises DataError naming the file when it is missing, damaged, no PNG, in colour (an RGB mask has lost its labels),
-    of another size than ``size_hw``, or holds a label outside the classes.
+    of another size than ``size_hw``, has a palette that contradicts its labels (``palettes.contradiction``), or holds a
+    label outside the classes.
     """
+    return read_mask_file(path, classes, size_hw).labels
+
+
+def read_mask_file(path: str | os.PathLike[str], classes: int, size_hw: tuple[int, int] | None = None) -> MaskFile:
+    """The labels in a PNG and their colours.  Raises DataError as ``read_mask``."""
     data = read_bytes(path)
     if not data:
         raise DataError(f"{path} is empty (0 bytes); make it again")
@@ -417,6 +437,7 @@ def read_mask(
                 raise DataError(f"{path} has mode {mode}; a mask is a PNG of mode P or L, one label a pixel")
             image.load()
             labels = np.array(image)
+            palette = image.getpalette("RGB") if mode == "P" else None
     except UnidentifiedImageError:
         raise DataError(f"{path} is not a PNG; a mask is a PNG of mode P or L") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -424,15 +445,39 @@ def read_mask(
     if size_hw is not None and labels.shape != size_hw:
         (h, w), (height, width) = labels.shape, size_hw
         raise DataError(f"{path} is {h} x {w}, its image {height} x {width} (height x width)")
+    colours = np.array(palette, np.uint8).reshape(-1, 3) if palette else None
     counts = np.bincount(labels.ravel(), minlength=256)
-    outside = [int(label) for label in np.flatnonzero(counts[classes:VOID]) + classes]
+    used = [int(label) for label in np.flatnonzero(counts)]
+    if colours is not None and (why := contradiction(colours, used, _standard_colours(), classes)):
+        raise DataError(f"{path} {why}")
+    outside = [label for label in used if classes <= label < VOID]
     if outside:
         more = f" (and {len(outside) - 1} more labels)" if len(outside) > 1 else ""
         raise DataError(
             f"{path} has label {outside[0]} on {counts[outside[0]]} pixels{more}; "
-            f"the classes are 0..{classes - 1}, and {VOID} is void"
+            f"the classes are 0..{classes - 1}, and {VOID} is void{_origin(used, classes)}"
         )
-    return labels
+    return MaskFile(labels, counts, colours)
+
+
+@lru_cache(maxsize=1)
+def _standard_colours() -> UInt8[np.ndarray, "256 3"]:
+    return np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
+
+
+def _origin(used: Sequence[int], classes: int) -> str:
+    """Where labels outside the classes may come from, as the end of a sentence; nothing when it cannot be told."""
+    luma = {int(n) for n in np.array(Image.fromarray(_standard_colours()[None, : max(classes, 2)]).convert("L"))[0]}
+    if classes == len(COCO_CLASSES) and max(label for label in used if label < VOID) <= 90:
+        return "; COCO's category ids, 1..90 with gaps? number the classes 1..80, as `prisbench wsss coco-masks` does"
+    if classes <= 38 and len(used) > 1 and {label for label in used if label != VOID} <= luma:
+        return '; brightness of VOC\'s colours (convert("L"))? save the labels themselves'
+    held = [label for label in used if label != VOID]
+    if len(held) == 2 and held[0] == 0:
+        return f"; save the number of the class instead of {held[1]}"
+    if held[0] == 1:
+        return "; labels counted from 1? background is 0, the first class 1"
+    return ""
 
 
 def write_mask(path: str | os.PathLike[str], labels: UInt8[np.ndarray, "h w"]) -> Path:
@@ -469,6 +514,19 @@ def read_photo(item: Item) -> UInt8[np.ndarray, "h w 3"]:
     if not item.photo.is_file():
         raise DataError(f"{item.where}: {item.id} has no photo {item.photo}")
     return load_photo(item.photo)
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """Height and width of a photo as ``load_photo`` will turn it, from its header.  Raises DataError."""
+    try:
+        with Image.open(path) as image:
+            w, h = image.size
+            turned = image.getexif().get(0x0112, 1) >= 5
+    except UnidentifiedImageError:
+        raise DataError(f"{path} is not a photo that can be read; copy it again") from None
+    except OSError as error:
+        raise DataError(cannot_read(path, error)) from None
+    return (w, h) if turned else (h, w)
 
 
 # --- image labels ---------------------------------------------------------------------------------------------------
@@ -524,157 +582,3 @@ def _csv_pairs(path: Path) -> Iterator[tuple[str, list[str]]]:
             )
         if row:
             yield row[0].strip(), [name.strip() for name in row[1].split(";") if name.strip()]
-
-
-# --- what is there --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ListReport:
-    """What was found of one split.  ``path`` is None when there is no list; ``right`` None when none is published."""
-
-    split: str
-    path: str | None
-    ids: int
-    expected: int | None
-    right: bool | None
-    photos_missing: int
-    masks_missing: int
-    first_missing: str | None
-
-    @property
-    def whole(self) -> bool:
-        """Every id has its photo and (but of the test split) its mask."""
-        return self.ids > 0 and self.photos_missing == 0 and (self.masks_missing == 0 or self.split == "test")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found of a set; ``wrong`` are lines about damaged files, ``get`` the sources of what is missing."""
-
-    dataset: str
-    root: str
-    usable: bool
-    lists: tuple[ListReport, ...]
-    masks_read: int
-    wrong: tuple[str, ...]
-    get: tuple[Source, ...]
-
-
-def examine(
-    dataset: str,
-    root: Path,
-    full: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """What of a set is there: ``voc12`` or ``coco14`` below ``root``, or ``folder`` for the root itself.
-
-    Of every split the photos and masks are looked for; masks are read, with the size of their photos, in 32 places of
-    every list (``full``: all).  Usable means: of every group of splits the layout needs one is whole, and nothing that
-    was read is wrong.  A list with other ids than the published one stays usable: its numbers are not comparable.
-
-    ``progress`` hears of (read, to read).  Raises DataError and UnknownNameError as ``open_set``, but not when voc12 or
-    coco14 is missing: that is reported.
-    """
-    layout = {**LAYOUTS, FOLDER.name: FOLDER}.get(dataset)
-    if layout is None:
-        raise UnknownNameError("dataset", dataset, [*LAYOUTS, FOLDER.name])
-    if layout is FOLDER:
-        found = _open(FOLDER, root, read_classes(root / CLASSES_FILE))
-    else:
-        found = _open(layout, find_home(layout, root) or root / layout.homes[0], layout.classes)
-
-    wrong: list[str] = []
-    reports: list[ListReport] = []
-    to_read: dict[Path, Item] = {}
-    names = lru_cache(maxsize=None)(_names_in)
-    expected = {each.split: each for each in layout.published}
-    for split in dict.fromkeys([*(each.split for each in layout.published), *found.splits]):
-        if split not in found.splits:
-            if split in ("trainval", "trainval_aug"):  # unions of others; nothing here needs them
-                continue
-            reports.append(ListReport(split, None, 0, expected[split].ids, None, 0, 0, None))
-            continue
-        try:
-            items = found.items(split)
-        except DataError as error:
-            wrong.append(str(error))
-            continue
-        reports.append(_list_report(split, found.list_path(split), items, expected.get(split), names))
-        there = [each for each in items if each.photo.name in names(each.photo.parent)]
-        there = [each for each in there if each.mask.name in names(each.mask.parent)]
-        step = 1 if full else max(1, math.ceil(len(there) / 32))
-        to_read |= {each.mask: each for each in there[::step]}
-    for number, item in enumerate(to_read.values(), 1):
-        try:
-            read_mask(item.mask, len(found.classes), photo_size(item.photo))
-        except DataError as error:
-            wrong.append(str(error))
-        if progress is not None:
-            progress(number, len(to_read))
-
-    whole = {each.split for each in reports if each.whole}
-    needed = layout.needed or (tuple(each.split for each in reports),)
-    nothing = not found.splits
-    get = tuple(each for each in layout.sources if nothing or any(_lacks(report, each) for report in reports))
-    usable = not wrong and all(whole & set(group) for group in needed)
-    return Report(found.name, str(found.root), usable, tuple(reports), len(to_read), tuple(wrong), get)
-
-
-def photo_size(path: Path) -> tuple[int, int]:
-    """Height and width of a photo as ``load_photo`` will turn it, from its header.  Raises DataError."""
-    try:
-        with Image.open(path) as image:
-            w, h = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5
-    except UnidentifiedImageError:
-        raise DataError(f"{path} is not a photo that can be read; copy it again") from None
-    except OSError as error:
-        raise DataError(cannot_read(path, error)) from None
-    return (w, h) if turned else (h, w)
-
-
-def ids_sha256(ids: Sequence[str]) -> str:
-    """64 hexadecimal digits of the sorted ids, one a line: the same for every way to write a list."""
-    return sha256_bytes("".join(f"{each}\n" for each in sorted(ids)).encode("utf-8"))
-
-
-def _list_report(
-    split: str,
-    path: Path,
-    items: list[Item],
-    published: PublishedList | None,
-    names: Callable[[Path], frozenset[str]],
-) -> ListReport:
-    photos = [each.photo for each in items if each.photo.name not in names(each.photo.parent)]
-    masks = [each.mask for each in items if each.mask.name not in names(each.mask.parent)]
-    missing = photos or ([] if split == "test" else masks)
-    return ListReport(
-        split=split,
-        path=str(path),
-        ids=len(items),
-        expected=published.ids if published else None,
-        right=ids_sha256([each.id for each in items]).startswith(published.sha256) if published else None,
-        photos_missing=len(photos),
-        masks_missing=len(masks),
-        first_missing=str(missing[0]) if missing else None,
-    )
-
-
-def _lacks(report: ListReport, source: Source) -> bool:
-    """Whether a source would give a split something that it has not."""
-    if report.split not in source.splits:
-        return False
-    missing = {
-        "lists": not report.path or report.right is False,
-        "photos": report.photos_missing > 0,
-        "masks": report.masks_missing > 0,
-    }
-    return missing[source.gives]
-
-
-def _names_in(folder: Path) -> frozenset[str]:
-    try:
-        return frozenset(entry.name for entry in os.scandir(folder))
-    except OSError:
-        return frozenset()

@@ -170,6 +170,20 @@ def test_photos_without_scenes_are_read_but_are_no_benchmark(tmp_path: Path) -> 
     fails(folder, tmp_path, r"photos of 3 subjects but no scenes to look for them in: put other photos into dog/scenes")
 
 
+def test_what_has_no_role_in_a_folder_is_counted(things: Path) -> None:
+    save_mask(things / "mug-anna/masks/desk.png", 2, 3, 8, 9, size_hw=(30, 20))
+    (things / "mug-anna/masks/kitchen.lookalike-2.jpg").write_bytes(b"no PNG")
+    (things / "mug-anna/photos/notes.txt").write_text("a mug")
+    save(things / "mug-anna/03.png", 5)
+    (things / "mug-ben/scene").mkdir()
+    assert folder.read(things, {}).left_out == {
+        "files in masks that are no PNG": 1,
+        "files in photos that are no photo": 1,
+        "photos that lie beside the folder photos": 1,
+        "folders of a subject with a name that has no role": 1,
+    }
+
+
 @pytest.mark.data
 def test_the_photos_of_dreambooth_are_read_as_they_are() -> None:
     root = Path(os.environ.get("PRISBENCH_DATA", "unset")) / "dreambooth512"
@@ -831,6 +845,20 @@ def test_mug19_is_read_by_the_map_that_somebody_writes(mugs: Path) -> None:
 def test_what_is_wrong_in_the_map_of_mug19_is_named(mugs: Path, old: str, new: str, message: str) -> None:
     (mugs / "layout.yaml").write_text(LAYOUT.replace(old, new))
     fails(mug19, mugs, message)
+
+
+def test_mug19_counts_masks_that_belong_to_nothing(mugs: Path) -> None:
+    save_mask(mugs / "labels/mug_01/3.png", 2, 3, 9, 12)
+    save_mask(mugs / "others/mug_01/1_b.png", 2, 23, 9, 32)
+    (mugs / "layout.yaml").write_text(LAYOUT + "photo_masks: pm/{name}\n")
+    for name, stem in (("mug_01", "a"), ("mug_02", "b")):
+        save_mask(mugs / f"pm/{name}/{stem}.png", 1, 2, 3, 4)
+    source = mug19.read(mugs, {})
+    assert source.left_out == {
+        "masks of no scene": 1,
+        "look_alikes of no scene": 1,
+        "photo_masks of no reference photo": 1,
+    }
 
 
 def test_mug19_without_a_map_asks_for_one(mugs: Path) -> None:

@@ -258,7 +258,9 @@ def test_pods_keeps_its_own_splits_and_references(tmp_path: Path) -> None:
     assert {len(row.photos) for row in source.subjects()} == {3}
     assert np.array_equal(rows[0].mask, draw_box(HW, 4, 8, 24, 32)), "a mask stored as JPEG is cut at half"
     assert sum(row.source.endswith("test_dense/mugs_red/1.jpg (pose)") for row in rows) == 1
-    assert source.left_out["test photos without a mask (test/)"] == 4
+    assert source.left_out == {"test photos without a mask (test/)": 4}
+    photo(tmp_path / "pods/train/mugs_new/0.jpg", 3)
+    assert pods.read(tmp_path, {}).left_out["folders that pods_info.json does not name"] == 1
 
 
 def test_pods_asks_for_other_objects_of_the_kind_when_told(tmp_path: Path) -> None:
@@ -266,6 +268,10 @@ def test_pods_asks_for_other_objects_of_the_kind_when_told(tmp_path: Path) -> No
     rows = all_rows(pods.read(tmp_path, {"absent": "5"}))
     absent = [row for row in rows if row.query_type == "absent"]
     assert len(absent) == 4, "two mugs of one split, two photos each; the tote has no other"
+    source = pods.read(tmp_path, {"absent": "5"})
+    assert len(list(source.queries(0))) == 12
+    wanted = 5 * 8
+    assert source.left_out["absent queries for which there is no other object of the kind"] == wanted - len(absent)
     for row in absent:
         assert not row.mask.any() and np.array_equal(row.look_alikes[0], draw_box(HW, 4, 8, 24, 32))
     assert ids(list(pods.read(tmp_path, {"absent": "5"}).queries(7))) == ids(rows)[7:]
@@ -362,6 +368,15 @@ def test_pervl_learns_from_boxes_of_the_named_frames_and_never_from_a_test_frame
     assert first.files == () and len(next(perv_ytvos.read(tmp_path, {"references": "1"}).subjects()).photos) == 1
 
 
+def test_pervl_counts_captions_that_a_later_one_replaces(tmp_path: Path) -> None:
+    draw_pervl(tmp_path)
+    path = tmp_path / "annotations/ytvos/cleaned_captions_ytvos_test.csv"
+    path.write_text(path.read_text() + "x.jpg,bird,the * again.,bird_aa11_2\n")
+    source = perv_ytvos.read(tmp_path, {})
+    assert "the {subject} again." in {row.text for row in all_rows(source)}
+    assert source.left_out["captions of a concept that has another further down"] == 1
+
+
 def test_pervl_tells_which_lists_do_not_fit(tmp_path: Path) -> None:
     draw_pervl(tmp_path)
     meta = tmp_path / "data/youtube_vos/train/meta.json"
@@ -433,6 +448,19 @@ def test_permis_chooses_track_and_frames_by_the_published_rule(tmp_path: Path) -
     assert ids(list(permis.read(tmp_path, {}).queries(1))) == ids(rows)[1:]
 
 
+def test_permis_counts_videos_that_come_twice_and_look_alikes_without_a_pixel(tmp_path: Path) -> None:
+    draw_burst(tmp_path)
+    path = tmp_path / "annotations/val/all_classes.json"
+    value = json.loads(path.read_text())
+    value["sequences"].append(value["sequences"][3])
+    empty = coco.encode(np.zeros(HW, np.uint8, order="F"))["counts"].decode()
+    value["sequences"][3]["segmentations"][3]["5"]["rle"] = empty
+    path.write_text(json.dumps(value))
+    source = permis.read(tmp_path, {})
+    assert [row.query_type for row in all_rows(source)] == ["other-category", "look-alike"]
+    assert source.left_out["videos that come twice"] == source.left_out["look-alikes without a pixel"] == 1
+
+
 def test_permis_names_the_video_whose_record_is_corrupt(tmp_path: Path) -> None:
     draw_burst(tmp_path)
     path = tmp_path / "annotations/val/all_classes.json"
@@ -491,6 +519,11 @@ def test_ycb_asks_for_objects_that_are_not_in_the_scene(tmp_path: Path) -> None:
     draw_ycb(tmp_path)
     absent = [row for row in all_rows(ycb_video.read(tmp_path, {})) if row.query_type == "absent"]
     assert len(absent) == 6, "one a frame"
+    source = ycb_video.read(tmp_path, {"absent": "3", "step": "2"})
+    asked = Counter(row.query_type == "absent" for row in source.queries(0))
+    assert asked[True] == 2 * (3 - 2) + 2 * (3 - 1), "of three objects two are in scene 0048 and one in 0049"
+    assert source.left_out["absent queries for which there is no object"] == 2 * 2 + 2 * 1
+    assert source.left_out["frames that keyframe.txt or step passes over"] == 2
     for row in absent:
         assert not row.mask.any()
         assert {mask.sum() for mask in row.look_alikes} <= {17 * 11}
@@ -643,6 +676,20 @@ def test_davis_does_not_ask_right_after_the_reference_photo_where_a_clip_is_long
         assert [row.source[-9:] for row in all_rows(source)] == [f"{frame:05d}.jpg" for frame in frames]
         near = {f"frames less than {distance} after the reference photo": 3 - len(frames)} if len(frames) < 3 else {}
         assert source.left_out == near
+
+
+def test_davis_takes_a_thing_that_comes_later_for_what_it_is_and_counts_it(tmp_path: Path) -> None:
+    draw_davis(tmp_path, 2017, {"boxing": 2})
+    nouns = {"boxing": {"1": "person", "2": "ball", "3": "person"}}
+    (tmp_path / "davis_semantics.json").write_text(json.dumps(nouns))
+    labels(tmp_path / "Annotations/480p/boxing/00003.png", (1, 2, 2, 25, 12), (3, 2, 30, 25, 40))
+    source = davis.read(tmp_path, {"allow_same_clip": "true"})
+    rows = [row for row in all_rows(source) if row.noun == "person"]
+    assert [(row.source[-9:], row.query_type, len(row.look_alikes)) for row in rows] == [
+        ("00001.jpg", "other-category", 0),
+        ("00003.jpg", "look-alike", 1),
+    ]
+    assert source.left_out["things that the first frame of their clip does not show"] == 1
 
 
 def test_davis_does_not_guess_what_several_things_are(tmp_path: Path) -> None:

@@ -125,12 +125,14 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
 
     nouns = json_file(root / "davis_semantics.json") if (root / "davis_semantics.json").exists() else None
     things: dict[str, Thing] = {}
+    first: dict[str, set[int]] = {}
     for clip in clips:
         shown = _things(clip, labels(clip.frames[0]), nouns, single)
+        first[clip.name] = set(shown)
         for label, noun in shown.items():
             if cut or list(shown.values()).count(noun) == 1:
                 things[f"{clip.name} {label}"] = Thing(
-                    clip, label, noun, {n: word for n, word in shown.items() if n != label}
+                    clip, label, noun, {n: word for n, word in (_later(clip, nouns) | shown).items() if n != label}
                 )
             else:
                 left_out["things of one noun in one frame, which is no photo of either (cut=false)"] += 1
@@ -183,6 +185,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
                 for name in asked:
                     hidden = not (found == things[name].label).any()
                     yield "things without a pixel in a frame" if hidden else partial(query, name, photo, picture)
+                for _ in range(len(set(np.unique(found)) - {0} - first[clip.name])):
+                    yield "things that the first frame of their clip does not show"
 
     used = [photo for clip in clips for photo in clip.frames]
     masks = [inside(root, f"Annotations/{resolution}/{photo.parent.name}/{photo.stem}.png") for photo in used]
@@ -236,6 +240,13 @@ def _listed(path: Path) -> list[str]:
     lines = read_bytes(path).decode("utf-8", errors="replace").split("\n")
     first = [line.split()[0] for line in lines if line.strip()]
     return list(dict.fromkeys(word.split("/")[-2] if "/" in word else word for word in first))
+
+
+def _later(clip: Clip, nouns: object) -> dict[int, str]:
+    """Label -> noun of all that a clip shows anywhere, where somebody says it."""
+    said = nouns.get(clip.name) if isinstance(nouns, dict) else None
+    found = said.items() if isinstance(said, dict) else ()
+    return {int(n): str(noun).strip() for n, noun in found if str(n).isdecimal()}
 
 
 def _things(clip: Clip, found: Int[np.ndarray, "h w"], nouns: object, single: bool) -> dict[int, str]:

@@ -32,7 +32,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prisbench.datasets.reading import folders, inside, yaml_file
+from prisbench.datasets.reading import folders, inside, listing, yaml_file
 from prisbench.datasets.schema import SPLITS, QueryRow
 from prisbench.datasets.source import Source, split_of
 from prisbench.datasets.sources.options import (
@@ -83,6 +83,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     told = []
     for home in folders(root):
         if photos := _photos(home):
+            left_out.update(_strays(home))
             told.append(_told(root, home, photos, options, listed.pop(home.name, {})))
         elif (home / "photos").is_dir() or (home / "scenes").is_dir():
             raise DataError(f"{home} has no reference photos; put 3 to 6 into {home / 'photos'}")
@@ -139,6 +140,23 @@ def _subjects_table(root: Path) -> dict[str, dict[str, str]]:
 
 def _photos(home: Path) -> tuple[Path, ...]:
     return pictures_in(home / "photos" if (home / "photos").is_dir() else home)
+
+
+def _strays(home: Path) -> Counter[str]:
+    """What lies in a subject's folder and has no role there, by reason."""
+    found: Counter[str] = Counter()
+    wanted = {"photos": SUFFIXES, "scenes": SUFFIXES, "masks": {".png"}, "photos_masks": {".png"}}
+    for inner in folders(home):
+        suffixes = wanted.get(inner.name)
+        if suffixes is None:
+            found["folders of a subject with a name that has no role"] += 1
+            continue
+        files = [path for path in listing(inner) if path.suffix.lower() not in suffixes]
+        kind = "PNG" if "masks" in inner.name else "photo"
+        found[f"files in {inner.name} that are no {kind}"] += len(files) + len(folders(inner))
+    if (home / "photos").is_dir():
+        found["photos that lie beside the folder photos"] += len(listing(home, SUFFIXES))
+    return +found
 
 
 def _told(

@@ -80,13 +80,14 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     for name in layout.keys() - {"subjects"}:
         if "{name}" not in words(layout[name], f"{path}: {name}") and name in ("photos", "scenes", "masks"):
             raise DataError(f"{path}: {name} is {layout[name]!r}; put {{name}} where the subject's name stands")
-    told = [_told(root, path, layout, name, options) for name in _names(root, path, layout["subjects"])]
+    left_out: Counter[str] = Counter()
+    told = [_told(root, path, layout, name, options, left_out) for name in _names(root, path, layout["subjects"])]
     return source_of(
         "mug19",
         root,
         told,
         options,
-        Counter(),
+        left_out,
         about(
             TITLE, HOMEPAGE, LIMITS, {**options, **{f"layout.yaml {name}": str(said) for name, said in layout.items()}}
         ),
@@ -109,7 +110,14 @@ def _names(root: Path, path: Path, subjects: Any) -> list[str]:
     return found
 
 
-def _told(root: Path, path: Path, layout: Mapping[str, str], name: str, options: Mapping[str, str]) -> Told:
+def _told(
+    root: Path,
+    path: Path,
+    layout: Mapping[str, str],
+    name: str,
+    options: Mapping[str, str],
+    left_out: Counter[str],
+) -> Told:
     places = {
         role: inside(root, layout[role].replace("{name}", name), f"{path}: {role}") for role in _ROLES if role in layout
     }
@@ -123,11 +131,19 @@ def _told(root: Path, path: Path, layout: Mapping[str, str], name: str, options:
     masks = masks_in(places["masks"])
     others = masks_in(places["look_alikes"]) if "look_alikes" in places else {}
     asked = []
+    alike_of: set[str] = set()
     for scene in scenes:
         if scene.stem not in masks:
             raise DataError(f"{scene} has no mask {places['masks'] / scene.stem}.png; all black says 'not there'")
         alike = [other for stem, other in others.items() if stem == scene.stem or stem.startswith(f"{scene.stem}.")]
+        alike_of.update(other.stem for other in alike)
         asked.append(Asked(scene, query_text(options), masks[scene.stem], tuple(alike)))
+    unused = {
+        "masks of no scene": masks.keys() - alike_of - {scene.stem for scene in scenes},
+        "look_alikes of no scene": others.keys() - alike_of,
+        "photo_masks of no reference photo": photo_masks.keys() - {photo.stem for photo in photos},
+    }
+    left_out.update({reason: len(stems) for reason, stems in unused.items() if stems})
     return Told(
         name=name,
         noun=words(layout["noun"], "noun"),

@@ -103,7 +103,10 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         path for part in ("train", "val", "test") if (path := root / f"annotations/{part}/all_classes.json").exists()
     ]
     left_out: Counter[str] = Counter()
-    episodes = {found.name: found for path in files for found in _episodes(root, path, left_out)}
+    episodes: dict[str, Episode] = {}
+    for found in (found for path in files for found in _episodes(root, path, left_out)):
+        if episodes.setdefault(found.name, found) is not found:
+            left_out["videos that come twice"] += 1
     if not episodes:
         raise DataError(
             f"{root / 'annotations'}: no video has what PerMIS wants ({dict(left_out) or 'no all_classes.json'})"
@@ -134,8 +137,10 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
 
     def query(episode: Episode, frame: Frame) -> QueryRow:
         pixels, mask, file = shot(episode, frame)
-        decoded = (_decode(runs, episode, frame.path) for runs in frame.look_alikes)
+        decoded = [_decode(runs, episode, frame.path) for runs in frame.look_alikes]
         look_alikes = tuple(other for other in decoded if other.any())
+        if len(look_alikes) < len(decoded):
+            left_out["look-alikes without a pixel"] += len(decoded) - len(look_alikes)
         return QueryRow(
             subject_id=subjects.id_of(episode.name),
             noun=episode.noun,

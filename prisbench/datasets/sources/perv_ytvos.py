@@ -171,11 +171,12 @@ def _concepts(root: Path, references: int, distance: int, left_out: Counter[str]
     """The concepts that have a caption; those of one frame stand together."""
     concepts_file, *captions, categories_file = _lists(root)
     fields, categories = yaml_file(concepts_file), json_file(categories_file)
-    captioned = {
-        line.cells["class_id"]: (line.cells["caption"], split)
-        for path, split in zip(captions, ("validation", "test"), strict=True)
-        for line in table(path, _COLUMNS, _COLUMNS)
-    }
+    captioned: dict[str, tuple[str, str]] = {}
+    for path, split in zip(captions, ("validation", "test"), strict=True):
+        for line in table(path, _COLUMNS, _COLUMNS):
+            if line.cells["class_id"] in captioned:
+                left_out["captions of a concept that has another further down"] += 1
+            captioned[line.cells["class_id"]] = (line.cells["caption"], split)
     try:
         if without := set(fields) - set(captioned):
             left_out["concepts without a caption"] = len(without)

@@ -62,9 +62,13 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     shown = {folder.name: evenly(listing(folder, PHOTOS), references) for folder in folders(root / "train")}
     asked = {folder.name: listing(folder, PHOTOS) for folder in folders(root / "test_dense")}
     names = [name for name in nouns if shown.get(name) and asked.get(name)]
-    left_out = Counter({"objects without photos": len(nouns) - len(names)}) if len(names) < len(nouns) else Counter()
+    left_out: Counter[str] = Counter()
+    if len(names) < len(nouns):
+        left_out["objects without photos"] = len(nouns) - len(names)
     if not names:
         raise DataError(f"{root}: no object of pods_info.json has photos in both train and test_dense")
+    if unlisted := len((shown.keys() | asked.keys()) - nouns.keys()):
+        left_out["folders that pods_info.json does not name"] = unlisted
     if (root / "test").is_dir():
         unmarked = sum(len(listing(folder, PHOTOS)) for folder in folders(root / "test"))
         left_out["test photos without a mask (test/)"] += unmarked
@@ -116,6 +120,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
                 others = sorted(set(alike) - {name}, key=lambda other: _by_lot(f"{photo.name} {name} {other}"))
                 for other in (name, *others[:n_absent]):
                     yield partial(query, photo, other, mask)
+                for _ in range(n_absent - len(others)):
+                    yield "absent queries for which there is no other object of the kind"
 
     photos = [file for name in names for file in (*shown[name], *asked[name])]
     masks = [file for name in names for file in listing(inside(root, f"test_dense_masks/{name}"))]

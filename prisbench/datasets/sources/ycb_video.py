@@ -124,6 +124,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         for scene, photos in frames.items()
         if scene in to_ask
     }
+    if passed := sum(len(frames[scene]) - len(photos) for scene, photos in asked.items()):
+        left_out["frames that keyframe.txt or step passes over"] = passed
 
     teaching = _Teaching(frames, references, whole_number(options, "apart", 30))
 
@@ -186,10 +188,12 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
                     part = float((found == _LABEL[name]).mean())
                     if part >= _TOO_SMALL:
                         yield partial(query, name, photo, picture)
-                    elif name in shows[scene]:
+                    elif part or name in shows[scene]:
                         yield "objects hidden in a frame, or showing less than a thousandth of it"
-                    elif not part and name in _by_lot(away, photo)[:n_absent]:
+                    elif name in _by_lot(away, photo)[:n_absent]:
                         yield partial(query, name, photo, picture)
+                for _ in range(n_absent - len(away)):
+                    yield "absent queries for which there is no object"
 
     learned = {scene for name in names for scene in taught_by[name]}
     used = [photo for scene in frames for photo in (frames[scene] if scene in learned else asked.get(scene, []))]

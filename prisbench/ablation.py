@@ -21,10 +21,11 @@ import numpy as np
 
 from prisbench import localize
 from prisbench.datasets.load import Dataset
+from prisbench.datasets.spread import spread_subjects
 from prisbench.errors import UsageError
 from prisbench.methods import AttentionMethod
 from prisbench.presets import Evidence, LocalizerSettings
-from prisbench.statistics import Sample, interval, paired_difference, roc
+from prisbench.statistics import FEWEST_SUBJECTS, Sample, interval, no_interval, paired_difference, roc
 from prisbench.types import Example
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
@@ -87,8 +88,9 @@ class Measured:
 
 
 def part_of(dataset: Dataset, split: str, subjects: int | None, part: Mapping[str, int] = PART) -> list[Example]:
-    """The first few queries of each type and subject."""
-    chosen = {subject.id for subject in dataset.subjects(split)[:subjects]}
+    """The first few queries of each type and subject; of so many subjects, spread over nouns."""
+    there = [(record["id"], record["noun"]) for _, record in dataset.records("subjects", split, ("id", "noun"))]
+    chosen = set(spread_subjects(there)[:subjects])
     asked: Counter[tuple[str, str]] = Counter()
     examples = []
     for example in dataset.examples(split):
@@ -193,6 +195,7 @@ def _row(examples: Sequence[Example], seen: Measured, first: Measured) -> dict[s
     return {
         "tau": THRESHOLDS[at],
         "n": len(all_.query_ids),
+        "n_subjects": all_.n_subjects,
         "iou_mean": all_.value,
         "iou_mean_ci": interval(all_),
         "gain": gain.value,
@@ -231,4 +234,10 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{row['seconds']:.2f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    subjects = sorted({row["n_subjects"] for row in rows})
+    sure = [f"[low, high] are 95 % intervals over {n} subjects." for n in subjects if n >= FEWEST_SUBJECTS]
+    few = [f"No intervals: {no_interval(n)}." for n in subjects if n < FEWEST_SUBJECTS]
+    for key, label in (("look_alike", "look-alike"), ("presence_auc", "presence AUC"), ("absent_fp", "absent FP")):
+        if sure and any(row[key] is not None and row[f"{key}_ci"] is None for row in rows):
+            few.append(f"No interval for {label}: fewer than {FEWEST_SUBJECTS} subjects have such queries.")
+    return "\n".join([*lines, "", *(f"- {note}" for note in (*sure, *few))]) + "\n"

@@ -112,7 +112,7 @@ def _spread(n: int, most: int = 8) -> list[int]:
 
 def _card(facts: dict[str, Any]) -> str:
     recipe, quality = facts["recipe"], facts["held_out_phrases"]
-    low, high = quality["iou_mean_ci"] or (None, None)
+    spread = str(list(quality["iou_mean_ci"])) if quality["iou_mean_ci"] else "(no interval: too few scenes)"
     rows = "\n".join(
         f"| {row['step']} | {row['seconds'] / 60:.0f} | {row['loss']:.4f} |" for row in facts["losses"]["unet"]
     )
@@ -161,7 +161,7 @@ The hours are wall time of the training steps; other work ran on the same cores.
 
 Localization of captioned phrases ("the striped red and white mug") on {quality["scenes"]} ordinary scenes outside
 training, {quality["n"]} phrases, settings of the preset `accurate` (chosen on other scenes): mean IoU
-**{quality["iou_mean"]:.3f}** [{low}, {high}], pointing **{quality["pointing"]:.3f}**.
+**{quality["iou_mean"]:.3f}** {spread}, pointing **{quality["pointing"]:.3f}**.
 
 ![samples](samples.png)
 

@@ -268,7 +268,9 @@ def evaluate(
     ] = [],  # noqa: B006
     split: Annotated[str, typer.Option(help="Settings are chosen on validation; test is reported.")] = "test",
     subset: Annotated[str | None, typer.Option(help="One query type only.")] = None,
-    limit: Annotated[int | None, typer.Option(help="The first so many queries, for trying out.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="So many queries, spread over subjects and types, for trying out.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "--backbone", metavar="ID_OR_FOLDER", help="Weights for the method.")
     ] = None,
@@ -290,10 +292,10 @@ def evaluate(
     from prisbench.datasets.named import find_dataset
     from prisbench.evaluate import OnFailure, Scope
     from prisbench.evaluate import evaluate as run_method
-    from prisbench.leaderboard import tables
+    from prisbench.leaderboard import intervals, tables
     from prisbench.methods import AttentionMethod, MethodOptions, load_method, parse_settings
 
-    if leaderboards is not None and (subset or limit):
+    if leaderboards is not None and (subset is not None or limit is not None):
         raise UsageError("--leaderboards wants a whole run of a split: leave out --subset and --limit")
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     wanted = _each(shared, concept or [None], seed)
@@ -324,14 +326,14 @@ def evaluate(
             paths.append(str(path))
             if leaderboards is not None:
                 _publish(run, leaderboards / (data.id if split == "test" else f"{data.id}-{split}"))
-    frame = tables.rows(runs)
+    frame, part = tables.rows(runs), intervals.part(runs, sum(data.manifest.queries[split].values()))
     if format is not Format.json:
-        print(tables.render(frame, "md"))
-        print("\n" + "\n".join(f"full record: {path}" for path in paths))
+        print(tables.render(frame, "md") + (f"- {intervals.part_note(part)}\n" if part else ""))
+        print("\n".join(f"full record: {path}" for path in paths))
     elif len(runs) == 1:
-        print(json.dumps({"run": paths[0], **tables.records_of(frame)[0]}))
+        print(json.dumps({"run": paths[0], "partial": part, **tables.records_of(frame)[0]}))
     else:
-        print(json.dumps({"runs": paths, "rows": tables.records_of(frame)}))
+        print(json.dumps({"runs": paths, "partial": part, "rows": tables.records_of(frame)}))
     if failures := [query for run in runs for query in run.queries if query.error is not None]:
         tell(
             f"{len(failures)} of {sum(len(run.queries) for run in runs)} queries failed, first "
@@ -524,7 +526,7 @@ def bench_localizer(
 def bench_ablation(
     dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
     split: Annotated[str, typer.Option(help="Settings are chosen on validation; leave test alone.")] = "validation",
-    subjects: Annotated[int | None, typer.Option(min=1, help="The first so many subjects.")] = None,
+    subjects: Annotated[int | None, typer.Option(min=1, help="So many subjects, spread over nouns.")] = None,
     only: Annotated[
         list[str], typer.Option(help='Only this change, or this preset ("preset fast"); may be said again.')
     ] = [],  # noqa: B006

@@ -48,7 +48,7 @@ Progress = Callable[[str, int, int, str], None]
 
 @dataclass(frozen=True)
 class Scope:
-    """Which part of a dataset is run: a split, at most ``limit`` queries of it, one query type or all."""
+    """Which part of a dataset is run: a split, at most ``limit`` queries spread over it, one query type or all."""
 
     split: str = "test"
     limit: int | None = None
@@ -77,7 +77,7 @@ def run_folder(root: Path, dataset: Dataset, method: Method, concept: str, scope
     parts = [run_name(method.name, concept, seed)]
     parts += [scope.split] if scope.split != "test" else []
     parts += [scope.subset] if scope.subset else []
-    parts += [f"first-{scope.limit}"] if scope.limit else []
+    parts += [f"spread-{scope.limit}"] if scope.limit else []
     return root / dataset.id / "--".join(parts)
 
 

@@ -3,6 +3,8 @@
 Queries about one subject resemble each other, so subjects are drawn again, not queries (a cluster bootstrap).  As
 every metric is a ratio of sums, a draw is one row of weights times the subjects' sums.
 
+Every interval of the package is made by ``percentiles`` or ``bounded``: None below ``FEWEST_SUBJECTS``.
+
 Knows: samples of numerators and denominators, by query and subject.
 Does not know: masks, methods, files.
 """
@@ -21,6 +23,19 @@ from prisbench.errors import DataError
 
 DRAWS = 10_000
 LEVEL = 0.95
+
+FEWEST_SUBJECTS = 6
+"""Independent units (subjects, images, scenes) below which there is no interval and no tier.
+
+The percentile bootstrap covers too little with few units: simulated, the 95 % interval of a mean covers the truth in
+50 % of samples of two subjects, 84 % of five, 86 % of six, 91 % of twelve (``docs/metrics.md``).  Six is also where a
+difference with the same sign in every subject first counts: the two-sided sign test gives 2 * 0.5**5 = 0.062 for five
+and 2 * 0.5**6 = 0.031 for six.
+"""
+
+_NO_WIDTH = 1e-9
+"""A spread that rounding alone explains."""
+
 SEED = 20_211_207
 """Of the draws when no Generator is passed: the same files give the same table."""
 
@@ -41,6 +56,11 @@ class Sample:
         """Sum over sum; None without a query."""
         return float(self.numerator.sum() / self.denominator.sum()) if len(self.query_ids) else None
 
+    @property
+    def n_subjects(self) -> int:
+        """How many subjects define it."""
+        return len(set(self.subject_ids))
+
 
 class Difference(NamedTuple):
     """First minus second on the ``n`` queries that define both; ``value`` and ``interval`` None when undefined."""
@@ -51,18 +71,62 @@ class Difference(NamedTuple):
 
 
 def interval(sample: Sample, rng: np.random.Generator | None = None) -> Interval | None:
-    """The percentile 95 % interval of the sample's value over subjects.
+    """The 95 % interval over subjects of the sample's value, which lies in 0..1 (``bounded``).
 
-    None with fewer than two subjects: one subject says nothing about others.
+    None with fewer than ``FEWEST_SUBJECTS`` subjects.
     """
     ratios = _draw_ratios(sample.subject_ids, [sample], rng)
-    return None if ratios is None else _percentiles(ratios[0])
+    return None if ratios is None else bounded(ratios[0], sample.n_subjects)
+
+
+def percentiles(values: Float[np.ndarray, " draws"], units: int) -> Interval | None:
+    """From the 2.5th to the 97.5th percentile of a number's values under draws of ``units`` subjects or images.
+
+    NaN marks a draw that does not define the number; such draws are left out.  None when no draw defines it, and
+    below ``FEWEST_SUBJECTS`` units.
+    """
+    values = values[~np.isnan(values)]
+    if units < FEWEST_SUBJECTS or not values.size:
+        return None
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def bounded(values: Float[np.ndarray, " draws"], units: int) -> Interval | None:
+    """``percentiles`` of a number in 0..1, which has width at both ends of that range.
+
+    When every unit has 0, or every unit 1, all draws agree and say nothing of units that differ.  If a share p of all
+    units differed, n alike would be seen with chance (1 - p)**n, which is 5 % at q = 1 - 0.05**(1 / n), about 3 / n
+    (the rule of three, Hanley and Lippman-Hand 1983); so the interval is 0..q, or 1 - q..1.  Between the ends units
+    agree to the last digit by construction only, and the interval has no width.
+    """
+    found = percentiles(values, units)
+    if found is None or found[1] - found[0] > _NO_WIDTH:
+        return found
+    q = 1 - (1 - LEVEL) ** (1 / units)
+    if found[0] < _NO_WIDTH:
+        return 0.0, q
+    return (1 - q, 1.0) if found[1] > 1 - _NO_WIDTH else found
+
+
+def no_interval(units: int, of: str = "subject") -> str:
+    """Why a number from so few units has no interval, as words for a note."""
+    few = f"{units} {of}" + ("" if units == 1 else "s")
+    return f"{few}; at least {FEWEST_SUBJECTS} are needed for one that can be trusted"
+
+
+def interval_words(units: int, of: str = "subject") -> str:
+    """What [low, high] are in a table over so many units, or why there are none."""
+    if units < FEWEST_SUBJECTS:
+        return f"no interval: {no_interval(units, of)}"
+    return f"[low, high] are 95 % intervals over {of}s"
 
 
 def paired_difference(first: Sample, second: Sample, rng: np.random.Generator | None = None) -> Difference:
     """``first - second`` with its interval: both get the same draw of subjects.
 
-    Joined by query id; a query that only one of the two defines is left out.
+    Joined by query id; a query that only one of the two defines is left out.  No interval with fewer than
+    ``FEWEST_SUBJECTS`` subjects; one without width says that the difference is the same for every subject.
 
     Raises DataError when the two disagree on a query's subject.
     """
@@ -77,24 +141,25 @@ def paired_difference(first: Sample, second: Sample, rng: np.random.Generator | 
     if one.value is None or two.value is None:
         return Difference(None, None, 0)
     ratios = _draw_ratios(one.subject_ids, [one, two], rng)
-    return Difference(one.value - two.value, None if ratios is None else _percentiles(ratios[0] - ratios[1]), len(rows))
+    spread = None if ratios is None else percentiles(ratios[0] - ratios[1], one.n_subjects)
+    return Difference(one.value - two.value, spread, len(rows))
 
 
 def rank_tiers(samples: Mapping[str, Sample], rng: np.random.Generator | None = None) -> dict[str, int]:
-    """Tiers from 1, higher values first; a sample without a value gets none.
+    """Tiers from 1, higher values first; a sample of fewer than ``FEWEST_SUBJECTS`` subjects gets none.
 
     The best opens tier 1.  Going down, a method joins the open tier when the interval of its paired difference to the
     tier's best includes zero (or cannot be made); else it opens the next tier.  So members of a tier are not told
     apart from its best, which is not to say that they are equal.
     """
-    values = {name: sample.value for name, sample in samples.items()}
+    values = {name: sample.value for name, sample in samples.items() if sample.n_subjects >= FEWEST_SUBJECTS}
     order = sorted((-value, name) for name, value in values.items() if value is not None)
     tiers: dict[str, int] = {}
     best, tier = "", 0
     for _, name in order:
         if tier:
             gap = paired_difference(samples[best], samples[name], rng).interval
-        if not tier or (gap is not None and gap[0] > 0.0):
+        if not tier or (gap is not None and gap[0] > _NO_WIDTH):
             best, tier = name, tier + 1
         tiers[name] = tier
     return tiers
@@ -105,11 +170,13 @@ class Roc(NamedTuple):
 
     ``auc``: the chance that a present query's belief is higher than an absent one's, ties counted half.  ``points``:
     the thresholds' (false positive rate, true positive rate), from (0, 0) to (1, 1), the strictest first.
+    ``n_subjects``: subjects with present queries or subjects with absent ones, whichever are fewer.
     """
 
     auc: float
     interval: Interval | None
     points: list[tuple[float, float]]
+    n_subjects: int
 
 
 def roc(
@@ -121,6 +188,8 @@ def roc(
     """The ROC of beliefs, "present" where they are at least a threshold; None unless both kinds are there.
 
     The interval is over subjects: each draw weighs the pairs of queries by how often both their subjects were drawn.
+    None when fewer than ``FEWEST_SUBJECTS`` subjects have queries of either kind.  A draw without one of the kinds
+    defines no area and is left out: with six subjects of a kind that is at most one draw in 400, (1 - 6 / n)**n.
     """
     there, not_there = belief[present], belief[~present]
     if not len(there) or not len(not_there):
@@ -131,18 +200,18 @@ def roc(
     wins = (there[:, None] > not_there) + 0.5 * (there[:, None] == not_there)
 
     names, codes = np.unique(np.asarray(subject_ids, dtype=object), return_inverse=True)
+    fewer = min(len(np.unique(codes[present])), len(np.unique(codes[~present])))
     spread: Interval | None = None
-    if len(names) > 1:
+    if fewer >= FEWEST_SUBJECTS:
         won, pairs = np.zeros((len(names),) * 2), np.zeros((len(names),) * 2)
         of_pair = np.broadcast_arrays(codes[present][:, None], codes[~present][None])
         np.add.at(won, (of_pair[0], of_pair[1]), wins)
         np.add.at(pairs, (of_pair[0], of_pair[1]), 1.0)
         weights = _fixed_weights(len(names)) if rng is None else _weights(len(names), rng)
-        total = np.einsum("ds,st,dt->d", weights, pairs, weights, optimize=True)
-        some = total > 0  # a draw of subjects without one of the kinds says nothing
-        if some.any():
-            spread = _percentiles(np.einsum("ds,st,dt->d", weights, won, weights, optimize=True)[some] / total[some])
-    return Roc(float(wins.mean()), spread, points)
+        above, total = (np.einsum("ds,st,dt->d", weights, of, weights, optimize=True) for of in (won, pairs))
+        areas = np.divide(above, total, out=np.full(len(total), np.nan), where=total > 0)
+        spread = bounded(areas, fewer)
+    return Roc(float(wins.mean()), spread, points, fewer)
 
 
 def _take(sample: Sample, rows: list[int]) -> Sample:
@@ -159,7 +228,7 @@ def _draw_ratios(
 ) -> list[Float[np.ndarray, " draws"]] | None:
     """Each sample's value under the same draws of subjects; every subject drawn brings a positive denominator."""
     names, codes = np.unique(np.asarray(subject_ids, dtype=object), return_inverse=True)
-    if len(names) < 2:
+    if len(names) < FEWEST_SUBJECTS:
         return None
     weights = _fixed_weights(len(names)) if rng is None else _weights(len(names), rng)
     return [
@@ -176,8 +245,3 @@ def _weights(subjects: int, rng: np.random.Generator) -> Float[np.ndarray, "draw
 @lru_cache(maxsize=4)
 def _fixed_weights(subjects: int) -> Float[np.ndarray, "draws subjects"]:
     return _weights(subjects, np.random.default_rng(SEED))
-
-
-def _percentiles(values: Float[np.ndarray, " draws"]) -> Interval:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)

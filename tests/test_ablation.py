@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
@@ -14,6 +15,7 @@ from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
+from prisbench.types import Example, Query
 from tests.drawing import draw_box, draw_scene
 
 SIZE = (112, 144)
@@ -22,16 +24,17 @@ QUICK = ["learner.steps=1", "learner.batch=1", "localizer.refine=none", "localiz
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Two mugs, each with a plain, a look-alike and an absent query, and one more that nobody needs."""
+    """Two mugs and a bowl, each with a plain, a look-alike and an absent query, and two more that nobody needs."""
     subjects, queries = [], []
-    for n in range(2):
-        subject = SubjectRow("mug", (draw_scene(n, SIZE), draw_scene(9 + n, SIZE)), "validation", "CC0-1.0", "drawn")
+    for n, noun in enumerate(("mug", "mug", "bowl")):
+        photos = (draw_scene(n, SIZE), draw_scene(9 + n, SIZE))
+        subject = SubjectRow(noun, photos, "validation", "CC0-1.0", "drawn")
         subjects.append(subject)
         for i, kind in enumerate(("plain", "plain", "plain", "look-alike", "absent")):
             queries.append(
                 QueryRow(
                     subject_id=subject.id,
-                    noun="mug",
+                    noun=noun,
                     image=draw_scene(1000 + 100 * n + i, SIZE),
                     text="the {subject}",
                     query_type=kind,
@@ -57,8 +60,10 @@ def method(tmp_path_factory: pytest.TempPathFactory) -> AttentionMethod:
 
 def test_a_part_has_so_many_queries_of_each_kind_and_subject(dataset: Dataset) -> None:
     chosen = ablation.part_of(dataset, "validation", None)
-    assert [each.query_type for each in chosen] == ["plain", "look-alike", "absent"] * 2
+    assert [each.query_type for each in chosen] == ["plain", "look-alike", "absent"] * 3
     assert len(ablation.part_of(dataset, "validation", 1)) == 3
+    two = {each.query.subject_id for each in ablation.part_of(dataset, "validation", 2)}
+    assert {s.noun for s in dataset.subjects("validation") if s.id in two} == {"mug", "bowl"}, "not the first two"
     with pytest.raises(UsageError, match="none of the queries relation"):
         ablation.part_of(dataset, "validation", None, {"relation": 1})
 
@@ -69,14 +74,32 @@ def test_rows_compare_changes_on_the_same_queries(dataset: Dataset, method: Atte
     rows = ablation.table(method, dataset, names=names, progress=lambda name, n, of: told.append((name, n, of)))
     del names[2]  # it has that one timestep already
     assert method.localizer == before and told == [(name, n, 3) for n, name in enumerate(names)]
-    assert [row["change"] for row in rows] == names and {row["n"] for row in rows} == {4}
+    assert [row["change"] for row in rows] == names and {(row["n"], row["n_subjects"]) for row in rows} == {(6, 3)}
     first, without, _ = rows
-    assert first["gain"] == 0.0 and first["gain_ci"] == (0.0, 0.0), "the preset against itself"
+    assert first["gain"] == 0.0, "the preset against itself"
+    assert {value for key, value in first.items() if key.endswith("_ci")} == {None}, "three subjects give no interval"
     assert first["presence_auc"] is not None and without["look_alike"] is not None
     assert without["gain"] == without["iou_mean"] - first["iou_mean"]
     assert first["absent_fp"] == 1.0, "random weights find everything"
     text = ablation.markdown(rows)
-    assert text.count("\n| ") == 4 and "| no evidence | 0." in text
+    assert text.count("\n| ") == 4 and "| no evidence | 0." in text and "[" not in text
+    assert text.endswith("\n- No intervals: 3 subjects; at least 6 are needed for one that can be trusted.\n")
+
+
+def test_a_row_over_six_subjects_has_intervals_and_says_which_columns_lack_them() -> None:
+    part = {"plain": ("a", "b", "c", "d", "e", "f"), "look-alike": ("a", "b")}
+    asked = [(f"{kind}/{subject}", subject, kind) for kind, subjects in part.items() for subject in subjects]
+    image, mask = np.zeros((2, 3, 3), np.uint8), np.ones((2, 3), bool)
+    examples = [Example(Query(id, who, "the {subject}"), kind, id, image, mask) for id, who, kind in asked]
+    ious = {id: [0.1 * n + 0.01 * at for at in range(len(ablation.THRESHOLDS))] for n, (id, *_) in enumerate(asked)}
+    seen = ablation.Measured(ious, [0.5] * len(asked), {}, [1.0] * len(asked))
+    row = ablation._row(examples, seen, seen)
+    assert row["iou_mean_ci"][0] < row["iou_mean"] < row["iou_mean_ci"][1] and row["gain_ci"] == (0.0, 0.0)
+    assert row["look_alike"] == pytest.approx(0.72) and row["look_alike_ci"] is None
+    text = ablation.markdown([{"change": "the preset", **row}])
+    assert "- [low, high] are 95 % intervals over 6 subjects.\n" in text
+    assert "- No interval for look-alike: fewer than 6 subjects have such queries.\n" in text
+    assert "presence AUC:" not in text and "absent FP:" not in text, "these are undefined"
 
 
 def test_absent_queries_that_get_a_mask_are_counted_at_the_settings_own_threshold(
@@ -84,7 +107,7 @@ def test_absent_queries_that_get_a_mask_are_counted_at_the_settings_own_threshol
 ) -> None:
     monkeypatch.setitem(ablation.CHANGES, "one noise", lambda s: dataclasses.replace(s, presence=1.0))
     row = ablation.table(method, dataset, names=["the preset", "one noise"])[1]
-    assert row["absent_fp"] == 0.0 and row["absent_fp_ci"] == (0.0, 0.0)
+    assert row["absent_fp"] == 0.0 and row["absent_fp_ci"] is None
 
 
 def test_presets_stand_beside_each_other(dataset: Dataset, method: AttentionMethod) -> None:

@@ -403,6 +403,25 @@ def test_check_tells_whether_the_readmes_follow_from_the_results(prisbench: Pris
     assert any(line.startswith("-") and "centre-box" in line for line in changes)
 
 
+def test_a_part_of_a_split_says_so_and_asks_several_subjects(
+    prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    center = ["evaluate", "--method", "center-box", "--dataset", tiny_dataset, "--out", tmp_path]
+    code, out, _ = prisbench(*center, "--limit", 5)
+    said = "- Partial: 5 of 10 queries of the split, about 2 subjects and 5 query types; for trying out, not a result"
+    why = "- No intervals and no tiers: 2 subjects; at least 6 are needed for one that can be trusted."
+    assert code == 0 and said in out and why in out and "[" not in out
+    record = json.loads(prisbench(*center, "--limit", 5, "--format", "json")[1])
+    assert record["partial"] == {"queries": 5, "of": 10, "subjects": 2, "types": 5}
+    assert record["iou_mean_ci"] is None and record["absent_fp_rate_ci"] is None and record["tier"] is None
+    assert Path(record["run"]).parent.name == "center-box--none--spread-5"
+    subset = json.loads(prisbench(*center, "--subset", "absent", "--format", "json")[1])
+    assert subset["partial"] == {"queries": 2, "of": 10, "subjects": 2, "types": 1}
+    for whole in ([], ["--limit", 999]):
+        assert json.loads(prisbench(*center, *whole, "--format", "json")[1])["partial"] is None
+    assert "Partial" not in prisbench(*center)[1]
+
+
 def test_a_run_is_put_on_a_leaderboard_only_where_it_belongs(
     prisbench: Prisbench, boards: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
@@ -415,7 +434,7 @@ def test_a_run_is_put_on_a_leaderboard_only_where_it_belongs(
         "center-box--none.json: a result file of another dataset version",
     )
     assert tree(boards) == before, "nothing is half-written"
-    for option in (["--limit", 3], ["--subset", "plain"]):
+    for option in (["--limit", 3], ["--limit", 0], ["--limit", 999], ["--subset", "plain"]):
         fails(prisbench(*random_box, "--leaderboards", boards, *option), "--leaderboards wants a whole run of a split")
     assert tree(boards) == before
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import os
 import re
@@ -254,7 +255,11 @@ def test_the_queries_of_a_scene_come_together(tmp_path: Path) -> None:
 def test_a_limit_and_a_subset_choose(tiny_dataset: Path) -> None:
     dataset = open_dataset(tiny_dataset)
     everything = [example.query.id for example in dataset.examples("test")]
-    assert [example.query.id for example in dataset.examples("test", limit=3)] == everything[:3]
+    parts = [[example.query.id for example in dataset.examples("test", limit=n)] for n in range(1, 8)]
+    assert all(set(less) < set(more) for less, more in itertools.pairwise(parts)), "a part holds every smaller one"
+    assert all(part == [id for id in everything if id in part] for part in parts), "in the dataset's order"
+    kinds = {example.query_type for example in dataset.examples("test", limit=5)}
+    assert kinds == {*QUERY_TYPES} and len({e.query.subject_id for e in dataset.examples("test", limit=2)}) == 2
     assert [example.query.id for example in dataset.examples("test", limit=99)] == everything
     chosen = list(dataset.examples("test", subset="look-alike"))
     assert [example.query_type for example in chosen] == ["look-alike", "look-alike"]

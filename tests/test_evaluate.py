@@ -190,7 +190,7 @@ def test_a_part_of_a_run_says_so_in_its_folder_and_learns_only_who_is_asked_abou
 ) -> None:
     names = {subject.id: subject.noun for subject in dataset.subjects("test")}
     for scope, folder, n, learned in (
-        (Scope(limit=3), "boxes--boxes--first-3", 3, ["mug"]),
+        (Scope(limit=3), "boxes--boxes--spread-3", 3, ["mug", "bowl", "book"]),
         (Scope(subset="absent"), "boxes--boxes--absent", SCENES, ["bowl"]),
         (Scope("validation"), "boxes--boxes--validation", 1, None),
         (Scope(), "boxes--boxes", 17, ["mug", "bowl", "book"]),
@@ -211,6 +211,7 @@ def test_a_part_that_is_not_there_is_told_before_anything_is_learned_or_written(
         (Scope(subset="lookalike"), UnknownNameError, "unknown subset 'lookalike': did you mean 'look-alike'"),
         (Scope("tset"), UnknownNameError, "unknown split of tiny-v3 'tset': did you mean 'test'"),
         (Scope(limit=0), UsageError, "a limit of 0 examples leaves nothing"),
+        (Scope(limit=-6), UsageError, "a limit of -6 examples leaves nothing; give 1 or more"),
         (Scope("validation", subset="absent"), UsageError, "tiny-v3 has no queries of type 'absent' in its validation"),
     ):
         with pytest.raises(kind, match=message):

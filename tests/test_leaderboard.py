@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from prisbench.errors import DataError, UnknownNameError
+from prisbench.leaderboard import intervals
 from prisbench.leaderboard.page import Overlay, render_page
 from prisbench.leaderboard.tables import (
     COLUMNS,
@@ -35,7 +36,7 @@ from prisbench.leaderboard.tables import (
 from prisbench.metrics import Counts
 from prisbench.results import DatasetRef, Environment, QueryResult, Run, SecondsPerImage, write_run
 
-SUBJECTS = ("a", "b", "c", "d")
+SUBJECTS = ("a", "b", "c", "d", "e", "f")
 
 
 def query(subject: str, kind: str, percent: int, hit: bool | None = None, error: str | None = None) -> QueryResult:
@@ -61,7 +62,7 @@ def query(subject: str, kind: str, percent: int, hit: bool | None = None, error:
 
 
 def make_run(method: str, concept: str, percents: Callable[[int], int], points: bool = False) -> Run:
-    """Four subjects, each with a plain, a look-alike and an absent query; ``percents`` of the subject's number."""
+    """Six subjects, each with a plain, a look-alike and an absent query; ``percents`` of the subject's number."""
     queries = []
     for i, subject in enumerate(SUBJECTS):
         hit = percents(i) >= 50 if points else None
@@ -86,7 +87,7 @@ def make_run(method: str, concept: str, percents: Callable[[int], int], points: 
 
 
 LEARNED = make_run("attn", "textual-inversion", lambda i: 80 + i, points=True)
-CONTROL = make_run("attn", "noun-only", lambda i: 40 + 2 * i, points=True)
+CONTROL = make_run("attn", "noun-only", lambda i: 38 + 2 * i, points=True)
 FLOOR = make_run("center-box", "none", lambda i: 10)
 RUNS = [FLOOR, CONTROL, LEARNED]
 
@@ -100,31 +101,32 @@ def test_rows_hold_the_numbers_a_pencil_gives() -> None:
     assert tuple(frame.columns) == COLUMNS
     assert list(frame["concept"]) == ["textual-inversion", "noun-only", "none"]
     row = by_concept(frame, "noun-only")
-    # plain 40 42 44 46, look-alike 20 21 22 23 %: 8 queries of 100 pixels
-    assert row["iou_mean"] == pytest.approx(2.58 / 8) == row["iou_pooled"]
-    assert (row["p_at_50"], row["pointing"], row["pointing_n"]) == (0.0, 0.0, 8)
-    assert (row["wrong_instance_rate"], row["wrong_instance_rate_n"]) == (1.0, 4)
-    assert (row["absent_fp_rate"], row["absent_fp_rate_n"]) == (0.75, 4)
-    assert (row["n"], row["n_subjects"], row["n_errors"], row["seconds_per_image"]) == (12, 4, 0, 0.25)
+    # plain 38 40 42 44 46 48, look-alike 19 20 21 22 23 24 %: 12 queries of 100 pixels
+    assert row["iou_mean"] == pytest.approx(3.87 / 12) == row["iou_pooled"]
+    assert (row["p_at_50"], row["pointing"], row["pointing_n"]) == (0.0, 0.0, 12)
+    assert (row["wrong_instance_rate"], row["wrong_instance_rate_n"]) == (1.0, 6)
+    assert (row["absent_fp_rate"], row["absent_fp_rate_n"]) == (5 / 6, 6)
+    assert (row["n"], row["n_subjects"], row["n_errors"], row["seconds_per_image"]) == (18, 6, 0, 0.25)
     low, high = row["iou_mean_ci"]
-    assert 0.30 <= low < 2.58 / 8 < high <= 0.345
+    assert 0.285 <= low < 3.87 / 12 < high <= 0.36
+    assert row["wrong_instance_rate_ci"] == pytest.approx([0.05 ** (1 / 6), 1.0]), "six of six are not all there are"
 
 
 def test_tiers_and_the_paired_gain_follow_from_the_subjects() -> None:
     frame = rows(RUNS)
     assert list(frame["tier"]) == [1, 2, 3]
     learned = by_concept(frame, "textual-inversion")
-    gains = [(80 + i + (80 + i) // 2 - 40 - 2 * i - 20 - i) / 200 for i in range(4)]
-    assert learned["gain_over_noun"] == pytest.approx(sum(gains) / 4)
+    gains = [(80 + i + (80 + i) // 2 - 38 - 2 * i - 19 - i) / 200 for i in range(6)]
+    assert learned["gain_over_noun"] == pytest.approx(sum(gains) / 6)
     low, high = learned["gain_over_noun_ci"]
-    assert min(gains) <= low < sum(gains) / 4 < high <= max(gains)
+    assert min(gains) <= low < sum(gains) / 6 < high <= max(gains)
     assert by_concept(frame, "noun-only")["gain_over_noun"] is None
     assert by_concept(frame, "none")["gain_over_noun"] is None
 
 
 def test_undefined_is_none_and_counted_never_zero_or_nan() -> None:
     row = by_concept(rows(RUNS), "none")
-    assert (row["pointing"], row["pointing_n"], row["pointing_n_undefined"]) == (None, 0, 8)
+    assert (row["pointing"], row["pointing_n"], row["pointing_n_undefined"]) == (None, 0, 12)
     absent = by_concept(rows(RUNS, "absent"), "none")
     assert (absent["iou_mean"], absent["iou_mean_ci"], absent["tier"]) == (None, None, None)
     one = dataclasses.replace(LEARNED, queries=LEARNED.queries[:3])
@@ -132,7 +134,7 @@ def test_undefined_is_none_and_counted_never_zero_or_nan() -> None:
     assert "NaN" not in render(rows(RUNS, "absent"), "json")
 
 
-@pytest.mark.parametrize(("subset", "n"), [(None, 12), ("present", 8), ("plain", 4), ("absent", 4), ("relation", 0)])
+@pytest.mark.parametrize(("subset", "n"), [(None, 18), ("present", 12), ("plain", 6), ("absent", 6), ("relation", 0)])
 def test_a_subset_keeps_its_queries_only(subset: str | None, n: int) -> None:
     frame = rows(RUNS, subset)
     assert list(frame["n"]) == [n] * 3
@@ -153,7 +155,7 @@ def test_a_run_that_answers_fewer_queries_is_shown_but_not_ranked_and_gives_no_g
     assert list(frame["concept"]) == ["noun-only", "none", "textual-inversion"]
     assert list(frame["tier"]) == [1, 2, None]
     assert by_concept(frame, "textual-inversion")["gain_over_noun"] is None
-    assert "attn / textual-inversion answers 11 queries of at least 12: shown, not ranked." in render(frame)
+    assert "attn / textual-inversion answers 17 queries of at least 18: shown, not ranked." in render(frame)
     assert list(rows([FLOOR, CONTROL, part], "plain")["tier"]) == [1, 2, 3]
 
 
@@ -172,8 +174,8 @@ def test_markdown_prints_scores_with_their_intervals_and_says_what_is_missing() 
     text = render(rows([LEARNED, failed, FLOOR]))
     lines = text.splitlines()
     learned = lines[2].split(" | ")
-    assert learned[:4] == ["| 1", "attn", "textual-inversion", "12"]
-    assert learned[4] == "0.610 [0.60, 0.62]"
+    assert learned[:4] == ["| 1", "attn", "textual-inversion", "18"]
+    assert learned[4] == "0.618 [0.61, 0.63]"
     assert lines[4].split(" | ")[10] == "–"  # center-box names no pixel
     assert len({line.count("|") for line in lines[:5]}) == 1
     assert re.search(r"^- attn: textual-inversion over noun-only, paired: mIoU \+0\.\d{3} \[\+0", text, re.M)
@@ -221,10 +223,10 @@ def test_the_folder_is_current_after_writing_and_stale_after_a_change(folder: Pa
     text = (folder / "README.md").read_text()
     assert text == readme(load_runs(folder)) and "## Only look-alike queries" in text
     assert "## Only relation queries" not in text
-    (folder / "README.md").write_text(text.replace("0.610", "0.710"))
+    (folder / "README.md").write_text(text.replace("0.618", "0.718"))
     changed = check(folder)
-    assert any(line.startswith("-") and "0.710" in line for line in changed)
-    assert any(line.startswith("+") and "0.610" in line for line in changed)
+    assert any(line.startswith("-") and "0.718" in line for line in changed)
+    assert any(line.startswith("+") and "0.618" in line for line in changed)
 
 
 def test_the_readme_does_not_depend_on_the_order_of_files(folder: Path) -> None:
@@ -281,7 +283,7 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     links = [value for _, attrs in outline.tags for key, value in attrs.items() if key in ("src", "href")]
     assert all(str(link).startswith("data:") for link in links)
     assert not re.search(r"https?://|@import|url\(", page)
-    assert "0.610 [0.60, 0.62]" in page
+    assert "0.618 [0.61, 0.63]" in page
     assert "prefers-color-scheme: dark" in page
 
 
@@ -291,7 +293,7 @@ def test_the_page_carries_the_files_it_offers() -> None:
     assert found
     files = json.loads(found[1])
     assert files[0] == {"csv": render(rows(RUNS), "csv"), "json": render(rows(RUNS), "json")}
-    assert json.loads(files[3]["json"])[0]["n"] == 4
+    assert json.loads(files[3]["json"])[0]["n"] == 6
 
 
 def test_everything_in_the_page_is_escaped() -> None:
@@ -322,11 +324,81 @@ def believing(run: Run, beliefs: dict[str, float]) -> Run:
 def test_a_row_says_how_well_beliefs_tell_present_from_absent() -> None:
     sure = believing(LEARNED, {"plain": 0.9, "look-alike": 0.2, "absent": 0.4})
     (row,) = rows([sure]).to_dict(orient="records")
-    assert row["presence_auc"] == 0.5 and row["presence_auc_ci"] == [0.5, 0.5], "plain right, look-alikes wrong"
+    assert (row["presence_auc"], row["presence_auc_ci"], row["presence_auc_n_subjects"]) == (0.5, [0.5, 0.5], 6), (
+        "plain right, look-alikes wrong"
+    )
     assert "area under the ROC of 0.500" in render(rows([sure]))
     assert by_concept(rows(RUNS), "noun-only")["presence_auc"] is None, "no belief, no curve"
     (row,) = rows([sure], "plain").to_dict(orient="records")
     assert row["presence_auc"] is None, "nothing absent in this table"
+
+
+def few(run: Run, subjects: int, kind: str = "") -> Run:
+    """The run about its first subjects only; with ``kind``, of that type only."""
+    kept = [q for q in run.queries if q.subject_id in SUBJECTS[:subjects] or (kind and q.query_type != kind)]
+    return dataclasses.replace(run, queries=tuple(kept))
+
+
+@pytest.mark.parametrize("subjects", [1, 2, 5])
+def test_from_fewer_than_six_subjects_no_interval_and_no_tier_is_shown_anywhere(subjects: int) -> None:
+    runs = [believing(few(run, subjects), {"plain": 0.9, "look-alike": 0.2, "absent": 0.4}) for run in RUNS]
+    frame = rows(runs)
+    records = frame.to_dict(orient="records")
+    assert {row[name] for row in records for name in row if name.endswith("_ci")} == {None}
+    assert {row["tier"] for row in records} == {None} and [row["iou_mean_n_subjects"] for row in records] == [
+        subjects
+    ] * 3
+    assert by_concept(frame, "textual-inversion")["gain_over_noun"] > 0.2
+    for row in json.loads(render(frame, "json")):
+        assert row["iou_mean_ci"] is None and row["presence_auc_ci"] is None and row["presence_auc"] == 0.5
+    table = pd.read_csv(io.StringIO(render(frame, "csv")))
+    assert table[[name for name in table if name.endswith(("_low", "_high"))]].isna().all(axis=None)
+    why = f"{subjects} subject{'s' * (subjects > 1)}; at least 6 are needed for one that can be trusted"
+    text = render(frame)
+    assert f"- No intervals and no tiers: {why}. " in text and "not ranked" not in text
+    for page in (text, summary(runs), learners(runs), render_page(runs), readme(runs)):
+        shown = re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.S)
+        assert not re.search(r"\d \[", shown) and 'class="ci"' not in shown
+        assert why in shown, "and it is said why"
+
+
+def test_a_number_that_fewer_subjects_define_lacks_its_interval_alone() -> None:
+    text = render(rows([few(run, 5, "look-alike") for run in RUNS]))
+    assert text.splitlines()[2].split(" | ")[4] == "0.635 [0.61, 0.69]", "699 pixels of 1100"
+    assert "- [low, high] are 95 % intervals over 6 subjects. Methods in a tier" in text
+    why = "5 subjects; at least 6 are needed for one that can be trusted"
+    assert f"- No interval for wrong instance: {why}." in text and "No interval for mIoU" not in text
+    for page in (summary, learners):
+        assert f"- No interval for mIoU (look-alike): {why}." in page([few(run, 5, "look-alike") for run in RUNS])
+    part = few(CONTROL, 2)
+    text = render(rows([FLOOR, LEARNED, part]))
+    few_of = "No interval for mIoU of attn / noun-only: 2 subjects; at least 6"
+    assert few_of in text and "attn / noun-only answers 6 queries of at least 18: shown, not ranked." in text
+
+
+def test_six_subjects_of_whom_none_defines_enough_give_no_interval_either() -> None:
+    spread = [
+        q
+        for i, s in enumerate(SUBJECTS)
+        for q in LEARNED.queries
+        if q.subject_id == s and q.query_type == ("absent" if i == 0 else "plain")
+    ]
+    run = dataclasses.replace(LEARNED, queries=tuple(spread))
+    why = "5 subjects; at least 6 are needed for one that can be trusted"
+    text = render(rows([run]))
+    assert rows([run]).iloc[0]["n_subjects"] == 6 and "[low, high]" not in text
+    assert f"- No intervals and no tiers: {why}." in text
+    assert f"mean IoU (no intervals: {why})" in summary([run])
+
+
+def test_a_part_of_a_split_is_counted() -> None:
+    assert intervals.part(RUNS, 18) is None and intervals.part([few(FLOOR, 2), LEARNED], 18) is None
+    found = intervals.part([few(FLOOR, 1)], 18)
+    assert found == {"queries": 3, "of": 18, "subjects": 1, "types": 3}
+    assert intervals.part_note(found or {}) == (
+        "Partial: 3 of 18 queries of the split, about 1 subject and 3 query types; "
+        "for trying out, not a result to report."
+    )
 
 
 def test_pages_show_their_tables_and_are_checked(tmp_path: Path) -> None:
@@ -340,7 +412,7 @@ def test_pages_show_their_tables_and_are_checked(tmp_path: Path) -> None:
     text = page.read_text()
     assert text.startswith("# p\n\n<!-- table") and text.endswith("<!-- /table -->\nmore\n")
     assert check_pages(tmp_path, RUNS) == []
-    assert "| attn | textual-inversion | 0.61 [0.60, 0.62] | 0.81 [0.81, 0.82] |" in text
+    assert "| attn | textual-inversion | 0.62 [0.61, 0.63] | 0.83 [0.81, 0.84] |" in text
     assert "paired, on look-alikes: **+0.19" in summary(RUNS)
     validation = [dataclasses.replace(run, dataset=DatasetRef("tabletop", "v1", "d", "validation")) for run in RUNS]
     assert check_pages(tmp_path, validation) == [], "another split's tables have marks of their own"
@@ -363,13 +435,13 @@ def test_seeds_share_a_row_and_every_answer_weighs_the_same() -> None:
     frame = rows([*runs, CONTROL])
     row = by_concept(frame, "textual-inversion")
     each = [by_concept(rows([run]), "textual-inversion") for run in runs]
-    assert row["seeds"] == [0, 1, 2] and row["n"] == 12 and row["iou_mean_n"] == 24
+    assert row["seeds"] == [0, 1, 2] and row["n"] == 18 and row["iou_mean_n"] == 36
     assert row["iou_mean"] == pytest.approx(np.mean([one["iou_mean"] for one in each]))
     assert row["iou_mean_seed_sd"] == pytest.approx(np.std([one["iou_mean"] for one in each], ddof=1))
     assert each[0]["iou_mean_seed_sd"] is None and each[0]["seeds"] == [0]
     gains = [by_concept(rows([run, CONTROL]), "textual-inversion")["gain_over_noun"] for run in runs]
     assert row["gain_over_noun"] == pytest.approx(np.mean(gains))
-    assert row["tier"] == 1 and "| textual-inversion (3 seeds) | 12 |" in render(frame)
+    assert row["tier"] == 1 and "| textual-inversion (3 seeds) | 18 |" in render(frame)
     low, high = row["iou_mean_ci"]
     assert low < row["iou_mean"] < high
 
@@ -385,7 +457,7 @@ def test_seeds_share_no_row_with_other_settings_nor_with_themselves() -> None:
 
 def test_the_table_of_learners_says_who_is_ahead_where() -> None:
     text = learners([*RUNS, dataclasses.replace(seeded(LEARNED, 0, -9), concept="dreambooth", concept_bytes=2500.0)])
-    assert "| textual-inversion | 0.61" in text and "center-box" not in text
+    assert "| textual-inversion | 0.62" in text and "center-box" not in text
     assert text.index("| textual-inversion |") < text.index("| dreambooth |") < text.index("| noun-only |")
     assert "| 2.5 |" in text
     ahead = next(line for line in text.splitlines() if line.startswith("- look-alike"))

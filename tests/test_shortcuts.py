@@ -20,9 +20,9 @@ DOCS = Path(__file__).parents[1] / "docs" / "shortcuts.md"
 
 @pytest.fixture(scope="module")
 def asked() -> list[TabletopQuery]:
-    """Three subjects of each split, three queries of each type about each."""
-    few = [subject for subject in tabletop.subjects() if subject.number < 3]
-    each = dict.fromkeys(tabletop.QUERIES, 3)
+    """Six subjects of test and three of validation, two queries of each type about each, seven absent."""
+    few = [one for one in tabletop.subjects() if one.number < (6 if one.split == "test" else 3)]
+    each = {**dict.fromkeys(tabletop.QUERIES, 2), "absent": 7}
     return [one for subject in few for one in tabletop.queries(subject, counts=each)]
 
 
@@ -43,9 +43,9 @@ def test_every_predictor_has_a_row_for_each_kind_of_query(asked: list[TabletopQu
         assert 0 <= r.value <= 1 and r.interval is not None and r.interval[0] <= r.value <= r.interval[1]
         assert (r.gain is None) == (r.chance is None) == (r.question == "where")
     several = [one for one in asked if one.subject.split == "test" and one.query_type in SCOPES]
-    assert row(rows, "area", SCOPES[0]).n == len(several) == 27
+    assert row(rows, "area", SCOPES[0]).n == len(several) == 36
     assert row(rows, "area", SCOPES[0]).chance == pytest.approx(np.mean([1 / len(o.scene.things) for o in several]))
-    assert row(rows, "number of things:", "all").n == 45
+    assert row(rows, "number of things:", "all").n == 90
 
 
 def test_what_is_the_same_for_all_things_of_a_scene_is_at_chance_exactly(rows: list[Row]) -> None:

@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from prisbench import statistics
 from prisbench.errors import DataError
-from prisbench.statistics import DRAWS, Sample, interval, paired_difference, rank_tiers, roc
+from prisbench.statistics import (
+    DRAWS,
+    FEWEST_SUBJECTS,
+    Sample,
+    interval,
+    interval_words,
+    paired_difference,
+    rank_tiers,
+    roc,
+)
 
 
 def sample(numerator: list[float], subjects: str, denominator: list[float] | None = None, first: int = 0) -> Sample:
@@ -81,6 +91,62 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.88 <= hits / 200 <= 0.98
 
 
+@pytest.mark.parametrize("subjects", ["a", "ab", "abcde"])
+def test_fewer_than_six_subjects_give_no_interval_and_no_tier_however_many_queries(subjects: str) -> None:
+    rng, many = np.random.default_rng(0), subjects * 40
+    one, two = (sample(list(rng.random(len(many))), many) for _ in range(2))
+    assert FEWEST_SUBJECTS == 6 and one.n_subjects == len(subjects)
+    assert interval(one) is None and one.value is not None
+    found = paired_difference(one, two)
+    assert found.value is not None and found.interval is None
+    assert rank_tiers({"one": one, "two": two}) == {}
+    curve = roc(one.numerator, two.numerator > 0.5, list(many))
+    assert curve is not None and curve.interval is None and curve.n_subjects == len(subjects)
+
+
+def test_six_subjects_give_intervals_and_tiers() -> None:
+    one, two = sample([0.5, 0.6, 0.7, 0.8, 0.9, 1.0], "abcdef"), sample([0.1, 0.2, 0.2, 0.3, 0.4, 0.5], "abcdef")
+    assert interval(one) is not None and paired_difference(one, two).interval is not None
+    assert rank_tiers({"one": one, "two": two}) == {"one": 1, "two": 2}
+
+
+@pytest.mark.parametrize(("subjects", "least", "most"), [(2, 0.40, 0.60), (6, 0.78, 0.93)])
+def test_why_six_two_subjects_cover_the_truth_half_of_the_time(
+    subjects: int, least: float, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "FEWEST_SUBJECTS", 2)
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(300):
+        found = interval(sample(list(rng.normal(0.5, 0.15, subjects)), "abcdef"[:subjects]))
+        assert found is not None
+        hits += found[0] <= 0.5 <= found[1]
+    assert least < hits / 300 < most
+
+
+def test_six_subjects_of_six_are_not_all_there_are() -> None:
+    rule = 1 - 0.05 ** (1 / 6)
+    assert 1 - (1 - rule) ** 6 == pytest.approx(0.95)
+    assert interval(sample([0] * 12, "abcdef" * 2)) == pytest.approx((0.0, rule))
+    assert interval(sample([1] * 6, "abcdef")) == pytest.approx((1 - rule, 1.0))
+    assert interval(sample([0.7, 0.5] * 6, "abcdef" * 2, [0.7, 0.5] * 6)) == pytest.approx((1 - rule, 1.0))
+    assert interval(sample([0] * 24, "abcdefghijklmnopqrstuvwx")) == pytest.approx((0.0, 0.117), abs=1e-3)
+    assert interval(sample([0, 1] * 6, "aabbccddeeff")) == (0.5, 0.5), "alike by construction"
+    sure = roc(np.array([0.9, 0.1] * 6), np.array([True, False] * 6), list("aabbccddeeff"))
+    assert sure is not None and sure.auc == 1.0
+    assert sure.interval == pytest.approx((1 - rule, 1.0))
+
+
+def test_a_rounding_error_tells_no_methods_apart() -> None:
+    one, two = (sample([*terms] * 6, "aaabbbcccdddeeefff") for terms in ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1)))
+    assert one.n_subjects == 6 and rank_tiers({"one": one, "two": two}) == {"one": 1, "two": 1}
+
+
+def test_a_note_says_how_many_there_are_and_how_many_are_needed() -> None:
+    assert interval_words(1) == "no interval: 1 subject; at least 6 are needed for one that can be trusted"
+    assert interval_words(5, "image").startswith("no interval: 5 images; at least 6")
+    assert interval_words(6, "image") == "[low, high] are 95 % intervals over images"
+
+
 def test_one_subject_or_none_gives_no_interval_rather_than_zero() -> None:
     assert interval(sample([1, 0, 1], "aaa")) is None
     assert interval(sample([], "")) is None and sample([], "").value is None
@@ -140,9 +206,9 @@ def test_tiers_count_on_from_the_best_of_the_open_tier() -> None:
 
 
 def test_the_roc_of_a_pencils_example_and_its_interval_over_subjects() -> None:
-    belief = np.array([0.9, 0.4, 0.6, 0.4, 0.1])
-    present = np.array([True, True, True, False, False])
-    found = roc(belief, present, ["a", "b", "a", "b", "a"])
+    belief = np.array([0.9, 0.4, 0.6, 0.4, 0.1] * 3)
+    present = np.array([True, True, True, False, False] * 3)
+    found = roc(belief, present, ["a", "b", "a", "b", "a", "c", "d", "c", "d", "c", "e", "f", "e", "f", "e"])
     assert found is not None
     assert found.auc == pytest.approx((2 + 1.5 + 2) / 6)
     assert np.allclose(found.points, [(0, 0), (0, 1 / 3), (0, 2 / 3), (0.5, 1), (1, 1)])
@@ -151,7 +217,16 @@ def test_the_roc_of_a_pencils_example_and_its_interval_over_subjects() -> None:
     assert area == pytest.approx(found.auc), "the area under the points is the chance of a right order"
 
 
-def test_a_roc_needs_both_kinds_and_an_interval_two_subjects() -> None:
+def test_a_roc_needs_six_subjects_of_each_kind_for_an_interval() -> None:
+    subjects, rng = list("abcdefgh" * 4), np.random.default_rng(2)
+    for without in (3, 2):
+        present = np.array([i % 3 > 0 or subjects[i] in "abcdefgh"[:without] for i in range(len(subjects))])
+        found = roc(rng.random(len(subjects)), present, subjects)
+        assert found is not None and found.n_subjects == 8 - without
+        assert (found.interval is None) == (without == 3)
+
+
+def test_a_roc_needs_both_kinds() -> None:
     assert roc(np.array([0.5, 0.6]), np.array([True, True]), ["a", "b"]) is None
     alone = roc(np.array([0.5, 0.6]), np.array([True, False]), ["a", "a"])
     assert alone is not None and alone.auc == 0 and alone.interval is None

@@ -319,10 +319,10 @@ def evaluate(folder: Path, *arguments: object) -> Any:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A set of three images of mugs and bowls, ``good`` and ``poor`` predictions and ``soft`` maps of them."""
+    """A set of six images of mugs and bowls, ``good`` and ``poor`` predictions and ``soft`` maps of them."""
     (tmp_path / "classes.txt").write_text("background\nmug\nbowl\nnobody\n")
     (tmp_path / "JPEGImages").mkdir()
-    names = ["a", "b", "c"]
+    names = ["a", "b", "c", "d", "e", "f"]
     (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
     (tmp_path / "ImageSets/Segmentation/train.txt").write_text("".join(f"{name}\n" for name in names))
     for n, name in enumerate(names):
@@ -352,27 +352,46 @@ def test_evaluate_prints_every_class_and_the_mean_with_its_interval(tiny: Path) 
     record = json.loads(answer.stdout)
     ious, miou = plain_ious(pairs_of(tiny, "good"))
     assert [each["iou"] for each in record["classes"]] == pytest.approx(ious)
-    assert [each["images"] for each in record["classes"]] == [3, 2, 1, 0]
+    assert [each["images"] for each in record["classes"]] == [6, 3, 3, 0]
     assert (record["miou"], record["images"], record["n_classes"], record["n_undefined"]) == (
         pytest.approx(miou),
-        3,
+        6,
         3,
         1,
     )
     assert record["interval"][0] < record["miou"] < record["interval"][1] + 1e-9
 
     table = evaluate(tiny, "--pred", tiny / "good").stdout
-    assert f"| mug | 2 | {ious[1]:.3f} |" in table
+    assert f"| mug | 3 | {ious[1]:.3f} |" in table
     assert "| nobody | 0 | – |" in table
-    assert f"| **mIoU** | 3 | {miou:.3f} [" in table
+    assert f"| **mIoU** | 6 | {miou:.3f} [" in table
     assert "1 classes occur in no pixel that counts, neither true nor predicted" in table
-    assert f"mIoU over 3 of 4 classes and 3 images of {tiny.name} train" in table
+    assert f"mIoU over 3 of 4 classes and 6 images of {tiny.name} train" in table
 
     rows = list(csv.DictReader(io.StringIO(evaluate(tiny, "--pred", tiny / "good", "--format", "csv").stdout)))
     assert [row["class"] for row in rows] == ["background", "mug", "bowl", "nobody", "mIoU"]
     assert float(rows[-1]["iou"]) == pytest.approx(miou)
     assert float(rows[-1]["iou_low"]) == pytest.approx(record["interval"][0])
     assert rows[3]["iou"] == ""
+
+
+def test_fewer_than_six_images_give_no_interval_and_the_table_says_why(tiny: Path) -> None:
+    (tiny / "ImageSets/Segmentation/train.txt").write_text("a\nb\nc\nd\ne\n")
+    both = ("--pred", tiny / "good", "--before", tiny / "poor")
+    record = json.loads(evaluate(tiny, *both, "--format", "json").stdout)
+    assert record["miou"] > 0.5
+    assert (record["interval"], record["before"]["interval"], record["gain"]["interval"]) == (None, None, None)
+    table = evaluate(tiny, *both).stdout
+    assert "no interval: 5 images; at least 6 are needed for one that can be trusted." in table and "[" not in table
+    last = list(csv.DictReader(io.StringIO(evaluate(tiny, *both, "--format", "csv").stdout)))[-1]
+    assert float(last["iou"]) > 0.5 and {last[key] for key in last if key.endswith(("_low", "_high"))} == {""}
+
+
+def test_masks_that_are_right_everywhere_are_not_said_to_be_right_for_sure(tiny: Path) -> None:
+    record = json.loads(
+        evaluate(tiny, "--pred", tiny / "SegmentationClass", "--void", "ignore", "--format", "json").stdout
+    )
+    assert record["miou"] == 1.0 and record["interval"] == pytest.approx([0.05 ** (1 / 6), 1.0])
 
 
 def test_evaluate_compares_two_folders(tiny: Path) -> None:
@@ -407,7 +426,7 @@ def test_evaluate_sweeps_thresholds_over_soft_maps(tiny: Path) -> None:
 def test_evaluate_hears_of_progress(tiny: Path) -> None:
     heard: list[tuple[int, int]] = []
     scoring.evaluate(open_set(str(tiny)), "train", tiny / "good", progress=lambda *at: heard.append(at))
-    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert heard == [(n, 6) for n in range(1, 7)]
 
 
 def test_every_mistake_with_predictions_is_one_line_with_the_files_name(tiny: Path) -> None:
@@ -419,13 +438,13 @@ def test_every_mistake_with_predictions_is_one_line_with_the_files_name(tiny: Pa
 
     pred = ("--pred", tiny / "good")
     assert "there is no such folder" in error("--pred", tiny / "nowhere")
-    assert "lacks 3 of the 3 images of train; the first is a.safetensors (or .npz)" in error(*pred, "--sweep")
+    assert "lacks 6 of the 6 images of train; the first is a.safetensors (or .npz)" in error(*pred, "--sweep")
     assert "leave it out with --sweep" in error(*pred, "--before", tiny / "poor", "--sweep")
     (tiny / "soft/b.safetensors").write_bytes(b"12345678")
     assert "soft/b.safetensors is damaged or no soft map" in error("--pred", tiny / "soft", "--sweep")
 
     (tiny / "good/b.png").rename(tiny / "b.png")
-    assert "good lacks 1 of the 3 images of train; the first is b.png" in error(*pred)
+    assert "good lacks 1 of the 6 images of train; the first is b.png" in error(*pred)
     write_mask(tiny / "good/b.png", np.zeros((16, 11), np.uint8))
     assert "good/b.png is 16 x 11, the true mask 11 x 16 (height x width)" in error(*pred)
     write_mask(tiny / "good/b.png", np.full((11, 16), 4, np.uint8))
@@ -452,7 +471,7 @@ def test_void_predictions_are_counted_as_asked_and_said(tiny: Path) -> None:
     answer = evaluate(tiny, "--pred", tiny / "good", "--void", "ignore")
     assert "of the pixels with a true label are void in the masks: counted as ignore" in answer.stdout
     record = json.loads(evaluate(tiny, "--pred", tiny / "good", "--void", "background", "--format", "json").stdout)
-    assert record["void_share"] == pytest.approx(3 * 16 / ((9 + 10 + 11) * 16))
+    assert record["void_share"] == pytest.approx(6 * 16 / (sum(range(9, 15)) * 16))
 
 
 def test_an_unknown_dataset_is_offered_the_nearest(tiny: Path) -> None:

@@ -28,6 +28,7 @@ from prisbench.datasets.schema import (
     check_query,
     check_subject,
 )
+from prisbench.datasets.spread import Asked, spread_queries
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.files import read_json, sha256_file
 from prisbench.masks import from_rle
@@ -82,7 +83,8 @@ class Dataset:
     def examples(self, split: str, limit: int | None = None, subset: str | None = None) -> Iterator[Example]:
         """The examples of a split, all of one scene together, scenes in the dataset's order.
 
-        ``limit`` stops after so many examples; ``subset`` keeps one query type.  Raises, before the first example,
+        ``limit`` keeps so many, spread over subjects and query types whatever the order of rows
+        (``spread.spread_queries``); ``subset`` keeps one query type.  Raises, before the first example,
         UnknownNameError for a split or subset and UsageError for a limit below 1; DataError at a damaged row.
         """
         if subset is not None and subset not in QUERY_TYPES:
@@ -90,11 +92,21 @@ class Dataset:
         if limit is not None and limit < 1:
             raise UsageError(f"a limit of {limit} examples leaves nothing; give 1 or more")
         scenes: dict[str, list[Place]] = {}
-        for place in self.places("queries", split, ("image_id", "query_type")):
-            if subset in (None, place.keys[1]):
-                scenes.setdefault(place.keys[0], []).append(place)
-        places = [place for together in scenes.values() for place in together][:limit]
+        for place in self._chosen(split, limit, subset):
+            scenes.setdefault(place.keys[0], []).append(place)
+        places = [place for together in scenes.values() for place in together]
         return (_example(_query_row(record, place.path)) for place, record in self.records_at("queries", places))
+
+    def _chosen(self, split: str, limit: int | None, subset: str | None) -> Iterator[Place]:
+        """Where the queries of ``examples`` are; no image is read."""
+        choosing = () if limit is None else ("id", "subject_id", "noun")
+        places = self.places("queries", split, ("image_id", "query_type", *choosing))
+        places = (place for place in places if subset in (None, place.keys[1]))
+        if limit is None:
+            return places
+        there = list(places)
+        asked = [Asked(id, subject, noun, kind) for _, kind, id, subject, noun in (place.keys for place in there)]
+        return (there[i] for i in spread_queries(asked, limit))
 
     def subject_rows(self, split: str) -> Iterator[SubjectRow]:
         """Subjects with licence, source and files.  Raises UnknownNameError and DataError."""

@@ -29,7 +29,7 @@ from scipy import ndimage
 from prisbench.datasets.sources import tabletop
 from prisbench.datasets.sources.tabletop import NOUNS, Scene, TabletopQuery, is_held_out, newness
 from prisbench.datasets.sources.tabletop_drawing import COLOURS, SEEN_PATTERNS, UNSEEN_PATTERNS, Individual
-from prisbench.statistics import Interval, Sample, interval, roc
+from prisbench.statistics import FEWEST_SUBJECTS, Interval, Sample, interval, paired_difference, roc
 
 SEVERAL = ("other-category", "look-alike", "relation")
 """Query types whose scenes hold other things beside the subject."""
@@ -63,7 +63,7 @@ class Row:
     @property
     def above_chance(self) -> bool:
         """Whether the whole interval of the gain lies above zero."""
-        return self.gain is not None and self.gain[0] > 0.0
+        return self.gain is not None and self.gain[0] > 1e-9  # rounding
 
 
 def benchmark() -> Iterator[TabletopQuery]:
@@ -282,7 +282,7 @@ def _chosen(predictor: str, needs: str, choice: Choice, test: Sequence[_Facts]) 
         right = [_credit(choice(q), q.target) for q in some]
         value, spread = _mean(right, some)
         chance = [1 / len(q.things) for q in some]
-        _, gain = _mean(np.asarray(right) - chance, some)
+        gain = paired_difference(_sample(right, some), _sample(chance, some)).interval
         yield Row("which", predictor, needs, scope, len(some), value, spread, float(np.mean(chance)), gain)
 
 
@@ -418,11 +418,14 @@ def _iou(one: Bool[np.ndarray, "h w"], other: Bool[np.ndarray, "h w"]) -> float:
 # numbers
 
 
-def _mean(values: Sequence[float] | Float[np.ndarray, " n"], some: Sequence[_Facts]) -> tuple[float, Interval | None]:
+def _mean(values: Sequence[float], some: Sequence[_Facts]) -> tuple[float, Interval | None]:
     """The mean over queries and its interval over subjects."""
-    numerator = np.asarray(values, dtype=np.float64)
+    return float(np.mean(values)), interval(_sample(values, some))
+
+
+def _sample(values: Sequence[float], some: Sequence[_Facts]) -> Sample:
     ids, subjects = tuple(q.id for q in some), tuple(q.subject for q in some)
-    return float(numerator.mean()), interval(Sample(ids, subjects, numerator, np.ones(len(some))))
+    return Sample(ids, subjects, np.asarray(values, dtype=np.float64), np.ones(len(some)))
 
 
 def _logistic(
@@ -461,6 +464,8 @@ def markdown(rows: Sequence[Row]) -> str:
         "### Where is it?\n\nmIoU.",
         _table(where),
     ]
+    if any(row.interval is None for row in rows):
+        parts.append(f"Rows without an interval are of fewer than {FEWEST_SUBJECTS} subjects and never in bold.")
     return "\n\n".join(parts) + "\n"
 
 

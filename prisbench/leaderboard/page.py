@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import jinja2
 
 from prisbench.errors import DataError
-from prisbench.leaderboard.tables import SUBSETS, WITH_INTERVAL, cell, named, notes, records_of, render, rows
+from prisbench.leaderboard.intervals import WITH_INTERVAL
+from prisbench.leaderboard.tables import SUBSETS, cell, named, notes, records_of, render, rows
 from prisbench.metrics import METRIC_SPEC, METRICS
 from prisbench.results import Run
 

@@ -19,15 +19,14 @@ import pandas as pd
 from prisbench.concepts.recipes import UNLEARNED
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.files import write_text
+from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL, interval_notes, missing, most_subjects, promise
 from prisbench.metrics import METRIC_SPEC, METRICS, Metric, summarise
 from prisbench.results import QueryResult, Run, check_dataset, read_run
-from prisbench.statistics import Roc, Sample, interval, paired_difference, rank_tiers, roc
+from prisbench.statistics import FEWEST_SUBJECTS, Roc, Sample, interval, paired_difference, rank_tiers, roc
 from prisbench.types import QUERY_TYPES
 
 SUBSETS = ("present", *QUERY_TYPES)
 """Parts of a dataset that can have their own table; "present" is every type but "absent"."""
-
-WITH_INTERVAL = ("iou_mean", "wrong_instance_rate", "absent_fp_rate")
 
 COLUMNS = (
     *("method", "concept", "seeds", "tier", "n", "n_subjects", "n_errors"),
@@ -35,6 +34,7 @@ COLUMNS = (
     *("iou_mean_seed_sd", "presence_auc", "presence_auc_ci", "seconds_per_image", "learn_seconds", "concept_bytes"),
     *("gain_over_noun", "gain_over_noun_ci"),
     *(f"{name}_{part}" for name in METRICS for part in ("n", "n_undefined")),
+    *(f"{name}_n_subjects" for name in COUNTED),
 )
 
 FORMATS = ("md", "csv", "json")
@@ -60,9 +60,10 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     over subjects (whose answers from all seeds are drawn together), and ``iou_mean_seed_sd`` is the standard deviation
     of the seeds' ``iou_mean``, None for one seed.  ``n`` counts queries, ``n_errors`` and the metrics' ``*_n`` answers.
 
-    Scores are 0..1; ``*_ci`` are lists [low, high] over subjects, None where there is none.  ``tier`` ranks by
-    ``iou_mean`` (``statistics.rank_tiers``); None for a run that does not answer every query of the subset that
-    another run answers, and where ``iou_mean`` is undefined.  ``gain_over_noun`` is the paired difference in
+    Scores are 0..1; ``*_ci`` are lists [low, high] over the ``*_n_subjects`` subjects that define the number, None
+    where they are fewer than ``statistics.FEWEST_SUBJECTS``.  ``tier`` ranks by ``iou_mean``
+    (``statistics.rank_tiers``); None for so few subjects, for a run that does not answer every query of the subset
+    that another run answers, and where ``iou_mean`` is undefined.  ``gain_over_noun`` is the paired difference in
     ``iou_mean`` of a learned concept over the same method's "noun-only" control, when both are complete.
     ``presence_auc``: how well the run's belief "it is there" tells the subset's present queries from its absent ones
     (``statistics.roc``); None where there is no belief or only one kind.  ``seconds_per_image`` is the median over all
@@ -151,8 +152,8 @@ def summary(runs: Sequence[Run]) -> str:
     first = records_of(everything)[0]
     name = f"{data.name.capitalize()} v{data.version.removeprefix('v')}"
     lines = [
-        f"{name}, {first['n_subjects']} {data.split} subjects, {first['n']} queries; mean IoU with 95 % intervals over "
-        "subjects, wrong instance and absent FP as rates (less is better):",
+        f"{name}, {first['n_subjects']} {data.split} subjects, {first['n']} queries; "
+        f"{promise(records_of(everything))}, wrong instance and absent FP as rates (less is better):",
         "",
         "| method | concept | all present | " + " | ".join(kinds) + " | wrong instance | absent FP | s / image |",
         "|---|---|" + "---|" * (len(kinds) + 4),
@@ -167,6 +168,7 @@ def summary(runs: Sequence[Run]) -> str:
     for row in alike:
         gain = _signed(row["gain_over_noun"], row["gain_over_noun_ci"])
         lines += ["", f"What {row['concept']} adds over the noun alone, paired, on look-alikes: **{gain}**."]
+    lines += _missing(records_of(everything), by_kind)
     return "\n".join(lines) + "\n"
 
 
@@ -190,8 +192,7 @@ def learners(runs: Sequence[Run]) -> str:
     heads += ["on look-alikes", "on background", "absent FP", "presence AUC", "SD of seeds", "s to learn", "KB"]
     lines = [
         f"{data.name.capitalize()} v{data.version.removeprefix('v')}, {first['n_subjects']} {data.split} subjects, "
-        f"{first['n']} queries of each seed; mean IoU with 95 % intervals over subjects; of the rest, but for presence "
-        "AUC, less is better:",
+        f"{first['n']} queries of each seed; {promise(everything)}; of the rest, but for presence AUC, less is better:",
         "",
         "| " + " | ".join(heads) + " |",
         "|---|" + "---|" * (len(heads) - 1),
@@ -208,6 +209,7 @@ def learners(runs: Sequence[Run]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "Paired differences in mIoU, to the noun alone and to the concept that is ahead:", ""]
     lines += _ahead(chosen, subsets)
+    lines += _missing(everything, by_subset)
     return "\n".join(lines) + "\n"
 
 
@@ -238,6 +240,14 @@ def _ahead(runs: Sequence[Run], subsets: Sequence[str]) -> list[str]:
         title = "all present" if subset == "present" else subset
         lines.append(f"- {title}: " + "; ".join(parts) + ".")
     return lines
+
+
+def _missing(everything: Sequence[dict[str, Any]], tables: Mapping[str, Mapping[Any, dict[str, Any]]]) -> list[str]:
+    """Why parts of a page's table have no interval, where others have; the heading says it of all."""
+    if most_subjects(everything, ["iou_mean"]) < FEWEST_SUBJECTS:
+        return []
+    found = [note for part, rows in tables.items() for note in missing([*rows.values()], ["iou_mean"], f"({part})")]
+    return ["", *(f"- {note}" for note in found)] if found else []
 
 
 def _which(row: dict[str, Any]) -> tuple[str, str]:
@@ -388,20 +398,24 @@ def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dic
         "concept_bytes": _median([each.concept_bytes for each in group if each.concept_bytes is not None]),
         "presence_auc": None,
         "presence_auc_ci": None,
+        "presence_auc_n_subjects": 0,
         "gain_over_noun": None,
         "gain_over_noun_ci": None,
+        "gain_over_noun_n_subjects": 0,
     }
     if curve := presence_roc(queries):
         row |= {"presence_auc": curve.auc, "presence_auc_ci": None if curve.interval is None else list(curve.interval)}
+        row["presence_auc_n_subjects"] = curve.n_subjects
     for name, mean in means.items():
         row |= {name: mean.value, f"{name}_n": mean.n, f"{name}_n_undefined": mean.n_undefined}
     for name in WITH_INTERVAL:
-        found = interval(_sample(METRICS[name], queries))
-        row[f"{name}_ci"] = None if found is None else list(found)
+        sample = _sample(METRICS[name], queries)
+        found = interval(sample)
+        row |= {f"{name}_ci": None if found is None else list(found), f"{name}_n_subjects": sample.n_subjects}
     ours, control = ranked.get(_key(run)), ranked.get(f"{run.method} / noun-only")
     if ours is not None and control is not None and run.concept not in UNLEARNED:
         gain = paired_difference(ours, control)
-        row["gain_over_noun"] = gain.value
+        row |= {"gain_over_noun": gain.value, "gain_over_noun_n_subjects": ours.n_subjects}
         row["gain_over_noun_ci"] = None if gain.interval is None else list(gain.interval)
     return row
 
@@ -484,12 +498,7 @@ def notes(frame: pd.DataFrame) -> list[str]:
                 f"{row['method']} / {row['concept']}: its belief tells present from absent with an area under the ROC "
                 f"of {cell(row['presence_auc'], row['presence_auc_ci'])}."
             )
-    subjects = max((row["n_subjects"] for row in records), default=0)
-    out.append(
-        f"[low, high] are 95 % intervals over {subjects} subjects. Methods in a tier are not told apart from its best "
-        "by mIoU: the interval of the paired difference includes zero. Of wrong instance, on look-alikes, on "
-        "background and absent FP, less is better."
-    )
+    out += interval_notes(records)
     for row in records:
         if row["iou_mean_seed_sd"] is not None:
             spread = f"mIoU has a standard deviation of {row['iou_mean_seed_sd']:.3f} over seeds"
@@ -497,7 +506,8 @@ def notes(frame: pd.DataFrame) -> list[str]:
     complete = max((row["n"] for row in records), default=0)
     for row in records:
         name = f"{row['method']} / {row['concept']}"
-        if row["tier"] is None and row["iou_mean"] is not None:
+        ranked = row["tier"] is not None or row["iou_mean"] is None
+        if not ranked and (row["n"] < complete or row["iou_mean_n_subjects"] >= FEWEST_SUBJECTS):
             out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
         if row["n_errors"]:
             out.append(f"{name} failed on {row['n_errors']} queries; they count as empty masks.")

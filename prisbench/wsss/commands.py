@@ -500,10 +500,12 @@ def _render_scores(record: dict[str, Any], format: TableFormat) -> str:
 
 
 def _notes(record: dict[str, Any]) -> list[str]:
+    from prisbench.statistics import interval_words
+
     notes = [
         f"mIoU over {record['n_classes']} of {len(record['classes'])} classes and {record['images']} images of "
         f"{record['dataset']} "
-        f"{record['split']}: pooled pixels, void left out, background in; [low, high] are 95 % intervals over images."
+        f"{record['split']}: pooled pixels, void left out, background in; {interval_words(record['images'], 'image')}."
     ]
     if record["n_undefined"]:
         notes.append(

@@ -24,6 +24,7 @@ from prisbench.files import write_bytes, write_json, write_text
 from prisbench.leaderboard.tables import cell
 from prisbench.photos import encode_png
 from prisbench.presets import Evidence
+from prisbench.statistics import interval_words
 from prisbench.wsss import pseudo_masks, scoring, sets, voc
 from prisbench.wsss.deeplab import SIZES, DeepLabSize, deeplab
 from prisbench.wsss.labelling import BEFORE, CONFIDENCES, MASKS, TAUGHT
@@ -270,11 +271,12 @@ def _table(rows: Sequence[Row], record: dict[str, Any]) -> str:
         errors = [f"{each:.1%}" if each is not None else "–" for each in errors_of(row.tally).values()]
         cells = [row.what, f"{row.scores.images} {row.split}", cell(row.scores.miou, row.scores.interval), *errors]
         lines.append("| " + " | ".join(cells) + " |")
+    most = max((row.scores.images for row in rows), default=0)
     ratio = "undefined" if record["ratio"] is None else f"{record['ratio']:.1%}"
     lines += [
         "",
         f"- Trained on pseudo masks, the network reaches {ratio} of the ceiling, the same network on true masks.",
-        "- mIoU over the classes in the truth, background in; [low, high] are 95 % intervals over scenes.",
+        f"- mIoU over the classes in the truth, background in; {interval_words(most, 'scene')}.",
         "- Missed: pixels of things called background; swapped: called another class; spilled: background called a "
         "thing; all as shares of the things' true pixels.",
         "- Image labels (an oracle, as in the published protocol) and the best cut of maps come from the true masks.",

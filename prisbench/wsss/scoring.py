@@ -30,7 +30,7 @@ from scipy import sparse
 
 from prisbench.errors import DataError, UsageError
 from prisbench.files import read_bytes, write_bytes
-from prisbench.statistics import LEVEL, SEED, Difference, Interval
+from prisbench.statistics import FEWEST_SUBJECTS, SEED, Difference, Interval, bounded, percentiles
 from prisbench.wsss.label_checks import SAVED_AS_255, CheckedMasks, void_alone
 from prisbench.wsss.voc import VOID, Item, SegmentationSet
 
@@ -205,9 +205,11 @@ def interval(counted: Tally, rng: np.random.Generator | None = None) -> Interval
     """The percentile 95 % interval of mIoU when images are drawn again: ``DRAWS`` times as many as there are.
 
     In every draw areas are pooled and averaged as in the whole set, over the classes in that draw's truth.  It tells
-    how far the number depends on these images, not on the training or the labelling.  None for fewer than two images.
+    how far the number depends on these images, not on the training or the labelling.  None for fewer than
+    ``FEWEST_SUBJECTS`` images (``statistics``).
     """
-    return _percentiles(_draw_mious(counted, rng))
+    drawn = _draw_mious(counted, rng)
+    return None if drawn is None else bounded(drawn, counted.images)
 
 
 def difference(first: Tally, second: Tally, rng: np.random.Generator | None = None) -> Difference:
@@ -222,13 +224,14 @@ def difference(first: Tally, second: Tally, rng: np.random.Generator | None = No
     a, b = mean_iou(first.confusion), mean_iou(second.confusion)
     if a is None or b is None:
         return Difference(None, None, 0)
-    return Difference(a - b, None if one is None or two is None else _percentiles(one - two), first.images)
+    spread = None if one is None or two is None else percentiles(one - two, first.images)
+    return Difference(a - b, spread, first.images)
 
 
 def _draw_mious(counted: Tally, rng: np.random.Generator | None) -> Float[np.ndarray, " draws"] | None:
     """mIoU of every draw, NaN where a draw has no truth at all."""
     images, classes = counted.images, len(counted.confusion)
-    if images < 2:
+    if images < FEWEST_SUBJECTS:
         return None
     rng = rng or np.random.default_rng(SEED)
     image, label, *values = counted.areas.T
@@ -246,14 +249,6 @@ def _draw_mious(counted: Tally, rng: np.random.Generator | None) -> Float[np.nda
         n = present.sum(axis=1)
         mious.append(np.divide(iou.sum(axis=1), n, out=np.full(draws, np.nan), where=n > 0))
     return np.concatenate(mious)
-
-
-def _percentiles(values: Float[np.ndarray, " draws"] | None) -> Interval | None:
-    defined = None if values is None else values[~np.isnan(values)]
-    if defined is None or not defined.size:
-        return None
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 # --- soft maps ------------------------------------------------------------------------------------------------------

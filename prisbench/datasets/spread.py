@@ -1,0 +1,66 @@
+"""Which part of a set a partial run takes: so many queries or subjects, spread over what they differ in.
+
+A choice depends on ids alone, not on the order of rows, and a larger one holds every smaller one.
+
+Knows: ids, class words, query types.  Does not know: images, files, methods.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from prisbench.types import QUERY_TYPES
+
+
+class Asked(NamedTuple):
+    """What the choice of a query goes by."""
+
+    id: str
+    subject_id: str
+    noun: str
+    query_type: str
+
+
+def spread_subjects(subjects: Sequence[tuple[str, str]]) -> list[str]:
+    """The ids of (id, noun) pairs in the order in which a part takes them: the nouns take turns."""
+    of_noun: dict[str, list[str]] = defaultdict(list)
+    for subject, noun in dict.fromkeys(subjects):
+        of_noun[noun].append(subject)
+    queues = [sorted(of_noun[noun], key=_lot) for noun in sorted(of_noun, key=_lot)]
+    longest = max(map(len, queues), default=0)
+    return list(dict.fromkeys(queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)))
+
+
+def spread_queries(queries: Sequence[Asked], limit: int) -> list[int]:
+    """The indices of ``limit`` queries, or of all where there are fewer; rising.
+
+    Subjects take turns (``spread_subjects``), a query each.  A subject gives the type that it gave least often, of
+    these the one that all gave least often, of these the one that the fewest subjects have.
+    """
+    waiting: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i in sorted(range(len(queries)), key=lambda i: queries[i].id, reverse=True):
+        waiting[queries[i].subject_id][queries[i].query_type].append(i)
+    order = spread_subjects([(query.subject_id, query.noun) for query in queries])
+    have = Counter(kind for types in waiting.values() for kind in types)
+    rank = {kind: n for n, kind in enumerate((*QUERY_TYPES, *sorted(set(have) - set(QUERY_TYPES))))}
+    given: dict[str, Counter[str]] = defaultdict(Counter)
+    total: Counter[str] = Counter()
+    chosen: list[int] = []
+    while len(chosen) < min(limit, len(queries)):
+        for subject in order:
+            own, left = given[subject], [kind for kind, rows in waiting[subject].items() if rows]
+            if not left or len(chosen) == limit:
+                continue
+            kind = min(left, key=lambda k: (own[k], total[k], have[k], rank[k]))
+            chosen.append(waiting[subject][kind].pop())
+            own[kind] += 1
+            total[kind] += 1
+    return sorted(chosen)
+
+
+def _lot(text: str) -> str:
+    """An order that no name decides."""
+    return hashlib.sha256(text.encode()).hexdigest()

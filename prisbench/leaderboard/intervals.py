@@ -1,0 +1,99 @@
+"""What a table says of its intervals: over how many subjects they are, why some are missing, what part was run.
+
+Knows: the rows of ``tables``, as records.  Does not know: how an interval is made (``statistics``), how rows are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prisbench.metrics import METRICS
+from prisbench.results import Run
+from prisbench.statistics import FEWEST_SUBJECTS, no_interval
+
+WITH_INTERVAL = ("iou_mean", "wrong_instance_rate", "absent_fp_rate")
+"""Metrics whose tables show an interval."""
+
+COUNTED = (*WITH_INTERVAL, "presence_auc", "gain_over_noun")
+"""Columns with an interval; ``*_n_subjects`` counts the subjects it is, or would be, over."""
+
+_LABELS = {**{name: METRICS[name].label for name in WITH_INTERVAL}, "presence_auc": "presence AUC"}
+
+Record = Mapping[str, Any]
+
+
+def interval_notes(records: Sequence[Record]) -> list[str]:
+    """Over how many subjects the intervals are, what a tier is, and which numbers have no interval and why."""
+    subjects = max((row["n_subjects"] for row in records), default=0)
+    less = "Of wrong instance, on look-alikes, on background and absent FP, less is better."
+    if records and most_subjects(records) < FEWEST_SUBJECTS:
+        return [f"No intervals and no tiers: {no_interval(most_subjects(records))}. {less}"]
+    return [
+        f"[low, high] are 95 % intervals over {subjects} subjects. Methods in a tier are not told apart from its best "
+        f"by mIoU: the interval of the paired difference includes zero. {less}",
+        *missing(records),
+    ]
+
+
+def most_subjects(records: Sequence[Record], names: Sequence[str] = COUNTED) -> int:
+    """The most subjects that any of these numbers stands on."""
+    return max((row[f"{name}_n_subjects"] for row in records for name in names if row[name] is not None), default=0)
+
+
+def missing(records: Sequence[Record], names: Sequence[str] = tuple(_LABELS), where: str = "") -> list[str]:
+    """A note for each column of ``names`` in which rows have a value but too few subjects for an interval.
+
+    ``where``: the table's part, such as "on look-alike".
+    """
+    notes = []
+    for name in names:
+        without = [row for row in records if row[name] is not None and row[f"{name}_ci"] is None]
+        if not without:
+            continue
+        counts = sorted({row[f"{name}_n_subjects"] for row in without})
+        whose = "" if len(without) == sum(row[name] is not None for row in records) else f" of {_named(without)}"
+        few = no_interval(counts[-1]) if len(counts) == 1 else f"{counts[0]} to {no_interval(counts[-1])}"
+        notes.append(f"No interval for {' '.join([_LABELS[name], *([where] if where else [])])}{whose}: {few}.")
+    return notes
+
+
+def promise(records: Sequence[Record]) -> str:
+    """How a page's heading announces mIoU: with intervals, or why there are none."""
+    most = most_subjects(records, ["iou_mean"])
+    if most < FEWEST_SUBJECTS:
+        return f"mean IoU (no intervals: {no_interval(most)})"
+    return "mean IoU with 95 % intervals over subjects"
+
+
+def part(runs: Sequence[Run], whole: int) -> dict[str, int] | None:
+    """Which part of a split of ``whole`` queries the runs answer; None when one of them answers all.
+
+    Queries, ``of`` how many, and how many subjects and query types they are about.
+    """
+    largest = max(runs, key=lambda run: len(run.queries))
+    if len(largest.queries) >= whole:
+        return None
+    return {
+        "queries": len(largest.queries),
+        "of": whole,
+        "subjects": len({query.subject_id for query in largest.queries}),
+        "types": len({query.query_type for query in largest.queries}),
+    }
+
+
+def part_note(part: Mapping[str, int]) -> str:
+    """``part`` in words."""
+    parts = [_plural(part["subjects"], "subject"), _plural(part["types"], "query type")]
+    return (
+        f"Partial: {part['queries']} of {part['of']} queries of the split, about {' and '.join(parts)}; "
+        "for trying out, not a result to report."
+    )
+
+
+def _plural(n: int, of: str) -> str:
+    return f"{n} {of}" + ("" if n == 1 else "s")
+
+
+def _named(records: Sequence[Record]) -> str:
+    return ", ".join(f"{row['method']} / {row['concept']}" for row in records)

@@ -240,6 +240,14 @@ def test_a_subject_with_a_part_that_has_no_mask_is_not_asked_about(
     assert len(rows(source)) == 6 and source.left_out == {"annotations too small for a pixel": 1}
 
 
+def test_a_nameless_thing_without_a_mask_may_be_the_subject_too(tmp_path: Path) -> None:
+    value = two_things(16, 4)
+    value["annotations"][2] |= {"subject": None, "segmentation": []}
+    source = read(tmp_path, value, absent="2")
+    # The mug 14 is in images 1 and 3; image 2 has a mug that nobody outlined, image 4 the mug 16.
+    assert [found for found in asked(rows(source)) if found[2] == "absent"] == [("mug", "4.png", "absent", 1)]
+
+
 def test_look_alikes_without_an_identity_are_told_of(tmp_path: Path) -> None:
     value = two_things()
     value["annotations"].append(value["annotations"][4] | {"id": 99, "subject": None, "segmentation": outline(12, 3)})
@@ -310,6 +318,9 @@ def test_names_that_are_nearly_one_are_two_and_told_of(tmp_path: Path) -> None:
 def test_texts_for_a_missing_value_are_counted(tmp_path: Path) -> None:
     source = read(tmp_path, two_things("nan", 3))
     assert source.n_queries == 5
+    assert source.left_out == {
+        "things without an identity, of a noun that subjects have (they count as other things)": 1
+    }
     assert source.warnings == (
         "set.json: subject: 1 texts are what tools write for a missing value (set.json: annotation 31: 'nan'); they "
         "are read as no identity",
@@ -397,7 +408,9 @@ def test_groups_of_labelme_compare_by_value(tmp_path: Path, group: Any) -> None:
         parts = queries[0].mask if identity == "group_id" else queries[0].look_alikes[0]
         assert len(queries[0].look_alikes) == (identity == "label")
         assert np.flatnonzero(parts.any(axis=0))[-1] > 20, "two shapes of one group are one thing"
-    assert source.left_out == {"pictures without a subject": 2}
+    reasons = {"pictures without a subject": 2}
+    reasons |= {"things without an identity, of a noun that subjects have (they count as other things)": 3}
+    assert source.left_out == reasons
 
 
 def test_labelme_refuses_what_cannot_be_a_name(tmp_path: Path) -> None:
@@ -423,6 +436,7 @@ def test_a_subject_that_only_a_point_marks_is_not_absent(tmp_path: Path) -> None
         "shapes without an inside (point)": 2,
         "scenes for absent queries that have a thing of the subject's noun without an identity": 2,
         "absent queries for which there is no scene": 8,
+        "things without an identity, of a noun that subjects have (they count as other things)": 1,
         "pictures without a subject": 2,
     }
 

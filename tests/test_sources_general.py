@@ -131,6 +131,15 @@ def test_a_folder_takes_facts_from_yaml_and_csv(things: Path) -> None:
     assert {query.text for query in queries} == {"my {subject}"}
 
 
+def test_a_table_names_folders_by_their_letters_however_these_are_encoded(things: Path) -> None:
+    (things / "mug-anna").rename(things / "mug-ann\u0065\u0301")
+    (things / "mug-ben").rename(things / "mug-007")
+    (things / "subjects.csv").write_text("subject,noun\nmug-ann\u00e9,cup\nmug-007,vase\n")
+    assert [subject.noun for subject in folder.read(things, {}).subjects()] == ["vase", "cup"]
+    (things / "subjects.csv").write_text("subject,noun\nmug-7,vase\n")
+    fails(folder, things, "subjects.csv: unknown subject 'mug-7': did you mean 'mug-007'")
+
+
 def test_a_table_of_queries_asks_otherwise(things: Path) -> None:
     (things / "mug-anna/queries.csv").write_text(
         "scene,text,mask,look_alikes,query_type\n"
@@ -588,7 +597,11 @@ def test_labelme_reads_every_shape_that_has_an_inside(drawn: Path) -> None:
     assert queries[1].mask.sum() == pytest.approx(32, abs=8)
     assert queries[0].source == "labelme hall/02.json"
     assert source.left_out == Counter(
-        {"shapes without an inside (point)": 1, "shapes with a label that starts with _": 1}
+        {
+            "shapes without an inside (point)": 1,
+            "shapes with a label that starts with _": 1,
+            "things without an identity, of a noun that subjects have (they count as other things)": 2,
+        }
     )
 
 
@@ -713,6 +726,7 @@ def test_voc_makes_subjects_of_what_the_table_names(devkit: Path) -> None:
     assert source.left_out == Counter(
         {
             "images that subjects.csv does not name": 1,
+            "things without an identity, of a noun that subjects have (they count as other things)": 1,
             "subjects without both a reference photo and a scene": 1,
             "pictures of subjects that are seen in one place only": 1,
         }

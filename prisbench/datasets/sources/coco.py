@@ -297,7 +297,7 @@ def _things(
             left_out["annotations too small for a pixel"] += 1
             (unnamed if subject is None else tiny).add(subject or noun)
         else:
-            things.append(Thing(noun, None if annotation.crowd else subject))
+            things.append(Thing(noun, None if annotation.crowd else subject, annotation.crowd))
             regions.append(annotation.record)
             if subject is not None and annotation.crowd:
                 left_out["crowd regions as subjects (they count as other things)"] += 1

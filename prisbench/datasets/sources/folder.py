@@ -27,6 +27,7 @@ benchmark, and ``queries`` says what is missing.
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -84,7 +85,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     for home in folders(root):
         if photos := _photos(home):
             left_out.update(_strays(home))
-            told.append(_told(root, home, photos, options, listed.pop(home.name, {})))
+            told.append(_told(root, home, photos, options, listed.pop(_composed(home.name), {})))
         elif (home / "photos").is_dir() or (home / "scenes").is_dir():
             raise DataError(f"{home} has no reference photos; put 3 to 6 into {home / 'photos'}")
         else:
@@ -131,11 +132,16 @@ def _subjects_table(root: Path) -> dict[str, dict[str, str]]:
         return {}
     found: dict[str, dict[str, str]] = {}
     for line in table(inside(root, "subjects.csv"), ("subject", *_FACTS), ("subject",)):
-        name = line.cells["subject"]
+        name = _composed(line.cells["subject"])
         if name in found:
             raise DataError(f"{line.where}: the subject {name} comes twice")
         found[name] = {fact: text for fact, text in line.cells.items() if fact in _FACTS and text}
     return found
+
+
+def _composed(name: str) -> str:
+    """A folder's name as tables write it: some systems store an accent apart from its letter (Unicode's form NFD)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _photos(home: Path) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,11 +57,16 @@ INSTANCE_OPTIONS = {
 }
 
 
+_NAMELESS = "things without an identity, of a noun that subjects have (they count as other things)"
+
+
 class Thing(NamedTuple):
-    """Something annotated in a picture.  ``subject``: which one it is in the whole set; None when nobody says."""
+    """Something annotated in a picture.  ``subject``: which one it is in the whole set; None when nobody says.
+    ``group``: it is several, like a crowd."""
 
     noun: str
     subject: str | None
+    group: bool = False
 
 
 class Looked(NamedTuple):
@@ -169,6 +174,7 @@ def plan(pictures: Iterable[Picture], options: Mapping[str, str], left_out: Coun
                 len(photos) for name, photos in lent.items() if name not in asked
             ),
             "absent queries about subjects that no scene shows": unasked.total(),
+            _NAMELESS: _nameless(pictures, set(noun.values())),
             "pictures without a subject": sum(
                 not picture.named | picture.hidden for picture in pictures if picture.name not in scenes
             ),
@@ -204,6 +210,11 @@ def _nouns(pictures: Iterable[Picture], where: str) -> dict[str, str]:
                     f"{noun[thing.subject]!r} before; a subject is one thing in the whole set"
                 )
     return noun
+
+
+def _nameless(pictures: Iterable[Picture], nouns: Collection[str]) -> int:
+    things = (thing for picture in pictures for thing in picture.things if not thing.group)
+    return sum(thing.subject is None and thing.noun in nouns for thing in things)
 
 
 def _seen(pictures: Iterable[Picture], left_out: Counter[str]) -> dict[str, list[Picture]]:

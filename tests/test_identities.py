@@ -16,7 +16,14 @@ from prisbench.datasets.cards import block, write_readme
 from prisbench.datasets.schema import QueryRow, check_query, check_subject
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources import coco, labelme, mug19, voc_instances
-from prisbench.datasets.sources.identities import MANY_PICTURES, Identities, Use, class_warnings, key_of
+from prisbench.datasets.sources.identities import (
+    MANY_PICTURES,
+    Identities,
+    Use,
+    class_names_warning,
+    class_warnings,
+    key_of,
+)
 from prisbench.datasets.sources.rows import apart, spread
 from prisbench.errors import DataError
 from tests.drawing import draw_box, draw_scene
@@ -439,6 +446,20 @@ def test_a_subject_that_only_a_point_marks_is_not_absent(tmp_path: Path) -> None
         "things without an identity, of a noun that subjects have (they count as other things)": 1,
         "pictures without a subject": 2,
     }
+
+
+def test_names_that_are_classes_are_told_of_in_labelme_too(tmp_path: Path) -> None:
+    for n in range(3):
+        drawn(tmp_path, str(n), n, shape("coffee mug:Coffee_mug", 3), shape("cup:cup", 20))
+    source = labelme.read(tmp_path, {})
+    assert source.warnings == (
+        "every subject is called as its class ('Coffee_mug' is a 'coffee mug'); a subject is a particular thing, so "
+        "give things of one class that are not the same one names of their own",
+    )
+    drawn(tmp_path, "0", 0, shape("coffee mug:anna's", 3), shape("cup:cup", 20))
+    assert labelme.read(tmp_path, {}).warnings == ()
+    assert class_names_warning({"dog": "dog"}, MANY_PICTURES - 1) == []
+    assert len(class_names_warning({"dog": "dog"}, MANY_PICTURES)) == 1
 
 
 def test_the_table_of_voc_compares_by_value(tmp_path: Path) -> None:

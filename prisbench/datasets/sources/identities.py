@@ -159,6 +159,21 @@ def class_warnings(name: str, uses: Sequence[Use], titles: Mapping[str, str]) ->
     return []
 
 
+def class_names_warning(noun: Mapping[str, str], pictures: int) -> list[str]:
+    """A line when every subject of ``noun`` (subject -> noun) is called as its class, in a set of so many pictures.
+
+    One class in fewer than ``MANY_PICTURES`` may be one thing that nobody gave another name.
+    """
+    as_named = all(_plain(name.rpartition(":")[2]) == _plain(title) for name, title in noun.items())
+    if not noun or not as_named or (len(noun) == 1 and pictures < MANY_PICTURES):
+        return []
+    name = next(iter(noun))
+    return [
+        f"every subject is called as its class ({name.rpartition(':')[2]!r} is a {noun[name]!r}); a subject is a "
+        "particular thing, so give things of one class that are not the same one names of their own"
+    ]
+
+
 def _short(where: str) -> str:
     """The record without the folders of its file, which differ from machine to machine."""
     return where.rpartition("/")[2]

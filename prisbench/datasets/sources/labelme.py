@@ -34,7 +34,7 @@ from jaxtyping import Bool
 
 from prisbench.datasets.reading import ImageFile, folders, image_file, inside, json_file, listing, polygons
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources.identities import Identities, key_of
+from prisbench.datasets.sources.identities import Identities, class_names_warning, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
 from prisbench.datasets.sources.options import build_key, one_line
 from prisbench.datasets.sources.planned import about
@@ -119,8 +119,10 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             "where the name stands: identity=group_id, description or flags"
         )
     planned = plan(pictures, options, left_out, str(root))
+    noun = {thing.subject: thing.noun for picture in pictures for thing in picture.things if thing.subject}
+    warnings = (*seen.warnings(), *class_names_warning(noun, len(pictures)))
     card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
-    return source_of("labelme", planned, card, key, left_out, tuple(seen.warnings()))
+    return source_of("labelme", planned, card, key, left_out, warnings)
 
 
 def _json_files(root: Path) -> list[Path]:

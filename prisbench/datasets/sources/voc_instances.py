@@ -33,7 +33,7 @@ from jaxtyping import Int
 
 from prisbench.datasets.reading import folders, image_file, inside, label_file, listing
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources.identities import Identities, key_of
+from prisbench.datasets.sources.identities import Identities, class_names_warning, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
 from prisbench.datasets.sources.options import build_key, one_line
 from prisbench.datasets.sources.planned import about
@@ -116,8 +116,10 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     if unread := sum(path.stem not in by_image for path in listing(top / "SegmentationObject", {".png"})):
         left_out[f"images that {where.name} does not name"] = unread
     planned = plan(pictures, options, left_out, str(where))
+    noun = {thing.subject: thing.noun for picture in pictures for thing in picture.things if thing.subject}
+    warnings = (*seen.warnings(), *class_names_warning(noun, len(pictures)))
     card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
-    return source_of("voc-instances", planned, card, key, left_out, tuple(seen.warnings()))
+    return source_of("voc-instances", planned, card, key, left_out, warnings)
 
 
 def _top(root: Path, year: str | None) -> Path:

@@ -26,6 +26,7 @@ from prisbench.concepts.recipes import UNLEARNED
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.files import read_json, write_errors, write_json
+from prisbench.identity import difference, identity
 from prisbench.locks import locked
 from prisbench.metrics import METRIC_SPEC, count
 from prisbench.results import (
@@ -155,6 +156,7 @@ def evaluate(
         "settings": dict(method.settings),
         "backbone": getattr(method, "model", None),
         "seed": seed,
+        "identity": identity(method),
     }
     with contextlib.ExitStack() as stack:
         folder = root
@@ -278,12 +280,15 @@ def _check_claim(folder: Path, manifest: Mapping[str, Any], fresh: bool) -> None
     if not path.exists():
         return
     found = read_json(path)
+    start = "choose another --out, or say --fresh to start again"
+    if not isinstance(found, dict) or "identity" not in found:
+        raise DataError(f"{folder} holds a run of an older prisbench, which did not record the method's code; {start}")
     for key, value in json.loads(json.dumps(manifest)).items():
-        if found.get(key) != value:
-            raise DataError(
-                f"{folder} holds a run with another {key} ({_difference(found.get(key), value)}); "
-                "choose another --out, or say --fresh to start again"
-            )
+        if key == "identity":
+            if change := difference(found[key], value):
+                raise DataError(f"{folder} holds a run of {manifest['method']} as it was before: {change}; {start}")
+        elif found.get(key) != value:
+            raise DataError(f"{folder} holds a run with another {key} ({_difference(found.get(key), value)}); {start}")
 
 
 def _claim(

@@ -98,7 +98,10 @@ class Prediction:
 class Method(Protocol):
     """What is compared.  No base class: anything with these members is a method.
 
-    ``settings`` are the numbers that decide the masks; they are recorded in every run.
+    ``settings`` are the numbers that decide the masks; they are recorded in every run.  A method may also have
+    ``model`` (the name of its weights, for the record of a run) and ``weights``: the files, folders or hub ids whose
+    content decides the masks, or a mapping of names to what identifies their content; default: ``model``.  A run goes
+    on only with the same settings, code and weights.
     """
 
     name: str

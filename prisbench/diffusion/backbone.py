@@ -18,7 +18,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -37,6 +37,7 @@ from transformers.utils import logging as transformers_logging
 
 from prisbench.devices import keep_freed_memory
 from prisbench.diffusion.architectures import ARCHITECTURES, family
+from prisbench.diffusion.configuration import configuration_sha256
 from prisbench.diffusion.prompts import Prompt
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
 from prisbench.photos import resize_to
@@ -86,6 +87,8 @@ class Backbone:
     dtype: torch.dtype
     tokenizer_2: Any = None
     text_encoder_2: Any = None
+    configuration: str = ""
+    """A hash of the folder's configuration files, which ``id`` leaves out; empty without a folder."""
 
     @property
     def vae_factor(self) -> int:
@@ -230,7 +233,8 @@ def load_backbone(where: str | Path | None = None, device: str = "cpu", dtype: t
             "is not supported; it must have betas, and the model must predict epsilon or v"
         )
     _check_parts(name, parts)
-    return _assembled(f"{name}@{_weights_hash(folder)[:12]}", parts, torch.device(device), dtype)
+    backbone = _assembled(f"{name}@{_weights_hash(folder)[:12]}", parts, torch.device(device), dtype)
+    return replace(backbone, configuration=configuration_sha256(folder))
 
 
 def _assembled(id: str, parts: Parts, device: torch.device, dtype: torch.dtype) -> Backbone:

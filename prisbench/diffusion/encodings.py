@@ -48,7 +48,7 @@ def once(
 
 def made_by(backbone: Backbone) -> dict[str, str]:
     """The parts that name who computed."""
-    return {"backbone": backbone.id, "dtype": str(backbone.dtype)}
+    return {"backbone": backbone.id, "dtype": str(backbone.dtype), "configuration": backbone.configuration}
 
 
 def latents_of(

@@ -167,7 +167,7 @@ def evaluate(
             folder = run_folder(root, dataset, method, concept.learner, scope, seed)
             manifest["concept"] = concept.learner
             stack.enter_context(locked(folder))
-            _check_claim(folder, manifest, fresh)
+            _check_claim(folder, {**manifest, "concepts": {concept.subject_id: concept.id}}, fresh)
 
         concepts, learn_seconds = learn_all(dataset, method, scope.split, progress, set(about), claim)
         learners = sorted({concept.learner for concept in concepts.values()})
@@ -283,12 +283,14 @@ def _check_claim(folder: Path, manifest: Mapping[str, Any], fresh: bool) -> None
     start = "choose another --out, or say --fresh to start again"
     if not isinstance(found, dict) or "identity" not in found:
         raise DataError(f"{folder} holds a run of an older prisbench, which did not record the method's code; {start}")
-    for key, value in json.loads(json.dumps(manifest)).items():
-        if key == "identity":
-            if change := difference(found[key], value):
-                raise DataError(f"{folder} holds a run of {manifest['method']} as it was before: {change}; {start}")
-        elif found.get(key) != value:
-            raise DataError(f"{folder} holds a run with another {key} ({_difference(found.get(key), value)}); {start}")
+    for key, value in json.loads(json.dumps({k: v for k, v in manifest.items() if k != "identity"})).items():
+        there = found.get(key)
+        if key == "concepts" and isinstance(there, dict):  # of those subjects that are learned so far
+            there = {subject: id for subject, id in there.items() if subject in value}
+        if there != value:
+            raise DataError(f"{folder} holds a run with another {key} ({_difference(there, value)}); {start}")
+    if change := difference(found["identity"], manifest["identity"]):
+        raise DataError(f"{folder} holds a run of {manifest['method']} as it was before: {change}; {start}")
 
 
 def _claim(

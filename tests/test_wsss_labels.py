@@ -259,6 +259,8 @@ def test_labels_that_never_hold_a_class_are_an_error(
         evaluate(root)
     with pytest.raises(DataError, match=line.format("true ")):
         sets.samples(open_set(str(root)), "val")
+    with pytest.raises(DataError, match=line.format("true ")):
+        scoring.sweep(open_set(str(root)), "val", _soft(tmp_path / "maps"))
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps({str(n): [] for n in range(4)}))
     job = Job(open_set(str(root)), "val", tmp_path / "out", labels)
@@ -406,6 +408,15 @@ def test_colours_that_say_nothing_are_accepted(tmp_path: Path, colours: list[tup
     np.testing.assert_array_equal(read_mask(tmp_path / "small.png", 3), labels)
 
 
+def test_the_web_palette_of_pillow_is_known(tmp_path: Path) -> None:
+    painted(MUG).convert("P", dither=Image.Dither.NONE).save(tmp_path / "m.png")
+    assert set(np.unique(np.array(Image.open(tmp_path / "m.png"))).tolist()) < set(range(21)), "labels of VOC"
+    with pytest.raises(
+        DataError, match=r"m\.png has the web palette of Pillow's convert\(\"P\"\), which knows no labels"
+    ):
+        read_mask(tmp_path / "m.png", 21)
+
+
 def test_masks_of_a_set_share_one_palette(draw: Callable[..., Path]) -> None:
     own = [(0, 0, 0), (255, 0, 0), (0, 0, 255)]
     swapped = [own[0], own[2], own[1]]
@@ -424,6 +435,33 @@ def test_masks_of_a_set_share_one_palette(draw: Callable[..., Path]) -> None:
     why = shared.disagreement("b", np.array(swapped, np.uint8), [0, 1])
     assert why is not None and why.startswith("shows label 1 in (0, 0, 255), a in (255, 0, 0): one of their palettes")
     assert shared.disagreement("c", np.array(own, np.uint8), [0, 2]) is None
+
+
+def test_predictions_may_have_other_colours_than_the_truth_but_not_its_colours_for_other_labels(
+    draw: Callable[..., Path],
+) -> None:
+    both = MUG.astype(int) + draw_box(SIZE, 8, 10, 12, 16)
+    red, blue, black = (255, 0, 0), (0, 0, 255), (0, 0, 0)
+    root = draw(lambda path, n: indexed(both, black, red, blue).save(path), NAMES, both)
+    assert evaluate(root)["miou"] == 1.0, "VOC's colours"
+    for n in range(4):
+        indexed(2 * (both == 1) + (both == 2), black, blue, red).save(root.parent / f"pred/{n}.png")
+    words = (
+        r"pred/0\.png shows \(0, 0, 255\) for label 1, .*SegmentationClass/0\.png for label 2: one of their palettes"
+    )
+    with pytest.raises(DataError, match=words):
+        evaluate(root)
+
+
+def test_labels_to_learn_from_that_are_void_alone_are_told(draw: Callable[..., Path], tmp_path: Path) -> None:
+    root = draw()
+    for n in range(4):
+        grey(MUG * (255 if n else 1)).save(root.parent / f"pred/{n}.png")
+    lines: list[str] = []
+    assert len(sets.samples(open_set(str(root)), "val", tmp_path / "pred", lines.append)) == 4
+    assert [line.split(";")[0] for line in lines] == [
+        f"note: 3 of the 4 masks in {tmp_path / 'pred'} hold 255 (void) and no class"
+    ]
 
 
 # --- labels that were scaled ----------------------------------------------------------------------------------------

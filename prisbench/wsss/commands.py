@@ -311,7 +311,7 @@ def train(
         "seed": seed,
     }
     settings = dataclasses.replace(training.PRESETS[name], **{k: v for k, v in given.items() if v is not None})
-    taught = sets.samples(found, split or _training_split(found.splits), labels)
+    taught = sets.samples(found, split or _training_split(found.splits), labels, tell)
     network: Any
     if model is None:
         default = sets.LAPTOP if name == sets.LAPTOP else "resnet101"

@@ -254,11 +254,16 @@ class LabelCounts:
 class CheckedMasks:
     """Masks of a split, or of a folder, read and checked one after the other; the first fault is raised."""
 
-    def __init__(self, dataset: SegmentationSet, what: str, true: bool = True) -> None:
-        """``what`` names the masks in sentences; ``true``: they are the set's own, where void alone is a fault."""
+    def __init__(
+        self, dataset: SegmentationSet, what: str, true: bool = True, truth: CheckedMasks | None = None
+    ) -> None:
+        """``what`` names the masks in sentences; ``true``: they are the set's own, where void alone is a fault.
+
+        ``truth``: the true masks, to compare the colours of predictions with.
+        """
         self.dataset, self.true = dataset, true
         self.counts = LabelCounts(dataset, what)
-        self.palette = SharedPalette()
+        self.palette: SharedPalette = SharedPalette(truth.palette if truth else None)
 
     def read(self, path: Path, item: Item, size_hw: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w"]:
         """The labels of a mask.
@@ -284,8 +289,8 @@ class CheckedMasks:
         used = np.flatnonzero(mask.counts).tolist()
         if why := self.palette.disagreement(str(path), mask.colours, used):
             found.append(Finding("palette", why))
-        if self.true and void_alone(mask.counts):
-            if why := _void_fault(self.dataset, item, mask.labels):
+        if void_alone(mask.counts):
+            if self.true and (why := _void_fault(self.dataset, item, mask.labels)):
                 found.append(Finding("void", why))
             else:
                 for each in counted:

@@ -391,12 +391,12 @@ def evaluate(
     items = dataset.items(split)
     files = _answers(items, split, folder, (".png",))
     truths = CheckedMasks(dataset, f"true masks of {split}")
-    answers = CheckedMasks(dataset, f"masks in {folder}", true=False)
+    answers = CheckedMasks(dataset, f"masks in {folder}", true=False, truth=truths)
     in_void = np.zeros(256, np.int64)
 
     def judged() -> Iterator[Judged]:
         for item, file in zip(items, files, strict=True):
-            predicted, truth = answers.read(file, item), truths.read(item.mask, item)
+            truth, predicted = truths.read(item.mask, item), answers.read(file, item)
             if predicted.shape == truth.shape:
                 in_void[:] += np.bincount(predicted[truth == VOID], minlength=256)
             yield Judged(str(file), truth, predicted)

@@ -24,16 +24,19 @@ FORMAT = 1
 LAPTOP = "laptop"
 
 
-def samples(dataset: SegmentationSet, split: str, labels: Path | None = None) -> list[Sample]:
+def samples(
+    dataset: SegmentationSet, split: str, labels: Path | None = None, say: Callable[[str], None] = lambda line: None
+) -> list[Sample]:
     """What a network is taught: the photos of a split with the masks in a folder, ``<id>.png``; without one, with the
     true masks.
 
     Photos and masks are read when asked for, and then raise DataError as ``read_photo`` and ``CheckedMasks.read``.
     Raises DataError at once when the list, the folder or any of its masks is missing, and as ``look_at_some``.
+    ``say`` gets what is unusual about those masks.
     """
     items = dataset.items(split)
     if labels is None:
-        return _samples(CheckedMasks(dataset, f"true masks of {split}"), items, [item.mask for item in items])
+        return _samples(CheckedMasks(dataset, f"true masks of {split}"), items, [item.mask for item in items], say)
     if not labels.is_dir():
         raise DataError(f"no labels in {labels}: there is no such folder")
     missing = [item for item in items if not (labels / f"{item.id}.png").is_file()]
@@ -42,11 +45,15 @@ def samples(dataset: SegmentationSet, split: str, labels: Path | None = None) ->
             f"{labels} lacks {len(missing)} of the {len(items)} images of {split}; the first is {missing[0].id}.png"
         )
     given = CheckedMasks(dataset, f"masks in {labels}", true=False)
-    return _samples(given, items, [labels / f"{item.id}.png" for item in items])
+    return _samples(given, items, [labels / f"{item.id}.png" for item in items], say)
 
 
-def _samples(checked: CheckedMasks, items: Sequence[Item], masks: Sequence[Path]) -> list[Sample]:
+def _samples(
+    checked: CheckedMasks, items: Sequence[Item], masks: Sequence[Path], say: Callable[[str], None]
+) -> list[Sample]:
     look_at_some(checked, list(zip(masks, items, strict=True)))
+    for note in checked.counts.notes(whole=checked.counts.masks == len(items)):
+        say(f"note: {note}")
 
     def sample(item: Item, mask: Path) -> Sample:
         def load_labels() -> np.ndarray:

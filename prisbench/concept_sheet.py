@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from prisbench import pictures
+from prisbench.arrays import ImageLike, as_image
 from prisbench.concepts.class_images import canvas, nothing
 from prisbench.concepts.class_images import sample as follow
 from prisbench.concepts.recipes import DreamBooth, default_recipe
@@ -37,7 +38,7 @@ CHART = 220
 def sheet(
     backbone: Backbone,
     concept: Concept,
-    photos: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    photos: Sequence[ImageLike],
     losses: Float[np.ndarray, "_steps"] | None,
     settings: LocalizerSettings,
     samples: int = 4,
@@ -51,10 +52,10 @@ def sheet(
 
     Raises BackboneError for a concept of another backbone.
     """
-    rows: list[list[tuple[str, np.ndarray]]] = [[], [], [], []]
+    rows: list[list[tuple[str, ImageLike]]] = [[], [], [], []]
     query = Query("sheet", concept.subject_id, TEXT)
     for i in dict.fromkeys(np.linspace(0, len(photos) - 1, min(MOST_PHOTOS, len(photos))).round().astype(int).tolist()):
-        photo = _as_seen(backbone, photos[i], settings)
+        photo = _as_seen(backbone, as_image(photos[i], f"photo {i + 1}"), settings)
         answer = locate(backbone, photo, [query], {concept.subject_id: concept}, settings)[0]
         assert answer.score is not None
         rows[0].append((f"photo {i + 1} of {len(photos)}", photo))
@@ -140,7 +141,7 @@ def curve(losses: Float[np.ndarray, "_steps"], side: int = CHART) -> UInt8[np.nd
     pen.text((right, bottom + 4), f"{len(losses)}", fill="black", font=font, anchor="rt")
     pen.text(((left + right) / 2, bottom + 4), "step", fill="black", font=font, anchor="mt")
     pen.text((right, 6), f"mean at the end {means[-1]:.3g}", fill=pictures.VERMILION, font=font, anchor="rt")
-    return np.asarray(canvas)
+    return np.array(canvas)
 
 
 def _as_seen(

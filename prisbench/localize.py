@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prisbench import evidence, presets
+from prisbench.arrays import ImageLike, as_image
 from prisbench.concepts.store import check_backbone
 from prisbench.concepts.weights import adapted, text_key, weights_key
 from prisbench.diffusion.attention import Attention, Recording, hop, record, transformer_blocks
@@ -147,7 +148,7 @@ class Observation:
 
 def observe(
     backbone: Backbone,
-    photo: UInt8[np.ndarray, "h w 3"],
+    photo: ImageLike,
     query: Query,
     concept: Concept,
     settings: LocalizerSettings,
@@ -169,7 +170,7 @@ def observe(
 @torch.no_grad()
 def observe_all(
     backbone: Backbone,
-    photo: UInt8[np.ndarray, "h w 3"],
+    photo: ImageLike,
     queries: Sequence[Query],
     concepts: Mapping[str, Concept],
     settings: LocalizerSettings,
@@ -182,6 +183,7 @@ def observe_all(
     The other concepts of a query's noun matter when ``settings.contrast_others`` does.  ``encodings`` is a folder that
     keeps what the encoders made, by content.
     """
+    photo = as_image(photo)
     keys = {query.subject_id: weights_key(concepts[query.subject_id]) for query in queries}
     answers: dict[int, Observation] = {}
     for key in dict.fromkeys(keys.values()):
@@ -603,9 +605,7 @@ def _cut(x: Float[Tensor, "b heads n d"], grid: tuple[int, int], to: tuple[int, 
 # --- answers --------------------------------------------------------------------------------------------------------
 
 
-def predict(
-    observation: Observation, photo: UInt8[np.ndarray, "h w 3"], query_id: str, settings: LocalizerSettings
-) -> Prediction:
+def predict(observation: Observation, photo: ImageLike, query_id: str, settings: LocalizerSettings) -> Prediction:
     """The mask cut from an observation; ``score`` is the map in the photo's frame before refinement.
 
     ``presence``, 0..1, is kept from before anything is scaled, because scaling makes every map reach 1: with evidence,
@@ -664,9 +664,7 @@ def soft_map(observation: Observation, settings: LocalizerSettings) -> tuple[Flo
     return score, float(maps.raw[:, 0].amax((-2, -1)).mean())
 
 
-def cut(
-    score: Float[Tensor, "1 h w"], photo: UInt8[np.ndarray, "h w 3"], settings: LocalizerSettings
-) -> Bool[np.ndarray, "h w"]:
+def cut(score: Float[Tensor, "1 h w"], photo: ImageLike, settings: LocalizerSettings) -> Bool[np.ndarray, "h w"]:
     """The mask: the map against the background, refined by the photo's colours."""
     background, subject = with_background(score, settings).cpu().numpy()
     if settings.refine == "crf":
@@ -707,7 +705,7 @@ def _select(recording: Recording, settings: LocalizerSettings, rows: list[int]) 
 
 def locate(
     backbone: Backbone,
-    image: UInt8[np.ndarray, "h w 3"],
+    image: ImageLike,
     queries: Sequence[Query],
     concepts: Mapping[str, Concept],
     settings: LocalizerSettings,
@@ -719,6 +717,7 @@ def locate(
     arithmetic and its share of the network's work.
     """
     start = time.perf_counter()
+    image = as_image(image)
     seen = observe_all(backbone, image, queries, concepts, settings, None, encodings)
     shared = (time.perf_counter() - start) / max(1, len(queries))
     predictions = []
@@ -746,7 +745,7 @@ def calibration_key(settings: LocalizerSettings) -> str:
 def calibrate(
     backbone: Backbone,
     concept: Concept,
-    photos: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    photos: Sequence[ImageLike],
     settings: LocalizerSettings,
     encodings: Path | None = None,
 ) -> Concept:

@@ -1,6 +1,7 @@
 """The only place where a mask changes form: run lengths, PNG, another size.
 
-Masks are boolean arrays, ``h w``.  COCO RLE is column-major; ``counts`` leave as ASCII text, so they fit JSON.
+Masks are boolean arrays, ``h w``; functions take any that ``arrays.as_mask`` takes.  COCO RLE is
+column-major; ``counts`` leave as ASCII text, so they fit JSON.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from jaxtyping import Bool
 from PIL import Image
 from pycocotools import mask as coco
 
+from prisbench.arrays import MaskLike, as_mask
 from prisbench.errors import DataError
 
 MOST_PIXELS = 2**29
 """More than any photo has; what RLE's numbers of six characters can count."""
 
 
-def to_rle(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
+def to_rle(mask: MaskLike) -> dict[str, Any]:
     """Compressed COCO RLE ``{"size": [h, w], "counts": str}``."""
-    rle = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    rle = coco.encode(np.asfortranarray(as_mask(mask).astype(np.uint8)))
     return {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
@@ -66,21 +68,22 @@ def _total(raw: bytes) -> int:
     return -1 if runs.min() < 0 else int(runs.sum())
 
 
-def mask_sha256(mask: Bool[np.ndarray, "h w"]) -> str:
+def mask_sha256(mask: MaskLike) -> str:
     """64 hexadecimal digits of the shape and the pixels."""
+    mask = as_mask(mask)
     h, w = mask.shape
     return hashlib.sha256(f"{h} {w}\n".encode("ascii") + np.packbits(mask).tobytes()).hexdigest()
 
 
-def to_png(mask: Bool[np.ndarray, "h w"]) -> bytes:
+def to_png(mask: MaskLike) -> bytes:
     """A grey PNG with 0 and 255."""
     out = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * 255).save(out, format="PNG")
+    Image.fromarray(as_mask(mask).astype(np.uint8) * 255).save(out, format="PNG")
     return out.getvalue()
 
 
-def resize_mask(mask: Bool[np.ndarray, "h w"], size_hw: tuple[int, int]) -> Bool[np.ndarray, "h2 w2"]:
+def resize_mask(mask: MaskLike, size_hw: tuple[int, int]) -> Bool[np.ndarray, "h2 w2"]:
     """Nearest neighbour, so a mask stays a mask."""
     h, w = size_hw
-    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    image = Image.fromarray(as_mask(mask).astype(np.uint8) * 255)
     return np.asarray(image.resize((w, h), Image.Resampling.NEAREST)) > 127

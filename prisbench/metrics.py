@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
+from prisbench.arrays import MaskLike, as_mask
 from prisbench.errors import DataError
 
 METRIC_SPEC = "1"
@@ -75,9 +76,9 @@ class Metric:
 
 
 def count(
-    mask: Bool[np.ndarray, "_ _"] | None,
-    truth: Bool[np.ndarray, "h w"],
-    look_alikes: Sequence[Bool[np.ndarray, "_ _"]] = (),
+    mask: MaskLike | None,
+    truth: MaskLike,
+    look_alikes: Sequence[MaskLike] = (),
     *,
     query_id: str,
     query_type: str,
@@ -90,8 +91,11 @@ def count(
     Raises DataError, naming the query, when a mask has another size than the truth, when the peak lies outside the
     image, or when the truth is empty for a query that is not "absent" (or not empty for one that is).
     """
+    mask = None if mask is None else as_mask(mask, f"query {query_id!r}: the prediction")
+    truth = as_mask(truth, f"query {query_id!r}: the truth")
+    others = [as_mask(each, f"query {query_id!r}: a look-alike") for each in look_alikes]
     h, w = truth.shape
-    for name, other in (("prediction", mask), *(("look-alike", each) for each in look_alikes)):
+    for name, other in (("prediction", mask), *(("look-alike", each) for each in others)):
         if other is not None and other.shape != truth.shape:
             raise DataError(
                 f"query {query_id!r}: the {name} mask is {other.shape[0]} x {other.shape[1]}, the scene {h} x {w} "
@@ -107,28 +111,29 @@ def count(
     predicted = np.zeros_like(truth) if mask is None else mask
     boundary, truth_boundary = boundary_of(predicted), boundary_of(truth)
     iou = _iou(predicted, truth)
-    others = np.logical_or.reduce([np.zeros_like(truth), *look_alikes])
+    elsewhere = np.logical_or.reduce([np.zeros_like(truth), *others])
     return Counts(
         intersection=int((predicted & truth).sum()),
         union=int((predicted | truth).sum()),
         predicted_area=int(predicted.sum()),
         truth_area=int(truth.sum()),
-        look_alike_intersection=int((predicted & others & ~truth).sum()),
+        look_alike_intersection=int((predicted & elsewhere & ~truth).sum()),
         boundary_intersection=int((boundary & truth_boundary).sum()),
         boundary_union=int((boundary | truth_boundary).sum()),
         area=h * w,
         pointing_hit=bool(truth[peak_yx]) if present and peak_yx is not None else None,
-        wrong_instance=any(_iou(predicted, each) > iou for each in look_alikes) if present and look_alikes else None,
+        wrong_instance=any(_iou(predicted, each) > iou for each in others) if present and others else None,
         absent_fp=None if present else bool(predicted.any()),
     )
 
 
-def boundary_of(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def boundary_of(mask: MaskLike) -> Bool[np.ndarray, "h w"]:
     """The pixels of a mask no farther than d (Chebyshev) from a pixel outside it; the frame counts as outside.
 
     d is 2 % of the diagonal, rounded, at least 1.  Cheng et al. 2021 erode d times by 3 x 3 behind a one-pixel zero
     border; that is one erosion by a square of 2d + 1, done here by sums over windows.
     """
+    mask = as_mask(mask)
     h, w = mask.shape
     d = max(1, round(BOUNDARY_RATIO * math.hypot(h, w)))
     sums = np.pad(mask.astype(np.int32), ((d + 1, d), (d + 1, d))).cumsum(0).cumsum(1)

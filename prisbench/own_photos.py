@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from prisbench.arrays import ImageLike
 from prisbench.datasets.leaks import Gallery, Picture, audit
 from prisbench.datasets.perceptual import hamming, perceptual_hash, turned_hashes
 from prisbench.datasets.reading import mask_file
@@ -91,7 +92,7 @@ def remarks(own: OwnPhotos) -> list[str]:
     return lines
 
 
-def near_duplicates(photos: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[tuple[int, ...]]:
+def near_duplicates(photos: Sequence[ImageLike]) -> list[tuple[int, ...]]:
     """Groups of photos, by their places, that are nearly the same picture: saved again, smaller, lighter, mirrored,
     turned by right angles, cut out of another, shifted, or taken a moment later without moving.
 

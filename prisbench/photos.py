@@ -3,7 +3,8 @@
 Knows: files and folders of photos, their content hash, their size, and what looks like a mask instead.  Does not know:
 subjects, what masks say, datasets.
 
-Images are ``h w 3`` uint8 arrays.  Pillow speaks ``(width, height)``; this module turns it round.
+Images are ``h w 3`` uint8 arrays; functions take any that ``arrays.as_image`` takes.  Pillow speaks
+``(width, height)``; this module turns it round.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from prisbench.arrays import ImageLike, as_image, to_rgb
 from prisbench.errors import DataError, MissingExtraError
 from prisbench.files import cannot_read, read_bytes
 
@@ -134,10 +136,11 @@ def photo_files(folder: str | os.PathLike[str]) -> list[PhotoFile]:
     return found
 
 
-def looks_like_mask(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+def looks_like_mask(image: ImageLike) -> bool:
     """Whether a picture has at most two colours, or is grey with more of its darkest pixels, and more of its brightest,
     than of all between: a mask with soft edges.
     """
+    image = as_image(image)
     h, w = image.shape[:2]
     some = image[:: 1 + h // 64, :: 1 + w // 64]  # what does not hold there does not hold
     if _grey(some) and _grey(image):
@@ -177,7 +180,7 @@ def decode_photo(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
                 if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # threads share the filter above
                     raise Image.DecompressionBombError
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image), where)
+                return to_rgb(ImageOps.exif_transpose(image), where)
     except (DataError, MissingExtraError):
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -190,36 +193,39 @@ def decode_photo(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
         raise DataError(f"{where} is damaged or cut short ({why}); copy it again") from None
 
 
-def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+def encode_png(image: ImageLike) -> bytes:
     """A lossless PNG."""
     out = io.BytesIO()
-    Image.fromarray(image).save(out, format="PNG")
+    Image.fromarray(as_image(image)).save(out, format="PNG")
     return out.getvalue()
 
 
-def pixels_sha256(image: UInt8[np.ndarray, "h w 3"]) -> str:
+def pixels_sha256(image: ImageLike) -> str:
     """64 hexadecimal digits of the shape and the pixels, whatever file they came from."""
+    image = as_image(image)
     h, w = image.shape[:2]
     digest = hashlib.sha256(f"{h} {w} 3\n".encode("ascii"))
-    digest.update(np.ascontiguousarray(image).tobytes())
+    digest.update(image.tobytes())
     return digest.hexdigest()
 
 
-def image_id(image: UInt8[np.ndarray, "h w 3"]) -> str:
+def image_id(image: ImageLike) -> str:
     """The first 16 digits of ``pixels_sha256``: the name of a scene."""
     return pixels_sha256(image)[:16]
 
 
-def resize_to(image: UInt8[np.ndarray, "h w 3"], size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
+def resize_to(image: ImageLike, size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Another size, by Lanczos with its support widened when shrinking, so nothing aliases."""
     h, w = size_hw
+    image = as_image(image)
     if image.shape[:2] == (h, w):
         return image
-    return np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.LANCZOS))
+    return np.array(Image.fromarray(image).resize((w, h), Image.Resampling.LANCZOS))
 
 
-def fit_within(image: UInt8[np.ndarray, "h w 3"], long_side: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+def fit_within(image: ImageLike, long_side: int) -> UInt8[np.ndarray, "h2 w2 3"]:
     """The image with its longer side at most ``long_side``, the proportions kept; a smaller one is left as it is."""
+    image = as_image(image)
     h, w = image.shape[:2]
     longer = max(h, w)
     if longer <= long_side:
@@ -238,19 +244,3 @@ def _open(data: bytes, where: str) -> Image.Image:
         return opened
     Image.init()
     return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
-
-
-def _to_rgb(image: Image.Image, where: str) -> UInt8[np.ndarray, "h w 3"]:
-    """Any of Pillow's modes to RGB, transparency over white."""
-    if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError(f"{where} has {image.mode!r} values outside 0..65535; save it as 8-bit PNG")
-        grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode == "F":
-        raise DataError(f"{where} has floating-point values; save it as 8-bit PNG")
-    if image.has_transparency_data:
-        top = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", top.size, "white"), top)
-    return np.array(image.convert("RGB"))

@@ -10,9 +10,11 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+
+from prisbench.arrays import ImageLike, MaskLike, as_image, as_mask
 
 ORANGE = (230, 159, 0)
 SKY = (86, 180, 233)
@@ -22,14 +24,14 @@ PINK = (255, 64, 200)
 
 
 def outline(
-    image: UInt8[np.ndarray, "h w 3"],
-    mask: Bool[np.ndarray, "h w"],
+    image: ImageLike,
+    mask: MaskLike,
     colour: tuple[int, int, int] = PINK,
     fill: float = 0.35,
     width: int = 1,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The image with a mask tinted (``fill`` 0..1) and its inner edge drawn ``width`` pixels wide."""
-    out = image.astype(np.float32)
+    out, mask = as_image(image).astype(np.float32), as_mask(mask)
     tint = np.asarray(colour, np.float32)
     out[mask] = out[mask] * (1 - fill) + tint * fill
     edge = mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=0)
@@ -37,17 +39,17 @@ def outline(
     return out.round().astype(np.uint8)
 
 
-def heat(image: UInt8[np.ndarray, "h w 3"], score: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+def heat(image: ImageLike, score: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """A map in 0..1 over a darkened grey image: black, violet, orange, yellow."""
     stops = np.asarray([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
     at = np.clip(score, 0, 1) * (len(stops) - 1)
     low = np.minimum(at.astype(int), len(stops) - 2)
     colour = stops[low] + (stops[low + 1] - stops[low]) * (at - low)[..., None]
-    grey = image.mean(axis=2, keepdims=True)
+    grey = as_image(image).mean(axis=2, keepdims=True)
     return np.clip(0.75 * colour + 0.25 * grey, 0, 255).astype(np.uint8)
 
 
-def sheet(rows: Sequence[Sequence[tuple[str, np.ndarray]]], tile: int = 220) -> UInt8[np.ndarray, "h w 3"]:
+def sheet(rows: Sequence[Sequence[tuple[str, ImageLike]]], tile: int = 220) -> UInt8[np.ndarray, "h w 3"]:
     """Rows of labelled pictures on white; each is fitted into a ``tile`` x ``tile`` square, its aspect kept."""
     gap, label = 8, 18
     columns = max(len(row) for row in rows)
@@ -56,19 +58,21 @@ def sheet(rows: Sequence[Sequence[tuple[str, np.ndarray]]], tile: int = 220) -> 
     font = ImageFont.load_default(size=12)
     for i, row in enumerate(rows):
         for j, (text, picture) in enumerate(row):
-            h, w = picture.shape[:2]
+            pixels = as_image(picture, text)
+            h, w = pixels.shape[:2]
             scale = tile / max(h, w)
             size = max(1, round(w * scale)), max(1, round(h * scale))
             how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
             x, y = gap + j * (tile + gap), gap + i * (tile + label + gap)
             pen.text((x, y), _shorten(pen, text, font, tile), fill="black", font=font)
-            canvas.paste(Image.fromarray(picture).resize(size, how), (x, y + label))
-    return np.asarray(canvas)
+            canvas.paste(Image.fromarray(pixels).resize(size, how), (x, y + label))
+    return np.array(canvas)
 
 
-def png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+def png(image: ImageLike) -> bytes:
     out = io.BytesIO()
-    Image.fromarray(image).save(out, format="PNG")  # "optimize" takes nine times as long and saves nothing on photos
+    pixels = Image.fromarray(as_image(image))
+    pixels.save(out, format="PNG")  # "optimize" takes nine times as long and saves nothing on photos
     return out.getvalue()
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from prisbench.arrays import ImageLike, as_image
 from prisbench.errors import MissingExtraError, UsageError
 
 
@@ -43,7 +44,7 @@ EMBEDDED_CRF = CrfParameters(
 
 
 def dense_crf(
-    image: UInt8[np.ndarray, "h w 3"], probabilities: Float[np.ndarray, "c h w"], parameters: CrfParameters
+    image: ImageLike, probabilities: Float[np.ndarray, "c h w"], parameters: CrfParameters
 ) -> Float[np.ndarray, "c h w"]:
     """Mean-field marginals; each pixel's sum to 1.
 
@@ -62,7 +63,7 @@ def dense_crf(
     field.addPairwiseBilateral(
         sxy=parameters.colour_px,
         srgb=parameters.colour_levels,
-        rgbim=np.ascontiguousarray(image),
+        rgbim=as_image(image),
         compat=parameters.colour_weight,
     )
     return np.asarray(field.inference(parameters.iterations), dtype=np.float32).reshape(classes, h, w)
@@ -116,7 +117,7 @@ RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
 def adaptive(
-    image: UInt8[np.ndarray, "h w 3"], probabilities: Float[np.ndarray, "c h w"], parameters: AdaptiveParameters
+    image: ImageLike, probabilities: Float[np.ndarray, "c h w"], parameters: AdaptiveParameters
 ) -> Float32[np.ndarray, "c h w"]:
     """Probabilities averaged along like colours; each pixel's are non-negative and sum to 1 (within 1e-6).
 
@@ -130,6 +131,7 @@ def adaptive(
     for each pixel of a tile and its margin 32 bytes a dilation and about 50 more, which is at most 380 MB for two
     classes with PHOTO_ADAPTIVE, whatever the photo; besides it, the arrays that come in, go out, and lie between.
     """
+    image = as_image(image)
     classes, h, w = probabilities.shape
     total = probabilities.sum(axis=0)
     assert probabilities.min() >= 0 and np.isfinite(total).all(), "probabilities are non-negative and finite"

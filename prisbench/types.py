@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from prisbench.arrays import MadeImage, MadeMask, as_image, as_mask
+
 SLOT = "{subject}"
 """The place in a query's text where the subject's own words go."""
 
@@ -25,12 +27,22 @@ class Subject:
     """One particular thing, known by its class word and a few photos.
 
     ``masks`` are the visible parts of it in the photos, None where that is not known; empty when none is known.
+    Photos and masks in any memory layout, or Pillow images, become arrays (``arrays.as_image``, ``as_mask``).
+    Raises DataError, naming photo or mask, for what is none.
     """
 
     id: str
     noun: str
-    photos: tuple[UInt8[np.ndarray, "_h _w 3"], ...]
-    masks: tuple[Bool[np.ndarray, "_h2 _w2"] | None, ...] = ()
+    photos: tuple[MadeImage, ...]
+    masks: tuple[MadeMask | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        photos = tuple(as_image(each, f"photo {n} of {self.id!r}") for n, each in enumerate(self.photos, 1))
+        masks = tuple(
+            None if each is None else as_mask(each, f"mask {n} of {self.id!r}") for n, each in enumerate(self.masks, 1)
+        )
+        object.__setattr__(self, "photos", photos)
+        object.__setattr__(self, "masks", masks)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt64
 
+from prisbench.arrays import ImageLike, as_image
 from prisbench.datasets.perceptual import TURNS, turned_hashes
 from prisbench.datasets.registration import (
     PROBES,
@@ -146,11 +147,12 @@ class Gallery:
         self._embed = embed
         self._vectors: list[np.ndarray] = []
 
-    def add(self, image: UInt8[np.ndarray, "h w 3"], key: Any, picture: Picture, sha256: str | None = None) -> None:
+    def add(self, image: ImageLike, key: Any, picture: Picture, sha256: str | None = None) -> None:
         """Look at a picture.  ``sha256`` is of its pixels, where known.
 
         A scene that was added before, for another query, only gains subjects.
         """
+        image = as_image(image)
         digest = bytes.fromhex(sha256 or pixels_sha256(image))
         if picture.role == "scene":
             seen = self._scenes.setdefault((digest, picture.split, picture.other), len(self.pictures))

@@ -20,6 +20,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int, Num, UInt8, UInt64
 
+from prisbench.arrays import ImageLike, as_image
+
 CELLS = 32
 """The side of the reduced image."""
 
@@ -50,17 +52,17 @@ TURNS: dict[str, Callable[[UInt8[np.ndarray, "_h _w *_c"]], UInt8[np.ndarray, "_
 """The eight ways to lay a picture on a table, and how to do each to an ``h w`` or ``h w 3`` image."""
 
 
-def perceptual_hash(image: UInt8[np.ndarray, "h w 3"]) -> str:
+def perceptual_hash(image: ImageLike) -> str:
     """16 hexadecimal digits; the first bit is the lowest frequency, row by row.  A picture of one colour gives 0s."""
-    return _digits(_coefficients(image))
+    return _digits(_coefficients(as_image(image)))
 
 
-def turned_hashes(image: UInt8[np.ndarray, "h w 3"]) -> dict[str, str]:
+def turned_hashes(image: ImageLike) -> dict[str, str]:
     """The hashes of the image laid in each of the ``TURNS``, exactly as ``perceptual_hash`` of the turned pixels.
 
     Turning an image only changes signs of coefficients or swaps their axes, so this costs one transform.
     """
-    straight = _coefficients(image)
+    straight = _coefficients(as_image(image))
     mirrored = straight * _ODD
     left = straight.T * _ODD[:, None]  # np.rot90 is a transposition, then upside down
     mirrored_left = mirrored.T * _ODD[:, None]

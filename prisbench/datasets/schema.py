@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
+from prisbench.arrays import ImageLike, MadeImage, MadeMask, as_image, as_mask
 from prisbench.datasets.perceptual import perceptual_hash
 from prisbench.errors import DataError
 from prisbench.files import sha256_json
@@ -90,15 +91,25 @@ class SubjectRow:
     ``masks``: none at all, or for each photo the visible part of the subject in it, None where that is not known.
     ``files``: none at all, or for each photo the encoded file it was read from, None where a PNG is to be made.  The
     table keeps such a file as it is; it must decode to the photo's pixels.  Neither is part of ``id``.
+    Photos and masks in any memory layout, or Pillow images, become arrays (``arrays.as_image``, ``as_mask``).
     """
 
     noun: str
-    photos: tuple[UInt8[np.ndarray, "_h _w 3"], ...]
+    photos: tuple[MadeImage, ...]
     split: str
     licence: str
     source: str
-    masks: tuple[Bool[np.ndarray, "_h2 _w2"] | None, ...] = ()
+    masks: tuple[MadeMask | None, ...] = ()
     files: tuple[bytes | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        photos = tuple(as_image(each, f"photo {n} of a {self.noun!r}") for n, each in enumerate(self.photos, 1))
+        masks = tuple(
+            None if each is None else as_mask(each, f"mask {n} of a {self.noun!r}")
+            for n, each in enumerate(self.masks, 1)
+        )
+        object.__setattr__(self, "photos", photos)
+        object.__setattr__(self, "masks", masks)
 
     @cached_property
     def id(self) -> str:
@@ -133,20 +144,28 @@ class QueryRow:
     ``mask`` is the visible part of the subject, empty exactly when ``query_type`` is "absent".  ``look_alikes`` are the
     visible parts of the other things with the same noun, none of them empty.  All have the scene's size; that, and the
     other rules, are seen to by ``check_query``.  ``file`` is the encoded file the scene was read from, which the table
-    keeps as it is; None when a PNG is to be made.  It must decode to the pixels of ``image``.
+    keeps as it is; None when a PNG is to be made.  It must decode to the pixels of ``image``.  The scene and the masks
+    in any memory layout, or Pillow images, become arrays, as in ``SubjectRow``.
     """
 
     subject_id: str
     noun: str
-    image: UInt8[np.ndarray, "h w 3"]
+    image: MadeImage
     text: str
     query_type: str
-    mask: Bool[np.ndarray, "_h _w"]
-    look_alikes: tuple[Bool[np.ndarray, "_h2 _w2"], ...]
+    mask: MadeMask
+    look_alikes: tuple[MadeMask, ...]
     split: str
     licence: str
     source: str
     file: bytes | None = None
+
+    def __post_init__(self) -> None:
+        where = f"query {self.text!r}"
+        object.__setattr__(self, "image", as_image(self.image, f"{where}: the scene"))
+        object.__setattr__(self, "mask", as_mask(self.mask, f"{where}: the mask"))
+        others = tuple(as_mask(each, f"{where}: a look-alike") for each in self.look_alikes)
+        object.__setattr__(self, "look_alikes", others)
 
     @cached_property
     def sha256(self) -> str:
@@ -206,7 +225,7 @@ class QueryRow:
         return sha256_json(content)
 
 
-def subject_id(noun: str, photos: Iterable[UInt8[np.ndarray, "_h _w 3"]]) -> str:
+def subject_id(noun: str, photos: Iterable[ImageLike]) -> str:
     """The noun and 10 hexadecimal digits that follow from noun and photos, like ``mug-3f9c21a07e``."""
     slug = re.sub(r"[^a-z0-9]+", "-", noun.lower()).strip("-") or "subject"
     return f"{slug}-{sha256_json([noun, [pixels_sha256(photo) for photo in photos]])[:10]}"

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from prisbench.arrays import ImageLike, as_image
 from prisbench.diffusion.backbone import Backbone, Encoded, encode_image, fit
 from prisbench.errors import PrisbenchError
 from prisbench.files import sha256_json, write_bytes
@@ -51,10 +50,9 @@ def made_by(backbone: Backbone) -> dict[str, str]:
     return {"backbone": backbone.id, "dtype": str(backbone.dtype), "configuration": backbone.configuration}
 
 
-def latents_of(
-    folder: Path | None, backbone: Backbone, photo: UInt8[np.ndarray, "h w 3"], working_size: str | int
-) -> Encoded:
+def latents_of(folder: Path | None, backbone: Backbone, photo: ImageLike, working_size: str | int) -> Encoded:
     """``encode_image``, once."""
+    photo = as_image(photo)
     h, w = photo.shape[:2]
     geometry = fit((h, w), working_size, backbone.native_area_px, backbone.stride)
     parts = made_by(backbone) | {"photo": image_id(photo), "working_size": working_size}

@@ -169,6 +169,7 @@ def learn_concept(
     format: OutputFormat = Format.text,
 ) -> None:
     """Learn one particular thing from a few photos."""
+    from prisbench import learning
     from prisbench.concepts.recipes import LEARNERS
     from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
 
@@ -179,38 +180,10 @@ def learn_concept(
     for options in wanted:
         AttentionMethod.check(options)
     things = _subjects(photos, noun, dataset, subject, split)
-    learned = []
-    method: AttentionMethod | None = None
+    jobs = learning.plan(wanted, things, out, sheet)
+    spare = out and out.resolve().with_name(f".{out.resolve().name}.learning")
     with progress() as bar:
-        for options in wanted:
-            method = AttentionMethod.make(options, method.backbone if method else None)
-            method.say = tell
-            several = [str(options.concept)] if len(set(learner)) > 1 else []
-            several += [f"seed-{options.seed}"] if len(set(seed)) > 1 else []
-            for thing in things:
-                method.progress = _bar(bar, f"learning {thing.id}")
-                concept = method.learn(thing)
-                parts = [thing.id, *several] if len(things) > 1 else several
-                folder = method.store / concept.id
-                if out is not None:
-                    from prisbench.concepts.store import write_concept
-
-                    folder = write_concept(concept, out.joinpath(*parts))
-                if sheet is not None:
-                    from prisbench import concept_sheet, pictures
-                    from prisbench.files import write_bytes
-
-                    drawn = concept_sheet.sheet(method.backbone, concept, thing.photos, None, method.localizer)
-                    write_bytes(sheet / f"{'--'.join([thing.id, *several])}.png", pictures.png(drawn))
-                learned.append(
-                    {
-                        "subject": thing.id,
-                        "concept": concept.id,
-                        "folder": str(folder),
-                        "learner": concept.learner,
-                        "seed": options.seed,
-                    }
-                )
+        learned = learning.carry_out(jobs, spare, tell, lambda title: _bar(bar, title))
     say(
         learned if len(learned) != 1 else learned[0],
         format,
@@ -292,11 +265,14 @@ def evaluate(
     from prisbench.datasets.named import find_dataset
     from prisbench.evaluate import OnFailure, Scope
     from prisbench.evaluate import evaluate as run_method
+    from prisbench.files import check_writable
     from prisbench.leaderboard import intervals, tables
     from prisbench.methods import AttentionMethod, MethodOptions, load_method, parse_settings
 
     if leaderboards is not None and (subset is not None or limit is not None):
         raise UsageError("--leaderboards wants a whole run of a split: leave out --subset and --limit")
+    for target in [out] if leaderboards is None else [out, leaderboards]:
+        check_writable(target)
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     wanted = _each(shared, concept or [None], seed)
     if method == "attn":
@@ -310,6 +286,7 @@ def evaluate(
         for options in wanted:
             if method == "attn":
                 chosen = AttentionMethod.make(options, chosen.backbone if chosen else None)
+                chosen.say, chosen.spare = tell, out / ".concepts"
             else:
                 chosen = load_method(method, options)
             if hasattr(chosen, "progress"):
@@ -410,7 +387,7 @@ def segment(
     from prisbench import masks, pictures
     from prisbench.concepts.controls import noun_only
     from prisbench.concepts.store import read_concept
-    from prisbench.files import write_bytes
+    from prisbench.files import check_writable, write_bytes
     from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
     from prisbench.photos import load_photo
     from prisbench.types import SLOT, Query, Subject
@@ -421,6 +398,7 @@ def segment(
         )
     if concept is None and noun is None:
         raise UsageError("give --concept FOLDER (from learn-concept) or --noun WORD (the class word alone)")
+    check_writable(out)
     image = load_photo(photo)
     known = read_concept(concept) if concept else noun_only(Subject("photo", noun or "", ()))
     known = dataclasses.replace(known, noun=noun) if noun else known
@@ -428,6 +406,7 @@ def segment(
         method = AttentionMethod.make(
             MethodOptions("noun-only", backbone, 0, usable_device(device), parse_settings(settings))
         )
+        method.say = tell
         start = time.perf_counter()
         answer = method.locate(image, [Query("photo", known.subject_id, text)], {known.subject_id: known})[0]
     seconds = time.perf_counter() - start

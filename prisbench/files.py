@@ -111,13 +111,7 @@ def new_folder(target: str | os.PathLike[str], overwrite: bool = False, marker: 
     final = Path(os.path.realpath(target))
     temp = final.with_name(f".{secrets.token_hex(8)}.tmp")
     with write_errors(target):
-        full = final.exists() and not (final.is_dir() and not any(final.iterdir()))
-        if full and not final.is_dir():
-            raise WriteError(f"cannot write the folder {target}: a file has that name")
-        if full and not overwrite:
-            raise WriteError(f"{target} already exists; choose another folder, or say --overwrite")
-        if full and (marker is None or not (final / marker).is_file()):
-            raise WriteError(f"{target} holds something else (no {marker} in it), so it is not overwritten")
+        _check_free(final, target, overwrite, marker)
         final.parent.mkdir(parents=True, exist_ok=True)
         temp.mkdir()
     try:
@@ -126,6 +120,48 @@ def new_folder(target: str | os.PathLike[str], overwrite: bool = False, marker: 
             _take_place(temp, final)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def _check_free(final: Path, target: str | os.PathLike[str], overwrite: bool, marker: str | None) -> None:
+    """Raises WriteError when what stands at ``target`` is not to be replaced: see ``new_folder``."""
+    full = final.exists() and not (final.is_dir() and not any(final.iterdir()))
+    if full and not final.is_dir():
+        raise WriteError(f"cannot write the folder {target}: a file has that name")
+    if full and not overwrite:
+        raise WriteError(f"{target} already exists; choose another folder, or say --overwrite")
+    if full and (marker is None or not (final / marker).is_file()):
+        raise WriteError(f"{target} holds something else (no {marker} in it), so it is not overwritten")
+
+
+def check_writable(folder: str | os.PathLike[str], cure: str = "") -> None:
+    """Raises WriteError when no file could be written in a folder now, or the folder could not be made.
+
+    It is tried out with a small file, which is removed; nothing is left behind.  ``cure`` ends the message.
+    """
+    try:
+        with write_errors(folder):
+            place = Path(os.path.realpath(folder))
+            while not place.exists():
+                place = place.parent
+            if not place.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "not a folder")
+            probe = place / f".{secrets.token_hex(8)}.tmp"
+            try:
+                with open(probe, "xb") as file:
+                    file.write(bytes(4096))
+                    os.fsync(file.fileno())
+            finally:
+                probe.unlink(missing_ok=True)
+    except WriteError as error:
+        raise WriteError(f"{error}{cure and '; '}{cure}") from error
+
+
+def check_new_folder(target: str | os.PathLike[str], overwrite: bool = False, marker: str | None = None) -> None:
+    """Raises WriteError, before any work is done, when ``new_folder`` with these arguments would."""
+    final = Path(os.path.realpath(target))
+    with write_errors(target):
+        _check_free(final, target, overwrite, marker)
+    check_writable(final.parent)
 
 
 def _take_place(temp: Path, final: Path) -> None:

@@ -20,9 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-from jaxtyping import UInt8
-
+from prisbench.arrays import ImageLike
 from prisbench.concepts.recipes import (
     CONTROLS,
     LEARNERS,
@@ -34,8 +32,8 @@ from prisbench.concepts.recipes import (
     on_device,
 )
 from prisbench.devices import computes_bfloat16
-from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
-from prisbench.files import cache_folder
+from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError, WriteError
+from prisbench.files import cache_folder, check_writable
 from prisbench.identity import Origin, remember
 from prisbench.source_code import is_installed
 from prisbench.types import Concept, Method, Prediction, Query, Subject
@@ -235,6 +233,9 @@ class AttentionMethod:
         self.seed, self.store, self.encodings = seed, store, cache_folder() / "encodings"
         self.progress: Callable[[int, int, float], None] | None = None
         self.say: Callable[[str], None] = lambda _: None
+        self.spare: Path | None = None
+        """Where concepts are kept when the store cannot be written; None: that is an error, before learning."""
+        self._mentioned = False
         self.subjects: Sequence[Subject] = ()
         """Whose concept "another-subject" may take; whoever has the subjects puts them here."""
 
@@ -324,7 +325,8 @@ class AttentionMethod:
         from prisbench.concepts.training import Watch
 
         vectors = numbers(self.recipe).get("vectors", 1)
-        watch = Watch(self.progress, self.say, self.store, encodings=self.encodings)
+        self._mention_encodings()
+        watch = Watch(self.progress, self.say, self.store, encodings=self.encodings, spare=self.spare)
         if self.concept == "noun-only":
             concept = controls.noun_only(subject)
         elif self.concept == "untrained-token":
@@ -339,14 +341,31 @@ class AttentionMethod:
         known = dict(concept.calibration)
         concept = localize.calibrate(self.backbone, concept, subject.photos, self.localizer, self.encodings)
         if self.concept in LEARNERS and concept.calibration != known:
-            store.write_concept(concept, self.store / concept.id)
+            try:
+                store.keep_concept(concept, [self.store, *([self.spare] if self.spare else [])], lambda _: None)
+            except WriteError as error:  # what was measured is in hand, and measured again next time
+                self.say(f"{error}; what the photos of {subject.id!r} show of its presence is not kept")
         return concept
 
-    def locate(
-        self, image: UInt8[np.ndarray, "h w 3"], queries: Sequence[Query], concepts: Mapping[str, Concept]
-    ) -> list[Prediction]:
+    def kept(self, concept_id: str) -> Path | None:
+        """The folder in which ``learn`` keeps a concept; None for one that is not kept, as a control."""
+        places = [store / concept_id for store in (self.store, self.spare) if store is not None]
+        return next((place for place in places if (place / "concept.json").is_file()), None)
+
+    def _mention_encodings(self) -> None:
+        """Say once where the encoders' results cannot be kept; they are computed each time then."""
+        if self._mentioned:
+            return
+        self._mentioned = True
+        try:
+            check_writable(self.encodings)
+        except WriteError as error:
+            self.say(f"{error}; what the encoders make is not kept, and computed again when it is wanted")
+
+    def locate(self, image: ImageLike, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> list[Prediction]:
         from prisbench import localize
 
+        self._mention_encodings()
         return localize.locate(self.backbone, image, queries, concepts, self.localizer, self.encodings)
 
 

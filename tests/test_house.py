@@ -18,14 +18,14 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "prisbench"
 
 ORDER = """
-errors devices console types answers masks files locks source_code identity photos pictures metrics statistics
-results datasets own_photos diffusion concepts refine presets evidence localize methods concept_sheet executors
-evaluate leaderboard wsss ablation bench learner_bench backbone_card demo doctor cli
+errors devices console arrays types answers masks files locks source_code identity photos pictures metrics statistics
+results datasets own_photos diffusion concepts refine presets evidence localize methods concept_sheet learning
+executors evaluate leaderboard wsss ablation bench learner_bench backbone_card demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own package)."""
 
 HEAVY = {"torch", "diffusers", "transformers", "peft"}
-LIGHT = "errors types masks files photos metrics statistics results datasets.load leaderboard doctor".split()  # noqa: SIM905
+LIGHT = "errors arrays types masks files photos metrics statistics results datasets.load leaderboard doctor".split()  # noqa: SIM905
 """Modules that work where no torch is."""
 
 VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}

@@ -12,11 +12,12 @@ from typing import Any
 from prisbench.concepts import custom_diffusion, dreambooth, textual_inversion
 from prisbench.concepts.names import check_rare_word, rare_word, unfamiliar
 from prisbench.concepts.recipes import DreamBooth, DreamBoothLora, Recipe, as_record, default_recipe, on_device
-from prisbench.concepts.store import concept_key, find_concept, write_concept
+from prisbench.concepts.store import concept_key, find_concept, keep_concept
 from prisbench.concepts.training import Task, Watch, forget, processes
 from prisbench.devices import computes_bfloat16
 from prisbench.diffusion.backbone import Backbone
-from prisbench.files import sha256_json
+from prisbench.errors import WriteError
+from prisbench.files import check_writable, sha256_json
 from prisbench.masks import mask_sha256
 from prisbench.types import Concept, Subject
 
@@ -46,7 +47,8 @@ def learn(
     """The concept that a learner makes of a subject: the same arguments give the same bits on one machine.
 
     With a store in ``watch`` it is looked up there first, kept there when it is new, and an interrupted call goes on
-    where the last checkpoint was.  ``recipe`` None is the one made for the backbone's family.
+    where the last checkpoint was.  Where the store cannot be written, ``watch.spare`` takes its place; without one,
+    nothing is learned in vain: the error comes first.  ``recipe`` None is the one made for the backbone's family.
 
     Raises UnknownNameError for the learner, DataError without photos or with photos nothing can be learned from,
     UsageError for a noun the tokenizer does not know, BackboneError when learning diverges, WriteError.
@@ -54,7 +56,8 @@ def learn(
     recipe, watch = _completed(backbone, subject, recipe or default_recipe(backbone.family, learner)), watch or Watch()
     record = _record(subject, recipe, seed)
     id = concept_key(subject, learner, backbone.id, record)
-    known = None if watch.store is None else find_concept(watch.store, id)
+    stores = [store for store in (watch.store, watch.spare) if store is not None]
+    known = next((concept for store in stores if (concept := find_concept(store, id)) is not None), None)
     if known is None:
         versionless = {name: value for name, value in record.items() if name != "version"}
         task = Task(
@@ -63,18 +66,36 @@ def learn(
             record["version"],
             f"{learner} of {subject.id!r}",
         )
+        watch = _kept(watch)
         if line := unfamiliar(backbone.tokenizer, subject.noun):
             watch.say(line)
         tensors = TEACHERS[learner](backbone, subject, recipe, task, watch)
         known = Concept(id, subject.id, subject.noun, learner, backbone.id, tensors, record)
         team = processes(backbone.device)
         if watch.store is not None and (team is None or team.is_main_process):
-            write_concept(known, watch.store / id)
+            places = [watch.store] if watch.spare is None else [watch.store, watch.spare]
+            keep_concept(known, places, watch.say)
         if team is not None:
             team.wait_for_everyone()
-    if watch.store is not None:
-        forget(watch.store, id)
+    for store in stores:
+        forget(store, id)
     return known
+
+
+def _kept(watch: Watch) -> Watch:
+    """The watch with a store that can be written now.  Raises WriteError when there is none."""
+    if watch.store is None:
+        return watch
+    if watch.spare is None:
+        check_writable(watch.store, "the environment's PRISBENCH_HOME names another place for the cache")
+        return watch
+    try:
+        check_writable(watch.store)
+    except WriteError as error:
+        check_writable(watch.spare)
+        watch.say(f"{error}; checkpoints and concepts are kept in {watch.spare} instead")
+        return dataclasses.replace(watch, store=watch.spare, spare=None)
+    return watch
 
 
 def _completed(backbone: Backbone, subject: Subject, recipe: Recipe) -> Recipe:

@@ -7,7 +7,7 @@ The JSON holds the hash of the tensors, so a folder put together from two concep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from prisbench.errors import BackboneError, DataError
+from prisbench.errors import BackboneError, DataError, WriteError
 from prisbench.files import (
     cache_folder,
     new_folder,
@@ -74,6 +74,20 @@ def write_concept(concept: Concept, folder: str | Path) -> Path:
         write_bytes(temp / "concept.safetensors", tensors)
         write_json(temp / "concept.json", record)
     return Path(folder)
+
+
+def keep_concept(concept: Concept, stores: Sequence[Path], say: Callable[[str], None]) -> Path:
+    """Write a concept into the first of the stores that takes it; ``say`` is told why the others did not.
+
+    Returns its folder.  Raises WriteError when none takes it.
+    """
+    *others, last = stores
+    for store in others:
+        try:
+            return write_concept(concept, store / concept.id)
+        except WriteError as error:
+            say(f"{error}; concept {concept.id} is kept in {last} instead")
+    return write_concept(concept, last / concept.id)
 
 
 def read_concept(folder: str | Path) -> Concept:

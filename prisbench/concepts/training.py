@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +51,7 @@ from prisbench.diffusion.backbone import (
 from prisbench.diffusion.encodings import latents_of
 from prisbench.diffusion.lean import lean
 from prisbench.diffusion.prompts import Prompt, Words, compose
-from prisbench.errors import BackboneError, DataError, UsageError
+from prisbench.errors import BackboneError, DataError, UsageError, WriteError
 from prisbench.files import replacing, write_errors
 from prisbench.photos import SMALLEST_SIDE, pixels_sha256
 from prisbench.types import SLOT, Subject
@@ -78,8 +78,8 @@ class Watch:
     """What goes on beside learning and decides nothing of its result.
 
     ``store`` keeps checkpoints (None: none), one every ``checkpoint_seconds`` or, where writing takes long, so seldom
-    that it takes a twentieth of the time; 0 writes one after every step.  ``encodings`` keeps what the encoders made,
-    by content.
+    that it takes a twentieth of the time; 0 writes one after every step.  ``spare`` keeps what the store cannot,
+    where it may not be written or is full.  ``encodings`` keeps what the encoders made, by content.
     """
 
     progress: Progress | None = None
@@ -87,6 +87,7 @@ class Watch:
     store: Path | None = None
     checkpoint_seconds: float = 30.0
     encodings: Path | None = None
+    spare: Path | None = None
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------
@@ -448,7 +449,7 @@ def run(
     state = _State()
     if watch.store is not None:
         _mention_other_versions(task, watch)
-        state = _resumed(task, moving, optimizer, watch)
+        state = _resumed(task, moving, optimizer, _furthest(task, watch))
     first, averaged = state.step, loop.steps * (1 - loop.average_last)
     if not rank:
         watch.say(_cost(backbone, task.name, loop, len(lessons), moving, first))
@@ -494,7 +495,7 @@ def run(
             if step + 1 == first + MEASURED:
                 watch.say(_measured((now - start) / MEASURED, loop.steps - step - 1, backbone.device))
             if watch.store is not None and step + 1 < loop.steps and now - written >= wait:
-                _write_checkpoint(task, moving, optimizer, state, watch.store)
+                watch = _checkpointed(task, moving, optimizer, state, watch)
                 written = time.monotonic()
                 wait = wait and max(wait, 20 * (written - now))
     kept = sum(step >= averaged for step in range(loop.steps)) if state.total else 0
@@ -581,6 +582,29 @@ def checkpoint_path(store: Path, key: str) -> Path:
 def forget(store: Path, key: str) -> None:
     """Remove the checkpoint of a concept; call it once the concept is in the store."""
     shutil.rmtree(checkpoint_path(store, key).parent, ignore_errors=True)
+
+
+def _furthest(task: Task, watch: Watch) -> Watch:
+    """The watch over that one of its stores which holds the later checkpoint."""
+    stores = [store for store in (watch.store, watch.spare) if store is not None]
+    steps = [int((_header(checkpoint_path(store, task.key)) or {}).get("step", -1)) for store in stores]
+    return replace(watch, store=stores[steps.index(max(steps))])
+
+
+def _checkpointed(
+    task: Task, moving: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, state: _State, watch: Watch
+) -> Watch:
+    """Write a checkpoint into the store, or into the spare one where that fails; the watch to go on with."""
+    assert watch.store is not None
+    try:
+        _write_checkpoint(task, moving, optimizer, state, watch.store)
+        return watch
+    except WriteError as error:
+        if watch.spare is None:
+            raise
+        watch.say(f"{error}; learning goes on, its checkpoints are kept in {watch.spare}")
+        _write_checkpoint(task, moving, optimizer, state, watch.spare)
+        return replace(watch, store=watch.spare, spare=None)
 
 
 def _write_checkpoint(

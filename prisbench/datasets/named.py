@@ -20,7 +20,7 @@ from prisbench.datasets.schema import MANIFEST, SCHEMA_VERSION, Manifest, QueryR
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources import tabletop
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.files import cache_folder, read_json, sha256_json
+from prisbench.files import cache_folder, check_writable, read_json, sha256_json
 
 NAMES = (f"tabletop-v{tabletop.VERSION}",)
 
@@ -163,13 +163,20 @@ def build_tabletop(
     return build(folder, source, progress, overwrite=overwrite, say=say)
 
 
+_OTHER_PLACES = (
+    "name another place for the cache in the environment's PRISBENCH_HOME, or draw the set into a folder of your own "
+    "(prisbench build-dataset tabletop --out FOLDER) and name that"
+)
+
+
 def find_dataset(name: str, progress: Progress | None = None, say: Say | None = None) -> Dataset:
     """A dataset by name or folder; a named one that is not in the cache yet is drawn there first.
 
     So is one that an older prisbench drew there with the same content in an older schema; ``say`` is told.
 
     Raises UnknownNameError, with the nearest name, when it is neither; DataError when the folder is damaged, or when
-    the named one in the cache is not what this version draws.
+    the named one in the cache is not what this version draws; WriteError, before anything is drawn, when the cache
+    cannot be written.
     """
     if Path(name).is_dir():
         return open_dataset(name)
@@ -177,10 +184,12 @@ def find_dataset(name: str, progress: Progress | None = None, say: Say | None = 
         raise UnknownNameError("dataset (or no such folder)", name, NAMES)
     folder = cache_folder() / "datasets" / name
     if not (folder / MANIFEST).is_file():
+        check_writable(folder, _OTHER_PLACES)
         build_tabletop(folder, progress=progress, say=say)
     elif _is_older(folder):
         if say:
             say(f"{folder} is from an older prisbench: drawing it again")
+        check_writable(folder.parent, _OTHER_PLACES)
         build_tabletop(folder, progress=progress, overwrite=True, say=say)
     dataset = open_dataset(folder)
     if dataset.digest != tabletop.DIGEST:

@@ -29,12 +29,13 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from prisbench.arrays import ImageLike, as_image
 from prisbench.devices import keep_freed_memory
 from prisbench.diffusion.architectures import ARCHITECTURES, family
 from prisbench.diffusion.configuration import configuration_sha256
@@ -323,6 +324,11 @@ def _folder(where: str | Path | None) -> tuple[Path, str]:
         return Path(snapshot_download(str(where), allow_patterns=wanted)), str(where)
     except GatedRepoError:
         raise BackboneError(f"{where} is gated: accept its terms on huggingface.co and run `hf auth login`") from None
+    except PermissionError as error:
+        raise BackboneError(
+            f"{where}: no permission to write {error.filename or 'the cache of huggingface_hub'}; name another place "
+            "for it in the environment's HF_HOME, or a folder with the model"
+        ) from None
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise BackboneError(
             f"{where} is not a folder, and the hub does not give it ({type(error).__name__}); check name and network"
@@ -505,8 +511,9 @@ def fit(photo_hw: tuple[int, int], working_size: str | int, native_area_px: int,
 
 
 @torch.no_grad()
-def encode_image(backbone: Backbone, photo: UInt8[np.ndarray, "h w 3"], working_size: str | int = "native") -> Encoded:
+def encode_image(backbone: Backbone, photo: ImageLike, working_size: str | int = "native") -> Encoded:
     """Latents of a photo in any size; they do not depend on what else is encoded."""
+    photo = as_image(photo)
     h, w = photo.shape[:2]
     geometry = fit((h, w), working_size, backbone.native_area_px, backbone.stride)
     canvas = np.empty((*geometry.padded_hw, 3), np.uint8)
@@ -583,7 +590,7 @@ def learned_vectors(
         array = tensors.get(name, np.empty((0, table.shape[1]), np.float32))
         if array.ndim != 2 or array.shape[1] != table.shape[1]:
             raise BackboneError(f"concept {concept_id}: {name} of shape {array.shape} do not fit {backbone.id}")
-        vectors[name] = torch.from_numpy(array).to(backbone.device)
+        vectors[name] = torch.tensor(array).to(backbone.device)
     if len(counts := {len(tensor) for tensor in vectors.values()}) > 1:
         raise BackboneError(
             f"concept {concept_id} has {' and '.join(map(str, sorted(counts)))} vectors for the two text encoders of "

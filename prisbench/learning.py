@@ -1,0 +1,117 @@
+"""``learn-concept``: several subjects, learners and seeds -> concepts, each in its folder and on its sheet.
+
+Everything that will be written is tried out before anything is learned.  What was learned is kept in the store; where
+that cannot be written, beside ``--out`` until the concept is there.
+
+Knows: which folder is whose.  Does not know: how a concept is learned, options of the command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prisbench import concept_sheet, pictures
+from prisbench.concepts.store import write_concept
+from prisbench.errors import WriteError
+from prisbench.files import check_new_folder, check_writable, write_bytes
+from prisbench.methods import AttentionMethod, MethodOptions
+from prisbench.types import Subject
+
+Bar = Callable[[str], Callable[[int, int, float], None]]
+"""A title -> a progress bar that is told ``(step, steps, loss)``."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One concept to learn.  ``out`` is its folder and ``sheet`` its picture, None where none is wanted."""
+
+    options: MethodOptions
+    subject: Subject
+    out: Path | None
+    sheet: Path | None
+
+
+def plan(
+    wanted: Sequence[MethodOptions], subjects: Sequence[Subject], out: Path | None, sheet: Path | None
+) -> list[Job]:
+    """Every subject with each of the options.  Below ``out`` a folder is named by what there are several of.
+
+    Raises WriteError when a folder or a sheet could not be written.
+    """
+    learners, seeds = {str(each.concept) for each in wanted}, {each.seed for each in wanted}
+    jobs = []
+    for options, subject in itertools.product(wanted, subjects):
+        several = [str(options.concept)] if len(learners) > 1 else []
+        several += [f"seed-{options.seed}"] if len(seeds) > 1 else []
+        parts = [subject.id, *several] if len(subjects) > 1 else several
+        name = "--".join([subject.id, *several])
+        jobs.append(Job(options, subject, out and out.joinpath(*parts), sheet and sheet / f"{name}.png"))
+    for job in jobs:
+        if job.out is not None:
+            check_new_folder(job.out, overwrite=True, marker="concept.json")
+        if job.sheet is not None and job.sheet.is_dir():
+            raise WriteError(f"cannot write {job.sheet}: a folder has that name")
+    if sheet is not None:
+        check_writable(sheet)
+    return jobs
+
+
+def carry_out(jobs: Sequence[Job], spare: Path | None, say: Callable[[str], None], bar: Bar) -> list[dict[str, Any]]:
+    """Learn the concepts; one record each, as plain JSON values.  The backbone is loaded once.
+
+    ``spare`` is where concepts and checkpoints are kept meanwhile, when the store cannot be written.
+    Raises as ``AttentionMethod.make`` and ``learn``; WriteError says where the concept is kept that could not be
+    written.
+    """
+    records = []
+    method: AttentionMethod | None = None
+    for options, group in itertools.groupby(jobs, key=lambda job: job.options):
+        method = AttentionMethod.make(options, method.backbone if method else None)
+        method.say, method.spare = say, spare
+        for job in group:
+            method.progress = bar(f"learning {job.subject.id}")
+            records.append(_learn(method, job))
+    if spare is not None:
+        _forget(spare, [record["concept"] for record in records])
+    return records
+
+
+def _learn(method: AttentionMethod, job: Job) -> dict[str, Any]:
+    concept = method.learn(job.subject)
+    kept = method.kept(concept.id)
+    with _kept_in(kept):
+        folder = kept if job.out is None else write_concept(concept, job.out)
+    if job.sheet is not None:
+        drawn = concept_sheet.sheet(method.backbone, concept, job.subject.photos, None, method.localizer)
+        with _kept_in(folder):
+            write_bytes(job.sheet, pictures.png(drawn))
+    return {
+        "subject": job.subject.id,
+        "concept": concept.id,
+        "folder": str(folder),
+        "learner": concept.learner,
+        "seed": job.options.seed,
+    }
+
+
+@contextlib.contextmanager
+def _kept_in(folder: Path | None) -> Iterator[None]:
+    """A WriteError in the block says where the concept is."""
+    try:
+        yield
+    except WriteError as error:
+        raise WriteError(f"{error}; the concept is kept in {folder}") from error
+
+
+def _forget(spare: Path, ids: Sequence[str]) -> None:
+    """Remove what was kept meanwhile; checkpoints of other concepts stay."""
+    for id in ids:
+        shutil.rmtree(spare / id, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        spare.rmdir()

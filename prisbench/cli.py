@@ -286,7 +286,7 @@ def evaluate(
         for options in wanted:
             if method == "attn":
                 chosen = AttentionMethod.make(options, chosen.backbone if chosen else None)
-                chosen.say, chosen.spare = tell, out / ".concepts"
+                chosen.warn, chosen.spare = tell, out / ".concepts"
             else:
                 chosen = load_method(method, options)
             if hasattr(chosen, "progress"):

@@ -233,6 +233,8 @@ class AttentionMethod:
         self.seed, self.store, self.encodings = seed, store, cache_folder() / "encodings"
         self.progress: Callable[[int, int, float], None] | None = None
         self.say: Callable[[str], None] = lambda _: None
+        self.warn: Callable[[str], None] | None = None
+        """Told what the user should know in any case; None: ``say`` is."""
         self.spare: Path | None = None
         """Where concepts are kept when the store cannot be written; None: that is an error, before learning."""
         self._mentioned = False
@@ -326,7 +328,7 @@ class AttentionMethod:
 
         vectors = numbers(self.recipe).get("vectors", 1)
         self._mention_encodings()
-        watch = Watch(self.progress, self.say, self.store, encodings=self.encodings, spare=self.spare)
+        watch = Watch(self.progress, self.say, self.store, encodings=self.encodings, spare=self.spare, warn=self.warn)
         if self.concept == "noun-only":
             concept = controls.noun_only(subject)
         elif self.concept == "untrained-token":
@@ -344,7 +346,7 @@ class AttentionMethod:
             try:
                 store.keep_concept(concept, [self.store, *([self.spare] if self.spare else [])], lambda _: None)
             except WriteError as error:  # what was measured is in hand, and measured again next time
-                self.say(f"{error}; what the photos of {subject.id!r} show of its presence is not kept")
+                watch.caution(f"{error}; what the photos of {subject.id!r} show of its presence is not kept")
         return concept
 
     def kept(self, concept_id: str) -> Path | None:
@@ -360,7 +362,7 @@ class AttentionMethod:
         try:
             check_writable(self.encodings)
         except WriteError as error:
-            self.say(f"{error}; what the encoders make is not kept, and computed again when it is wanted")
+            (self.warn or self.say)(f"{error}; what the encoders make is not kept, and computed each time")
 
     def locate(self, image: ImageLike, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> list[Prediction]:
         from prisbench import localize

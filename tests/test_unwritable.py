@@ -243,7 +243,7 @@ def test_learn_concept_writes_to_out_where_the_cache_cannot_be_written(
 def test_an_out_that_fails_at_the_end_says_where_the_concept_is(
     backbone: Backbone, open_: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PRISBENCH_HOME", str(open_ / "home"))
+    monkeypatch.setenv("PRISBENCH_HOME", str(open_ / "cache"))
     make = learning.AttentionMethod.make
     monkeypatch.setattr(learning.AttentionMethod, "make", lambda options, _: make(options, backbone))
     options = learning.MethodOptions(
@@ -251,7 +251,7 @@ def test_an_out_that_fails_at_the_end_says_where_the_concept_is(
     )
     jobs = learning.plan([options], [subject()], open_ / "mug", None)
     (open_ / "mug").write_text("a file, meanwhile")
-    with pytest.raises(WriteError, match=r"a file has that name; the concept is kept in .*/home/concepts/[0-9a-f]{16}"):
+    with pytest.raises(WriteError, match=r"a file has that name; the concept is kept in .*cache/concepts/[0-9a-f]{16}"):
         learning.carry_out(jobs, None, lambda _: None, lambda _: lambda *_: None)
 
 

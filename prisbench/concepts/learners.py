@@ -74,7 +74,7 @@ def learn(
         team = processes(backbone.device)
         if watch.store is not None and (team is None or team.is_main_process):
             places = [watch.store] if watch.spare is None else [watch.store, watch.spare]
-            keep_concept(known, places, watch.say)
+            keep_concept(known, places, watch.caution)
         if team is not None:
             team.wait_for_everyone()
     for store in stores:
@@ -93,7 +93,7 @@ def _kept(watch: Watch) -> Watch:
         check_writable(watch.store)
     except WriteError as error:
         check_writable(watch.spare)
-        watch.say(f"{error}; checkpoints and concepts are kept in {watch.spare} instead")
+        watch.caution(f"{error}; checkpoints and concepts are kept in {watch.spare} instead")
         return dataclasses.replace(watch, store=watch.spare, spare=None)
     return watch
 

@@ -88,6 +88,11 @@ class Watch:
     checkpoint_seconds: float = 30.0
     encodings: Path | None = None
     spare: Path | None = None
+    warn: Say | None = None
+
+    def caution(self, line: str) -> None:
+        """Say what the user should know in any case: to ``warn``, or to ``say`` where there is none."""
+        (self.warn or self.say)(line)
 
 
 # --- pictures -------------------------------------------------------------------------------------------------------
@@ -602,7 +607,7 @@ def _checkpointed(
     except WriteError as error:
         if watch.spare is None:
             raise
-        watch.say(f"{error}; learning goes on, its checkpoints are kept in {watch.spare}")
+        watch.caution(f"{error}; learning goes on, its checkpoints are kept in {watch.spare}")
         _write_checkpoint(task, moving, optimizer, state, watch.spare)
         return replace(watch, store=watch.spare, spare=None)
 

@@ -158,6 +158,14 @@ def learn_concept(
     learner: Annotated[
         list[str], typer.Option(help="textual-inversion, dreambooth, dreambooth-lora or custom-diffusion; or several.")
     ] = ["textual-inversion"],  # noqa: B006
+    mask_value: Annotated[
+        str | None,
+        typer.Option(help="The values of mask files that are the thing, like 255, 1,2 or 128-255; default: not 0."),
+    ] = None,
+    mask_frame: Annotated[
+        str | None,
+        typer.Option(help="Masks of photos turned by EXIF lie on the photo as shown (upright) or as stored (raw)."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Folder for a picture of each concept: photos, maps, samples, loss.")
@@ -179,7 +187,7 @@ def learn_concept(
     wanted = _each(shared, learner, seed)
     for options in wanted:
         AttentionMethod.check(options)
-    things = _subjects(photos, noun, dataset, subject, split)
+    things = _subjects(photos, noun, dataset, subject, split, (mask_value, mask_frame))
     jobs = learning.plan(wanted, things, out, sheet)
     spare = out and out.resolve().with_name(f".{out.resolve().name}.learning")
     with progress() as bar:
@@ -662,7 +670,16 @@ def _each(shared: MethodOptions, concepts: Sequence[str | None], seeds: Sequence
     return [dataclasses.replace(shared, concept=concept, seed=seed) for concept, seed in pairs]
 
 
-def _subjects(photos: Path | None, noun: str | None, dataset: str | None, subject: str | None, split: str) -> list[Any]:
+def _subjects(
+    photos: Path | None,
+    noun: str | None,
+    dataset: str | None,
+    subject: str | None,
+    split: str,
+    mask_rule: tuple[str | None, str | None] = (None, None),
+) -> list[Any]:
+    """The subjects to learn.  ``mask_rule``: what is said of the photos' masks, value and frame."""
+    from prisbench.datasets.mask_files import parse_rule
     from prisbench.datasets.named import find_dataset
     from prisbench.datasets.schema import subject_id
     from prisbench.errors import UnknownNameError
@@ -671,12 +688,14 @@ def _subjects(photos: Path | None, noun: str | None, dataset: str | None, subjec
 
     if (photos is None) == (dataset is None):
         raise UsageError("give either --photos FOLDER with --noun WORD, or --dataset NAME")
+    if dataset is not None and mask_rule != (None, None):
+        raise UsageError("--mask-value and --mask-frame are said of masks beside --photos, not of a dataset")
     if photos is not None:
         if not noun:
             raise UsageError(
                 f"--photos needs --noun, the thing's class word, such as --noun {suggested_noun(photos) or 'mug'}"
             )
-        own = read_own_photos(photos)
+        own = read_own_photos(photos, parse_rule(*mask_rule, "--mask-value ", "--mask-frame "))
         for line in remarks(own):
             tell(line)
         return [Subject(subject_id(noun, own.photos), noun, own.photos, own.masks)]

@@ -5,6 +5,8 @@
       01.png                      a mask of 01.jpg: white where the thing is, black elsewhere
       masks/03.png                a mask of 03.png; those of other photos can lie there, too
 
+A mask has two values, or soft edges of grey, or the user says which of its values are the thing: ``mask_files``.
+
 The layout of the dataset source ``folder`` is read as well: masks in ``photos_masks/``, inside of a folder of photos or
 beside one that is called ``photos``; and where there is a folder ``scenes``, ``masks/`` belongs to the scenes.
 
@@ -26,12 +28,24 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from prisbench.arrays import ImageLike
+from prisbench.datasets.frames import turn_of
 from prisbench.datasets.leaks import Gallery, Picture, audit
+from prisbench.datasets.mask_files import PLAIN, MaskRule, mask_file
 from prisbench.datasets.perceptual import hamming, perceptual_hash, turned_hashes
-from prisbench.datasets.reading import mask_file
-from prisbench.errors import DataError, UnknownNameError
-from prisbench.files import cannot_read
-from prisbench.photos import SUFFIXES, fit_within, load_photo, load_photos, looks_like_mask, photo_files, pixels_sha256
+from prisbench.datasets.remarks import Remarks
+from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.files import cannot_read, read_bytes
+from prisbench.photos import (
+    SUFFIXES,
+    Photo,
+    fit_within,
+    load_photo,
+    load_photos,
+    looks_like_mask,
+    orientation,
+    photo_files,
+    pixels_sha256,
+)
 
 NEAR = 12
 """Bits of 64 in which the perceptual hashes of two photos, laid in any way, may differ to be nearly the same picture.
@@ -47,20 +61,25 @@ _NO_NOUNS = {"data", "dcim", "download", "image", "images", "img", "photo", "pho
 
 
 class OwnPhotos(NamedTuple):
-    """The photos of a folder by file name.  ``masks``: None for a photo without one; empty when none has one."""
+    """The photos of a folder by file name.  ``masks``: None for a photo without one; empty when none has one.
+
+    ``noticed``: what the owner should know of how photos and masks were read, a line each.
+    """
 
     names: tuple[str, ...]
     photos: tuple[UInt8[np.ndarray, "_h _w 3"], ...]
     masks: tuple[Bool[np.ndarray, "_h2 _w2"] | None, ...]
+    noticed: tuple[str, ...] = ()
 
 
-def read_own_photos(folder: str | os.PathLike[str]) -> OwnPhotos:
-    """The photos in a folder and their masks, upright, in their own sizes.
+def read_own_photos(folder: str | os.PathLike[str], rule: MaskRule = PLAIN) -> OwnPhotos:
+    """The photos in a folder and their masks, upright, in their own sizes; ``rule``: what the user says of the masks.
 
     Raises DataError as ``photos.load_photos``, and naming the file for a mask that belongs to no photo, or to two, that
-    is one of two, is no PNG, in colour, not black and white, all black, or of another size than its photo upright.
+    is one of two, all black, or no mask of its photo by ``mask_files``.  Raises UsageError when something is said of
+    masks, but there are none.
     """
-    loaded = load_photos(folder)
+    loaded = load_photos(folder, check_beside=False)
     files = photo_files(folder)
     masks = {file.path.name: file.beside for file in files if file.beside is not None}
     named = Counter(Path(photo.name).stem for photo in loaded)
@@ -73,16 +92,26 @@ def read_own_photos(folder: str | os.PathLike[str]) -> OwnPhotos:
         if name in masks:
             raise DataError(f"{name} in {folder} has two masks, {masks[name]} and {path}; remove one")
         masks[name] = path
-    found = tuple(_mask(masks[photo.name], photo.image) if photo.name in masks else None for photo in loaded)
+    if not masks and (rule.values or rule.frame):
+        said = rule.value_option if rule.values else rule.frame_option
+        raise UsageError(f"{said.strip(' =')} is said of masks, but no photo in {folder} has one")
+    beside = {file.beside for file in files}
+    remarks = Remarks(Path(folder))
+    found = tuple(
+        _mask(masks[photo.name], photo, Path(folder), rule, remarks, masks[photo.name] in beside)
+        if photo.name in masks
+        else None
+        for photo in loaded
+    )
     names, images = tuple(photo.name for photo in loaded), tuple(photo.image for photo in loaded)
-    return OwnPhotos(names, images, found if masks else ())
+    return OwnPhotos(names, images, found if masks else (), tuple(remarks.lines()))
 
 
 def remarks(own: OwnPhotos) -> list[str]:
     """What the owner of the photos should know before they are learned from, a line each: photos that are nearly the
-    same picture, and what the masks are good for.
+    same picture, how masks were read, and what they are good for.
     """
-    lines = []
+    lines = list(own.noticed)
     if groups := near_duplicates(own.photos):
         said = "; ".join(_listed([own.names[i] for i in group]) for group in groups)
         lines.append(f"nearly the same picture: {said}; they teach little more than one of them does")
@@ -145,11 +174,19 @@ def _mask_files(folder: Path) -> list[Path]:
     return found
 
 
-def _mask(path: Path, photo: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
-    h, w = photo.shape[:2]
-    mask = mask_file(path, (h, w))
-    if not looks_like_mask(load_photo(path)):
-        raise DataError(f"{path} is a mask by its place but not black and white; save the thing white, all else black")
+def _mask(
+    path: Path, photo: Photo, folder: Path, rule: MaskRule, remarks: Remarks, beside: bool
+) -> Bool[np.ndarray, "h w"]:
+    """The mask of a photo.  Beside it, a PNG that is no mask may be another photo; Raises DataError."""
+    h, w = photo.image.shape[:2]
+    file = folder / photo.name
+    turn = turn_of(file, orientation(read_bytes(file), str(file)), (h, w), rule, remarks)
+    try:
+        mask = mask_file(path, (h, w), "", rule, turn, remarks)
+    except DataError as error:
+        if beside and rule.values is None and not looks_like_mask(load_photo(path)):
+            raise DataError(f"{error}; if it is another photo than {photo.name}, rename it") from None
+        raise
     if not mask.any():
         raise DataError(f"{path} is all black, but its photo shows the thing; draw it white, or remove the file")
     return mask

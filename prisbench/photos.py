@@ -9,12 +9,14 @@ Images are ``h w 3`` uint8 arrays; functions take any that ``arrays.as_image`` t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
 import os
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +43,7 @@ MOST_PHOTOS = 30
 SMALLEST_SIDE = 32
 """Pixels; a photo whose shorter side is below shows too little to learn from."""
 
+_ORIENTATION = 0x0112
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -67,13 +70,14 @@ def load_photo(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     return decode_photo(read_bytes(path), str(path))
 
 
-def load_photos(folder: str | os.PathLike[str]) -> list[Photo]:
+def load_photos(folder: str | os.PathLike[str], check_beside: bool = True) -> list[Photo]:
     """The photos of one subject, by file name; what ``photo_files`` finds.  Masks are left out: see ``own_photos``.
 
     One bad photo fails the whole folder: to go on without it would change what is learned.
 
     Raises DataError as ``photo_files``, for a photo that cannot be read, that looks like a mask, or whose shorter side
-    is under ``SMALLEST_SIDE`` pixels, and for a PNG beside a photo of its stem that does not look like a mask.
+    is under ``SMALLEST_SIDE`` pixels, and, with ``check_beside``, for a PNG beside a photo of its stem that does not
+    look like a mask.
     """
     files = photo_files(folder)
     photos = [Photo(file.path.name, load_photo(file.path)) for file in files]
@@ -86,7 +90,7 @@ def load_photos(folder: str | os.PathLike[str]) -> list[Photo]:
                 f"{file.path} looks like a mask (two colours at most, or black and white), not like a photo; put masks "
                 f"into {Path(folder) / 'masks'}, each a PNG with its photo's name"
             )
-        if file.beside is not None and not looks_like_mask(load_photo(file.beside)):
+        if check_beside and file.beside is not None and not looks_like_mask(load_photo(file.beside)):
             raise DataError(
                 f"{file.beside} has the name of {photo.name} but is not black and white, as masks are; save it so, or "
                 "rename it if it is another photo"
@@ -170,6 +174,33 @@ def decode_photo(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
 
     Raises DataError and MissingExtraError as ``load_photo``.
     """
+    with _opened(data, where) as image:
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image), where)
+
+
+def orientation(data: bytes, where: str) -> int:
+    """The EXIF orientation, 1 to 8, by which ``decode_photo`` turns the stored pixels of a photo; 1 for upright ones.
+
+    1 for HEIC, whose pixels no program gives but turned.  Raises DataError as ``load_photo``.
+    """
+    if _is_heic(data):
+        return 1
+    with _opened(data, where) as image:  # not loaded yet: loading a TIFF turns it
+        found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in range(2, 9) else 1
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """What lies on the stored pixels of a photo, ``h w`` or ``h w c``, as its EXIF orientation shows it."""
+    rows = pixels[::-1] if orientation in (3, 4, 6, 7) else pixels
+    both = rows[:, ::-1] if orientation in (2, 3, 7, 8) else rows
+    return np.ascontiguousarray(both.swapaxes(0, 1) if orientation >= 5 else both)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, where: str) -> Iterator[Image.Image]:
+    """The image in ``data``, not yet decoded.  What decoding raises inside becomes a DataError that names ``where``."""
     if not data:
         raise DataError(f"{where} is empty (0 bytes)")
     try:
@@ -179,8 +210,7 @@ def decode_photo(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
             with _open(data, where) as image:
                 if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # threads share the filter above
                     raise Image.DecompressionBombError
-                image.load()
-                return to_rgb(ImageOps.exif_transpose(image), where)
+                yield image
     except (DataError, MissingExtraError):
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -233,9 +263,13 @@ def fit_within(image: ImageLike, long_side: int) -> UInt8[np.ndarray, "h2 w2 3"]
     return resize_to(image, (max(1, round(h * long_side / longer)), max(1, round(w * long_side / longer))))
 
 
+def _is_heic(data: bytes) -> bool:
+    return data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and b"avif" not in data[8:64]
+
+
 def _open(data: bytes, where: str) -> Image.Image:
     """The image, not yet decoded."""
-    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and b"avif" not in data[8:64]:
+    if _is_heic(data):
         try:
             import pillow_heif
         except ImportError:

@@ -19,6 +19,7 @@ from pycocotools import mask as coco
 
 from prisbench.datasets import archives
 from prisbench.datasets.archives import opened
+from prisbench.datasets.mask_files import mask_file
 from prisbench.datasets.reading import (
     colours_file,
     folders,
@@ -27,7 +28,6 @@ from prisbench.datasets.reading import (
     json_file,
     label_file,
     listing,
-    mask_file,
     polygons,
     rle,
     yaml_file,
@@ -194,32 +194,27 @@ def test_labels_are_the_numbers_of_the_file(tmp_path: Path) -> None:
         found = label_file(path, SIZE)
         assert found.dtype == np.int32
         assert np.array_equal(found, LABELS), path.name
-        assert np.array_equal(mask_file(path, SIZE), LABELS != 0), path.name
 
 
 def test_labels_of_16_bits_keep_them(tmp_path: Path) -> None:
     labels = np.where(BOX, 40_000, 256).astype(np.uint16)
     path = saved(tmp_path / "a.png", labels)
     assert np.array_equal(label_file(path, SIZE), labels)
-    assert mask_file(path, None).all()  # 256 is not 0, though its low byte is
+
+
+def test_labels_that_a_set_does_not_know_are_named(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", LABELS)
+    assert np.array_equal(label_file(path, SIZE, "", (0, 1, 3)), LABELS)
+    with pytest.raises(
+        DataError, match=r"a\.png has the label 1 \(1 px\) and 1 more such labels; there are only 0, 2$"
+    ):
+        label_file(path, SIZE, "", (0, 2))
 
 
 def test_a_mask_of_one_bit(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", BOX)
     assert np.array_equal(label_file(path, SIZE), BOX.astype(int))
     assert np.array_equal(mask_file(path, SIZE), BOX)
-
-
-def test_grey_saved_as_colour_is_a_mask_and_alpha_only_when_it_is_all_there_is(tmp_path: Path) -> None:
-    grey = np.repeat(np.where(BOX, 255, 0).astype(np.uint8)[:, :, None], 3, axis=2)
-    alpha = np.where(BOX, 200, 0).astype(np.uint8)
-    other = draw_scene(5)[:, :, 0]
-    saved(tmp_path / "rgb.png", grey)
-    saved(tmp_path / "rgba.png", np.dstack([grey, other]))
-    saved(tmp_path / "only-alpha.png", np.dstack([np.full_like(grey, 255), alpha]))
-    saved(tmp_path / "only-alpha-on-black.png", np.dstack([np.zeros_like(grey), alpha]))
-    for path in listing(tmp_path):
-        assert np.array_equal(mask_file(path, SIZE), BOX), path.name
 
 
 def test_a_mask_is_turned_as_its_own_orientation_says(tmp_path: Path) -> None:

@@ -650,7 +650,7 @@ def test_labelme_reads_photos_in_a_folder_beside(tmp_path: Path) -> None:
         ([shape("mug:anna's", square(1, 1), "rectangle")], {}, "a rectangle of 4 points; it has 2"),
         ([shape("mug:anna's", square(100, 1))], {}, "corner .100, 1. is far outside|lie outside"),
         ([shape("mug:anna's", [[1, 1], [9, 9]], "mask", mask="%")], {}, "mask is not base64"),
-        ([shape("mug:anna's", [[1, 1], [9, 9]], "mask", mask="aaaa")], {}, "mask is not a photo"),
+        ([shape("mug:anna's", [[1, 1], [9, 9]], "mask", mask="aaaa")], {}, "mask is no PNG; masks are PNG files"),
         ([shape("mug:anna's", [[1, 1], [1.1, 1], [1.1, 1.1]])], {}, "covers no pixel; draw it larger"),
         ([shape("mug:anna's", square(1, 1))], {"imageHeight": 25}, r"imageHeight is 25, its photo 24 x 40"),
         ([shape("mug:anna's", square(1, 1))], {"imagePath": "../../x.png"}, "imagePath: the path '../x.png' leaves"),

@@ -327,6 +327,8 @@ def draw_pervl(root: Path) -> None:
         (notes / f"cleaned_captions_ytvos_{part}.csv").write_text("\n".join(lines) + "\n")
     train = root / "data/youtube_vos/train"
     for n, clip in enumerate(videos):
+        for label in "123":  # what nobody captioned is listed, too
+            videos[clip]["objects"].setdefault(label, {"category": "ladder", "frames": []})
         for frame in (0, 30, 60, 90):
             photo(train / f"JPEGImages/{clip}/{frame:05d}.jpg", 1000 * n + frame)
             boxes = [(label, 2, 12 * label - 10, 25, 12 * label) for label in (1, 2, 3)]

@@ -42,6 +42,7 @@ import pyarrow.parquet as pq
 import prisbench
 from prisbench.datasets.book import Book
 from prisbench.datasets.build_notes import build_notes
+from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.schema import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -136,7 +137,8 @@ def build(
 
     It goes on only for the same ``source.key``, settings and versions of prisbench, pyarrow and Pillow; a partial
     build of something else is discarded, and ``say`` is told so, as it is of ``source.warnings``.  The bytes do not
-    depend on interruptions.  ``source.left_out`` is then as if there had been none.  README.md lists both.
+    depend on interruptions.  ``source.left_out`` and ``source.remarks`` are then as if there had been none.  README.md
+    lists all three.
 
     Raises UsageError, DataError and WriteError as ``write_dataset``; WriteError too when another process is building
     the same folder.  The target is then as it was.  A DataError removes what was finished, since the data must be
@@ -148,7 +150,7 @@ def build(
         for line in source.warnings:
             say(f"warning: {line}")
     with _partial(folder) as unfinished:
-        journal = _Journal(unfinished, _settings(source, shard_bytes))
+        journal = _Journal(unfinished, _settings(source, shard_bytes), source.remarks)
         state = journal.read(say)
         if state.table == "subjects":
             rows = islice(source.subjects(), state.rows, None)
@@ -162,7 +164,7 @@ def build(
         with new_folder(folder, overwrite, marker=MANIFEST) as temp:
             for path in state.files:
                 _link(state.folder / path, temp / path)
-            card_text = source.about + build_notes(source.warnings, source.left_out)
+            card_text = source.about + build_notes(source.warnings, source.left_out, source.remarks.lines())
             return _finish(temp, state, source.name, source.version, source.seed, card_text)
 
 
@@ -334,9 +336,10 @@ def _size(record: dict[str, Any]) -> int:
 class _Journal:
     """The journal of a partial build; it counts only for the settings it was begun with."""
 
-    def __init__(self, unfinished: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, unfinished: Path, settings: dict[str, Any], remarks: Remarks) -> None:
         self._folder = unfinished
         self._settings = settings
+        self._remarks = remarks  # those of rows read ahead too: when these are read again, they count once
         self._notes_bytes = 0
         self._notes_sha256 = hashlib.sha256()
 
@@ -356,6 +359,7 @@ class _Journal:
             "rows": state.rows,
             "files": state.files,
             "left_out": state.left_out,
+            "remarks": self._remarks.to_json(),
             "notes_bytes": self._notes_bytes,
             "notes_sha256": self._notes_sha256.hexdigest(),
         }
@@ -398,6 +402,7 @@ class _Journal:
         if seen.hexdigest() != value["notes_sha256"] or not all((folder / path).is_file() for path in files):
             raise ValueError("the journal speaks of what is not there")
         self._notes_bytes, self._notes_sha256 = length, seen
+        self._remarks.restore(value["remarks"])
         return _State(folder, book, value["table"], value["rows"], files, value["left_out"])
 
 

@@ -107,13 +107,23 @@ def build_source(
     Raises as ``load_source``, ``archives.opened`` and ``build``.
     """
     if root is None or not Path(root).is_file():
-        source = load_source(name, root, options)
-        return build(folder, source, progress, overwrite=overwrite, say=say), source.left_out
+        return _built(load_source(name, root, options), folder, progress, overwrite, say)
     _check_options(name, options or {})  # what is wrong is told before an archive is unpacked
     check_target(folder, overwrite)
     with opened(Path(root)) as inside:
-        source = load_source(name, inside, options)
+        return _built(load_source(name, inside, options), folder, progress, overwrite, say)
+
+
+def _built(
+    source: Source, folder: str | os.PathLike[str], progress: Progress | None, overwrite: bool, say: Say | None
+) -> tuple[Manifest, Counter[str]]:
+    """As ``build_source``.  What the source remarked of files is said even when a later file fails."""
+    try:
         return build(folder, source, progress, overwrite=overwrite, say=say), source.left_out
+    finally:
+        if say is not None:
+            for line in source.remarks.lines():
+                say(f"note: {line}")
 
 
 def tabletop_source(

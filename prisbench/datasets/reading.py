@@ -60,6 +60,14 @@ class ImageFile(NamedTuple):
     file: bytes | None
 
 
+class PngFile(NamedTuple):
+    """A decoded PNG, upright; its bits a channel; and the EXIF orientation by which it was turned, 1 for none."""
+
+    image: Image.Image
+    bits: int
+    turned: int
+
+
 # --- paths ----------------------------------------------------------------------------------------------------------
 
 
@@ -249,15 +257,34 @@ def image_file(path: Path, where: str = "") -> ImageFile:
     return ImageFile(pixels, data if _as_it_is(data, pixels.nbytes, name) else None)
 
 
-def label_file(path: Path, size_hw: tuple[int, int] | None, where: str = "") -> Int[np.ndarray, "h w"]:
+def label_file(
+    path: Path, size_hw: tuple[int, int] | None, where: str = "", known: Collection[int] | None = None
+) -> Int[np.ndarray, "h w"]:
     """The label of every pixel of a PNG: palette indices, or grey of 1, 2, 4, 8 or 16 bits, with or without alpha.
 
-    ``size_hw`` is the size of the photo it belongs to, None for any.  Raises DataError naming ``where`` and the file
-    when it is missing, damaged, no PNG, in colour, of another size or too large to open.
+    ``size_hw`` is the size of the photo it belongs to, None for any; ``known`` the labels there can be, None for any.
+    Raises DataError naming ``where`` and the file when it is missing, damaged, no PNG, in colour, of another size, too
+    large to open, or has a label that is not known.
     """
     name = _name(path, where)
-    image, bits = _png(path, where)
-    return _labels(image, bits, size_hw, name)
+    image, bits, _ = png_file(path, where)
+    labels = grey_or_index(image, bits, name)
+    check_size((labels.shape[0], labels.shape[1]), size_hw, name)
+    if known is not None:
+        check_labels(labels, known, name)
+    return labels
+
+
+def check_labels(labels: Int[np.ndarray, "h w"], known: Collection[int], name: str) -> None:
+    """Raises DataError, calling the file ``name``, for labels that are not among those there can be."""
+    counts = np.bincount(labels.ravel())
+    strange = [int(n) for n in np.flatnonzero(counts) if int(n) not in known]
+    if strange:
+        more = f" and {len(strange) - 1} more such labels" if len(strange) > 1 else ""
+        raise DataError(
+            f"{name} has the label {strange[0]} ({counts[strange[0]]} px){more}; there are only "
+            f"{', '.join(map(str, sorted(known)))}"
+        )
 
 
 def colours_file(path: Path, size_hw: tuple[int, int] | None, where: str = "") -> UInt8[np.ndarray, "h w 3"]:
@@ -266,78 +293,33 @@ def colours_file(path: Path, size_hw: tuple[int, int] | None, where: str = "") -
     Raises DataError as ``label_file``, and for 16 bits, of which half would be lost.
     """
     name = _name(path, where)
-    image, bits = _png(path, where)
+    image, bits, _ = png_file(path, where)
     if bits == 16:
-        raise DataError(f"{name} is {_kind(image, bits)}; save it with 8 bits")
+        raise DataError(f"{name} is {kind_of_png(image, bits)}; save it with 8 bits")
     if image.mode == "P":
         image.info.pop("transparency", None)
     colours = np.array(image.convert("RGBA" if image.mode in ("LA", "RGBA") else "RGB"))[:, :, :3]
-    _check_size((colours.shape[0], colours.shape[1]), size_hw, name)
+    check_size((colours.shape[0], colours.shape[1]), size_hw, name)
     return np.ascontiguousarray(colours)
 
 
-def mask_file(path: Path, size_hw: tuple[int, int] | None, where: str = "") -> Bool[np.ndarray, "h w"]:
-    """The pixels of a PNG that are not zero: of grey levels, palette indices, or colours whose channels are equal.
-
-    Alpha is ignored, unless it is all there is: where the colour is the same everywhere, what is not wholly transparent
-    is the mask.  Raises DataError as ``label_file``; for colours, because only their set knows what they mean; and for
-    a palette that shows 0 in a colour but another index in black, so that numbers and looks contradict each other.
-    """
-    name = _name(path, where)
-    image, bits = _png(path, where)
-    if image.mode in ("RGB", "RGBA", "LA"):
-        if bits != 8:
-            raise DataError(f"{name} is {_kind(image, bits)}; save it as grey, or with 8 bits")
-        channels = np.array(image)
-        alpha = channels[:, :, -1] if image.mode in ("RGBA", "LA") else None
-        colours = channels if alpha is None else channels[:, :, :-1]
-        grey = colours[:, :, 0]
-        if (colours != grey[:, :, None]).any():
-            y, x = np.argwhere((colours != grey[:, :, None]).any(axis=2))[0]
-            raise DataError(
-                f"{name} is in colour ({tuple(int(n) for n in colours[y, x])} at x {x}, y {y}), so it does not say "
-                "which pixels are meant; save black and white"
-            )
-        mask = grey != 0
-        if alpha is not None and (grey == grey[0, 0]).all() and (alpha != alpha[0, 0]).any():
-            mask = alpha != 0
-        _check_size((mask.shape[0], mask.shape[1]), size_hw, name)
-        return mask
-    labels = _labels(image, bits, size_hw, name)
-    if image.mode == "P":
-        _check_palette(image, labels, name)
-    return labels != 0
-
-
-def _labels(image: Image.Image, bits: int, size_hw: tuple[int, int] | None, name: str) -> Int[np.ndarray, "h w"]:
-    """As ``label_file``."""
+def grey_or_index(image: Image.Image, bits: int, name: str) -> Int[np.ndarray, "h w"]:
+    """The numbers in a PNG of one channel.  Raises DataError, calling it ``name``, when it is in colour."""
     if image.mode not in ("1", "L", "P", "I", "I;16", "LA") or (image.mode == "LA" and bits != 8):
-        raise DataError(f"{name} is {_kind(image, bits)}; labels are palette indices or grey levels")
+        raise DataError(f"{name} is {kind_of_png(image, bits)}; labels are palette indices or grey levels")
     labels = np.array(image.getchannel(0) if image.mode == "LA" else image).astype(np.int32)
     if image.mode == "L" and bits in (2, 4):
         labels //= 255 // (2**bits - 1)  # Pillow stretches them to 0..255
-    _check_size((labels.shape[0], labels.shape[1]), size_hw, name)
     return labels
 
 
-def _check_palette(image: Image.Image, labels: Int[np.ndarray, "h w"], name: str) -> None:
-    """Raises DataError when index 0 is seen in a colour and another index in black."""
-    colours = np.zeros((256, 3), np.uint8)
-    given = np.array(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
-    colours[: len(given)] = given
-    used = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-    black = [int(n) for n in used if n and not colours[n].any()]
-    if black and 0 in used and colours[0].any():
-        raise DataError(
-            f"{name}: its palette shows index 0 in a colour and index {black[0]} in black, so it does not say "
-            "which pixels are meant; save black and white"
-        )
+def png_file(path: Path, where: str = "") -> PngFile:
+    """A decoded PNG.  Raises DataError naming ``where`` and the file when it is missing, damaged or no PNG."""
+    return png_data(_bytes(path, MOST_IMAGE_BYTES, where), _name(path, where))
 
 
-def _png(path: Path, where: str) -> tuple[Image.Image, int]:
-    """A decoded PNG, turned as its orientation says, and its bits a channel.  Raises DataError."""
-    name = _name(path, where)
-    data = _bytes(path, MOST_IMAGE_BYTES, where)
+def png_data(data: bytes, name: str) -> PngFile:
+    """The PNG with this content.  Raises DataError as ``png_file``, calling it ``name``."""
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         what = "a JPEG, which changes labels" if data.startswith(b"\xff\xd8") else "no PNG"
         raise DataError(f"{name} is {what}; masks are PNG files")
@@ -346,7 +328,11 @@ def _png(path: Path, where: str) -> tuple[Image.Image, int]:
         if h * w > (Image.MAX_IMAGE_PIXELS or h * w):
             raise Image.DecompressionBombError  # up to twice the limit, Pillow only warns
         image = Image.open(io.BytesIO(data), formats=["PNG"])
-        return ImageOps.exif_transpose(image), data[24]
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        turned = ImageOps.exif_transpose(image)
+    if getattr(image, "n_frames", 1) > 1:
+        raise DataError(f"{name} is an animation; save the one picture that is meant")
+    return PngFile(turned, data[24], orientation if orientation in range(2, 9) else 1)
 
 
 @contextmanager
@@ -381,15 +367,21 @@ def _as_it_is(data: bytes, most_bytes: int, name: str) -> bool:
         )
 
 
-def _check_size(found_hw: tuple[int, int], wanted_hw: tuple[int, int] | None, name: str) -> None:
+def check_size(found_hw: tuple[int, int], wanted_hw: tuple[int, int] | None, name: str, frame_option: str = "") -> None:
+    """Raises DataError when a picture has another size than its image, None for any.
+
+    ``frame_option``: how to say that it was drawn on the stored pixels of a turned photo, where that can be said.
+    """
     if wanted_hw is None or found_hw == wanted_hw:
         return
     (h, w), (height, width) = found_hw, wanted_hw
     turned = "; is the photo turned by its EXIF orientation, and the mask not?" if (w, h) == wanted_hw else ""
+    turned += f" then say {frame_option}raw" if turned and frame_option else ""
     raise DataError(f"{name} is {h} x {w}, its image {height} x {width} (height x width){turned}")
 
 
-def _kind(image: Image.Image, bits: int) -> str:
+def kind_of_png(image: Image.Image, bits: int) -> str:
+    """What a PNG is, for a message."""
     return f"a PNG in {'colour' if image.mode.startswith('RGB') else 'grey'}, mode {image.mode} of {bits} bits"
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.types import SLOT
 
@@ -27,6 +28,7 @@ class Source:
     for the progress bar, None when only reading tells.  ``left_out`` counts the records that rows cannot express,
     by reason; it may grow while rows are read, but ``queries(n)`` adds nothing for what lies before the n-th query.
     ``warnings``: a line for each thing that was read in one way and may have been meant in another.
+    ``remarks`` is what the user should hear of files that were read; it grows while rows are read.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Source:
     left_out: Counter[str] = field(default_factory=Counter)
     seed: int | None = None
     warnings: tuple[str, ...] = ()
+    remarks: Remarks = field(default_factory=Remarks)
 
 
 def split_of(subject: str, validation_share: float) -> str:

@@ -14,8 +14,10 @@ every video does not.  Annotations of one value in one image are parts of one th
 value: 14, 14.0 and "14" are one (``identities``).
 
 A crowd region (``iscrowd`` 1) shows nobody in particular: it is another thing of its scene, a look-alike where it has
-the subject's noun.  So is an annotation without an identity.  Images are opened upright; a photo turned by its EXIF
-orientation does not fit its annotations.
+the subject's noun.  So is an annotation without an identity.
+
+Images are opened upright.  Of a photo that its EXIF orientation turns by a right angle, the recorded width and height
+say whether it was annotated so or on its stored pixels; of others ``mask_frame`` can say it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -31,13 +34,18 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from prisbench.datasets.frames import turn_of
+from prisbench.datasets.mask_files import MaskRule
 from prisbench.datasets.reading import image_file, inside, json_file, listing, polygons, rle
+from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.identities import Identities, Use, class_warnings, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
-from prisbench.datasets.sources.options import build_key, one_line
+from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.planned import about
 from prisbench.errors import DataError, UsageError
+from prisbench.files import read_bytes
+from prisbench.photos import orientation, turned
 
 TITLE = "COCO instances"
 LICENCE = "unknown"
@@ -105,6 +113,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     left_out = _without_identity(images, by_image, known)
     folder = _images(root, path, images, options)
     said = one_line(options, "licence", LICENCE) if "licence" in options else None
+    rule, remarks = mask_rule(options), Remarks(root)
     pictures: dict[Path, Picture] = {}
     unlisted = 0
     for key in sorted(known):
@@ -122,7 +131,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             things=shown.things,
             licence=said or licences.get(licence or "", LICENCE),
             source=_address(image, name),
-            look=partial(_look, file, shown.regions, size_hw, path),
+            look=partial(_look, file, shown.regions, size_hw, path, rule, remarks),
             hidden=shown.hidden,
             unnamed=shown.unnamed,
         )
@@ -133,7 +142,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     if unlisted:
         warnings.append(f"{unlisted} images have a license that 'licenses' does not list; their rows say {LICENCE!r}")
     card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, [path, *pictures])
-    return source_of("coco", planned, card, key, left_out, tuple(f"{path.name}: {line}" for line in warnings))
+    source = source_of("coco", planned, card, key, left_out, tuple(f"{path.name}: {line}" for line in warnings))
+    return replace(source, remarks=remarks)
 
 
 def _instances(root: Path) -> Path:
@@ -311,8 +321,18 @@ def _mask(annotation: Mapping[str, Any], size_hw: tuple[int, int], path: Path) -
     return polygons(region, size_hw, where) if isinstance(region, list) else rle(region, size_hw, where)
 
 
-def _look(file: Path, regions: Iterable[dict[str, Any]], size_hw: tuple[int, int], path: Path) -> Looked:
-    return Looked(image_file(file), tuple(_mask(annotation, size_hw, path) for annotation in regions))
+def _look(
+    file: Path,
+    regions: Iterable[dict[str, Any]],
+    size_hw: tuple[int, int],
+    path: Path,
+    rule: MaskRule,
+    remarks: Remarks,
+) -> Looked:
+    image = image_file(file)
+    h, w = image.pixels.shape[:2]
+    turn = turn_of(file, orientation(read_bytes(file), str(file)), (h, w), rule, remarks, size_hw)
+    return Looked(image, tuple(turned(_mask(annotation, size_hw, path), turn) for annotation in regions))
 
 
 def _name_and_size(image: Mapping[str, Any], path: Path) -> tuple[str, tuple[int, int]]:

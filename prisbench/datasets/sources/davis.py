@@ -31,7 +31,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from prisbench.datasets.reading import ImageFile, folders, image_file, inside, json_file, label_file, listing, mask_file
+from prisbench.datasets.mask_files import mask_file
+from prisbench.datasets.reading import ImageFile, folders, image_file, inside, json_file, label_file, listing
+from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene, split_of
 from prisbench.datasets.sources.options import (
@@ -76,6 +78,9 @@ LIMITS = """\
 Background and light are nearly those that were learned, so results here say nothing about finding a thing in a new
 scene, and frames of a clip are no independent samples."""
 
+_VOID = 255
+"""Not decided (``davis2017/davis.py``, VOID_LABEL)."""
+
 
 class Clip(NamedTuple):
     """The frames of a clip that have a mask; the first is the reference."""
@@ -111,24 +116,33 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     resolution = one_line(options, "resolution", "480p")
     single = _year(root, options) == "2016"
     left_out: Counter[str] = Counter()
+    remarks = Remarks(root)
     clips = _clips(root, resolution, options.get("clips"), left_out)
     later = {clip.name: clip.frames[distance:] or clip.frames[1:] for clip in clips}
     if near := sum(len(clip.frames) - 1 - len(later[clip.name]) for clip in clips):
         left_out[f"frames less than {distance} after the reference photo"] = near
 
+    nouns = json_file(root / "davis_semantics.json") if (root / "davis_semantics.json").exists() else None
+    known: dict[str, frozenset[int]] = {}  # a clip's labels: those of its first frame, and those that have a noun
+
     def labels(photo: Path, size_hw: tuple[int, int] | None = None) -> Int[np.ndarray, "h w"]:
         path = inside(root, f"Annotations/{resolution}/{photo.parent.name}/{photo.stem}.png", TITLE)
-        if single:
-            return mask_file(path, size_hw, TITLE).astype(np.int32)
-        found = label_file(path, size_hw, TITLE)
-        return np.where(found == 255, 0, found)  # 255 is "not decided" (davis2017/davis.py, VOID_LABEL)
+        if single and not _has_later(root):
+            return mask_file(path, size_hw, TITLE, remarks=remarks).astype(np.int32)
+        found = label_file(path, size_hw, TITLE, known.get(photo.parent.name))
+        if single and set(np.unique(found)) <= {0, _VOID}:  # masks of 2016 with the nouns of 2017
+            return (found != 0).astype(np.int32)
+        found = np.where(found == _VOID, 0, found)
+        return (found != 0).astype(np.int32) if single else found
 
-    nouns = json_file(root / "davis_semantics.json") if (root / "davis_semantics.json").exists() else None
     things: dict[str, Thing] = {}
     first: dict[str, set[int]] = {}
     for clip in clips:
         shown = _things(clip, labels(clip.frames[0]), nouns, single)
         first[clip.name] = set(shown)
+        said = nouns.get(clip.name) if isinstance(nouns, dict) else None
+        if not single:
+            known[clip.name] = frozenset((0, _VOID, *shown, *(int(n) for n in said or () if str(n).isdecimal())))
         for label, noun in shown.items():
             if cut or list(shown.values()).count(noun) == 1:
                 things[f"{clip.name} {label}"] = Thing(
@@ -200,15 +214,20 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         queries=lambda start: from_nth(start, candidates(), left_out),
         n_subjects=len(things),
         left_out=left_out,
+        remarks=remarks,
     )
 
 
 def _year(root: Path, options: Mapping[str, str]) -> str:
-    later = (root / "ImageSets" / "2017").exists() or (root / "davis_semantics.json").exists()
-    year = options.get("year", "2017" if later else "2016")
+    year = options.get("year", "2017" if _has_later(root) else "2016")
     if year not in ("2016", "2017"):
         raise UsageError(f"year={year!r}: give 2016 or 2017")
     return year
+
+
+def _has_later(root: Path) -> bool:
+    """Whether something of 2017's is there."""
+    return (root / "ImageSets" / "2017").exists() or (root / "davis_semantics.json").exists()
 
 
 def _clips(root: Path, resolution: str, wanted: str | None, left_out: Counter[str]) -> list[Clip]:

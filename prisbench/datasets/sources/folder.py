@@ -9,9 +9,12 @@ The layout is ours:
         scenes/kitchen.jpg           where to look for it
         masks/kitchen.png            where it is: white on black; all black says that it is not there
         masks/kitchen.lookalike-1.png   optional: another mug in that scene, one file each
-        subject.yaml                 optional: noun, licence, source, split
+        subject.yaml                 optional: noun, licence, source, split, mask_value, mask_frame
         queries.csv                  optional: scene,text,mask,look_alikes,query_type
-      subjects.csv                   optional, for all: subject,noun,licence,source,split
+      subjects.csv                   optional, for all: subject,noun,licence,source,split,mask_value,mask_frame
+
+A mask has two values, or soft edges of grey (``mask_files``).  Of a file with other values, such as instance numbers,
+``mask_value`` says which are the thing: "1", "1,2" or "128-255".
 
 That is enough: every scene is asked about once, with the common text, as "look-alike" when it has look-alikes, "absent"
 when its mask is all black, else "plain".  Photos that lie right in a subject's folder are its reference photos too.
@@ -38,8 +41,10 @@ from prisbench.datasets.schema import SPLITS, QueryRow
 from prisbench.datasets.source import Source, split_of
 from prisbench.datasets.sources.options import (
     LICENCE_HELP,
+    MASK_OPTIONS,
     SHARE_HELP,
     TEXT_HELP,
+    mask_rule,
     one_line,
     query_text,
     share,
@@ -67,18 +72,20 @@ OPTIONS = {
     "validation_share": f"{SHARE_HELP}; a split that a subject states comes first",
     "text": TEXT_HELP,
     "licence": f"{LICENCE_HELP} of a subject that states none (default: {LICENCE})",
+    **MASK_OPTIONS,
 }
 LIMITS = """\
 - Whether a scene shows things of other nouns: its type is "plain" unless `queries.csv` says "other-category".
 - Whether every look-alike has a mask.
 - Whether a scene was taken a minute after a reference photo, in the same light at the same place."""
 
-_FACTS = ("noun", "licence", "source", "split")
+_FACTS = ("noun", "licence", "source", "split", "mask_value", "mask_frame")
 _COLUMNS = ("scene", "text", "mask", "look_alikes", "query_type")
 
 
 def read(root: Path, options: Mapping[str, str]) -> Source:
     """Raises UsageError for an option, DataError naming the file and the line for all else."""
+    mask_rule(options)
     listed = _subjects_table(root)
     left_out: Counter[str] = Counter()
     told = []
@@ -173,7 +180,7 @@ def _told(
     if (home / "subject.yaml").exists():
         path = inside(home, "subject.yaml")
         facts |= {
-            name: words(said, f"{path}: {name}")
+            name: words(str(said) if name == "mask_value" and type(said) is int else said, f"{path}: {name}")
             for name, said in only_known(yaml_file(path), _FACTS, str(path)).items()
         }
     noun = facts.get("noun") or _noun(home.name)
@@ -188,6 +195,10 @@ def _told(
             f"{masks[stem]} belongs to no photo: {_unknown('photo', stem, [photo.stem for photo in photos])}"
         )
     photos = photos[: whole_number(options, "references", len(photos))]
+    try:
+        rule = mask_rule({**options, **{name: facts[name] for name in MASK_OPTIONS if name in facts}})
+    except UsageError as error:
+        raise DataError(f"{home}: {error}") from None
     return Told(
         name=home.name,
         noun=noun,
@@ -197,6 +208,7 @@ def _told(
         photos=photos,
         masks=tuple(masks.get(photo.stem) for photo in photos),
         asked=_asked(root, home, query_text(options)),
+        rule=rule,
     )
 
 

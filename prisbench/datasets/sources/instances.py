@@ -30,6 +30,7 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene, split_of
 from prisbench.datasets.sources.options import (
     CUT_HELP,
+    FRAME_HELP,
     LICENCE_HELP,
     SHARE_HELP,
     TEXT_HELP,
@@ -54,6 +55,7 @@ INSTANCE_OPTIONS = {
     "validation_share": SHARE_HELP,
     "text": TEXT_HELP,
     "licence": LICENCE_HELP,
+    "mask_frame": FRAME_HELP,
 }
 
 

@@ -25,6 +25,7 @@ import math
 import posixpath
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,14 +33,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
+from prisbench.datasets.frames import turn_of
+from prisbench.datasets.mask_files import MaskRule, mask_in
 from prisbench.datasets.reading import ImageFile, folders, image_file, inside, json_file, listing, polygons
+from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.identities import Identities, class_names_warning, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
-from prisbench.datasets.sources.options import build_key, one_line
+from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.planned import about
 from prisbench.errors import DataError, UnknownNameError
-from prisbench.photos import decode_photo
+from prisbench.files import read_bytes
+from prisbench.photos import decode_photo, orientation, turned
 
 TITLE = "labelme annotations"
 LICENCE = "unknown"
@@ -89,6 +94,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         raise UnknownNameError("scene", scene, ["folder"])
     licence = one_line(options, "licence", LICENCE)
     left_out: Counter[str] = Counter()
+    rule, remarks = mask_rule(options), Remarks(root)
     pictures, files = [], []
     seen = Identities(f"identity={identity}")
     for path in _json_files(root):
@@ -106,7 +112,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
                 things=tuple(drawn.thing for drawn in found.drawn),
                 licence=licence,
                 source=f"labelme {name}",
-                look=partial(_look, root, path, identity),
+                look=partial(_look, root, path, identity, rule, remarks),
                 hidden=frozenset(
                     thing.subject for thing in found.marked if thing.subject and thing.subject not in named
                 ),
@@ -122,7 +128,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     noun = {thing.subject: thing.noun for picture in pictures for thing in picture.things if thing.subject}
     warnings = (*seen.warnings(), *class_names_warning(noun, len(pictures)))
     card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
-    return source_of("labelme", planned, card, key, left_out, warnings)
+    return replace(source_of("labelme", planned, card, key, left_out, warnings), remarks=remarks)
 
 
 def _json_files(root: Path) -> list[Path]:
@@ -204,19 +210,26 @@ def _photo_path(root: Path, path: Path, value: Mapping[str, Any]) -> Path:
     return inside(root, posixpath.normpath(posixpath.join(folder, name.replace("\\", "/"))), f"{path}: imagePath")
 
 
-def _look(root: Path, path: Path, identity: str) -> Looked:
+def _look(root: Path, path: Path, identity: str, rule: MaskRule, remarks: Remarks) -> Looked:
     value = _value(path)
     if value.get("imageData") is None:
-        image = image_file(_photo_path(root, path, value))
+        photo = _photo_path(root, path, value)
+        image, data, name = image_file(photo), read_bytes(photo), str(photo)
     else:
-        image = ImageFile(decode_photo(_decoded(value["imageData"], f"{path}: imageData"), f"{path}: imageData"), None)
+        photo, name = path, f"{path}: imageData"
+        data = _decoded(value["imageData"], name)
+        image = ImageFile(decode_photo(data, name), None)
     h, w = image.pixels.shape[:2]
-    for name, size in (("imageHeight", h), ("imageWidth", w)):
+    recorded = value.get("imageHeight"), value.get("imageWidth")
+    turn = turn_of(photo, orientation(data, name), (h, w), rule, remarks, recorded)
+    size_hw = (w, h) if turn >= 5 else (h, w)
+    for name, size in zip(("imageHeight", "imageWidth"), size_hw, strict=True):
         if value.get(name) not in (None, size):
             raise DataError(f"{path}: {name} is {value[name]!r}, its photo {h} x {w} (height x width)")
     masks = []
     for drawn in _drawn(value, Identities(f"identity={identity}"), path, Counter()).drawn:
-        parts = [_mask(shape, (h, w), f"{path}: {drawn.thing.subject or drawn.thing.noun!r}") for shape in drawn.shapes]
+        where = f"{path}: {drawn.thing.subject or drawn.thing.noun!r}"
+        parts = [turned(_mask(shape, size_hw, where), turn) for shape in drawn.shapes]
         mask = np.logical_or.reduce(parts)
         if not mask.any():
             raise DataError(f"{path}: {drawn.thing.subject or drawn.thing.noun!r} covers no pixel; draw it larger")
@@ -245,7 +258,7 @@ def _mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> Boo
 
 def _pasted(mask: Any, points: list[Any], size_hw: tuple[int, int], where: str) -> Bool[np.ndarray, "h w"]:
     """A mask that is kept as a PNG of its box; the first point is the box's upper left corner."""
-    patch = decode_photo(_decoded(mask, f"{where}: mask"), f"{where}: mask")[:, :, 0] > 0
+    patch = mask_in(_decoded(mask, f"{where}: mask"), f"{where}: mask")
     left, top = (round(n) for n in points[0])
     (h, w), (height, width) = size_hw, patch.shape
     whole = np.zeros(size_hw, dtype=bool)

@@ -31,8 +31,10 @@ from prisbench.datasets.source import Source, split_of
 from prisbench.datasets.sources.folder import only_known, words
 from prisbench.datasets.sources.options import (
     LICENCE_HELP,
+    MASK_OPTIONS,
     SHARE_HELP,
     TEXT_HELP,
+    mask_rule,
     one_line,
     query_text,
     share,
@@ -60,6 +62,7 @@ OPTIONS = {
     "validation_share": SHARE_HELP,
     "text": TEXT_HELP,
     "licence": LICENCE_HELP,
+    **MASK_OPTIONS,
 }
 LIMITS = """\
 - The set's own layout, splits, texts and protocol: they are not public.  What is here is what the map says.
@@ -153,4 +156,5 @@ def _told(
         photos=photos,
         masks=tuple(photo_masks.get(photo.stem) for photo in photos),
         asked=tuple(asked),
+        rule=mask_rule(options),
     )

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from prisbench.datasets.mask_files import MaskRule, parse_rule
 from prisbench.datasets.source import DEFAULT_TEXT
 from prisbench.errors import DataError, UsageError
 from prisbench.files import cannot_read, sha256_json
@@ -17,6 +18,15 @@ from prisbench.types import SLOT
 TEXT_HELP = f"what is asked, with {SLOT} once (default: {DEFAULT_TEXT!r})"
 LICENCE_HELP = "the licence that is written into every row, in place of what is known of the set's"
 SHARE_HELP = "share of the subjects, 0 to 1, whose queries are for choosing settings (default: 0)"
+VALUE_HELP = (
+    "the values of mask files that are the thing, like 255, 1,2 or 128-255 (palette indices, or the file's own grey "
+    "levels; default: what is not 0, where a file has no third value, or half, where its edges are soft)"
+)
+FRAME_HELP = (
+    "what masks were drawn on where a photo is turned by its EXIF orientation: upright (the photo as it is shown) or "
+    "raw (its stored pixels); default: upright, which is said of each such photo"
+)
+MASK_OPTIONS = {"mask_value": VALUE_HELP, "mask_frame": FRAME_HELP}
 CUT_HELP = "true: a reference photo is the subject's box with a quarter around it; false: the whole frame"
 
 
@@ -58,6 +68,11 @@ def one_line(options: Mapping[str, str], name: str, default: str) -> str:
     if not value or value != value.strip() or "\n" in value:
         raise UsageError(f"{name}={value!r}: give one line of text, without spaces around it")
     return value
+
+
+def mask_rule(options: Mapping[str, str]) -> MaskRule:
+    """How masks are to be read, by ``mask_value`` and ``mask_frame``.  Raises UsageError."""
+    return parse_rule(options.get("mask_value"), options.get("mask_frame"), "mask_value=", "mask_frame=")
 
 
 def build_key(title: str, options: Mapping[str, str], root: Path, files: Iterable[Path]) -> str:

@@ -24,7 +24,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from prisbench.datasets.reading import colours_file, folders, image_file, inside, listing
+from prisbench.datasets.mask_files import coloured_mask_file
+from prisbench.datasets.reading import folders, image_file, inside, listing
+from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, split_of
 from prisbench.datasets.sources.options import (
@@ -88,6 +90,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     text, licence = query_text(options), one_line(options, "licence", LICENCE)
     root = top(root, ("Images", "Annotations"), TITLE, LAYOUT)
     left_out: Counter[str] = Counter()
+    remarks = Remarks(root)
     photos: dict[str, list[Path]] = {}
     for folder in folders(root / "Images"):
         files = listing(folder, PHOTOS)
@@ -102,7 +105,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
 
     def mask_of(photo: Path, size_hw: tuple[int, int] | None = None) -> Bool[np.ndarray, "h w"]:
         name = f"Annotations/{photo.parent.name}/{photo.stem}.png"
-        return np.asarray(colours_file(inside(root, name, TITLE), size_hw, TITLE).any(axis=2))
+        return coloured_mask_file(inside(root, name, TITLE), size_hw, TITLE, remarks)
 
     def subject(name: str) -> SubjectRow:
         shots = [image_file(file) for file in photos[name][:references]]
@@ -153,4 +156,5 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         n_subjects=len(photos),
         n_queries=len(asked),
         left_out=left_out,
+        remarks=remarks,
     )

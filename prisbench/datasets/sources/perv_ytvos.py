@@ -69,13 +69,17 @@ _COLUMNS = ("image_name", "coarse_grained_class", "caption", "class_id")
 
 
 class Concept(NamedTuple):
-    """One thing in one clip, its frames, and what is asked."""
+    """One thing in one clip, its frames, and what is asked.
+
+    ``alike``: the labels of its clip with its category; ``known``: all there are, and 0.
+    """
 
     name: str
     noun: str
     clip: str
     label: int
     alike: frozenset[int]
+    known: frozenset[int]
     frames: tuple[str, ...]
     frame: str
     text: str
@@ -92,8 +96,11 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     if not concepts:
         raise DataError(f"{root / 'annotations' / 'ytvos'} has no concept that could be asked about: {dict(left_out)}")
 
+    known: dict[str, frozenset[int]] = {concept.clip: concept.known for concept in concepts.values()}
+
     def labels(clip: str, frame: str, size_hw: tuple[int, int] | None = None) -> Int[np.ndarray, "h w"]:
-        return label_file(inside(root, f"{_TRAIN}/Annotations/{clip}/{frame}.png", TITLE), size_hw)
+        path = inside(root, f"{_TRAIN}/Annotations/{clip}/{frame}.png", TITLE)
+        return label_file(path, size_hw, "", known[clip])
 
     def picture(clip: str, frame: str) -> ImageFile:
         return image_file(inside(root, f"{_TRAIN}/JPEGImages/{clip}/{frame}.jpg", TITLE))
@@ -207,6 +214,7 @@ def _concepts(root: Path, references: int, distance: int, left_out: Counter[str]
                     clip=clip,
                     label=int(label),
                     alike=frozenset(int(n) for n, thing in objects.items() if thing["category"] == kind),
+                    known=frozenset((0, *map(int, objects))),
                     frames=tuple(chosen),
                     frame=entry["test_frame"],
                     text=" ".join(caption.replace("*", SLOT).split()),

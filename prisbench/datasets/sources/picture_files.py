@@ -7,21 +7,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
-from prisbench.datasets.reading import image_file, listing, mask_file
+from prisbench.datasets.frames import turn_of
+from prisbench.datasets.mask_files import PLAIN, MaskRule, mask_file
+from prisbench.datasets.reading import image_file, listing
+from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene
 from prisbench.datasets.sources.options import build_key
 from prisbench.datasets.sources.planned import QueryPlan, in_one_split, queries_of
 from prisbench.datasets.sources.rows import Subjects, subjects_of
 from prisbench.errors import DataError
-from prisbench.files import sha256_json
-from prisbench.photos import MOST_PHOTOS, SUFFIXES
+from prisbench.files import read_bytes, sha256_json
+from prisbench.photos import MOST_PHOTOS, SUFFIXES, orientation
+
+_Mask = Bool[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Told:
-    """A subject.  ``masks`` has a path or None for each photo."""
+    """A subject.  ``masks`` has a path or None for each photo; ``rule`` says how the masks in its folder are read."""
 
     name: str
     noun: str
@@ -47,6 +53,7 @@ class Told:
     photos: tuple[Path, ...]
     masks: tuple[Path | None, ...]
     asked: tuple[Asked, ...]
+    rule: MaskRule = PLAIN
 
 
 def pictures_in(folder: Path) -> tuple[Path, ...]:
@@ -84,8 +91,9 @@ def source_of(
     plans = in_one_split(plans, {one.name: one.split for one in told}, left_out)
     files = {path for one in told for path in (*one.photos, *one.masks)}
     files |= {path for plan in plans for path in (plan.asked.scene, plan.asked.mask, *plan.asked.look_alikes)}
-    subjects = subjects_of(list(subject_of), lambda name: _subject_row(subject_of[name]))
-    said = [[one.name, one.noun, one.split, one.licence, one.source] for one in told]
+    read = _MaskReader(root, subject_of, Remarks(root))
+    subjects = subjects_of(list(subject_of), lambda name: _subject_row(subject_of[name], read))
+    said = [[one.name, one.noun, one.split, one.licence, one.source, repr(one.rule)] for one in told]
     said += [[plan.subject, plan.scene, plan.asked.text, plan.asked.kind, str(plan.asked.mask)] for plan in plans]
     return Source(
         name=name,
@@ -93,11 +101,40 @@ def source_of(
         about=card,
         key=sha256_json([build_key(name, options, root, (path for path in files if path)), said]),
         subjects=subjects.rows,
-        queries=queries_of(plans, lambda some: _query_rows(some, subject_of, subjects)),
+        queries=queries_of(plans, lambda some: _query_rows(some, subject_of, subjects, read)),
         n_subjects=len(told),
         n_queries=len(plans),
         left_out=left_out,
+        remarks=read.remarks,
     )
+
+
+class _Photo(NamedTuple):
+    """A photo's file, its EXIF orientation, and its size as it is shown."""
+
+    path: Path
+    orientation: int
+    size_hw: tuple[int, int]
+
+
+def _photo(path: Path, pixels: UInt8[np.ndarray, "h w 3"]) -> _Photo:
+    h, w = pixels.shape[:2]
+    return _Photo(path, orientation(read_bytes(path), str(path)), (h, w))
+
+
+@dataclass(frozen=True)
+class _MaskReader:
+    """Reads masks as the subject says in whose folder they lie, or else the one that they are read for."""
+
+    root: Path
+    told: Mapping[str, Told]
+    remarks: Remarks
+
+    def read(self, path: Path, photo: _Photo, told: Told, absent: bool = False) -> _Mask:
+        """A mask of a photo.  Raises DataError as ``mask_file``."""
+        rule = replace(self.told.get(path.relative_to(self.root).parts[0], told).rule, absent=absent)
+        turn = turn_of(photo.path, photo.orientation, photo.size_hw, rule, self.remarks)
+        return mask_file(path, photo.size_hw, "", rule, turn, self.remarks)
 
 
 def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
@@ -111,12 +148,11 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     return found
 
 
-def _subject_row(told: Told) -> SubjectRow:
+def _subject_row(told: Told, read: _MaskReader) -> SubjectRow:
     images = [image_file(path) for path in told.photos]
     masks: list[Bool[np.ndarray, "_h _w"] | None] = []
-    for image, path in zip(images, told.masks, strict=True):
-        h, w = image.pixels.shape[:2]
-        mask = mask_file(path, (h, w)) if path else None
+    for image, photo, path in zip(images, told.photos, told.masks, strict=True):
+        mask = read.read(path, _photo(photo, image.pixels), told) if path else None
         if mask is not None and not mask.any():
             raise DataError(f"{path} is all black, but a reference photo shows its subject")
         masks.append(mask)
@@ -132,15 +168,17 @@ def _subject_row(told: Told) -> SubjectRow:
 
 
 def _query_rows(
-    plans: Sequence[QueryPlan[Asked]], subject_of: Mapping[str, Told], subjects: Subjects
+    plans: Sequence[QueryPlan[Asked]], subject_of: Mapping[str, Told], subjects: Subjects, read: _MaskReader
 ) -> Iterator[QueryRow]:
     """The queries about one scene."""
     image = image_file(plans[0].asked.scene)
-    h, w = image.pixels.shape[:2]
+    scene = _photo(plans[0].asked.scene, image.pixels)
     for plan in plans:
         asked, told = plan.asked, subject_of[plan.subject]
-        mask = mask_file(asked.mask, (h, w)) if asked.mask else np.zeros((h, w), dtype=bool)
-        alike = tuple(mask_file(path, (h, w)) for path in asked.look_alikes)
+        mask = np.zeros(scene.size_hw, dtype=bool)
+        if asked.mask:
+            mask = read.read(asked.mask, scene, told, asked.kind == "absent")
+        alike = tuple(read.read(path, scene, told) for path in asked.look_alikes)
         for path, other in zip(asked.look_alikes, alike, strict=True):
             if not other.any():
                 raise DataError(f"{path} is all black; draw the look-alike, or remove the file")

@@ -25,7 +25,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from prisbench.datasets.reading import folders, image_file, inside, json_file, listing, mask_file
+from prisbench.datasets.mask_files import mask_file
+from prisbench.datasets.reading import folders, image_file, inside, json_file, listing
+from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.options import LICENCE_HELP, TEXT_HELP, build_key, one_line, query_text, whole_number
@@ -61,6 +63,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     kinds = json_file(root / "pods_image_annos.json") if (root / "pods_image_annos.json").exists() else {}
     shown = {folder.name: evenly(listing(folder, PHOTOS), references) for folder in folders(root / "train")}
     asked = {folder.name: listing(folder, PHOTOS) for folder in folders(root / "test_dense")}
+    remarks = Remarks(root)
     names = [name for name in nouns if shown.get(name) and asked.get(name)]
     left_out: Counter[str] = Counter()
     if len(names) < len(nouns):
@@ -76,7 +79,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     def subject(name: str) -> SubjectRow:
         shots = [image_file(file) for file in shown[name]]
         masks = [
-            _mask(root, "train_masks", file, shot.pixels.shape[:2])
+            _mask(root, "train_masks", file, remarks, shot.pixels.shape[:2])
             for file, shot in zip(shown[name], shots, strict=True)
         ]
         return SubjectRow(
@@ -113,7 +116,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         for name in names:
             alike = [other for other in names if (nouns[other], splits[other]) == (nouns[name], splits[name])]
             for photo in asked[name]:
-                mask = _mask(root, "test_dense_masks", photo)
+                mask = _mask(root, "test_dense_masks", photo, remarks)
                 if not mask.any():
                     yield "photos with an empty mask"
                     continue
@@ -135,6 +138,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         queries=lambda start: from_nth(start, candidates(), left_out),
         n_subjects=len(names),
         left_out=left_out,
+        remarks=remarks,
     )
 
 
@@ -153,7 +157,9 @@ def _classes(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     )
 
 
-def _mask(root: Path, folder: str, photo: Path, size_hw: tuple[int, int] | None = None) -> Bool[np.ndarray, "h w"]:
+def _mask(
+    root: Path, folder: str, photo: Path, remarks: Remarks, size_hw: tuple[int, int] | None = None
+) -> Bool[np.ndarray, "h w"]:
     """The mask of a photo, stored under the same name.
 
     As JPEG it is cut at half: the published code takes all that is not black, and so the ringing at the edges too.
@@ -162,7 +168,7 @@ def _mask(root: Path, folder: str, photo: Path, size_hw: tuple[int, int] | None 
     found = [ending for ending in (".png", ".jpg", ".jpeg") if (root / f"{stem}{ending}").exists()]
     path = inside(root, f"{stem}{found[0] if found else photo.suffix}", TITLE)
     if path.suffix.lower() == ".png":
-        return mask_file(path, size_hw, TITLE)
+        return mask_file(path, size_hw, TITLE, remarks=remarks)
     grey = image_file(path, TITLE).pixels
     if size_hw is not None and grey.shape[:2] != size_hw:
         raise DataError(f"{path} is {grey.shape[:2]}, its photo {size_hw} (h, w)")

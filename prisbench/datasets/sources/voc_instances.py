@@ -23,6 +23,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -31,15 +32,19 @@ from xml.parsers import expat
 import numpy as np
 from jaxtyping import Int
 
-from prisbench.datasets.reading import folders, image_file, inside, label_file, listing
+from prisbench.datasets.frames import turn_of
+from prisbench.datasets.mask_files import MaskRule
+from prisbench.datasets.reading import check_size, folders, image_file, inside, label_file, listing
+from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.identities import Identities, class_names_warning, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
-from prisbench.datasets.sources.options import build_key, one_line
+from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.planned import about
 from prisbench.datasets.sources.tables import Line, table
 from prisbench.errors import DataError, UsageError
 from prisbench.files import read_bytes
+from prisbench.photos import orientation, turned
 
 TITLE = "PASCAL VOC objects"
 LICENCE = "Flickr terms of use"
@@ -86,6 +91,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     for line in table(where, ("image", "object", "subject", "scene"), ("image", "object", "subject")):
         by_image.setdefault(line.cells["image"].removesuffix(".jpg"), []).append(line)
     licence = one_line(options, "licence", LICENCE)
+    rule, remarks = mask_rule(options), Remarks(root)
     pictures, files = [], [where]
     seen = Identities("subject")
     for image, lines in sorted(by_image.items()):
@@ -106,7 +112,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
                 things=things,
                 licence=licence,
                 source=f"{top.name} {image}" + (f" ({xml.origin})" if xml and xml.origin else ""),
-                look=partial(_look, photo, objects, ids),
+                look=partial(_look, photo, objects, ids, rule, remarks),
             )
         )
         files += [photo, objects, classes, *([annotation] if xml else [])]
@@ -119,7 +125,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     noun = {thing.subject: thing.noun for picture in pictures for thing in picture.things if thing.subject}
     warnings = (*seen.warnings(), *class_names_warning(noun, len(pictures)))
     card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
-    return source_of("voc-instances", planned, card, key, left_out, warnings)
+    return replace(source_of("voc-instances", planned, card, key, left_out, warnings), remarks=remarks)
 
 
 def _top(root: Path, year: str | None) -> Path:
@@ -170,10 +176,12 @@ def _noun(mask: np.ndarray, number: int, kinds: Int[np.ndarray, "h w"], xml: Xml
     raise DataError(f"{classes}: object {number} is of class {most}, which is none of VOC's 20; name it in Annotations")
 
 
-def _look(photo: Path, objects: Path, ids: tuple[int, ...]) -> Looked:
+def _look(photo: Path, objects: Path, ids: tuple[int, ...], rule: MaskRule, remarks: Remarks) -> Looked:
     image = image_file(photo)
     h, w = image.pixels.shape[:2]
-    labels = label_file(objects, (h, w))
+    turn = turn_of(photo, orientation(read_bytes(photo), str(photo)), (h, w), rule, remarks)
+    labels = turned(label_file(objects, None), turn)
+    check_size((labels.shape[0], labels.shape[1]), (h, w), str(objects), rule.frame_option)
     return Looked(image, tuple(labels == n for n in ids))
 
 

@@ -271,7 +271,7 @@ def _label_path(photo: Path) -> Path:
 
 def _labels(photo: Path, size_hw: tuple[int, int] | None = None) -> Int[np.ndarray, "h w"]:
     """The class of every pixel of a frame."""
-    return label_file(inside(photo.parent, _label_path(photo).name, TITLE), size_hw, TITLE)
+    return label_file(inside(photo.parent, _label_path(photo).name, TITLE), size_hw, TITLE, (0, *_LABEL.values()))
 
 
 def _shown(photo: Path) -> frozenset[str]:

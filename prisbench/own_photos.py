@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from prisbench.arrays import ImageLike
-from prisbench.datasets.frames import turn_of
+from prisbench.datasets.frames import rule_of, turn_of
 from prisbench.datasets.leaks import Gallery, Picture, audit
 from prisbench.datasets.mask_files import PLAIN, MaskRule, mask_file
 from prisbench.datasets.perceptual import hamming, perceptual_hash, turned_hashes
@@ -177,12 +177,13 @@ def _mask_files(folder: Path) -> list[Path]:
 def _mask(
     path: Path, photo: Photo, folder: Path, rule: MaskRule, remarks: Remarks, beside: bool
 ) -> Bool[np.ndarray, "h w"]:
-    """The mask of a photo.  Beside it, a PNG that is no mask may be another photo; Raises DataError."""
+    """The mask of a photo; ``beside`` it, where a PNG may be another photo.  Raises DataError."""
     h, w = photo.image.shape[:2]
     file = folder / photo.name
-    turn = turn_of(file, orientation(read_bytes(file), str(file)), (h, w), rule, remarks)
+    exif = orientation(read_bytes(file), str(file))
+    turn = turn_of(file, exif, (h, w), rule, remarks)
     try:
-        mask = mask_file(path, (h, w), "", rule, turn, remarks)
+        mask = mask_file(path, (h, w), "", rule_of(rule, exif), turn, remarks)
     except DataError as error:
         if beside and rule.values is None and not looks_like_mask(load_photo(path)):
             raise DataError(f"{error}; if it is another photo than {photo.name}, rename it") from None

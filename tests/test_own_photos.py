@@ -140,7 +140,7 @@ def test_a_photo_is_never_taken_for_a_mask(mug: Path) -> None:
             load_photos(mug)
     (mug / "01.png").unlink()
     save(mug / "masks/01.png", grey)
-    fails(mug, r"masks/01\.png does not say which pixels are the thing: it has 2\d\d values from 0 to 255, most often ")
+    fails(mug, r"masks/01\.png does not say which pixels are the thing: it has \d+ values from ")
     save(mug / "masks/01.png", cut_out[:, :, :3])
     fails(mug, r"masks/01\.png is in colour")
 

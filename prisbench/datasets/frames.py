@@ -8,10 +8,16 @@ Knows: what is assumed, what decides it, what the user should hear.  Does not kn
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from prisbench.datasets.mask_files import MaskRule
 from prisbench.datasets.remarks import Remarks
+
+
+def rule_of(rule: MaskRule, orientation: int) -> MaskRule:
+    """The rule for the masks of a photo; the frame does not matter to one that no right angle turns."""
+    return rule if orientation >= 5 else replace(rule, frame=None, frame_option="")
 
 
 def turn_of(

@@ -37,7 +37,6 @@ EDGE = 8
 FRAMES = ("upright", "raw")
 """What a mask was drawn on: the photo as it is shown, or its stored pixels, before its EXIF orientation turns them."""
 
-_NARROW = 2
 _TOP_SHARE = 0.02
 _SAID = 8
 """So many values of a file are listed each; of more, the most frequent."""
@@ -95,8 +94,17 @@ def mask_file(
         remarks.add("masks turned by an EXIF orientation of their own", path, f"orientation {png.turned}")
     turn = turn if png.turned == 1 else 1
     h, w = levels.numbers.shape
-    check_size((w, h) if turn >= 5 else (h, w), size_hw, name, rule.frame_option)
+    drawn_hw = size_hw[::-1] if size_hw is not None and turn >= 5 else size_hw
+    check_size((h, w), drawn_hw, name, turned_question(rule))
     return turned(_mask(levels, name, rule, path, remarks), turn)
+
+
+def turned_question(rule: MaskRule) -> str:
+    """What to ask where a mask has its photo's height and width exchanged, and what to say then."""
+    if rule.frame == "raw":
+        return f"was it drawn on the photo as it is shown? then say {rule.frame_option}upright"
+    cure = f" then say {rule.frame_option}raw" if rule.frame_option else ""
+    return f"is the photo turned by its EXIF orientation, and the mask not?{cure}"
 
 
 def mask_in(data: bytes, name: str) -> Bool[np.ndarray, "h w"]:
@@ -292,9 +300,7 @@ def _cut_at_half(grey: Int[np.ndarray, "h w"], top: int) -> Bool[np.ndarray, "h 
     if (between & (lowest == ndimage.maximum_filter(grey, 3, mode="constant", cval=-1))).any():
         return None
     mask = grey >= (top + 1) // 2
-    # Anti-aliasing of a small or thin thing may be most of it; a wide edge may not.
-    width = EDGE if some.size < min(counts[0], counts[white]) else _NARROW
-    side = 2 * width + 1
+    side = 2 * EDGE + 1
     near = ndimage.maximum_filter(mask, side) & ~ndimage.minimum_filter(mask, side)
     return None if (between & ~near).any() else mask
 

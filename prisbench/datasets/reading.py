@@ -367,17 +367,21 @@ def _as_it_is(data: bytes, most_bytes: int, name: str) -> bool:
         )
 
 
-def check_size(found_hw: tuple[int, int], wanted_hw: tuple[int, int] | None, name: str, frame_option: str = "") -> None:
+def check_size(
+    found_hw: tuple[int, int],
+    wanted_hw: tuple[int, int] | None,
+    name: str,
+    turned: str = "is the photo turned by its EXIF orientation, and the mask not?",
+) -> None:
     """Raises DataError when a picture has another size than its image, None for any.
 
-    ``frame_option``: how to say that it was drawn on the stored pixels of a turned photo, where that can be said.
+    ``turned``: what to ask and to say where height and width are exchanged.
     """
     if wanted_hw is None or found_hw == wanted_hw:
         return
     (h, w), (height, width) = found_hw, wanted_hw
-    turned = "; is the photo turned by its EXIF orientation, and the mask not?" if (w, h) == wanted_hw else ""
-    turned += f" then say {frame_option}raw" if turned and frame_option else ""
-    raise DataError(f"{name} is {h} x {w}, its image {height} x {width} (height x width){turned}")
+    why = f"; {turned}" if (w, h) == wanted_hw else ""
+    raise DataError(f"{name} is {h} x {w}, its image {height} x {width} (height x width){why}")
 
 
 def kind_of_png(image: Image.Image, bits: int) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from prisbench.datasets.frames import turn_of
+from prisbench.datasets.frames import rule_of, turn_of
 from prisbench.datasets.mask_files import PLAIN, MaskRule, mask_file
 from prisbench.datasets.reading import image_file, listing
 from prisbench.datasets.remarks import Remarks
@@ -134,7 +134,7 @@ class _MaskReader:
         """A mask of a photo.  Raises DataError as ``mask_file``."""
         rule = replace(self.told.get(path.relative_to(self.root).parts[0], told).rule, absent=absent)
         turn = turn_of(photo.path, photo.orientation, photo.size_hw, rule, self.remarks)
-        return mask_file(path, photo.size_hw, "", rule, turn, self.remarks)
+        return mask_file(path, photo.size_hw, "", rule_of(rule, photo.orientation), turn, self.remarks)
 
 
 def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:

@@ -32,8 +32,8 @@ from xml.parsers import expat
 import numpy as np
 from jaxtyping import Int
 
-from prisbench.datasets.frames import turn_of
-from prisbench.datasets.mask_files import MaskRule
+from prisbench.datasets.frames import rule_of, turn_of
+from prisbench.datasets.mask_files import MaskRule, turned_question
 from prisbench.datasets.reading import check_size, folders, image_file, inside, label_file, listing
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
@@ -179,9 +179,10 @@ def _noun(mask: np.ndarray, number: int, kinds: Int[np.ndarray, "h w"], xml: Xml
 def _look(photo: Path, objects: Path, ids: tuple[int, ...], rule: MaskRule, remarks: Remarks) -> Looked:
     image = image_file(photo)
     h, w = image.pixels.shape[:2]
-    turn = turn_of(photo, orientation(read_bytes(photo), str(photo)), (h, w), rule, remarks)
+    exif = orientation(read_bytes(photo), str(photo))
+    turn = turn_of(photo, exif, (h, w), rule, remarks)
     labels = turned(label_file(objects, None), turn)
-    check_size((labels.shape[0], labels.shape[1]), (h, w), str(objects), rule.frame_option)
+    check_size((labels.shape[0], labels.shape[1]), (h, w), str(objects), turned_question(rule_of(rule, exif)))
     return Looked(image, tuple(labels == n for n in ids))
 
 

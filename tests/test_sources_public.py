@@ -706,6 +706,15 @@ def test_davis_does_not_guess_what_several_things_are(tmp_path: Path) -> None:
         davis.read(tmp_path, {"allow_same_clip": "true", "year": "17"})
 
 
+def test_a_label_of_davis_that_nobody_listed_is_no_background(tmp_path: Path) -> None:
+    draw_davis(tmp_path, 2017, {"bear": 1})
+    (tmp_path / "davis_semantics.json").write_text('{"bear": {"1": "bear"}}')
+    labels(tmp_path / "Annotations/480p/bear/00003.png", (1, 2, 2, 25, 12), (2, 5, 20, 9, 25))
+    message = r"DAVIS: .*bear/00003\.png has the label 2 \(20 px\); there are only 0, 1, 255$"
+    with pytest.raises(DataError, match=message):
+        all_rows(davis.read(tmp_path, {"allow_same_clip": "true"}))
+
+
 def test_davis_counts_frames_and_clips_without_masks(tmp_path: Path) -> None:
     draw_davis(tmp_path, 2016, {"boat": 1})
     photo(tmp_path / "JPEGImages/480p/boat/00004.jpg", 77)

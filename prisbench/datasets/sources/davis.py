@@ -123,7 +123,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         left_out[f"frames less than {distance} after the reference photo"] = near
 
     nouns = json_file(root / "davis_semantics.json") if (root / "davis_semantics.json").exists() else None
-    known: dict[str, frozenset[int]] = {}  # a clip's labels: those of its first frame, and those that have a noun
+    known: dict[str, frozenset[int]] = {}  # a clip's labels, where davis_semantics.json lists them
 
     def labels(photo: Path, size_hw: tuple[int, int] | None = None) -> Int[np.ndarray, "h w"]:
         path = inside(root, f"Annotations/{resolution}/{photo.parent.name}/{photo.stem}.png", TITLE)
@@ -140,9 +140,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     for clip in clips:
         shown = _things(clip, labels(clip.frames[0]), nouns, single)
         first[clip.name] = set(shown)
-        said = nouns.get(clip.name) if isinstance(nouns, dict) else None
-        if not single:
-            known[clip.name] = frozenset((0, _VOID, *shown, *(int(n) for n in said or () if str(n).isdecimal())))
+        if not single and (listed := _later(clip, nouns)):
+            known[clip.name] = frozenset((0, _VOID, *listed))
         for label, noun in shown.items():
             if cut or list(shown.values()).count(noun) == 1:
                 things[f"{clip.name} {label}"] = Thing(

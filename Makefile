@@ -1,4 +1,4 @@
-# Four words: `make demo`, `make test`, `make install`, `make clean`.  Each sets up what it needs by itself.
+# Five words: `make demo`, `make test`, `make test-slow`, `make install`, `make clean`.  Each sets up what it needs.
 # Wants Python 3.11 or newer with venv; another interpreter: `make PYTHON=python3.12 demo`.
 # On Linux the torch of the package index brings CUDA along; PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 # in the environment takes the small one instead.
@@ -6,9 +6,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# As many processes as cores, each with one thread (tests/conftest.py).
+PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test clean
+.PHONY: install demo test test-slow clean
 
 install: $(STAMP)
 
@@ -32,9 +34,13 @@ test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy prisbench
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL)
 	$(BIN)/prisbench leaderboard --check
 	$(BIN)/prisbench card --check
+
+# What is heavier; here a skipped test is a failure.  Tests on real photos take part where PRISBENCH_DATA names them.
+test-slow: install
+	$(BIN)/python -m pytest -q -m "$(if $(PRISBENCH_DATA),slow or data,slow and not data)" --no-skips $(PARALLEL)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -6,6 +6,7 @@ Knows: the names of devices, threads, the C library's allocator.  Does not know:
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +52,20 @@ def computes_bfloat16(device: str) -> bool:
     if told is None:
         return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(told().get(name) for name in NATIVE_BFLOAT16)
+
+
+SLEEPING = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
+"""Environment of GNU's and LLVM's OpenMP, read once when torch is loaded."""
+
+
+def let_waiting_threads_sleep() -> None:
+    """Let OpenMP's threads sleep while they wait, where the user's environment does not decide it.
+
+    By default they spin, which takes the core from any other process that could use it.  Call it before torch is
+    imported; afterwards it has no effect.  The numbers are in ``docs/performance.md``.
+    """
+    for name, value in SLEEPING.items():
+        os.environ.setdefault(name, value)
 
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8

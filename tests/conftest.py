@@ -1,9 +1,11 @@
-"""What several test files share: a cache of their own, somebody who is not root, a dataset of fifteen queries."""
+"""What several test files share: one thread a process, a cache of their own, somebody who is not root, real photos, a
+dataset of fifteen queries; and the option ``--no-skips``, with which a skipped test is a failure.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,23 @@ import pytest
 from tests.drawing import draw_box, draw_scene
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# One thread a process and as many processes as cores (``make test``): threads of several processes wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--no-skips``: of the second part of continuous integration, where everything has to run."""
+    parser.addoption("--no-skips", action="store_true", help="a skipped test is a failure, and so is no test at all")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Turn a skip into a failure that gives the reason, with ``--no-skips``."""
+    report = yield
+    if item.config.getoption("--no-skips") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, which --no-skips forbids: {report.longrepr[2]}"
+    return report
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -19,6 +38,21 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRISBENCH_HOME", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """A folder of real photos by name, below PRISBENCH_DATA; skips, with the reason, where it is not."""
+
+    def folder(name: str = "") -> Path:
+        if "PRISBENCH_DATA" not in os.environ:
+            pytest.skip("PRISBENCH_DATA is not set, so there are no real photos")
+        found = Path(os.environ["PRISBENCH_DATA"]) / name
+        if not found.exists():
+            pytest.skip(f"PRISBENCH_DATA has no {name}")
+        return found
+
+    return folder
 
 
 @pytest.fixture

@@ -439,11 +439,12 @@ def test_a_run_is_put_on_a_leaderboard_only_where_it_belongs(
     assert tree(boards) == before
 
 
-def test_committed_leaderboards_are_current(prisbench: Prisbench) -> None:
-    if not list((ROOT / "leaderboards").glob("*/*.json")):
-        pytest.skip("no result files are committed yet")
-    code, _, err = prisbench("leaderboard", "--check", "--folder", ROOT / "leaderboards")
-    assert (code, err) == (0, "")
+def test_committed_leaderboards_are_current() -> None:
+    """In a process of its own: checking the shape of every array makes the tables ten times slower."""
+    command = [sys.executable, "-m", "prisbench.cli", "leaderboard", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("README.md agrees with") == len(list((ROOT / "leaderboards").glob("*/README.md"))) >= 2
 
 
 # --- Ctrl-C ---------------------------------------------------------------------------------------------------------

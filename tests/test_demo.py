@@ -27,7 +27,10 @@ from prisbench.types import QUERY_TYPES, Subject
 
 QUERIES = demo.QUERIES
 EMBEDDED = Path(demo.__file__).parent / "diffusion" / "embedded" / "model_index.json"
-QUICK = {"learner.steps": 2, "learner.batch": 1, "localizer.refine": "none", "localizer.samples": 1}
+QUICK = {
+    **{"learner.steps": 2, "learner.batch": 1, "localizer.refine": "none", "localizer.samples": 1},
+    "localizer.evidence": {"timesteps": [500], "samples": 1},
+}
 
 
 @pytest.fixture(scope="module")

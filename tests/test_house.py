@@ -214,6 +214,34 @@ def test_a_private_import_in_a_baseline_would_be_noticed() -> None:
     assert private_imports("from prisbench import Concept, masks\nimport numpy") == []
 
 
+SKIPS = """
+import pytest
+
+def test_is_skipped_inside():
+    pytest.skip("no photos")
+
+@pytest.mark.skipif(True, reason="no device")
+def test_is_skipped_by_a_mark():
+    pass
+
+@pytest.mark.xfail(reason="known")
+def test_is_known_to_fail():
+    assert False
+"""
+
+
+@pytest.mark.parametrize(("option", "code", "closing"), [("-q", 0, "2 skipped, 1 xfailed"), ("--no-skips", 1, "1 error")])
+def test_a_skip_is_a_failure_where_everything_has_to_run(
+    tmp_path: Path, option: str, code: int, closing: str
+) -> None:
+    (tmp_path / "test_skips.py").write_text(SKIPS)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", tmp_path / "none.ini", option, tmp_path]
+    (tmp_path / "none.ini").write_text("[pytest]\n")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code and closing in done.stdout, done.stdout
+    assert ("which --no-skips forbids: Skipped: no photos" in done.stdout) == (option == "--no-skips")
+
+
 def test_no_file_is_too_large_to_clone() -> None:
     assert [path for path in tracked() if path.stat().st_size > 10_000_000] == []
 

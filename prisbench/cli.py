@@ -34,7 +34,7 @@ from prisbench.console import (
     tell,
 )
 from prisbench.datasets.commands import app as dataset_commands
-from prisbench.devices import usable_device
+from prisbench.devices import let_waiting_threads_sleep, usable_device
 from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.wsss.commands import app as wsss
 
@@ -120,6 +120,7 @@ def spread(args: list[str], options: tuple[str, ...]) -> list[str]:
 
 def main() -> None:
     """Entry point of the ``prisbench`` command."""
+    let_waiting_threads_sleep()
     try:
         app()
     except PrisbenchError as error:

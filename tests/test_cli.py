@@ -307,7 +307,14 @@ def test_several_concepts_and_seeds_are_one_table(
     code, out, _ = prisbench(
         *("evaluate", "--dataset", small, "--split", "validation", "--concept", "noun-only", "textual-inversion"),
         *("--seed", 0, 1, "--backbone", backbone, "--out", tmp_path / "runs", "--leaderboards", boards),
-        *("--set", "learner.steps=1", "--set", "localizer.preset=fast"),
+        *(
+            "--set",
+            "learner.steps=1",
+            "--set",
+            "localizer.preset=fast",
+            "--set",
+            'localizer.evidence={"timesteps": []}',
+        ),
     )
     assert code == 0 and "| textual-inversion (2 seeds) | 36 |" in out and "| noun-only (2 seeds) | 36 |" in out
     assert out.count("full record: ") == 4

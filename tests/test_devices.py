@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
+from prisbench import devices
 from prisbench.concepts.recipes import default_recipe, on_device
 from prisbench.devices import computes_bfloat16, side_by_side
 
@@ -43,6 +48,24 @@ def test_a_recipe_is_carried_out_in_bfloat16_where_that_is_native_or_asked_for()
         settled = on_device(recipe, native)
         assert settled.loop.bfloat16 is native
         assert on_device(settled, not native) == settled, "who asks for one gets it"
+
+
+SLEEP = """
+import os, sys
+from prisbench import cli, devices
+cli.app = lambda: print(*(os.environ[name] for name in devices.SLEEPING), "torch" in sys.modules)
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "passive 0"), ({"OMP_WAIT_POLICY": "active"}, "active 0")])
+def test_waiting_threads_sleep_unless_the_user_decides_otherwise(given: dict[str, str], expected: str) -> None:
+    free = {name: value for name, value in os.environ.items() if name not in devices.SLEEPING}
+    root = Path(devices.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", SLEEP], env={**free, **given}, cwd=root, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [*expected.split(), "False"], "set before torch is loaded, which reads it once"
 
 
 @pytest.fixture

@@ -230,10 +230,10 @@ def test_is_known_to_fail():
 """
 
 
-@pytest.mark.parametrize(("option", "code", "closing"), [("-q", 0, "2 skipped, 1 xfailed"), ("--no-skips", 1, "1 error")])
-def test_a_skip_is_a_failure_where_everything_has_to_run(
-    tmp_path: Path, option: str, code: int, closing: str
-) -> None:
+@pytest.mark.parametrize(
+    ("option", "code", "closing"), [("-q", 0, "2 skipped, 1 xfailed"), ("--no-skips", 1, "1 error")]
+)
+def test_a_skip_is_a_failure_where_everything_has_to_run(tmp_path: Path, option: str, code: int, closing: str) -> None:
     (tmp_path / "test_skips.py").write_text(SKIPS)
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", tmp_path / "none.ini", option, tmp_path]
     (tmp_path / "none.ini").write_text("[pytest]\n")

@@ -58,6 +58,7 @@ from prisbench.files import sha256_bytes, sha256_json
 from prisbench.photos import image_id
 from prisbench.presets import LocalizerSettings
 from prisbench.refine import adaptive, dense_crf
+from prisbench.source_code import code_sha256
 from prisbench.types import SLOT, Concept, Prediction, Query
 
 SLOT_NAME = SLOT.strip("{}")
@@ -732,9 +733,9 @@ def locate(
 
 
 def calibration_key(settings: LocalizerSettings) -> str:
-    """Names the settings that a calibration holds for."""
+    """Names the settings, and the code, that a calibration holds for."""
     parts = {"evidence": dataclasses.asdict(settings.evidence), "template": settings.template, "version": 3}
-    parts["working_size"] = settings.working_size
+    parts |= {"working_size": settings.working_size, "code": code_sha256(Path(__file__))}
     if settings.evidence.attention:
         names = ("timesteps", "samples", "cross", "weights", "caption")
         parts |= {name: getattr(settings, name) for name in names}

@@ -35,6 +35,7 @@ from prisbench.devices import computes_bfloat16
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError, WriteError
 from prisbench.files import cache_folder, check_writable
 from prisbench.identity import Origin, remember
+from prisbench.locks import locked
 from prisbench.source_code import is_installed
 from prisbench.types import Concept, Method, Prediction, Query, Subject
 
@@ -320,8 +321,30 @@ class AttentionMethod:
     def learn(self, subject: Subject) -> Concept:
         """The concept of a subject: from the store when it was learned before, else learned and stored.
 
-        Also what its photos show the localizer, which "not here" is measured by.
+        Also what its photos show the localizer, which "not here" is measured by.  Of several processes that want the
+        same concept, one learns it and the others wait for it.
         """
+        with self._turn(subject):
+            return self._learn(subject)
+
+    @contextlib.contextmanager
+    def _turn(self, subject: Subject) -> Iterator[None]:
+        """This process's turn at a concept of the store; a store that cannot be written says so when it is used."""
+        from prisbench.concepts import controls, learners
+        from prisbench.concepts.training import processes
+
+        learned = self.concept in LEARNERS or self.concept == "another-subject"
+        with contextlib.ExitStack() as stack:
+            if learned and processes(self.backbone.device) is None:
+                own = self.concept in LEARNERS
+                thing = subject if own else controls.other_subject(subject, self.subjects)
+                learner = self.concept if own else LEARNERS[0]
+                key = learners.key(self.backbone, thing, learner, self.recipe, self.seed)
+                with contextlib.suppress(WriteError):
+                    stack.enter_context(locked(self.store, f".lock-{key}", wait=True, say=self.say))
+            yield
+
+    def _learn(self, subject: Subject) -> Concept:
         from prisbench import localize
         from prisbench.concepts import controls, learners, store
         from prisbench.concepts.training import Watch

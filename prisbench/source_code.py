@@ -9,6 +9,7 @@ Knows: Python's syntax, how names become files.  Does not know: methods, runs, v
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import re
 import sys
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import prisbench
-from prisbench.files import sha256_bytes, sha256_file
+from prisbench.files import sha256_bytes, sha256_file, sha256_json
 
 PACKAGE = Path(__file__).parent
 
@@ -76,6 +77,12 @@ def sources_of(path: Path, home: Path | None = None, only: str | None = None) ->
             for data in _named(tree, {home, each.parent}):
                 found.files.setdefault(data, sha256_file(data))
     return found
+
+
+@functools.cache
+def code_sha256(path: Path) -> str:
+    """64 hexadecimal digits of a module of prisbench and of all that it imports."""
+    return sha256_json(sorted((label(each, PACKAGE), digest) for each, digest in sources_of(path).files.items()))
 
 
 def label(path: Path, home: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from prisbench.methods import (
     parse_settings,
     take_settings,
 )
-from prisbench.types import Method, Query, Subject
+from prisbench.types import Concept, Method, Query, Subject
 
 QUICK = {"learner.steps": 2, "learner.batch": 1, "localizer.refine": "none", "localizer.samples": 1}
 
@@ -313,3 +314,29 @@ def test_an_interrupted_learner_leaves_nothing_in_the_store(folder: Path, tmp_pa
 def test_the_store_is_in_the_cache_unless_said_otherwise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRISBENCH_HOME", "/some/where")
     assert AttentionMethod.make(MethodOptions(model=str(folder))).store == Path("/some/where/concepts")
+
+
+def test_of_two_that_want_the_same_concept_one_learns_it(folder: Path, tmp_path: Path) -> None:
+    options = MethodOptions("textual-inversion", str(folder), settings=QUICK, store=str(tmp_path))
+    first, second = AttentionMethod.make(options), AttentionMethod.make(options)
+    steps, learned, waiting = list[str](), dict[str, Concept](), threading.Event()
+    second.say = lambda line: waiting.set()
+
+    def other() -> None:
+        second.progress = lambda *_: steps.append("second")
+        learned["second"] = second.learn(SUBJECT)
+
+    thread = threading.Thread(target=other)
+
+    def begin(step: int, *_: object) -> None:
+        steps.append("first")
+        if step == 1:
+            thread.start()
+            assert waiting.wait(30)
+
+    first.progress = begin
+    learned["first"] = first.learn(SUBJECT)
+    thread.join(60)
+    assert steps == ["first", "first"], "the second waits, and finds it"
+    assert learned["second"].id == learned["first"].id
+    assert [path.name for path in tmp_path.iterdir()] == [learned["first"].id]

@@ -58,6 +58,7 @@ from prisbench.datasets.schema import (
 from prisbench.datasets.source import Source
 from prisbench.errors import DataError, UsageError, WriteError
 from prisbench.files import new_folder, read_json, replacing, sha256_file, write_errors, write_json, write_text
+from prisbench.locks import holder, sign
 from prisbench.photos import decode_photo
 
 try:
@@ -465,12 +466,14 @@ def _lock(unfinished: Path, folder: str | os.PathLike[str]) -> int:
         except BlockingIOError:
             os.close(handle)
             raise WriteError(
-                f"cannot write {folder}: another process is building it; wait for it, or choose another folder"
+                f"cannot write {folder}: another process is building it; wait for it, or choose another folder "
+                f"({holder(unfinished / 'lock')})"
             ) from None
         except OSError:
             pass  # a file system that knows no locks
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(handle), os.stat(unfinished / "lock")):
+                sign(handle)
                 return handle
         os.close(handle)  # locked in a folder that another process has just taken away
 

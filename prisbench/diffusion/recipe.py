@@ -33,7 +33,8 @@ from prisbench.datasets.sources import tabletop
 from prisbench.datasets.sources import tabletop_drawing as drawing
 from prisbench.devices import computes_bfloat16
 from prisbench.errors import DataError
-from prisbench.files import new_folder, read_json, replacing, write_errors, write_json
+from prisbench.files import new_folder, read_json, replacing, write_json
+from prisbench.locks import locked
 
 SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 """Noise schedule of Stable Diffusion 1.x."""
@@ -107,15 +108,14 @@ def train(out: Path, recipe: Recipe, report: Report = lambda *_: None, checkpoin
 
     Raises DataError when ``out`` holds the beginnings of another recipe, WriteError when it cannot be written.
     """
-    with write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    _claim(out, recipe)
-    draw_scenes(out, recipe, report)
-    tokenizer = make_tokenizer(out / "tokenizer", recipe)
-    vae = train_autoencoder(out, recipe, report, checkpoint_seconds)
-    encode_latents(out, recipe, vae, report)
-    unet, text = train_denoiser(out, recipe, tokenizer, report, checkpoint_seconds)
-    return assemble(out / "pipeline", vae, unet, text, tokenizer)
+    with locked(out):
+        _claim(out, recipe)
+        draw_scenes(out, recipe, report)
+        tokenizer = make_tokenizer(out / "tokenizer", recipe)
+        vae = train_autoencoder(out, recipe, report, checkpoint_seconds)
+        encode_latents(out, recipe, vae, report)
+        unet, text = train_denoiser(out, recipe, tokenizer, report, checkpoint_seconds)
+        return assemble(out / "pipeline", vae, unet, text, tokenizer)
 
 
 def _claim(out: Path, recipe: Recipe) -> None:

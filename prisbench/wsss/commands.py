@@ -20,6 +20,7 @@ import typer
 from prisbench.console import Device, Format, OutputFormat, progress_bar, say, stage_bars, tell
 from prisbench.devices import usable_device
 from prisbench.errors import DataError, UsageError
+from prisbench.locks import locked
 
 if TYPE_CHECKING:
     from prisbench.statistics import Difference
@@ -233,7 +234,7 @@ def pseudo_masks(
                 raise UsageError(f"--{name} changes the maps; with --from-maps give --tau, --refine or --confidence")
         earlier = making.earlier_labelling(from_maps) if preset is None else None
         base = earlier or making.preset_of(preset or found.layout.name).labelling
-        with progress_bar("masks") as progress:
+        with progress_bar("masks") as progress, locked(out, f".lock-{shard.replace('/', '-of-')}"):
             made = making.remake(from_maps, job, dataclasses.replace(base, **numbers), progress)
     else:
         from prisbench.diffusion.backbone import load_backbone
@@ -246,7 +247,7 @@ def pseudo_masks(
         network = load_backbone(backbone, usable_device(device), getattr(torch, precision.value))
         settings = making.settings_for(network, found, preset)
         settings = making.changed(settings, samples=samples, theta=theta, evidence=evidence, **numbers)
-        with progress_bar("pseudo masks") as progress:
+        with progress_bar("pseudo masks") as progress, locked(out, f".lock-{shard.replace('/', '-of-')}"):
             made = making.make(network, job, settings, progress, tell)
     record = {**made._asdict(), "out": str(out), "labels": str(out / "labels"), "masks": str(out / "masks")}
     record["image_labels"] = str(image_labels) if image_labels else None if from_maps else "true masks (an oracle)"
@@ -359,7 +360,7 @@ def predict(
     found = open_set(dataset, root)
     parameters = {Crf.none: None, Crf.published: refine.PUBLISHED_CRF, Crf.small: refine.EMBEDDED_CRF}[crf]
     settings = PredictSettings(_scales(scales), flip, parameters, precision.value, workers)
-    with progress_bar("asking the network") as progress:
+    with progress_bar("asking the network") as progress, locked(out):
         masks = sets.predict_set(network, found, split, out, settings, usable_device(device), progress)
     say({"masks": str(masks), "split": split}, format, f"masks of {split} in {masks}")
 

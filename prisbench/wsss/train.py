@@ -40,7 +40,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError, WriteError
-from prisbench.files import read_json, replacing, sha256_bytes, sha256_json, write_errors, write_json
+from prisbench.files import read_json, replacing, sha256_bytes, sha256_json, write_json
+from prisbench.locks import locked
 from prisbench.refine import CrfParameters, dense_crf
 from prisbench.wsss.deeplab import Borrowed, Network, save_network
 from prisbench.wsss.labelling import in_order, worker_processes
@@ -406,16 +407,15 @@ def train(
     out = Path(out)
     asked = _asked(network, samples, settings)
     place = _place(network, torch.device(device), settings)
-    if place.rank == 0:
-        with write_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-        _claim(out, asked)
-    run = _Run(network, settings, out, place)
-    run.load()
-    cuda = [place.device] if place.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        _loop(run, samples, progress)
-    place.finish()
+    with locked(out) if place.rank == 0 else contextlib.nullcontext():
+        if place.rank == 0:
+            _claim(out, asked)
+        run = _Run(network, settings, out, place)
+        run.load()
+        cuda = [place.device] if place.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            _loop(run, samples, progress)
+        place.finish()
     return Trained(out, out / "network", run.seconds, run.waiting / run.seconds)
 
 

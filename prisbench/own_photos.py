@@ -131,7 +131,7 @@ def near_duplicates(photos: Sequence[ImageLike]) -> list[tuple[int, ...]]:
     if len({pixels_sha256(photo) for photo in photos}) == 1:
         return []
     small = [fit_within(photo, _COMPARED_SIDE) for photo in photos]
-    gallery = Gallery()
+    gallery = Gallery(parts=False)
     for i, photo in enumerate(small):
         gallery.add(photo, i, Picture(str(i), "reference", (), "", ""))
     pairs = [(int(leak.a.where), int(leak.b.where)) for leak in audit(gallery, lambda i: small[i]).leaks]

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from prisbench.datasets import leaks
+from prisbench.datasets import hash_index, leaks
+from prisbench.datasets.hash_index import HashIndex
 from prisbench.datasets.leaks import Audit, Gallery, Leak, Picture, audit
 from prisbench.datasets.perceptual import TURNS, hamming, perceptual_hash, turned_hashes
 from prisbench.datasets.registration import (
@@ -18,8 +19,8 @@ from prisbench.datasets.registration import (
     PROBES,
     WINDOWS,
     Window,
-    _correlation,
     _fine,
+    correlation,
     fit,
     probe_hashes,
     thumbnail,
@@ -55,7 +56,7 @@ def picture(where: str, role: str = "reference", subject: str = "mug", split: st
 
 def look(*shown: tuple[np.ndarray, Picture], **changes: Any) -> Audit:
     """Audit pictures that are given with what is known of them."""
-    gallery = Gallery(changes.get("embed"))
+    gallery = Gallery(changes.get("embed"), parts=changes.get("parts", True))
     images = {}
     for image, about in shown:
         images[about.where] = image
@@ -223,7 +224,7 @@ def test_one_thing_on_two_carpets_is_no_copy() -> None:
     one, other = on_carpet(1), on_carpet(2)
     found = fit(thumbnail(one), thumbnail(other), PROBES[0], PROBES[0])
     detail = [_fine(thumbnail(image)) for image in (one, other)]
-    assert _correlation(*detail) > 0.93  # the thing has nearly all the contrast there is
+    assert correlation(*detail) > 0.93  # the thing has nearly all the contrast there is
     assert found.agreement < 0.7
     assert look((one, picture("a")), (other, picture("b"))).leaks == ()
 
@@ -282,7 +283,7 @@ def test_what_was_not_compared_is_counted(monkeypatch: pytest.MonkeyPatch) -> No
     image = draw_photo(1)
     copies = [(as_jpeg(image, quality), picture(f"{quality}", "scene")) for quality in (60, 70, 80, 90)]
     monkeypatch.setattr(leaks, "MOST_CANDIDATES", 3)
-    found = look((image, picture("photo")), *copies)
+    found = look((image, picture("photo")), *copies, parts=False)
     assert found.left_out + found.registered == 4
     assert found.left_out > 0
     monkeypatch.undo()
@@ -311,17 +312,17 @@ def test_near_hashes_are_found_as_by_comparing_all() -> None:
     distances = np.bitwise_count(wanted[:, None] ^ hashes[None])
     expected = {
         (int(distances[:, place].argmin()), int(place), int(distances[:, place].min()))
-        for place in np.flatnonzero(distances.min(axis=0) <= leaks.NEAR)
+        for place in np.flatnonzero(distances.min(axis=0) <= hash_index.NEAR)
     }
     assert len(expected) >= 9
-    assert set(leaks._Buckets(hashes).near(wanted)) == expected
+    assert set(HashIndex(hashes).near(wanted)) == expected
 
 
 def test_near_hashes_are_found_a_portion_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaks, "_PAIRS_AT_A_TIME", 7)
+    monkeypatch.setattr(hash_index, "_PAIRS_AT_A_TIME", 7)
     hashes = np.full(50, 5, np.uint64)
-    assert sorted(leaks._Buckets(hashes).near(np.array([4, 5, 6], np.uint64))) == [(1, n, 0) for n in range(50)]
-    assert list(leaks._Buckets(hashes[:0]).near(hashes)) == []
+    assert sorted(HashIndex(hashes).near(np.array([4, 5, 6], np.uint64))) == [(1, n, 0) for n in range(50)]
+    assert list(HashIndex(hashes[:0]).near(hashes)) == []
 
 
 def test_embeddings_ask_about_pairs_that_no_hash_finds() -> None:

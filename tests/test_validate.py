@@ -524,7 +524,13 @@ def test_long_messages_are_cut() -> None:
 def test_progress_is_told(folder: Path) -> None:
     heard: dict[str, int] = {}
     look(folder, leaks=True, progress=heard.__setitem__)
-    assert heard == {"checking subjects": 4, "checking queries": 12, "hashes of reference photos": 8}
+    parts = 8 + 3  # of reference photos, and of scenes of the smaller split
+    assert heard == {
+        "checking subjects": 4,
+        "checking queries": 12,
+        "hashes of reference photos": 8,
+        "parts of pictures": parts,
+    }
 
 
 def test_more_leaks_than_are_kept_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,17 @@ Knows: pictures as reference photos and scenes of subjects and splits, exact cop
 their proof by registration.  Does not know: files, tables, what is an error (``validate``).
 
 Compared are every reference photo with every picture, in both directions, for copies that are whole (turned by right
-angles or mirrored), shifted by up to a third or cut out (upright or mirrored); scenes of different splits or sets, for
-whole copies (upright or mirrored).  A pair is a copy when its fit (``registration``) agrees by ``AGREEMENT``; no
-threshold on a hash decides.
+angles or mirrored), shifted, cut out or framed; scenes of different splits or sets, too.  Whole copies and those that
+share two thirds of each side are proposed by hashes of windows, smaller parts by points (``crops``).  A pair is a copy
+when its fit (``registration``) agrees by ``AGREEMENT``; no threshold on a hash decides.
 
 Measured on the 158 photos of the DreamBooth set, 24,806 ordered pairs: the two copies that are there agree by 0.99 and
-1.00, and no other pair by more than 0.73 (two shots of one bowl, seconds apart).  Of 318 copies made from 53 of them,
-shifted by up to a third or cut out, mirrored, at half size, as JPEG of quality 40, with noise or another gamma,
-``NEAR`` let 317 through to registration, and all of these agreed by 0.87 or more.  Of 1,886 drawn scenes and photos of
-Tabletop, where backgrounds are plain and look-alikes nearly alike, no pair agreed by more than 0.74 (with ``NEAR`` at
-10).  Frames of one video a fifth of a second apart (YCB-Video) agree by 0.75 to 0.98, so most count as copies too.
+1.00, and no other pair by more than 0.76 (two shots of one bowl, seconds apart).  Of 318 copies made from 53 of them,
+shifted by up to a third or cut out, mirrored, at half size, as JPEG of quality 40, with noise or another gamma, windows
+let 317 through to registration, and all of these agreed by 0.87 or more.  docs/dataset.md tells which smaller crops are
+found.  Of 1,886 drawn scenes and photos of Tabletop, where backgrounds are plain and look-alikes nearly alike, no pair
+agreed by more than 0.74 (with hashes up to 10 bits apart).  Frames of one video a fifth of a second apart (YCB-Video)
+agree by 0.75 to 1.00, so nearly all count as copies.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8, UInt64
+from jaxtyping import Float, UInt8, UInt64
 
 from prisbench.arrays import ImageLike, as_image
+from prisbench.datasets import crops
+from prisbench.datasets.crops import AGREEMENT, PointStore
+from prisbench.datasets.hash_index import NOTHING, HashIndex
 from prisbench.datasets.perceptual import TURNS, turned_hashes
 from prisbench.datasets.registration import (
     PROBES,
@@ -40,12 +44,6 @@ from prisbench.datasets.registration import (
 )
 from prisbench.errors import BackboneError, DataError, MissingExtraError
 from prisbench.photos import pixels_sha256
-
-NEAR = 8
-"""Bits of 64 in which the hashes of two parts may differ to be registered.  They differ by even numbers."""
-
-AGREEMENT = 0.82
-"""From this correlation on, over all that two pictures share, one is a copy of the other."""
 
 ALIKE = 0.95
 """Cosine of two embeddings from which on they are reported.  Models differ: it is a question, not a proof."""
@@ -61,10 +59,8 @@ MOST_LEAKS = 10_000
 """That are kept; all are counted."""
 
 _REFERENCES_AT_A_TIME = 1000
-_PAIRS_AT_A_TIME = 2**21
 _TURNS = tuple(TURNS)
 _MIRRORED = _TURNS[:2]
-_BLOCKS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))
 
 Embed = Callable[[UInt8[np.ndarray, "h w 3"]], Float[np.ndarray, " d"]]
 """A picture to a vector of any length."""
@@ -120,8 +116,10 @@ SAME_PIXELS = "the same pixels"
 class Audit(NamedTuple):
     """What an audit compared and found.
 
-    ``registered``: pairs whose hashes came near.  ``left_out``: of these, the ones that were not looked at, see
-    ``MOST_CANDIDATES``, and the ones that could not be read again.  ``wide``: see ``WIDE``.  ``found``: kind -> leaks.
+    ``registered``: proposed places of pairs that were proven or not.  ``left_out``: pairs that were not looked at, see
+    ``MOST_CANDIDATES``, and those that could not be read again.  ``wide``: see ``WIDE``.  ``scenes_wide``: whether
+    parts of scenes were sought in those of other splits and sets, for which ``WIDE`` holds, too.  ``found``: kind ->
+    leaks.
     """
 
     references: int
@@ -129,21 +127,24 @@ class Audit(NamedTuple):
     registered: int
     left_out: int
     wide: bool
+    scenes_wide: bool
     embedded: bool
     found: Counter[str]
     leaks: tuple[Leak, ...]
 
 
 class Gallery:
-    """What is kept of pictures that have been looked at: about a kilobyte each."""
+    """What is kept of pictures that have been looked at: about a kilobyte each, and their points (``PointStore``)."""
 
-    def __init__(self, embed: Embed | None = None) -> None:
+    def __init__(self, embed: Embed | None = None, parts: bool = True) -> None:
+        """``parts`` False: no points are kept, and only copies that share two thirds of each side are sought."""
         self.pictures: list[Picture] = []
         self.keys: list[Any] = []
         self.digests: list[bytes] = []
         self._scenes: dict[tuple[bytes, str, str], int] = {}
         self._whole: list[tuple[int, ...]] = []
         self._probes: list[UInt64[np.ndarray, " p"]] = []
+        self.points = PointStore() if parts else None
         self._embed = embed
         self._vectors: list[np.ndarray] = []
 
@@ -168,7 +169,9 @@ class Gallery:
         self.digests.append(digest)
         self._whole.append(tuple(int(turned[turn], 16) for turn in _MIRRORED) if loud[0] else ())
         # What shows nothing is near nothing: its bits are chance.
-        self._probes.append(np.where(loud, probes, _NOTHING))
+        self._probes.append(np.where(loud, probes, NOTHING))
+        if self.points is not None:
+            self.points.add(image)
         if self._embed is not None:
             vector = self._embed(image)
             self._vectors.append((vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float16))
@@ -176,7 +179,7 @@ class Gallery:
     def whole(self, turn: str) -> UInt64[np.ndarray, " n"]:
         """The hash of each picture as a whole, as it is or mirrored."""
         place = _MIRRORED.index(turn)
-        return np.array([hashes[place] if hashes else _NOTHING for hashes in self._whole], np.uint64)
+        return np.array([hashes[place] if hashes else NOTHING for hashes in self._whole], np.uint64)
 
     def probes(self) -> UInt64[np.ndarray, "n p"]:
         """The hashes of each picture's parts."""
@@ -185,10 +188,6 @@ class Gallery:
     def vectors(self) -> Float[np.ndarray, "n d"] | None:
         """The embeddings, of length 1; None when there was nothing to embed with."""
         return np.array(self._vectors) if self._vectors else None
-
-
-_NOTHING = 2**64 - 1
-"""A hash that no picture has: half of the bits of a hash are 0."""
 
 
 class _Candidate(NamedTuple):
@@ -219,6 +218,10 @@ def audit(gallery: Gallery, read: Read, progress: Progress | None = None) -> Aud
                 progress("hashes of reference photos", n)
         proofs.look_at(candidates, keep=block)
     proofs.look_at(near.of_scenes(), keep=())
+    for n, some in enumerate(near.cut_out(references), 1):
+        proofs.look_for_parts(some)
+        if progress:
+            progress("parts of pictures", n)
     leaks += proofs.leaks
     found = {(leak.a, leak.b) for leak in leaks}
     leaks += [leak for leak in _alike(gallery, references) if (leak.a, leak.b) not in found]
@@ -227,8 +230,9 @@ def audit(gallery: Gallery, read: Read, progress: Progress | None = None) -> Aud
         references=len(references),
         scenes=len(gallery.pictures) - len(references),
         registered=proofs.registered,
-        left_out=near.left_out + proofs.unread,
+        left_out=near.left_out + len(proofs.unread),
         wide=wide,
+        scenes_wide=near.scenes_wide,
         embedded=gallery.vectors() is not None,
         found=Counter(leak.kind for leak in leaks),
         leaks=tuple(leaks[:MOST_LEAKS]),
@@ -264,12 +268,13 @@ class _Near:
         self._gallery = gallery
         self._whole = gallery.whole("as it is")
         self._probes = gallery.probes()
-        self._near_whole = _Buckets(self._whole)
-        self._near_parts = _Buckets(self._probes.reshape(-1)) if wide else None
+        self._near_whole = HashIndex(self._whole)
+        self._near_parts = HashIndex(self._probes.reshape(-1)) if wide else None
         self._of_subject: dict[str, list[int]] = defaultdict(list)
         for i, picture in enumerate(gallery.pictures):
             for subject in picture.subjects:
                 self._of_subject[subject].append(i)
+        self.scenes_wide = wide and len(self._asking_scenes()) * len(gallery.pictures) <= WIDE
         self.left_out = 0
 
     def of_reference(self, i: int, proofs: _Proofs) -> list[_Candidate]:
@@ -279,9 +284,11 @@ class _Near:
             return []
         found: dict[tuple[int, int], _Candidate] = {}
         for turn, turned in TURNS.items():
-            hashes, loud = window_hashes(np.ascontiguousarray(turned(thumb)))
-            if turn not in _MIRRORED:
-                hashes, loud = hashes[:1], loud[:1]
+            laid = np.ascontiguousarray(turned(thumb))
+            if turn in _MIRRORED:
+                hashes, loud = window_hashes(laid)
+            else:
+                hashes, loud = (each[:1] for each in probe_hashes(laid))  # the first window and probe are the whole
             windows = np.flatnonzero(loud)
             for window, slot, distance in self._parts_near(hashes[windows], i, turn):
                 candidate = _Candidate(i, slot // len(PROBES), distance, turn, int(windows[window]), slot % len(PROBES))
@@ -290,17 +297,28 @@ class _Near:
                     found[candidate.b, candidate.probe] = candidate
         return self._likeliest(found.values())
 
+    def cut_out(self, references: list[int]) -> Iterator[list[crops.Candidate]]:
+        """Parts of pictures in other pictures: of reference photos, and of scenes in another split or set."""
+        pictures, points = self._gallery.pictures, self._gallery.points
+        if points is None:
+            return
+        if self._near_parts is not None:
+            asking = references + (self._asking_scenes() if self.scenes_wide else [])
+            yield from self._fewer(crops.candidates(points, asking, range(len(pictures)), self._matters))
+            return
+        for own in self._of_subject.values():
+            asking = [i for i in own if pictures[i].role == "reference"]
+            yield from self._fewer(crops.candidates(points, asking, own, self._matters))
+
     def of_scenes(self) -> list[_Candidate]:
         """Of scenes: whole copies in another split or set.  The largest split is not asked, only found."""
         pictures = self._gallery.pictures
-        scenes = [i for i, picture in enumerate(pictures) if picture.role == "scene"]
-        sizes = Counter((pictures[i].other, pictures[i].split) for i in scenes)
-        asking = [i for i in scenes if (pictures[i].other, pictures[i].split) != sizes.most_common(1)[0][0]]
+        asking = self._asking_scenes()
         found: dict[tuple[int, int], _Candidate] = {}
         for turn in _MIRRORED:
             hashes = self._gallery.whole(turn)
             for start in range(0, len(asking), 1000):
-                block = [i for i in asking[start : start + 1000] if hashes[i] != _NOTHING]
+                block = [i for i in asking[start : start + 1000] if hashes[i] != NOTHING]
                 for n, j, distance in self._near_whole.near(hashes[block]):
                     a, b = sorted((block[n], j))
                     if pictures[j].role == "scene" and self._matters(a, b):
@@ -309,6 +327,19 @@ class _Near:
                         if distance < found.get((a, b), candidate._replace(distance=65)).distance:
                             found[a, b] = candidate
         return list(found.values())
+
+    def _asking_scenes(self) -> list[int]:
+        """The scenes of all sets and splits but the largest."""
+        pictures = self._gallery.pictures
+        scenes = [i for i, picture in enumerate(pictures) if picture.role == "scene"]
+        sizes = Counter((pictures[i].other, pictures[i].split) for i in scenes)
+        return [i for i in scenes if (pictures[i].other, pictures[i].split) != sizes.most_common(1)[0][0]]
+
+    def _fewer(self, found: Iterable[list[crops.Candidate]]) -> Iterator[list[crops.Candidate]]:
+        for some in found:
+            kept = some[:MOST_CANDIDATES]
+            self.left_out += len({one.b for one in some} - {one.b for one in kept})
+            yield kept
 
     def _parts_near(self, hashes: UInt64[np.ndarray, " w"], i: int, turn: str) -> Iterator[tuple[int, int, int]]:
         """(window, place in all probes, distance) of what is near, at most once for each place."""
@@ -320,7 +351,7 @@ class _Near:
         else:
             own = sorted({j for subject in self._gallery.pictures[i].subjects for j in self._of_subject[subject]})
             slots = (np.array(own)[:, None] * len(PROBES) + np.arange(len(PROBES))).reshape(-1)
-            parts = ((n, int(slots[s]), d) for n, s, d in _Buckets(self._probes[own].reshape(-1)).near(hashes))
+            parts = ((n, int(slots[s]), d) for n, s, d in HashIndex(self._probes[own].reshape(-1)).near(hashes))
             wholes = ((0, j * len(PROBES), distance) for _, j, distance in self._near_whole.near(hashes[:1]))
             pairs = itertools.chain(parts, wholes)
         return ((n, slot, distance) for n, slot, distance in pairs if self._matters(i, slot // len(PROBES)))
@@ -336,63 +367,6 @@ class _Near:
         return kept
 
 
-class _Buckets:
-    """Finds the hashes within ``NEAR`` bits of a hash: of five blocks of its bits, one has one wrong bit at most.
-
-    Multi-index hashing: Norouzi, Punjani and Fleet, "Fast Search in Hamming Space with Multi-Index Hashing" (2012).
-    """
-
-    def __init__(self, hashes: UInt64[np.ndarray, " n"]) -> None:
-        self._places = np.flatnonzero(hashes != np.uint64(_NOTHING))
-        self._hashes = hashes[self._places]
-        self._blocks = []
-        for shift, width in _BLOCKS:
-            keys = (self._hashes >> np.uint64(shift)) & np.uint64(2**width - 1)
-            order = np.argsort(keys, kind="stable").astype(np.int32)
-            starts = np.searchsorted(keys[order], np.arange(2**width + 1, dtype=np.uint64))
-            self._blocks.append((order, starts))
-
-    def near(self, wanted: UInt64[np.ndarray, " m"]) -> Iterator[tuple[int, int, int]]:
-        """(index in ``wanted``, place, distance): for every place the nearest of ``wanted``, where one is near."""
-        best = np.full(len(self._hashes), 65, np.uint8)
-        nearest = np.zeros(len(self._hashes), np.int32)
-        for n, found, distances in self._all_near(wanted):
-            closer = distances < best[found]
-            n, found, distances = n[closer], found[closer], distances[closer]
-            order = np.lexsort((-n, -distances.astype(np.int16)))  # of one place the nearest, then the first, is last
-            best[found[order]], nearest[found[order]] = distances[order], n[order]
-        for at in np.flatnonzero(best <= NEAR):
-            yield int(nearest[at]), int(self._places[at]), int(best[at])
-
-    def _all_near(
-        self, wanted: UInt64[np.ndarray, " m"]
-    ) -> Iterator[tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"], UInt8[np.ndarray, " k"]]]:
-        """Every pair that is near, some of them several times, and their distances; a bounded number at a time."""
-        for (shift, width), (order, starts) in zip(_BLOCKS, self._blocks, strict=True):
-            keys = ((wanted >> np.uint64(shift)) & np.uint64(2**width - 1)).astype(np.int64)
-            for flip in (0, *(1 << bit for bit in range(width))):
-                low, high = starts[keys ^ flip], starts[(keys ^ flip) + 1]
-                for some in _portions(high - low):
-                    counts = (high - low)[some]
-                    n = np.repeat(np.arange(some.start, some.start + len(counts)), counts)
-                    steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-                    found = order[np.repeat(low[some], counts) + steps]
-                    distances = np.bitwise_count(wanted[n] ^ self._hashes[found])
-                    close = distances <= NEAR
-                    yield n[close], found[close], distances[close]
-
-
-def _portions(counts: Int[np.ndarray, " m"]) -> Iterator[slice]:
-    """Slices of about ``_PAIRS_AT_A_TIME`` each."""
-    ends = np.cumsum(counts)
-    start = 0
-    while start < len(counts) and ends[-1]:
-        before = int(ends[start - 1]) if start else 0
-        end = max(start + 1, int(np.searchsorted(ends, before + _PAIRS_AT_A_TIME, side="right")))
-        yield slice(start, end)
-        start = end
-
-
 class _Proofs:
     """Candidates that were registered, and the copies among them."""
 
@@ -401,10 +375,11 @@ class _Proofs:
         self._read = read
         self._kept: dict[int, Float[np.ndarray, "g g"] | None] = {}
         self._last = lru_cache(maxsize=64)(self._look)
+        self._pixels = lru_cache(maxsize=64)(self._brightness)
         self.leaks: list[Leak] = []
         self._known: set[tuple[int, int]] = set()
         self.registered = 0
-        self.unread = 0
+        self.unread: set[tuple[int, int]] = set()
 
     def thumb(self, i: int) -> Float[np.ndarray, "g g"] | None:
         """A picture's thumbnail, kept until the block of its reference photo is done; None when it cannot be read."""
@@ -423,7 +398,8 @@ class _Proofs:
             for one in some:
                 on_a, on_b = thumbs[one.a], thumbs[one.b]
                 if on_a is None or on_b is None:
-                    self.registered, self.unread = self.registered - 1, self.unread + 1
+                    self.registered -= 1
+                    self.unread.add(pair)
                     break
                 found = fit(np.ascontiguousarray(TURNS[one.turn](on_a)), on_b, WINDOWS[one.window], PROBES[one.probe])
                 if found.agreement >= AGREEMENT:
@@ -433,6 +409,30 @@ class _Proofs:
                     break
         for i in keep:
             self._kept.pop(i, None)
+
+    def look_for_parts(self, candidates: Iterable[crops.Candidate]) -> None:
+        """Prove the candidates that are not known as copies."""
+        pictures = self._gallery.pictures
+        for a, b, place in sorted(candidates, key=lambda one: one.b):
+            pair = (min(a, b), max(a, b))
+            if pair in self._known:
+                continue
+            on_a, on_b = self._pixels(a), self._pixels(b)
+            if on_a is None or on_b is None:
+                self.unread.add(pair)
+                continue
+            self.registered += 1
+            found, covered = crops.prove(on_a, on_b, place)
+            if found.agreement >= AGREEMENT:
+                self._known.add(pair)
+                how = words(place.turn, found) + (", partly covered" if covered else "")
+                self.leaks.append(Leak(pictures[a], pictures[b], how, found.agreement))
+
+    def _brightness(self, i: int) -> UInt8[np.ndarray, "h w"] | None:
+        try:
+            return crops.brightness(self._read(self._gallery.keys[i]))
+        except DataError:
+            return None
 
     def _look(self, i: int) -> Float[np.ndarray, "g g"] | None:
         try:

@@ -7,8 +7,8 @@ First cheaply: two pictures that share a part have a *window* in common, so one 
 other in few ``PROBES``, and hashes that nearly agree propose a fit.  Then strictly: ``fit`` moves and stretches the one
 on the other until they agree best, and says how well they do over the whole of what they share.
 
-What it cannot see: a copy turned by other than right angles, one that shares less than 2/3 of a side, one whose
-*reference* was cut out of the *scene*, perspective, and another photo of the same thing, which is not a copy.
+What it cannot see: a copy turned by other than right angles, perspective, and another photo of the same thing, which is
+not a copy.  Windows and probes do not propose a copy that shares less than 2/3 of a side; ``crops`` does.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ QUIET = 0.1
 """Root mean square of the coefficients of a window (means of brightness times cosines) below which there is nothing to
 know it by.  Noise of 6 grey levels has it, a smooth wall does not."""
 
+PARTS = 8
+"""Rows and columns of parts in which two pictures are compared when something may cover one of them."""
+
+_PART_AGREEMENT = 0.9
+_LEAST_PARTS = 8
+_SHOWN = 0.05  # mean square of detail that is brought to the same contrast: a smooth wall has less
 _SAMPLES = 96
 _BLUR = 4
 _NOISE = 4.0  # grey levels
@@ -123,6 +129,30 @@ def fit(a: Float[np.ndarray, "g g"], b: Float[np.ndarray, "g g"], window: Window
     return _fit(a, b, at)
 
 
+def parts_that_agree(a: Float[np.ndarray, "g g"], b: Float[np.ndarray, "g g"]) -> tuple[float, float]:
+    """Of ``PARTS x PARTS`` parts of two thumbnails that lie on each other, those that show detail on both: how many of
+    them agree, 0..1, and how well these do.
+
+    A part agrees from a correlation of 0.9 on.  Both are 0 where fewer than eight parts agree: that may be chance.
+    """
+    at = _descend(_detail, a, b, np.array([GRID / 2, GRID / 2, 1.0, 1.0]), (1.0, 0.5, 0.25))
+    views = _shared_views(a, b, at, _SAMPLES)
+    if views is None:
+        return 0.0, 0.0
+    on_a, on_b = (_parts(_even(view)) for view in views[:2])
+    shown = np.minimum((on_a**2).mean(axis=(1, 2)), (on_b**2).mean(axis=(1, 2))) >= _SHOWN
+    found = np.array([correlation(one, other) for one, other in zip(on_a[shown], on_b[shown], strict=True)])
+    agree = found >= _PART_AGREEMENT
+    if agree.sum() < _LEAST_PARTS:
+        return 0.0, 0.0
+    return float(agree.mean()), float(found[agree].mean())
+
+
+def _parts(view: Float[np.ndarray, "s s"]) -> Float[np.ndarray, "p n n"]:
+    side = len(view) // PARTS
+    return view.reshape(PARTS, side, PARTS, side).swapaxes(1, 2).reshape(-1, side, side)
+
+
 def _descend(
     measure: Callable[..., float],
     a: Float[np.ndarray, "g g"],
@@ -152,19 +182,19 @@ def _fit(a: Float[np.ndarray, "g g"], b: Float[np.ndarray, "g g"], at: Float[np.
     if views is None:
         return Fit(0.0, 0.0, (0.0, 0.0), (1.0, 1.0))
     on_a, on_b, shared = views
-    agreement = min(_correlation(on_a, on_b), _correlation(_even(on_a), _even(on_b)))
+    agreement = min(correlation(on_a, on_b), correlation(_even(on_a), _even(on_b)))
     y, x, scale_y, scale_x = (float(n) for n in at)
     return Fit(agreement, shared, (y / GRID - 0.5, x / GRID - 0.5), (scale_y, scale_x))
 
 
 def _brightness(a: Float[np.ndarray, "g g"], b: Float[np.ndarray, "g g"], at: Float[np.ndarray, " 4"]) -> float:
     views = _shared_views(a, b, at, _SAMPLES // 3)
-    return 0.0 if views is None else _correlation(views[0], views[1])
+    return 0.0 if views is None else correlation(views[0], views[1])
 
 
 def _detail(a: Float[np.ndarray, "g g"], b: Float[np.ndarray, "g g"], at: Float[np.ndarray, " 4"]) -> float:
     views = _shared_views(a, b, at, _SAMPLES)
-    return 0.0 if views is None else _correlation(_fine(views[0]), _fine(views[1]))
+    return 0.0 if views is None else correlation(_fine(views[0]), _fine(views[1]))
 
 
 def _shared_views(
@@ -212,7 +242,7 @@ def _means(view: Float[np.ndarray, "s s"]) -> Float[np.ndarray, "s s"]:
     return (sums[n:, n:] - sums[:-n, n:] - sums[n:, :-n] + sums[:-n, :-n]) / n**2
 
 
-def _correlation(a: Float[np.ndarray, "s s"], b: Float[np.ndarray, "s s"]) -> float:
+def correlation(a: Float[np.ndarray, "s s"], b: Float[np.ndarray, "s s"]) -> float:
     """Pearson's; 0 where one of the two is flat, to a hundredth of a grey level: that says nothing."""
     a, b = a - a.mean(), b - b.mean()
     squares_a, squares_b = float((a * a).mean()), float((b * b).mean())

@@ -566,6 +566,9 @@ def _tell_leaks(audited: Audit, findings: Findings, dataset: bool) -> None:
     if not audited.wide:
         message = "so many pictures: shifted and cut-out copies were sought among the pictures of one subject only"
         findings.add("incomplete", message, cure="whole copies were sought everywhere; nothing to be done")
+    elif not audited.scenes_wide:
+        message = "so many scenes: between splits and sets only whole copies of scenes were sought"
+        findings.add("incomplete", message, cure="reference photos were compared with every scene; nothing to be done")
 
 
 def _leak_words(leak: Leak) -> str:

@@ -83,7 +83,7 @@ CROPS = {
     "mirrored": as_jpeg(CROP[:, ::-1], 75),
     "on its side": np.rot90(CROP),
     "darker": (255 * (CROP / 255) ** 1.4).astype(np.uint8),
-    "grey": np.repeat(CROP.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2),
+    "grey": np.asarray(Image.fromarray(CROP).convert("L").convert("RGB")),
     "border": as_jpeg(with_border(CROP), 75),
     "letterbox": np.pad(CROP, ((40, 40), (0, 0), (0, 0))),
     "strip": as_jpeg(with_strip(CROP), 75),

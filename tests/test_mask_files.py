@@ -466,6 +466,11 @@ def test_the_masks_of_a_set_that_paints_in_colour_are_as_strict(tmp_path: Path) 
     saved(path, Image.fromarray((np.where(BOX, 255, NOISE)[:, :, None] * [1, 0, 0]).astype(np.uint8)))
     with pytest.raises(DataError, match=r"a\.png does not say .* 0 \(\d+ px\), 1 \(\d+ px\), 2 \(\d+ px\) and 255 \("):
         coloured_mask_file(path, SIZE)
+    saved(path, Image.fromarray(np.where(two_things()[:, :, None] == 2, red[[1, 0, 1]], BOX[:, :, None] * red)))
+    with pytest.raises(
+        DataError, match=r"a\.png has things in the colours \(0, 128, 0\) and \(128, 0, 0\); save one of"
+    ):
+        coloured_mask_file(path, SIZE)
     for n in range(2):
         saved(tmp_path / f"set/Images/mug/0{n}.png", Image.fromarray(draw_scene(n, SIZE)))
         saved(tmp_path / f"set/Annotations/mug/0{n}.png", grey(np.where(BOX, 255, NOISE)))

@@ -117,12 +117,17 @@ def coloured_mask_file(
 ) -> Bool[np.ndarray, "h w"]:
     """As ``mask_file``, for sets that paint their things on black in any one colour: its largest channel is the level.
 
-    Alpha is ignored.  Raises DataError as ``mask_file``, but for colour.
+    Alpha is ignored.  Raises DataError as ``mask_file``, but for one colour on black.
     """
     name = f"{where}: {path}" if where else str(path)
     png = png_file(path, where)
     if png.bits == 8 and png.image.mode in ("RGB", "RGBA"):
-        numbers = np.array(png.image)[:, :, :3].max(axis=2).astype(np.int32)
+        colours = np.array(png.image)[:, :, :3]
+        numbers = colours.max(axis=2).astype(np.int32)
+        full = colours[numbers == numbers.max()]
+        if (full != full[0]).any():
+            both = np.unique(full, axis=0)[:2].tolist()
+            raise DataError(f"{name} has things in the colours {tuple(both[0])} and {tuple(both[1])}; save one of them")
         levels = _Levels(numbers, 255, numbers)
     else:
         levels = _levels(png, name)

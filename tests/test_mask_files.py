@@ -206,6 +206,10 @@ UNCLEAR: dict[str, tuple[Callable[[], Image.Image], str]] = {
         lambda: grey(np.where(BOX, 255, np.where(NOISE + np.roll(NOISE, 9) == 4, 2, 0))),
         r"the values 0 \(\d+ px\), 2 \(\d+ px\) and 255 \(651 px\); ",
     ),
+    "soft edges, and dust": (
+        lambda: grey(np.where(draw_box(SIZE, 3, 3, 4, 85) & (np.arange(88) % 7 == 3), 60, EDGED)),
+        r"values from 0 to 255, most often 0 \(\d+ px\), .*60 \(15 px\)",
+    ),
     "a probability of two levels": (
         lambda: grey(np.where(BOX, 240, 6)),
         r"the values 6 \(4629 px\) and 240 \(651 px\); .* like mask_value=240, or mask_value=6,240 for both$",

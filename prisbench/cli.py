@@ -426,15 +426,18 @@ def segment(
     write_bytes(out / "overlay.png", pictures.png(pictures.outline(image, mask, width=max(1, max(image.shape) // 300))))
     if answer.score is not None:
         write_bytes(out / "map.png", pictures.png(pictures.heat(image, answer.score)))
+    threshold = method.presence(known)
     record = {
         "found": bool(mask.any()),
         "presence": answer.presence,
+        "presence_threshold": threshold.threshold,
         "area_fraction": float(mask.mean()),
         "seconds": round(seconds, 3),
         "out": str(out),
     }
     where = f"covers {mask.mean():.1%} of the photo" if mask.any() else "not here"
-    say(record, format, f"{where}; presence {answer.presence:.3f}; {seconds:.2f} s; pictures in {out}")
+    text = f"{where}; presence {answer.presence:.3f}; {seconds:.2f} s; pictures in {out}\n{threshold.line}"
+    say(record, format, text)
 
 
 @app.command("presets")
@@ -444,7 +447,7 @@ def show_presets(
     format: OutputFormat = Format.text,
 ) -> None:
     """Every number of the localizer's presets; each can be overridden with --set localizer.NAME=VALUE."""
-    from prisbench import presets
+    from prisbench import presence, presets
 
     known("backbone family", family, tuple(presets.PRESETS))
     names = [name] if name else list(presets.PRESETS[family])
@@ -455,7 +458,8 @@ def show_presets(
     width = max(len(key) for record in records.values() for key in record)
     for each, record in records.items():
         standard = " (the default)" if presets.DEFAULTS[family] == each else ""
-        print(f"{each} on {family}{standard}")
+        threshold = presence.in_use(presets.preset(each, family), family, "")
+        print(f"{each} on {family}{standard}; {threshold.line}")
         print("\n".join(f"  {key:{width}}  {json.dumps(value)}" for key, value in record.items()) + "\n")
 
 

@@ -77,6 +77,7 @@ def carry_out(jobs: Sequence[Job], spare: Path | None, say: Callable[[str], None
         for job in group:
             method.progress = bar(f"learning {job.subject.id}")
             records.append(_learn(method, job))
+        say(method.presence().line)
     if spare is not None:
         _forget(spare, [record["concept"] for record in records])
     return records
@@ -97,6 +98,7 @@ def _learn(method: AttentionMethod, job: Job) -> dict[str, Any]:
         "folder": str(folder),
         "learner": concept.learner,
         "seed": job.options.seed,
+        "presence_threshold": method.presence(concept).threshold,
     }
 
 

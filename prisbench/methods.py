@@ -36,6 +36,7 @@ from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageE
 from prisbench.files import cache_folder, check_writable
 from prisbench.identity import Origin, remember
 from prisbench.locks import locked
+from prisbench.presence import CALIBRATED, Presence, calibrated, in_use
 from prisbench.source_code import is_installed
 from prisbench.types import Concept, Method, Prediction, Query, Subject
 
@@ -274,6 +275,7 @@ class AttentionMethod:
 
         processes(torch.device(options.device))  # where several were started, each takes its own GPU as "cuda"
         chosen = given.pop("localizer.preset", None)
+        own_photos_decide = given.get("localizer.presence") == CALIBRATED and given.pop("localizer.presence")
         overrides = {k for k in given if k.startswith("localizer.")}
         backbone = backbone or load_backbone(options.model, options.device)
         recipe = _learner_recipe(default_recipe(backbone.family, learner), given)
@@ -286,6 +288,7 @@ class AttentionMethod:
                 for k in overrides
             }
             settings = dataclasses.replace(settings, **changes)
+        settings = calibrated(settings) if own_photos_decide else settings
         check_timesteps(backbone, "localizer.timesteps", settings.timesteps)
         check_timesteps(backbone, "localizer.evidence", settings.evidence.timesteps)
         start, stop = recipe.loop.timesteps
@@ -316,7 +319,14 @@ class AttentionMethod:
         """What a photo of that size takes, in words."""
         from prisbench import localize
 
-        return localize.cost(self.backbone, self.localizer, photo_hw)
+        return f"{localize.cost(self.backbone, self.localizer, photo_hw)}; {self.presence().line}"
+
+    def presence(self, concept: Concept | None = None) -> Presence:
+        """The threshold below which the answer is "not here"; ``concept`` None: of one that is calibrated."""
+        from prisbench import localize
+
+        key = localize.calibration_key(self.localizer)
+        return in_use(self.localizer, self.backbone.family, key, concept)
 
     def learn(self, subject: Subject) -> Concept:
         """The concept of a subject: from the store when it was learned before, else learned and stored.

@@ -17,6 +17,7 @@ from prisbench import localize
 from prisbench.concepts.controls import noun_only
 from prisbench.datasets.sources import tabletop
 from prisbench.diffusion.backbone import Backbone, load_backbone
+from prisbench.diffusion.domain import FEATURES, Domain, measure, write_domain
 from prisbench.diffusion.recipe import Recipe, samples_sheet
 from prisbench.files import read_json, write_bytes, write_json, write_text
 from prisbench.photos import image_id
@@ -82,11 +83,33 @@ def phrase_quality(
     }
 
 
+DOMAIN_SEED = 90_001
+"""Of the set whose scenes the domain is measured on; no benchmark has it."""
+
+
+def measure_domain(folder: str | Path, scenes: int = 400) -> Domain:
+    """Measure what the world looks like to the pipeline in a folder, and put that beside it as ``domain.json``.
+
+    So many ordinary scenes, as training shows them, and as many of the kind that benchmarks ask about.  Neither
+    training nor any other measurement uses these.
+    """
+    name, world = "domain", f"Tabletop {tabletop.VERSION}"
+    subjects = -(-2 * scenes // sum(tabletop.QUERIES.values())) + 1
+    asked = {query.image_id: query.image for query in tabletop.rows({"validation": subjects}, None, DOMAIN_SEED)[1]}
+    images = [tabletop.ordinary_scene(f"{name}/{n}")[0].image for n in range(scenes)]
+    images += list(asked.values())[:scenes]
+    said = f"{world}: ordinary scenes {name}/0 to {name}/{scenes - 1}, and {len(images) - scenes} of seed {DOMAIN_SEED}"
+    domain = measure(load_backbone(folder), images, said)
+    write_domain(domain, Path(folder))
+    return domain
+
+
 def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, Any]:
     """Measure a trained pipeline folder, draw its samples and write its card (README.md, samples.png, card.json)."""
     backbone = load_backbone(folder)
     settings = localize.default_settings(backbone)
     quality = phrase_quality(backbone, settings, scenes)
+    domain = measure_domain(folder)
     logs = {name: read_json(run / f"{name}-run" / "log.json") for name in ("vae", "unet")}
     write_bytes(folder / "samples.png", png(samples_sheet(folder, list(PROMPTS))))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -99,6 +122,7 @@ def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, An
         "losses": {name: [log[i] for i in _spread(len(log))] for name, log in logs.items()},
         "held_out_phrases": quality,
         "localizer": settings.as_record(),
+        "domain": dataclasses.asdict(domain),
     }
     write_json(folder / "card.json", facts)
     write_text(folder / "README.md", _card(facts))
@@ -118,12 +142,12 @@ def _card(facts: dict[str, Any]) -> str:
     )
     vae = facts["losses"]["vae"][-1]
     vae_how = (
-        f"{recipe['vae_channels']} channels, factor 4, 4 latent channels; L1 + 2 L2 + 2e-4 KL; "
+        f"{tuple(recipe['vae_channels'])} channels, factor 4, 4 latent channels; L1 + 2 L2 + 2e-4 KL; "
         f"batch {recipe['vae_batch']} crops of {recipe['vae_crop']} px, AdamW {recipe['vae_rate']}"
     )
     unet_how = (
-        f"{recipe['unet_channels']} channels, text width {recipe['text_width']}, {recipe['text_layers']} layers; "
-        f"noise prediction, batch {recipe['batch']}, AdamW {recipe['rate']}, averaged weights"
+        f"{tuple(recipe['unet_channels'])} channels, text width {recipe['text_width']}, {recipe['text_layers']} "
+        f"layers; noise prediction, batch {recipe['batch']}, AdamW {recipe['rate']}, averaged weights"
     )
     prompts = "\n".join(f"{i}. {prompt}" for i, prompt in enumerate(PROMPTS, 1))
     return f"""---
@@ -169,5 +193,25 @@ Left to right, top to bottom:
 
 {prompts}
 
+## Its own world
+
+{_world(facts["domain"])}
+
 All numbers are in `card.json`; size on disk {facts["bytes"] / 1e6:.1f} MB.
 """
+
+
+def _world(domain: dict[str, Any]) -> str:
+    """The card's section on what lies outside."""
+    rows = "\n".join(f"| {name} | {domain['mean'][name]:.4f} | {domain['deviation'][name]:.4f} |" for name in FEATURES)
+    return f"""The autoencoder's reconstruction error tells photos of this world from others (the three numbers are
+explained in `prisbench/diffusion/domain.py`; all are in `domain.json`).  Measured on {domain["scenes"]} scenes outside
+training ({domain["world"]}):
+
+| number | mean | deviation |
+|---|---|---|
+{rows}
+
+A photo's strangeness is the sum of its three numbers in deviations from these means.  The 99th percentile of these
+scenes is **{domain["threshold"]:.2f}**; commands warn of photos beyond it.  Made again, for this folder or another, by
+`python -c "from prisbench.backbone_card import measure_domain; measure_domain('DIR')"`."""

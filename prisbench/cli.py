@@ -265,6 +265,9 @@ def evaluate(
         bool, typer.Option("--keep-errors", help="Do not try queries again that failed in an earlier run.")
     ] = False,
     fail_on_error: Annotated[bool, typer.Option("--fail-on-error", help="Stop at the first query that fails.")] = False,
+    out_of_domain: Annotated[
+        bool, typer.Option("--out-of-domain", help="Run also where the backbone knows nothing of the scenes.")
+    ] = False,
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
@@ -277,6 +280,7 @@ def evaluate(
     from prisbench.files import check_writable
     from prisbench.leaderboard import intervals, tables
     from prisbench.methods import AttentionMethod, MethodOptions, load_method, parse_settings
+    from prisbench.out_of_domain import check_dataset
 
     if leaderboards is not None and (subset is not None or limit is not None):
         raise UsageError("--leaderboards wants a whole run of a split: leave out --subset and --limit")
@@ -305,6 +309,8 @@ def evaluate(
                 with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
                     if first is not None:
                         tell(chosen.cost(first.image.shape[:2]))
+            if not runs and (line := check_dataset(data, chosen, split, out_of_domain)):
+                tell(line)
             scope = Scope(split, limit, subset)
             on_failure = OnFailure(keep_errors, fail_on_error)
             run, path = run_method(data, chosen, out, scope, options.seed, _stage_bar(bar), fresh, on_failure)
@@ -398,6 +404,7 @@ def segment(
     from prisbench.concepts.store import read_concept
     from prisbench.files import check_writable, write_bytes
     from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
+    from prisbench.out_of_domain import in_domain, look, warning
     from prisbench.photos import load_photo
     from prisbench.types import SLOT, Query, Subject
 
@@ -416,6 +423,9 @@ def segment(
             MethodOptions("noun-only", backbone, 0, usable_device(device), parse_settings(settings))
         )
         method.say = tell
+        strange = look(method, image)
+        if line := warning([strange], "photo"):
+            tell(line)
         start = time.perf_counter()
         answer = method.locate(image, [Query("photo", known.subject_id, text)], {known.subject_id: known})[0]
     seconds = time.perf_counter() - start
@@ -431,13 +441,14 @@ def segment(
         "found": bool(mask.any()),
         "presence": answer.presence,
         "presence_threshold": threshold.threshold,
+        "in_domain": in_domain(strange),
         "area_fraction": float(mask.mean()),
         "seconds": round(seconds, 3),
         "out": str(out),
     }
     where = f"covers {mask.mean():.1%} of the photo" if mask.any() else "not here"
-    text = f"{where}; presence {answer.presence:.3f}; {seconds:.2f} s; pictures in {out}\n{threshold.line}"
-    say(record, format, text)
+    seen = f"presence {answer.presence:.3f} ({threshold.line})"
+    say(record, format, f"{where}; {seen}; {seconds:.2f} s; pictures in {out}")
 
 
 @app.command("presets")

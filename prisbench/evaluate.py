@@ -15,7 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from prisbench.files import read_json, write_errors, write_json
 from prisbench.identity import difference, identity
 from prisbench.locks import locked
 from prisbench.metrics import METRIC_SPEC, count
+from prisbench.out_of_domain import count_outside
 from prisbench.results import (
     DatasetRef,
     PredictionRecord,
@@ -177,7 +178,7 @@ def evaluate(
         manifest = _claim(folder, manifest, learn_seconds, _held(concepts.values()))
         examples = partial(dataset.examples, scope.split, scope.limit, scope.subset)
         _locate_all(method, examples, concepts, folder / "predictions.jsonl", _Asked(len(about), progress, on_failure))
-        run = score(dataset, folder, scope, manifest)
+        run = replace(score(dataset, folder, scope, manifest), out_of_domain=count_outside(method, examples()))
         failed = [query for query in run.queries if query.error is not None]
         if failed and len(failed) == len(run.queries):
             raise DataError(

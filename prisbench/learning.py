@@ -21,6 +21,8 @@ from prisbench.concepts.store import write_concept
 from prisbench.errors import WriteError
 from prisbench.files import check_new_folder, check_writable, write_bytes
 from prisbench.methods import AttentionMethod, MethodOptions
+from prisbench.out_of_domain import Strangeness, in_domain, look, warning
+from prisbench.presence import TUNED
 from prisbench.types import Subject
 
 Bar = Callable[[str], Callable[[int, int, float], None]]
@@ -69,15 +71,21 @@ def carry_out(jobs: Sequence[Job], spare: Path | None, say: Callable[[str], None
     Raises as ``AttentionMethod.make`` and ``learn``; WriteError says where the concept is kept that could not be
     written.
     """
-    records = []
+    records: list[dict[str, Any]] = []
+    seen: dict[str, list[Strangeness | None]] = {}
     method: AttentionMethod | None = None
     for options, group in itertools.groupby(jobs, key=lambda job: job.options):
         method = AttentionMethod.make(options, method.backbone if method else None)
         method.say, method.spare = say, spare
+        if not seen:
+            seen = {job.subject.id: [look(method, photo) for photo in job.subject.photos] for job in jobs}
+            if line := warning([each for photos in seen.values() for each in photos], "photo"):
+                say(line)
         for job in group:
             method.progress = bar(f"learning {job.subject.id}")
-            records.append(_learn(method, job))
-        say(method.presence().line)
+            records.append(_learn(method, job) | {"in_domain": [in_domain(each) for each in seen[job.subject.id]]})
+        if method.backbone.family not in TUNED or method.presence().threshold is None:
+            say(method.presence().line)
     if spare is not None:
         _forget(spare, [record["concept"] for record in records])
     return records

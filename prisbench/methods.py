@@ -36,6 +36,7 @@ from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageE
 from prisbench.files import cache_folder, check_writable
 from prisbench.identity import Origin, remember
 from prisbench.locks import locked
+from prisbench.out_of_domain import Strangeness
 from prisbench.presence import CALIBRATED, Presence, calibrated, in_use
 from prisbench.source_code import is_installed
 from prisbench.types import Concept, Method, Prediction, Query, Subject
@@ -327,6 +328,15 @@ class AttentionMethod:
 
         key = localize.calibration_key(self.localizer)
         return in_use(self.localizer, self.backbone.family, key, concept)
+
+    def strangeness(self, image: ImageLike) -> Strangeness | None:
+        """How far a photo is from the world that the backbone was trained on; None where nobody measured that world."""
+        from prisbench.diffusion.domain import features
+
+        domain = self.backbone.domain
+        if domain is None:
+            return None
+        return Strangeness(domain.strangeness(features(self.backbone, image)), domain.threshold)
 
     def learn(self, subject: Subject) -> Concept:
         """The concept of a subject: from the store when it was learned before, else learned and stored.

@@ -101,6 +101,8 @@ class Run:
     learn_seconds: float | None
     concept_bytes: float | None
     queries: tuple[QueryResult, ...]
+    out_of_domain: int | None = None
+    """Scenes unlike anything the method's model was trained on; None, and not in the file, where nothing is known."""
 
     @property
     def n_errors(self) -> int:
@@ -302,7 +304,7 @@ def _run_bytes(run: Run, where: str) -> bytes:
     """A head with one key a line, then one line a query: small, and a diff shows which queries changed."""
     head: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
     for field in fields(Run):
-        if field.name == "queries":
+        if field.name == "queries" or (field.name == "out_of_domain" and run.out_of_domain is None):
             continue
         value = getattr(run, field.name)
         head[field.name] = asdict(value) if isinstance(value, (DatasetRef, Environment, SecondsPerImage)) else value
@@ -355,6 +357,7 @@ def _run_from(raw: Mapping[str, Any], where: str) -> Run:
         learn_seconds=_get(raw, "learn_seconds", (float, None), where),
         concept_bytes=_get(raw, "concept_bytes", (float, None), where),
         queries=_queries(raw, where),
+        out_of_domain=_get(raw, "out_of_domain", (int,), where) if "out_of_domain" in raw else None,
     )
     if (stated := _get(raw, "n_errors", (int,), where)) != run.n_errors:
         raise DataError(f"{where}: 'n_errors' is {stated}, but {run.n_errors} queries carry an error; score it again")

@@ -39,6 +39,8 @@ from prisbench.arrays import ImageLike, as_image
 from prisbench.devices import keep_freed_memory
 from prisbench.diffusion.architectures import ARCHITECTURES, family
 from prisbench.diffusion.configuration import configuration_sha256
+from prisbench.diffusion.domain import FILE as DOMAIN
+from prisbench.diffusion.domain import Domain, read_domain
 from prisbench.diffusion.prompts import Prompt
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
 from prisbench.photos import resize_to
@@ -90,6 +92,8 @@ class Backbone:
     text_encoder_2: Any = None
     configuration: str = ""
     """A hash of the folder's configuration files, which ``id`` leaves out; empty without a folder."""
+    domain: Domain | None = None
+    """What its own world looks like to it, where somebody measured that."""
 
     @property
     def vae_factor(self) -> int:
@@ -235,6 +239,7 @@ def load_backbone(where: str | Path | None = None, device: str = "cpu", dtype: t
         )
     _check_parts(name, parts)
     backbone = _assembled(f"{name}@{_weights_hash(folder)[:12]}", parts, torch.device(device), dtype)
+    backbone = replace(backbone, domain=read_domain(folder))
     return replace(backbone, configuration=configuration_sha256(folder))
 
 
@@ -319,7 +324,7 @@ def _folder(where: str | Path | None) -> tuple[Path, str]:
         )
         for shard in ("", "-?????-of-?????")
     ]
-    wanted = ["model_index.json", "*/config.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*", *weights]
+    wanted = ["model_index.json", "*/config.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*", DOMAIN, *weights]
     try:
         return Path(snapshot_download(str(where), allow_patterns=wanted)), str(where)
     except GatedRepoError:

@@ -21,6 +21,7 @@ from prisbench.errors import DataError, UnknownNameError
 from prisbench.files import write_text
 from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL, interval_notes, missing, most_subjects, promise
 from prisbench.metrics import METRIC_SPEC, METRICS, Metric, summarise
+from prisbench.out_of_domain import TOLERATED
 from prisbench.results import QueryResult, Run, check_dataset, read_run
 from prisbench.statistics import FEWEST_SUBJECTS, Roc, Sample, interval, paired_difference, rank_tiers, roc
 from prisbench.types import QUERY_TYPES
@@ -35,6 +36,7 @@ COLUMNS = (
     *("gain_over_noun", "gain_over_noun_ci"),
     *(f"{name}_{part}" for name in METRICS for part in ("n", "n_undefined")),
     *(f"{name}_n_subjects" for name in COUNTED),
+    "out_of_domain",
 )
 
 FORMATS = ("md", "csv", "json")
@@ -379,6 +381,13 @@ def _sample(metric: Metric, queries: Sequence[QueryResult]) -> Sample:
     )
 
 
+def _outside(run: Run) -> float | None:
+    """The share of a run's scenes that are outside of what its model was trained on."""
+    if run.out_of_domain is None:
+        return None
+    return run.out_of_domain / max(1, len({query.image_id for query in run.queries}))
+
+
 def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dict[str, Sample]) -> dict[str, Any]:
     run, queries, seeds = group[0], _asked(group, subset), sorted(run.seed for run in group)
     means = summarise(query.counts for query in queries)
@@ -392,6 +401,7 @@ def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dic
         "n": len({query.query_id for query in queries}),
         "n_subjects": len({query.subject_id for query in queries}),
         "n_errors": sum(query.error is not None for query in queries),
+        "out_of_domain": _outside(run),
         "iou_mean_seed_sd": statistics.stdev(known) if len(known) > 1 else None,
         "seconds_per_image": _median([each.seconds_per_image.median for each in group if each.seconds_per_image]),
         "learn_seconds": _median([each.learn_seconds for each in group if each.learn_seconds is not None]),
@@ -509,6 +519,11 @@ def notes(frame: pd.DataFrame) -> list[str]:
         ranked = row["tier"] is not None or row["iou_mean"] is None
         if not ranked and (row["n"] < complete or row["iou_mean_n_subjects"] >= FEWEST_SUBJECTS):
             out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
+        if (row["out_of_domain"] or 0) > TOLERATED:
+            out.append(
+                f"{name}: {row['out_of_domain']:.0%} of the scenes are unlike anything its backbone was trained on; "
+                "its masks there are meaningless."
+            )
         if row["n_errors"]:
             out.append(f"{name} failed on {row['n_errors']} queries; they count as empty masks.")
         if row["pointing_n"] and row["pointing_n_undefined"]:

@@ -1,0 +1,254 @@
+"""Photos that a backbone knows nothing of are told from its own world, warned of, recorded, refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from prisbench import cli
+from prisbench.backbone_card import measure_domain
+from prisbench.datasets.build import write_dataset
+from prisbench.datasets.load import Dataset, open_dataset
+from prisbench.datasets.schema import QueryRow, SubjectRow
+from prisbench.datasets.sources import tabletop
+from prisbench.diffusion.backbone import EMBEDDED, Backbone, has_embedded, load_backbone
+from prisbench.diffusion.domain import FEATURES, FILE, Domain, features, read_domain, statistics_of, write_domain
+from prisbench.errors import BackboneError, DataError
+from prisbench.evaluate import evaluate
+from prisbench.leaderboard import tables
+from prisbench.methods import AttentionMethod, MethodOptions
+from prisbench.out_of_domain import Strangeness, check_dataset, count_outside, in_domain, look, warning
+from prisbench.photos import load_photo
+from prisbench.results import read_run, write_run
+from prisbench.types import Concept, Prediction, Query, Subject
+from tests.drawing import draw_box, draw_scene
+
+ZEROS, ONES = dict.fromkeys(FEATURES, 0.0), dict.fromkeys(FEATURES, 1.0)
+ANYTHING = Domain(ZEROS, ONES, 1e9, 3, "anything")
+NOTHING = Domain(ZEROS, ONES, -1e9, 3, "nothing")
+
+
+# --- the measurement ------------------------------------------------------------------------------------------------
+
+
+def test_noise_is_not_structure_and_structure_without_noise_is_strange() -> None:
+    draw = np.random.default_rng(0)
+    noise = draw.normal(0, 0.05, (3, 40, 56)).astype(np.float32)
+    grey = (128 + 127.5 * noise.transpose(1, 2, 0)).astype(np.uint8)
+    wave = 0.05 * np.cos(np.pi / 2 * np.arange(56))
+    waves = np.broadcast_to(np.outer(wave[:40], wave) / 0.05, (3, 40, 56)).astype(np.float32)
+    blocks = np.kron(draw.normal(0, 0.05, (8, 8)), np.ones((5, 7))).astype(np.float32)[None].repeat(3, 0)
+    of = {"noise": -noise, "waves": waves, "blocks": blocks}
+    noisy = {name: statistics_of(grey, error) for name, error in of.items()}
+    smooth = statistics_of(np.full((40, 56, 3), 128, np.uint8), blocks)
+    assert noisy["blocks"]["structure"] > noisy["noise"]["structure"] + 2
+    assert smooth["share"] > noisy["blocks"]["share"] + 5
+    assert noisy["waves"]["texture"] > 0.9
+    assert noisy["blocks"]["texture"] < -0.5 and abs(noisy["noise"]["texture"]) < 0.1
+    still = statistics_of(np.zeros((20, 30, 3), np.uint8), np.zeros((3, 20, 30), np.float32))
+    assert all(np.isfinite(value) for value in still.values()) and still["texture"] == 0
+
+
+def test_a_domain_is_written_beside_the_weights_and_leaves_the_backbones_id_alone(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "tiny")
+    before = load_backbone(folder)
+    assert before.domain is None
+    measured = measure_domain(folder, 4)
+    after = load_backbone(folder)
+    assert after.id == before.id and after.domain == measured == read_domain(folder)
+    again = features(after, tabletop.ordinary_scene("domain/0")[0].image)
+    assert measured.scenes == 8 and measured.strangeness(again) <= measured.threshold * 1.0001 + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, r"has format 2, this version reads 1; measure it again"),
+        ({"mean": {}}, r"does not say what this version reads"),
+        ({"threshold": None}, r"does not say what this version reads"),
+        ({"deviation": ONES | {"share": 0.0}}, r"numbers that make no sense"),
+    ],
+)
+def test_a_domain_that_cannot_be_used_is_one_line(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = write_domain(ANYTHING, tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BackboneError, match=message):
+        read_domain(tmp_path)
+
+
+needs_embedded = pytest.mark.skipif(not has_embedded(), reason="the embedded backbone is not installed")
+
+
+@needs_embedded
+def test_the_embedded_backbone_knows_its_own_scenes_and_not_a_picture_of_another_kind() -> None:
+    backbone = load_backbone()
+    assert backbone.domain is not None
+    own = [tabletop.ordinary_scene(f"a test's own/{n}")[0].image for n in range(8)]
+    strange = [backbone.domain.strangeness(features(backbone, photo)) > backbone.domain.threshold for photo in own]
+    assert sum(strange) <= 1
+    y, x = np.mgrid[:112, :144]
+    drawn = np.stack([127 + 100 * np.sin(x * y / 90), 127 + 90 * np.cos(x / 3 + y / 7), 2.0 * y], 2)
+    found = features(backbone, drawn.clip(0, 255).astype(np.uint8))
+    assert backbone.domain.strangeness(found) > backbone.domain.threshold
+
+
+@needs_embedded
+@pytest.mark.data
+@pytest.mark.skipif("PRISBENCH_DATA" not in os.environ, reason="PRISBENCH_DATA names no folder of real photos")
+def test_nearly_all_real_photos_are_strange_to_the_embedded_backbone() -> None:
+    root, backbone = Path(os.environ["PRISBENCH_DATA"]), load_backbone()
+    patterns = ("dreambooth512/*/*.jpg", "perseg_examples/Images/*/*.jpg", "ycb_video/**/*-color.png")
+    paths = [path for pattern in patterns for path in sorted(root.glob(pattern))]
+    assert len(paths) > 40 and backbone.domain is not None
+    strange = [backbone.domain.strangeness(features(backbone, load_photo(path))) for path in paths]
+    assert np.mean(np.asarray(strange) > backbone.domain.threshold) >= 0.95
+
+
+# --- what is made of it ---------------------------------------------------------------------------------------------
+
+
+class Boxes:
+    """Any method with the member: scenes whose first pixel is bright are strange to it."""
+
+    name = "boxes"
+    settings: dict[str, object] = {}  # noqa: RUF012
+
+    def __init__(self, limit: float = 128.0) -> None:
+        self.limit = limit
+
+    def strangeness(self, image: np.ndarray) -> Strangeness | None:
+        return Strangeness(float(image[0, 0, 0]), self.limit)
+
+    def learn(self, subject: Subject) -> Concept:
+        return Concept(subject.id, subject.id, subject.noun, "none")
+
+    def locate(self, image: np.ndarray, queries: list[Query], concepts: object) -> list[Prediction]:
+        return [Prediction(query.id, np.ones(image.shape[:2], bool)) for query in queries]
+
+
+class Silent(Boxes):
+    strangeness = None  # type: ignore[assignment]
+
+
+def dataset(folder: Path, bright: int, of: int = 5) -> Dataset:
+    subject = SubjectRow("mug", (draw_scene(0, (24, 40)),), "test", "CC0-1.0", "drawn")
+    queries = []
+    for n in range(of):
+        scene = draw_scene(n + 1, (24, 40))
+        scene[0, 0] = 255 if n < bright else 0
+        mask = draw_box((24, 40), 3, 9, 4, 12)
+        queries.append(
+            QueryRow(subject.id, "mug", scene, "the {subject}", "plain", mask, (), "test", "CC0-1.0", "drawn")
+        )
+    write_dataset(folder, "tiny", "1", [subject], queries, "# Tiny\n\nDrawn by the tests.\n")
+    return open_dataset(folder)
+
+
+def test_one_line_counts_what_is_outside() -> None:
+    inside, outside = Strangeness(1.0, 4.0), Strangeness(9.0, 4.0)
+    assert warning([inside, None], "photo") is None and warning([], "photo") is None
+    assert warning([outside] + [inside] * 9, "photo") is None and warning([outside] + [inside] * 8, "photo") is not None
+    line = warning([inside, outside, outside], "photo")
+    assert line is not None and line.startswith("WARNING: 2 of 3 photos are unlike anything this backbone")
+    assert "strangeness 9.0, its own world's 99th percentile 4.0" in line and "--backbone" in line
+    one = warning([outside], "photo")
+    assert one is not None and one.startswith("WARNING: this photo is unlike")
+    assert [in_domain(each) for each in (None, inside, outside)] == [None, True, False]
+
+
+def test_a_method_without_the_member_is_never_asked(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "set", 5)
+    assert look(Silent(), draw_scene(0)) is None and look(object(), draw_scene(0)) is None
+    assert check_dataset(data, Silent(), "test", False) is None
+    run, path = evaluate(data, Silent(), tmp_path)
+    assert run.out_of_domain is None and b"out_of_domain" not in path.read_bytes()
+
+
+def test_a_set_that_is_mostly_outside_is_refused_unless_allowed(tmp_path: Path) -> None:
+    few, many = dataset(tmp_path / "few", 2), dataset(tmp_path / "many", 3)
+    assert check_dataset(dataset(tmp_path / "none", 0), Boxes(), "test", False) is None
+    line = check_dataset(few, Boxes(), "test", False)
+    assert line is not None and line.startswith("WARNING: 2 of 5 scenes are unlike")
+    with pytest.raises(DataError, match=r"^3 of 5 scenes of tiny-v1 are unlike .* of boxes .*--out-of-domain"):
+        check_dataset(many, Boxes(), "test", False)
+    assert check_dataset(many, Boxes(), "test", True) is not None
+
+
+def test_a_run_records_what_is_outside_and_its_row_says_so(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "set", 2)
+    run, path = evaluate(data, Boxes(), tmp_path)
+    assert run.out_of_domain == 2 == count_outside(Boxes(), data.examples("test"))
+    assert read_run(path) == run or read_run(path).out_of_domain == 2
+    before = path.read_bytes()
+    write_run(read_run(path), path)
+    assert path.read_bytes() == before
+    assert evaluate(data, Boxes(), tmp_path)[0].out_of_domain == 2  # the same after it went on
+    assert "boxes / none: 40% of the scenes are unlike anything its backbone" in tables.render(tables.rows([run]), "md")
+    clean = dataclasses.replace(run, out_of_domain=0)
+    assert "unlike" not in tables.render(tables.rows([clean]), "md")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One pipeline that knows anything, and one that knows nothing."""
+    made = {}
+    for name, domain in (("anything", ANYTHING), ("nothing", NOTHING)):
+        made[name] = tiny.save(tmp_path_factory.mktemp(name) / "tiny")
+        write_domain(domain, made[name])
+    return made
+
+
+def test_commands_warn_once_and_say_it_in_json(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prisbench(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["prisbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+        return int(done.value.code or 0), *capsys.readouterr()
+
+    (tmp_path / "photos").mkdir()
+    for n in range(2):
+        Image.fromarray(draw_scene(n, (112, 144))).save(tmp_path / "photos" / f"{n}.png")
+    quick = ["--set=learner.steps=1", "--set=learner.batch=1", "--set=localizer.preset=fast", "--format", "json"]
+    find = ["segment", tmp_path / "photos" / "0.png", "--noun", "mug", "--out", tmp_path / "found", *quick]
+    learn = ["learn-concept", "--photos", tmp_path / "photos", "--noun", "mug", "--out", tmp_path / "mug", *quick]
+    for name, known in (("anything", True), ("nothing", False)):
+        code, out, err = prisbench(*find, "--backbone", folders[name])
+        assert (
+            code == 0 and json.loads(out)["in_domain"] is known and err.count("WARNING: this photo is") == (not known)
+        )
+        code, out, err = prisbench(*learn, "--backbone", folders[name])
+        assert code == 0 and json.loads(out)["in_domain"] == [known, known]
+        assert err.count("WARNING: 2 of 2 photos are unlike") == (not known)
+
+    data = dataset(tmp_path / "set", 0)
+    run = ["evaluate", "--dataset", tmp_path / "set", "--concept", "noun-only", "--out", tmp_path / "runs", *quick[2:]]
+    code, _, err = prisbench(*run, "--backbone", folders["nothing"])
+    assert code == 1 and f"5 of 5 scenes of {data.id} are unlike" in err and not (tmp_path / "runs").exists()
+    code, out, err = prisbench(*run, "--backbone", folders["nothing"], "--out-of-domain")
+    assert code == 0 and err.count("WARNING") == 1
+    assert read_run(Path(json.loads(out)["run"])).out_of_domain == 5
+
+
+def test_a_backbone_without_a_domain_says_nothing(tmp_path: Path) -> None:
+    backbone: Backbone = load_backbone(tiny.save(tmp_path / "tiny"))
+    method = AttentionMethod.make(MethodOptions("noun-only"), backbone)
+    assert in_domain(look(method, draw_scene(0, (112, 144)))) is None
+    assert (EMBEDDED / FILE).is_file() or not has_embedded()
+
+
+def test_a_photo_that_cannot_be_looked_at_is_not_judged(folders: dict[str, Path]) -> None:
+    method = AttentionMethod.make(MethodOptions("noun-only"), load_backbone(folders["nothing"]))
+    assert look(method, draw_scene(0, (12, 20))) is None
+    asked: Callable[[np.ndarray], Strangeness | None] = method.strangeness
+    assert asked(draw_scene(0, (112, 144))) is not None

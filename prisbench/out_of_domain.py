@@ -21,7 +21,7 @@ SAMPLE = 32
 
 
 TOLERATED = 0.1
-"""Of many photos of a model's own world some are outside by chance, one in a hundred: up to so many are not spoken of."""
+"""Of many photos of a model's own world one in a hundred is outside by chance; up to this share nothing is said."""
 
 
 class Strangeness(NamedTuple):
@@ -53,7 +53,7 @@ def in_domain(found: Strangeness | None) -> bool | None:
 
 
 def warning(found: Sequence[Strangeness | None], what: str) -> str | None:
-    """One line about those that are outside, where they are more than TOLERATED; ``what`` names one, such as "photo"."""
+    """One line about those that are outside, where they are more than TOLERATED; ``what`` names one ("photo")."""
     outside = [each for each in found if each is not None and each.outside]
     if len(outside) <= TOLERATED * len(found):
         return None

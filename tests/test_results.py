@@ -123,7 +123,7 @@ OPTIONAL = {"out_of_domain"}
 
 
 @pytest.mark.parametrize(
-    "key", sorted({field.name for field in dataclasses.fields(Run)} - OPTIONAL) + ["n_errors", "query_fields"]
+    "key", [*sorted({field.name for field in dataclasses.fields(Run)} - OPTIONAL), "n_errors", "query_fields"]
 )
 def test_a_missing_key_is_named(path: Path, key: str) -> None:
     damage(path, lambda raw: raw.pop(key))

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,28 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
     """
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, indent=2, sort_keys=True)
     return write_text(path, text + "\n")
+
+
+def composed(name: str) -> str:
+    """A name as tables write it: some systems store an accent apart from its letter (Unicode's form NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without its suffix, composed: what pairs a photo with its mask."""
+    return composed(path.stem)
+
+
+def as_stored(folder: Path, name: str) -> Path:
+    """``folder / name``, or what is there under the same name with accents stored another way, if there is one such."""
+    path = folder / name
+    if name.isascii() or os.path.exists(path):
+        return path
+    try:
+        alike = [entry for entry in os.listdir(folder) if composed(entry) == composed(name)]
+    except OSError:
+        return path
+    return folder / alike[0] if len(alike) == 1 else path
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

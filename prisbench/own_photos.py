@@ -34,7 +34,7 @@ from prisbench.datasets.mask_files import PLAIN, MaskRule, mask_file
 from prisbench.datasets.perceptual import hamming, perceptual_hash, turned_hashes
 from prisbench.datasets.remarks import Remarks
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.files import cannot_read, read_bytes
+from prisbench.files import cannot_read, read_bytes, stem_of
 from prisbench.photos import (
     SUFFIXES,
     Photo,
@@ -82,13 +82,15 @@ def read_own_photos(folder: str | os.PathLike[str], rule: MaskRule = PLAIN) -> O
     loaded = load_photos(folder, check_beside=False)
     files = photo_files(folder)
     masks = {file.path.name: file.beside for file in files if file.beside is not None}
-    named = Counter(Path(photo.name).stem for photo in loaded)
+    named = Counter(stem_of(Path(photo.name)) for photo in loaded)
     for path in _mask_files(Path(folder)):
-        if path.stem not in named:
-            raise DataError(f"{path} belongs to no photo: {UnknownNameError('photo', path.stem, named)}")
-        if named[path.stem] > 1:
-            raise DataError(f"{path} belongs to {named[path.stem]} photos of that name in {folder}; rename one of them")
-        name = next(photo.name for photo in loaded if Path(photo.name).stem == path.stem)
+        if stem_of(path) not in named:
+            raise DataError(f"{path} belongs to no photo: {UnknownNameError('photo', stem_of(path), named)}")
+        if named[stem_of(path)] > 1:
+            raise DataError(
+                f"{path} belongs to {named[stem_of(path)]} photos of that name in {folder}; rename one of them"
+            )
+        name = next(photo.name for photo in loaded if stem_of(Path(photo.name)) == stem_of(path))
         if name in masks:
             raise DataError(f"{name} in {folder} has two masks, {masks[name]} and {path}; remove one")
         masks[name] = path

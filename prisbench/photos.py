@@ -26,7 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from prisbench.arrays import ImageLike, as_image, to_rgb
 from prisbench.errors import DataError, MissingExtraError
-from prisbench.files import cannot_read, read_bytes
+from prisbench.files import cannot_read, read_bytes, stem_of
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
 """What is opened, by Pillow's names.  Not all that Pillow can: EPS, for one, would run another program."""
@@ -121,7 +121,7 @@ def photo_files(folder: str | os.PathLike[str]) -> list[PhotoFile]:
         raise DataError(f"no photos in {folder} ({len(entries)} other files); put 3 to 6 .jpg or .png files there")
     of_stem: defaultdict[str, list[Path]] = defaultdict(list)
     for file in files:
-        of_stem[file.stem].append(file)
+        of_stem[stem_of(file)].append(file)
     beside: dict[Path, Path] = {}
     for group in of_stem.values():
         pngs = [file for file in group if file.suffix.lower() == ".png"]

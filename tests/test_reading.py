@@ -235,7 +235,9 @@ def test_colours_are_given_where_labels_are_not(tmp_path: Path) -> None:
 def test_a_wrong_size_is_told_and_that_it_may_be_turned(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", BOX)
     for read in (label_file, mask_file, colours_file):
-        with pytest.raises(DataError, match=r"^scene 7: .*a\.png is 12 x 20, its image 12 x 21 \(height x width\)$"):
+        with pytest.raises(
+            DataError, match=r"^scene 7: .*a\.png is 12 x 20, its image 12 x 21 \(height x width\); save it at the size"
+        ):
             read(path, (12, 21), "scene 7")
         with pytest.raises(DataError, match=r"is 12 x 20, its image 20 x 12 .* turned by its EXIF orientation"):
             read(path, (20, 12))
@@ -268,10 +270,29 @@ def test_run_lengths_are_read_in_all_their_forms() -> None:
         compressed,
         {"size": [12, 20], "counts": compressed["counts"].encode()},
         {"size": [12, 20], "counts": counts},
+        {"size": [12, 20], "counts": [float(n) for n in counts]},
     ):
         assert np.array_equal(rle(value, SIZE, "annotation 1"), BOX)
     assert not rle({"size": [12, 20], "counts": [240]}, SIZE, "annotation 1").any()
     assert rle({"size": [12, 20], "counts": [0, 240]}, SIZE, "annotation 1").all()
+
+
+def test_run_lengths_that_are_printed_bytes_are_told_as_such() -> None:
+    value = {"size": [12, 20], "counts": str(to_rle(BOX)["counts"].encode())}
+    with pytest.raises(DataError, match=r"^annotation 1: its counts are Python's way to print bytes .* counts\.decode"):
+        rle(value, SIZE, "annotation 1")
+
+
+def test_a_name_is_found_however_its_accents_are_stored(tmp_path: Path) -> None:
+    apart, together = "Ku\u0308che", "K\u00fcche"
+    (tmp_path / apart).mkdir()
+    saved(tmp_path / apart / f"{apart}.png", BOX)
+    assert inside(tmp_path, f"{together}/{together}.png") == tmp_path / apart / f"{apart}.png"
+    (tmp_path / together).mkdir()
+    saved(tmp_path / together / "b.png", BOX)
+    assert inside(tmp_path, f"{together}/b.png") == tmp_path / together / "b.png", "the very name comes first"
+    with pytest.raises(DataError, match=r"c\.png does not exist"):
+        inside(tmp_path, f"{together}/c.png")
 
 
 @pytest.mark.parametrize("rows", [12, 700])

@@ -140,6 +140,24 @@ def test_a_table_names_folders_by_their_letters_however_these_are_encoded(things
     fails(folder, things, "subjects.csv: unknown subject 'mug-7': did you mean 'mug-007'")
 
 
+def test_a_mask_belongs_to_its_scene_however_accents_are_stored(things: Path) -> None:
+    scene = things / "mug-anna/scenes/kitchen.png"
+    before = rows(folder.read(things, {}))[1]
+    scene.rename(scene.with_name("Ku\u0308che.png"))
+    for mask in (things / "mug-anna/masks").glob("kitchen*"):
+        mask.rename(mask.with_name(mask.name.replace("kitchen", "K\u00fcche")))
+    after = rows(folder.read(things, {}))[1]
+    assert sorted(row.mask.sum() for row in after) == sorted(row.mask.sum() for row in before)
+
+
+def test_masks_under_another_name_and_things_further_down_are_told(things: Path) -> None:
+    mask = things / "mug-anna/masks/kitchen.png"
+    for name, why in (("kitchen_mask.png", "a mask has its scene's name"), ("kitchen.jpg", "masks are PNG files")):
+        mask = mask.rename(mask.with_name(name))
+        fails(folder, things, rf"kitchen\.png has no mask.*; {name} lies there, but {why}$")
+    fails(folder, things.parent, rf"has no folder with photos; .*; {things} has such folders: give that one")
+
+
 def test_a_table_of_queries_asks_otherwise(things: Path) -> None:
     (things / "mug-anna/queries.csv").write_text(
         "scene,text,mask,look_alikes,query_type\n"
@@ -476,6 +494,32 @@ def test_what_is_wrong_in_coco_is_named(
 ) -> None:
     change(coco_value, path, new)
     fails(coco, save_coco(tmp_path, coco_value), message, {"references": "1"})
+
+
+def test_coco_without_masks_says_so(tmp_path: Path, coco_value: dict[str, Any]) -> None:
+    n = len(coco_value["annotations"])
+    for annotation in coco_value["annotations"]:
+        annotation["segmentation"] = []
+    fails(coco, save_coco(tmp_path, coco_value), rf"left out: {n} \(annotations without a mask\)")
+
+
+def test_coco_with_corners_from_0_to_1_is_refused(tmp_path: Path, coco_value: dict[str, Any]) -> None:
+    for annotation in coco_value["annotations"]:
+        annotation["segmentation"] = [[0.1, 0.2, 0.5, 0.2, 0.5, 1]]
+    fails(coco, save_coco(tmp_path, coco_value), r"all corners of all polygons are from 0 to 1, .* multiply x by width")
+
+
+def test_coco_names_images_however_they_are_stored(tmp_path: Path, coco_value: dict[str, Any]) -> None:
+    root = save_coco(tmp_path, coco_value)
+    path = next((root / "annotations").iterdir())
+    first = coco_value["images"][0]["file_name"]
+    file = next(root.rglob(first))
+    file.rename(file.with_name(f"u\u0308{first}"))
+    path.write_text(json.dumps(coco_value).replace(f'"{first}"', f'"\u00fc{first}"'))
+    assert len(rows(coco.read(root, {"references": "1"}))[1]) > 0
+    for name, cure in ((rf"a\\\\{first}", "write / for"), (f"\u00dc{first}".upper(), "make the letters the same")):
+        path.write_text(json.dumps(coco_value).replace(f'"{first}"', f'"{name}"'))
+        fails(coco, root, cure)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,8 @@ class _Desk:
         self.members += 1
         self.declared += size
         if PurePosixPath(name) != PurePosixPath(".") and (why := unsafe_name(name)):
-            raise self.refusal(name, f"{why}; such an archive is not unpacked")
+            cure = ": pack it with / between folders, or unpack it and give the folder" if "\\" in name else ""
+            raise self.refusal(name, f"{why}; such an archive is not unpacked{cure}")
         if self.members > MOST_MEMBERS:
             raise DataError(f"{self.archive} has more than {MOST_MEMBERS} members; unpack it first")
         if self.declared > self.most:

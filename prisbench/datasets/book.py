@@ -80,7 +80,10 @@ class Book:
             raise DataError(f"query {row.id} ({row.text!r}) comes twice: the same subject, scene and text")
         scene = int(row.image_id, 16)
         if scene in self._photo_of:
-            raise DataError(f"scene {row.image_id} is a reference photo of the subject {self._photo_of[scene]}")
+            raise DataError(
+                f"scene {row.image_id} is a reference photo of the subject {self._photo_of[scene]} ({row.source}); "
+                "remove one of the two"
+            )
         if self._image_split.get(scene, row.split) != row.split:
             raise DataError(f"scene {row.image_id} is in both splits; a scene may be in one only")
         self._note(_Query(row.id, row.image_id, row.split, row.query_type, row.licence, row.digest))

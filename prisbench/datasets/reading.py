@@ -29,7 +29,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pycocotools import mask as coco
 
 from prisbench.errors import DataError
-from prisbench.files import cannot_read, read_bytes
+from prisbench.files import as_stored, cannot_read, read_bytes
 from prisbench.masks import from_rle
 from prisbench.photos import decode_photo
 
@@ -85,7 +85,7 @@ def inside(root: Path, name: str, where: str = "") -> Path:
     path = Path(root)
     try:
         for part in PurePosixPath(name).parts:
-            path = path / part
+            path = as_stored(path, part)
             _check_link(path, home, at)
         mode = os.stat(path).st_mode
     except OSError as error:
@@ -380,8 +380,8 @@ def check_size(
     if wanted_hw is None or found_hw == wanted_hw:
         return
     (h, w), (height, width) = found_hw, wanted_hw
-    why = f"; {turned}" if (w, h) == wanted_hw else ""
-    raise DataError(f"{name} is {h} x {w}, its image {height} x {width} (height x width){why}")
+    why = turned if (w, h) == wanted_hw else "save it at the size of its image, resized by nearest neighbour"
+    raise DataError(f"{name} is {h} x {w}, its image {height} x {width} (height x width); {why}")
 
 
 def kind_of_png(image: Image.Image, bits: int) -> str:
@@ -440,11 +440,14 @@ def rle(value: Any, size_hw: tuple[int, int], where: str) -> Bool[np.ndarray, "h
         raise DataError(f"{where}: run lengths of size {reprlib.repr(value.get('size'))}, its image is {[h, w]} (h, w)")
     counts = value["counts"]
     if isinstance(counts, list):
+        counts = [int(n) if isinstance(n, float) and n.is_integer() else n for n in counts]
         if not all(type(n) is int and 0 <= n <= h * w for n in counts) or sum(counts) != h * w:
             raise DataError(f"{where}: its run lengths do not add up to its size {h} x {w}; the record is corrupt")
         flat = np.repeat(np.arange(len(counts)) % 2 == 1, np.array(counts, np.int64))
         return np.ascontiguousarray(flat.reshape(w, h).T)
     text = counts.decode("latin-1") if isinstance(counts, bytes) else counts
+    if text.startswith(("b'", 'b"')):
+        raise DataError(f"{where}: its counts are Python's way to print bytes (b'...'); write counts.decode() instead")
     return from_rle({"size": [h, w], "counts": text}, where)
 
 

@@ -44,7 +44,7 @@ from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Pictu
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.planned import about
 from prisbench.errors import DataError, UsageError
-from prisbench.files import read_bytes
+from prisbench.files import as_stored, composed, read_bytes
 from prisbench.photos import orientation, turned
 
 TITLE = "COCO instances"
@@ -101,6 +101,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     categories = {key: _noun(category, path) for key, category in _by_id(value, "categories", path).items()}
     licences = {key: _spdx(record) for key, record in _by_id(value, "licenses", path, wanted=False).items()}
     records = _records(value, images, categories, path)
+    _check_pixels(records, path)
     identity = options.get("identity") or _identity(records, path)
     seen = Identities(identity)
     annotations = [_annotation(record, images, categories, seen, path) for record in records]
@@ -169,10 +170,15 @@ def _images(root: Path, path: Path, images: Mapping[str, dict[str, Any]], option
     tried = [root / subset, root / "images" / subset, root / "images", path.parent, root]
     first = str(next(iter(images.values())).get("file_name"))
     for folder in tried:
-        if folder.is_dir() and (folder / first).is_file():
+        if folder.is_dir() and as_stored((folder / first).parent, Path(first).name).is_file():
             return folder
     names = ", ".join(dict.fromkeys(str(folder) for folder in tried))
-    raise DataError(f"{path}: the image {first!r} is in none of {names}; say images=FOLDER, below {root}")
+    cure = "write / for \\ in file_name" if "\\" in first else f"say images=FOLDER, below {root}"
+    for folder in tried:
+        near = (path.name for path in (listing(folder) if folder.is_dir() else []))
+        if found := next((name for name in near if composed(name).casefold() == composed(first).casefold()), None):
+            cure = f"{folder} has {found!r}: make the letters the same, capital or small"
+    raise DataError(f"{path}: the image {first!r} is in none of {names}; {cure}")
 
 
 def _by_id(value: Any, name: str, path: Path, wanted: bool = True) -> dict[str, dict[str, Any]]:
@@ -203,6 +209,22 @@ def _records(value: Any, images: Mapping[str, Any], categories: Mapping[str, Any
                     f"{path}: annotation {record['id']} has the {name} {record.get(name)!r}, which is not there"
                 )
     return found
+
+
+def _check_pixels(records: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Raises DataError when all polygons lie within one pixel: their corners are shares of the image, as YOLO's are."""
+    found = False
+    for record in records:
+        region = record.get("segmentation")
+        for part in region if isinstance(region, list) else ():
+            if not isinstance(part, list) or not all(isinstance(n, int | float) and 0 <= n <= 1 for n in part):
+                return
+            found = True
+    if found:
+        raise DataError(
+            f"{path}: all corners of all polygons are from 0 to 1, shares of the image; COCO's are pixels: multiply x "
+            "by width and y by height"
+        )
 
 
 def _annotation(

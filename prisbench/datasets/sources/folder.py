@@ -30,7 +30,6 @@ benchmark, and ``queries`` says what is missing.
 from __future__ import annotations
 
 import dataclasses
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -54,6 +53,7 @@ from prisbench.datasets.sources.picture_files import Asked, Told, masks_in, pict
 from prisbench.datasets.sources.planned import about
 from prisbench.datasets.sources.tables import Line, table
 from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.files import composed, stem_of
 from prisbench.photos import SUFFIXES
 from prisbench.types import QUERY_TYPES
 
@@ -92,7 +92,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     for home in folders(root):
         if photos := _photos(home):
             left_out.update(_strays(home))
-            told.append(_told(root, home, photos, options, listed.pop(_composed(home.name), {})))
+            told.append(_told(root, home, photos, options, listed.pop(composed(home.name), {})))
         elif (home / "photos").is_dir() or (home / "scenes").is_dir():
             raise DataError(f"{home} has no reference photos; put 3 to 6 into {home / 'photos'}")
         else:
@@ -104,6 +104,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     if not told:
         raise DataError(
             f"{root} has no folder with photos; make one for each thing, with {LAYOUT.split()[0]} and so on"
+            f"{_deeper(root)}"
         )
     source = source_of("folder", root, told, options, left_out, about(TITLE, HOMEPAGE, LIMITS, options))
 
@@ -139,16 +140,11 @@ def _subjects_table(root: Path) -> dict[str, dict[str, str]]:
         return {}
     found: dict[str, dict[str, str]] = {}
     for line in table(inside(root, "subjects.csv"), ("subject", *_FACTS), ("subject",)):
-        name = _composed(line.cells["subject"])
+        name = composed(line.cells["subject"])
         if name in found:
             raise DataError(f"{line.where}: the subject {name} comes twice")
         found[name] = {fact: text for fact, text in line.cells.items() if fact in _FACTS and text}
     return found
-
-
-def _composed(name: str) -> str:
-    """A folder's name as tables write it: some systems store an accent apart from its letter (Unicode's form NFD)."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _photos(home: Path) -> tuple[Path, ...]:
@@ -190,7 +186,7 @@ def _told(
     if split not in SPLITS:
         raise DataError(f"{home}: {UnknownNameError('split', split, SPLITS)}")
     masks = masks_in(home / "photos_masks")
-    for stem in sorted(masks.keys() - {photo.stem for photo in photos}):
+    for stem in sorted(masks.keys() - {stem_of(photo) for photo in photos}):
         raise DataError(
             f"{masks[stem]} belongs to no photo: {_unknown('photo', stem, [photo.stem for photo in photos])}"
         )
@@ -206,7 +202,7 @@ def _told(
         licence=facts.get("licence") or one_line(options, "licence", LICENCE),
         source=facts.get("source") or "own photos",
         photos=photos,
-        masks=tuple(masks.get(photo.stem) for photo in photos),
+        masks=tuple(masks.get(stem_of(photo)) for photo in photos),
         asked=_asked(root, home, query_text(options)),
         rule=rule,
     )
@@ -220,21 +216,21 @@ def _noun(name: str) -> str:
 
 def _asked(root: Path, home: Path, text: str) -> tuple[Asked, ...]:
     """What is asked about a subject.  Every scene must have a mask or be said to be without; every mask have a use."""
-    scenes = {path.name: path for path in pictures_in(home / "scenes")}
+    scenes = {composed(path.name): path for path in pictures_in(home / "scenes")}
     masks = masks_in(home / "masks")
     path = home / "queries.csv"
     lines = table(inside(home, path.name), _COLUMNS, ("scene",)) if path.exists() else []
     asked = [_asked_by(line, root, home, scenes, masks, text) for line in lines]
     named = {one.scene for one in asked}
     rest = [scene for scene in scenes.values() if scene not in named]
-    missing = [scene for scene in rest if scene.stem not in masks]
+    missing = [scene for scene in rest if stem_of(scene) not in masks]
     if missing:
         more = f" (nor have {len(missing) - 1} more scenes)" if len(missing) > 1 else ""
         raise DataError(
             f"{missing[0]} has no mask{more}: draw {home / 'masks' / missing[0].stem}.png, white where the subject is; "
-            "all black says that it is not there, as does query_type absent in queries.csv"
+            f"all black says that it is not there, as does query_type absent in queries.csv{_nearly(missing[0], home)}"
         )
-    asked += [Asked(scene, text, masks[scene.stem], _look_alikes(scene.stem, masks)) for scene in rest]
+    asked += [Asked(scene, text, masks[stem_of(scene)], _look_alikes(stem_of(scene), masks)) for scene in rest]
     used = {mask for one in asked for mask in (one.mask, *one.look_alikes)}
     for mask in masks.values():
         if mask not in used:
@@ -246,13 +242,31 @@ def _asked(root: Path, home: Path, text: str) -> tuple[Asked, ...]:
     return tuple(asked)
 
 
+def _deeper(root: Path) -> str:
+    """Where the things are a folder further down, as a download's archive has them: the end of a sentence."""
+    found = [home for home in folders(root) if any(_photos(inner) for inner in folders(home))]
+    return f"; {found[0]} has such folders: give that one (of an archive, unpack it first)" if found else ""
+
+
+def _nearly(scene: Path, home: Path) -> str:
+    """What lies among the masks and may be meant as the scene's, as the end of a sentence."""
+    stem = stem_of(scene)
+    there = listing(home / "masks") if (home / "masks").is_dir() else []
+    names = {path: composed(path.name) for path in there}
+    found = [path for path in there if names[path].startswith(stem) and ".lookalike" not in names[path]]
+    if not found:
+        return ""
+    why = "a mask has its scene's name" if found[0].suffix.lower() == ".png" else "masks are PNG files"
+    return f"; {found[0].name} lies there, but {why}"
+
+
 def _asked_by(
     line: Line, root: Path, home: Path, scenes: Mapping[str, Path], masks: Mapping[str, Path], text: str
 ) -> Asked:
     """A line of queries.csv."""
     cells = {name: line.cells.get(name, "") for name in _COLUMNS}
     kind, own = cells["query_type"], "/" not in cells["scene"]
-    scene = scenes.get(cells["scene"]) if own else inside(root, cells["scene"], line.where)
+    scene = scenes.get(composed(cells["scene"])) if own else inside(root, cells["scene"], line.where)
     if scene is None or scene.suffix.lower() not in SUFFIXES:
         raise DataError(f"{line.where}: {_unknown('scene', cells['scene'], scenes)}")
     if kind and kind not in QUERY_TYPES:
@@ -261,7 +275,7 @@ def _asked_by(
     def named(name: str) -> Path:
         return inside(root if "/" in name else home / "masks", name, line.where)
 
-    usual = masks.get(scene.stem) if own else None
+    usual = masks.get(stem_of(scene)) if own else None
     mask = named(cells["mask"]) if cells["mask"] else usual
     if mask is None and kind != "absent":
         raise DataError(
@@ -273,7 +287,7 @@ def _asked_by(
         text = query_text({"text": cells["text"] or text})
     except UsageError as error:
         raise DataError(f"{line.where}: {error}") from None
-    return Asked(scene, text, mask, alike or (_look_alikes(scene.stem, masks) if own else ()), kind)
+    return Asked(scene, text, mask, alike or (_look_alikes(stem_of(scene), masks) if own else ()), kind)
 
 
 def _look_alikes(stem: str, masks: Mapping[str, Path]) -> tuple[Path, ...]:

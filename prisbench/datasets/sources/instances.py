@@ -161,9 +161,10 @@ def plan(pictures: Iterable[Picture], options: Mapping[str, str], left_out: Coun
     plans = [query for query in plans if query.subject in asked]
     scenes = {query.scene for query in plans}
     if not asked:
+        lost = ", ".join(f"{n} ({reason})" for reason, n in sorted(left_out.items()) if n)
         raise DataError(
             f"{where}: none of {len(noun)} subjects in {len(pictures)} pictures is seen in two places, so none has "
-            "both a reference photo and a scene"
+            f"both a reference photo and a scene{'; left out: ' * bool(lost)}{lost}"
         )
     _count(
         left_out,

@@ -43,6 +43,7 @@ from prisbench.datasets.sources.options import (
 from prisbench.datasets.sources.picture_files import Asked, Told, masks_in, pictures_in, source_of
 from prisbench.datasets.sources.planned import about
 from prisbench.errors import DataError
+from prisbench.files import stem_of
 
 TITLE = "Mug19"
 LICENCE = "unknown"
@@ -136,15 +137,17 @@ def _told(
     asked = []
     alike_of: set[str] = set()
     for scene in scenes:
-        if scene.stem not in masks:
+        if stem_of(scene) not in masks:
             raise DataError(f"{scene} has no mask {places['masks'] / scene.stem}.png; all black says 'not there'")
-        alike = [other for stem, other in others.items() if stem == scene.stem or stem.startswith(f"{scene.stem}.")]
-        alike_of.update(other.stem for other in alike)
-        asked.append(Asked(scene, query_text(options), masks[scene.stem], tuple(alike)))
+        alike = [
+            other for stem, other in others.items() if stem == stem_of(scene) or stem.startswith(f"{stem_of(scene)}.")
+        ]
+        alike_of.update(stem_of(other) for other in alike)
+        asked.append(Asked(scene, query_text(options), masks[stem_of(scene)], tuple(alike)))
     unused = {
-        "masks of no scene": masks.keys() - alike_of - {scene.stem for scene in scenes},
+        "masks of no scene": masks.keys() - alike_of - {stem_of(scene) for scene in scenes},
         "look_alikes of no scene": others.keys() - alike_of,
-        "photo_masks of no reference photo": photo_masks.keys() - {photo.stem for photo in photos},
+        "photo_masks of no reference photo": photo_masks.keys() - {stem_of(photo) for photo in photos},
     }
     left_out.update({reason: len(stems) for reason, stems in unused.items() if stems})
     return Told(
@@ -154,7 +157,7 @@ def _told(
         licence=one_line(options, "licence", layout.get("licence", LICENCE).strip()),
         source=layout.get("source", HOMEPAGE).strip(),
         photos=photos,
-        masks=tuple(photo_masks.get(photo.stem) for photo in photos),
+        masks=tuple(photo_masks.get(stem_of(photo)) for photo in photos),
         asked=tuple(asked),
         rule=mask_rule(options),
     )

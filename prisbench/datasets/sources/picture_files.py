@@ -24,7 +24,7 @@ from prisbench.datasets.sources.options import build_key
 from prisbench.datasets.sources.planned import QueryPlan, in_one_split, queries_of
 from prisbench.datasets.sources.rows import Subjects, subjects_of
 from prisbench.errors import DataError
-from prisbench.files import read_bytes, sha256_json
+from prisbench.files import read_bytes, sha256_json, stem_of
 from prisbench.photos import MOST_PHOTOS, SUFFIXES, orientation
 
 _Mask = Bool[np.ndarray, "h w"]
@@ -140,11 +140,11 @@ class _MaskReader:
 def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in listing(folder, suffixes) if folder.is_dir() else []:
-        if path.stem in found:
+        if stem_of(path) in found:
             raise DataError(
-                f"{found[path.stem]} and {path.name} have the same stem, which pairs photos and masks; rename one"
+                f"{found[stem_of(path)]} and {path.name} have the same stem, which pairs photos and masks; rename one"
             )
-        found[path.stem] = path
+        found[stem_of(path)] = path
     return found
 
 

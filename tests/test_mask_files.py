@@ -163,6 +163,20 @@ def test_edges_of_a_blur_and_of_small_things_are_soft_edges(tmp_path: Path) -> N
     assert np.array_equal(mask, small >= 0.5)
 
 
+def test_thin_lines_that_fade_are_soft_edges_where_they_hang_on_the_thing(tmp_path: Path) -> None:
+    wire = draw_box(SIZE, 30, 52, 31, 88) & ~DISC
+    assert np.array_equal(mask_file(saved(tmp_path / "a.png", grey(np.maximum(EDGED, wire * 60))), SIZE), DISC)
+    loose = wire & (np.arange(88) > 66)
+    wide = np.add.outer(np.arange(60) % 2 * 9, np.arange(88) % 3 * 5) + 50
+    for name, faint in (
+        ("loose", loose * 60),
+        ("wide", draw_box(SIZE, 28, 52, 31, 75) * wide),
+        ("many", (draw_box(SIZE, 20, 42, 40, 88) & (np.arange(60) % 3 == 0)[:, None]) * 60),
+    ):
+        with pytest.raises(DataError, match=rf"{name}\.png does not say which pixels are the thing"):
+            mask_file(saved(tmp_path / f"{name}.png", grey(np.maximum(EDGED, faint))), SIZE)
+
+
 def test_one_value_is_nothing_or_the_whole_photo(tmp_path: Path) -> None:
     said = Remarks(tmp_path)
     assert not mask_file(saved(tmp_path / "a.png", grey(BOX * 0)), SIZE, remarks=said).any()

@@ -649,6 +649,11 @@ def test_labelme_reads_every_shape_that_has_an_inside(drawn: Path) -> None:
     )
 
 
+def test_labelme_of_points_alone_says_so(tmp_path: Path) -> None:
+    save_labelme(tmp_path / "a.json", 1, [shape("mug:anna", [[3, 4]], "point")])
+    fails(labelme, tmp_path, r"no shape of 1 labelme files .*; left out: 1 \(shapes without an inside \(point\)\)$")
+
+
 def test_labelme_keeps_a_folder_together(drawn: Path) -> None:
     subjects, queries = rows(labelme.read(drawn, {"scene": "folder"}))
     assert len(subjects[0].photos) == 1 and len(queries) == 2

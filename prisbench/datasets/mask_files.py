@@ -8,8 +8,9 @@ What is clear without being told:
 - two values, one of them 0: the other one is the thing, whatever number it is;
 - one value: 0 is an empty mask, 1 or the brightest level (255, 65535) a thing that fills the photo;
 - soft edges of grey: cut at half of the file's range (of 0..255, 128 and more is the thing).  Most pixels are 0 or one
-  level in the top 2 % of the range; all others lie within ``EDGE`` pixels of the cut, are no even patches, and some of
-  them are neither nearly black nor nearly white.  So noise, instance numbers, trimaps and probability maps are none.
+  level in the top 2 % of the range; all others lie within ``EDGE`` pixels of the cut, or are thin lines that hang on
+  the thing, a tenth of its size at most; they are no even patches, and some of them are neither nearly black nor nearly
+  white.  So noise, instance numbers, trimaps and probability maps are none.
 
 Everything else is refused with its values and how many pixels have each; ``MaskRule.values`` then says which are meant.
 """
@@ -38,6 +39,7 @@ FRAMES = ("upright", "raw")
 """What a mask was drawn on: the photo as it is shown, or its stored pixels, before its EXIF orientation turns them."""
 
 _TOP_SHARE = 0.02
+_FAINT_SHARE = 0.1
 _SAID = 8
 """So many values of a file are listed each; of more, the most frequent."""
 
@@ -307,7 +309,18 @@ def _cut_at_half(grey: Int[np.ndarray, "h w"], top: int) -> Bool[np.ndarray, "h 
     mask = grey >= (top + 1) // 2
     side = 2 * EDGE + 1
     near = ndimage.maximum_filter(mask, side) & ~ndimage.minimum_filter(mask, side)
-    return None if (between & ~near).any() else mask
+    return mask if _are_faint_lines(between & ~near, grey, mask) else None
+
+
+def _are_faint_lines(far: Bool[np.ndarray, "h w"], grey: Int[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> bool:
+    """Whether grey that is far from the cut is where thin parts of the thing cover less than half of a pixel: wires,
+    spokes, hairs.  They are few, no wider than anti-aliasing leaves them, and hang together with the mask."""
+    if not far.any():
+        return True
+    pieces, _ = ndimage.label(grey > 0, np.ones((3, 3)))
+    hang = np.isin(pieces, np.unique(pieces[mask]))
+    thin = ndimage.minimum_filter(grey, 3) == 0
+    return bool(far.sum() <= _FAINT_SHARE * mask.sum() and (hang & thin)[far].all())
 
 
 def _chosen(

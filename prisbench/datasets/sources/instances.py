@@ -141,6 +141,12 @@ def source_of(
     )
 
 
+def lost(left_out: Counter[str]) -> str:
+    """What was left out, by reason, as the end of an error's line."""
+    said = ", ".join(f"{n} ({reason})" for reason, n in sorted(left_out.items()) if n)
+    return f"; left out: {said}" if said else ""
+
+
 def plan(pictures: Iterable[Picture], options: Mapping[str, str], left_out: Counter[str], where: str) -> Plan:
     """The subjects and queries that pictures allow; what they do not is counted in ``left_out``.
 
@@ -161,10 +167,9 @@ def plan(pictures: Iterable[Picture], options: Mapping[str, str], left_out: Coun
     plans = [query for query in plans if query.subject in asked]
     scenes = {query.scene for query in plans}
     if not asked:
-        lost = ", ".join(f"{n} ({reason})" for reason, n in sorted(left_out.items()) if n)
         raise DataError(
             f"{where}: none of {len(noun)} subjects in {len(pictures)} pictures is seen in two places, so none has "
-            f"both a reference photo and a scene{'; left out: ' * bool(lost)}{lost}"
+            f"both a reference photo and a scene{lost(left_out)}"
         )
     _count(
         left_out,

@@ -39,7 +39,7 @@ from prisbench.datasets.reading import ImageFile, folders, image_file, inside, j
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.identities import Identities, class_names_warning, key_of
-from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
+from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, lost, plan, source_of
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.planned import about
 from prisbench.errors import DataError, UnknownNameError
@@ -122,7 +122,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     if not any(picture.subjects for picture in pictures):
         raise DataError(
             f'{root}: no shape of {len(pictures)} labelme files names a subject; label it like "mug:anna\'s", or say '
-            "where the name stands: identity=group_id, description or flags"
+            f"where the name stands: identity=group_id, description or flags{lost(left_out)}"
         )
     planned = plan(pictures, options, left_out, str(root))
     noun = {thing.subject: thing.noun for picture in pictures for thing in picture.things if thing.subject}

@@ -194,7 +194,8 @@ def _levels(png: PngFile, name: str) -> _Levels:
 def _grey_of(channels: np.ndarray, has_alpha: bool, name: str) -> Int[np.ndarray, "h w"]:
     """Grey levels, or those of alpha where that is what was drawn with.
 
-    Raises DataError for colours, and where what is not black cannot be seen.
+    Of any one colour on nothing, alpha is what was drawn.  Raises DataError for other colours, and where what
+    is not black cannot be seen.
     """
     alpha = channels[:, :, -1].astype(np.int32) if has_alpha else None
     colours = channels[:, :, :-1] if has_alpha else channels
@@ -202,7 +203,7 @@ def _grey_of(channels: np.ndarray, has_alpha: bool, name: str) -> Int[np.ndarray
     grey = colours[:, :, 0].astype(np.int32)
     wrong = (colours != colours[:, :, :1]).any(axis=2)
     drawn_by_alpha = alpha is not None and shown.any() and (alpha != alpha[0, 0]).any()
-    if drawn_by_alpha and (colours[shown] == colours[shown][0]).all() and not wrong[shown].any():
+    if drawn_by_alpha and (colours[shown] == colours[shown][0]).all():
         return alpha  # type: ignore[return-value]
     if wrong.any():
         y, x = np.argwhere(wrong)[0]

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
-import importlib.util
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from prisbench.arrays import ImageLike
@@ -36,9 +33,9 @@ from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageE
 from prisbench.files import cache_folder, check_writable
 from prisbench.identity import Origin, remember
 from prisbench.locks import locked
+from prisbench.method_files import files_of, module_of
 from prisbench.out_of_domain import Strangeness
 from prisbench.presence import CALIBRATED, Presence, calibrated, in_use
-from prisbench.source_code import is_installed
 from prisbench.types import Concept, Method, Prediction, Query, Subject
 
 if TYPE_CHECKING:
@@ -116,7 +113,7 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
             raise DataError(f"no method file {name}: give a path to a Python file that defines make(options)")
         raise UnknownNameError("method", name, names())
     loaded = set(sys.modules)
-    module = _module_of(path)
+    module = module_of(path)
     if not callable(getattr(module, "make", None)):
         raise DataError(f"{path} defines no make(options); see baselines/center-box/method.py for the smallest one")
     try:
@@ -131,67 +128,9 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
         raise DataError(
             f"{path}: make(options) gave {type(method).__name__}, which lacks name, settings, learn or locate"
         )
-    brought = {each for each in _files_of(set(sys.modules) - loaded).values() if each.is_file()} - {path.resolve()}
+    brought = {each for each in files_of(set(sys.modules) - loaded).values() if each.is_file()} - {path.resolve()}
     remember(method, Origin(path, options.device, tuple(sorted(brought))))
     return method
-
-
-_BEFORE: dict[Path, set[str]] = {}
-"""A method's folder -> the modules that were there before its first method was loaded: they are the program's."""
-
-
-def _module_of(path: Path) -> ModuleType:
-    """A Python file, run as ``python FILE`` would: what lies in its folder can be imported, also relatively.
-
-    It is compiled anew each time: Python's own cache takes a file for the old one when it has the same size and was
-    written in the same second.
-    """
-    folder = path.resolve().parent
-    label = f"prisbench_method_{folder.name}_{path.stem}".replace("-", "_")
-    _forget_modules_beside_methods()
-    before = _BEFORE.setdefault(folder, set(sys.modules))
-    spec = importlib.util.spec_from_file_location(label, path, submodule_search_locations=[str(folder)])
-    assert spec is not None and spec.loader is not None, path
-    module = importlib.util.module_from_spec(spec)
-    written = sys.dont_write_bytecode
-    before.discard(label)
-    sys.modules[label] = module  # where dataclasses look up the module of a class
-    others = [place for place in sys.path if place not in map(str, _BEFORE)]
-    sys.path[:] = [str(folder), *others]
-    sys.dont_write_bytecode = True
-    importlib.invalidate_caches()
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
-    except (Exception, SystemExit) as error:
-        del sys.modules[label]
-        raise DataError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
-    finally:
-        sys.dont_write_bytecode = written
-        # Last, for what it imports later: a file called like a module of Python's own would stand in that one's place.
-        sys.path[:] = [*(place for place in sys.path if place != str(folder)), str(folder)]
-    return module
-
-
-def _forget_modules_beside_methods() -> None:
-    """What earlier methods imported from their folders is imported again: it may have changed, and the next method has
-    modules of the same names in its own.
-    """
-    for name, file in _files_of(sys.modules).items():
-        if any(file.is_relative_to(folder) and name not in before for folder, before in _BEFORE.items()):
-            parts = name.split(".")
-            for n in range(len(parts), 0, -1):  # also the folders above, which keep what was imported from them
-                if all(".".join(parts[:n]) not in before for before in _BEFORE.values()):
-                    sys.modules.pop(".".join(parts[:n]), None)
-
-
-def _files_of(modules: Collection[str]) -> dict[str, Path]:
-    """The files of loaded modules that are neither installed nor prisbench's."""
-    found = {}
-    for name in tuple(modules):
-        place = getattr(sys.modules.get(name), "__file__", None)
-        if isinstance(place, str) and not is_installed(Path(place)):
-            found[name] = Path(place).resolve()
-    return found
 
 
 def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

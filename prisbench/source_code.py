@@ -26,7 +26,17 @@ PACKAGE = Path(__file__).parent
 
 NO_NUMBERS = {
     *("__init__", "answers", "bench", "cli", "console", "demo", "doctor", "errors", "evaluate", "files", "identity"),
-    *("leaderboard", "learner_bench", "locks", "methods", "metrics", "own_photos", "results", "source_code"),
+    *(
+        "leaderboard",
+        "learner_bench",
+        "locks",
+        "method_files",
+        "methods",
+        "metrics",
+        "own_photos",
+        "results",
+        "source_code",
+    ),
     *("statistics", "types", "wsss", "ablation", "backbone_card", "concept_sheet", "pictures", "datasets"),
 }
 """Modules of prisbench that change no mask; every other one, also one to come, counts.  A dataset's digest says what

@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "prisbench"
 
 ORDER = """
-errors devices console arrays types answers masks files locks source_code identity photos pictures metrics statistics
-results datasets own_photos out_of_domain diffusion concepts refine presets presence evidence localize methods
-concept_sheet learning executors evaluate leaderboard wsss ablation bench learner_bench backbone_card demo doctor cli
+errors devices console arrays types answers masks files locks source_code identity method_files photos pictures
+metrics statistics results datasets own_photos out_of_domain diffusion concepts refine presets presence evidence
+localize methods concept_sheet learning executors evaluate leaderboard wsss ablation bench learner_bench
+backbone_card demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own package)."""
 

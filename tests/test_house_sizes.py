@@ -1,0 +1,165 @@
+"""How long files and functions may be, and how many parameters they take.  What is over a limit stands in a list that
+may only shrink: an entry that is no longer over it, or larger than it was, fails.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "prisbench"
+
+LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 6
+
+LONG_FILES: dict[str, int] = {
+    "bench.py": 753,
+    "cli.py": 779,
+    "concepts/interop.py": 471,
+    "concepts/training.py": 689,
+    "datasets/build.py": 533,
+    "datasets/cards.py": 519,
+    "datasets/leaks.py": 506,
+    "datasets/reading.py": 478,
+    "datasets/shortcuts.py": 603,
+    "datasets/show.py": 580,
+    "datasets/sources/tabletop.py": 484,
+    "datasets/sources/tabletop_drawing.py": 653,
+    "datasets/validate.py": 622,
+    "diffusion/backbone.py": 687,
+    "diffusion/recipe.py": 643,
+    "leaderboard/tables.py": 516,
+    "localize.py": 769,
+    "methods.py": 425,
+    "results.py": 464,
+    "wsss/commands.py": 605,
+    "wsss/deeplab.py": 425,
+    "wsss/pseudo_masks.py": 679,
+    "wsss/scoring.py": 465,
+    "wsss/train.py": 720,
+    "wsss/voc.py": 584,
+}
+"""Files of more than LINES lines, and how many they have at most."""
+
+LONG_FUNCTIONS: dict[str, int] = {
+    "backbone_card.py:_card": 61,
+    "bench.py:_side_by_side": 74,
+    "concepts/training.py:run": 76,
+    "datasets/bench.py:bench_dataset": 62,
+    "datasets/sources/davis.py:read": 117,
+    "datasets/sources/permis.py:read": 80,
+    "datasets/sources/perseg.py:read": 74,
+    "datasets/sources/perv_ytvos.py:read": 80,
+    "datasets/sources/pods.py:read": 86,
+    "datasets/sources/ycb_video.py:read": 108,
+    "evaluate.py:evaluate": 62,
+    "localize.py:_observe_some": 71,
+}
+"""Functions outside the command line of more than FUNCTION_LINES lines."""
+
+MANY_PARAMETERS: dict[str, int] = {
+    "concept_sheet.py:sheet": 7,
+    "concepts/training.py:_add_gradients": 7,
+    "concepts/training.py:denoising_loss": 7,
+    "datasets/build.py:_write_table": 7,
+    "datasets/build.py:write_dataset": 10,
+    "datasets/croissant.py:_part": 7,
+    "datasets/named.py:build_source": 7,
+    "datasets/named.py:build_tabletop": 7,
+    "datasets/sources/tabletop_drawing.py:_lathe": 7,
+    "evaluate.py:evaluate": 8,
+    "learner_bench.py:bench_learner": 8,
+    "localize.py:_observe_some": 7,
+    "localize.py:attend": 12,
+    "localize.py:observe": 7,
+    "localize.py:observe_all": 7,
+    "wsss/demo.py:judge_masks": 7,
+    "wsss/demo.py:run": 7,
+    "wsss/pseudo_masks.py:_label_all": 7,
+    "wsss/sets.py:predict_set": 7,
+}
+"""Functions outside the command line of more than PARAMETERS parameters; a noun is missing there."""
+
+COMMANDS = ("cli",)
+"""Where a function is a command, its parameters are the options."""
+
+
+def functions(source: str) -> Iterator[tuple[str, int, int]]:
+    """(qualified name, lines, parameters without self) of every function, decorators not counted."""
+
+    def walk(node: ast.AST, prefix: str) -> Iterator[tuple[str, int, int]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = [*child.args.posonlyargs, *child.args.args]
+                own = [each for each in given if each.arg not in ("self", "cls")]
+                lines = (child.end_lineno or child.lineno) - child.lineno + 1
+                yield f"{prefix}{child.name}", lines, len(own) + len(child.args.kwonlyargs)
+                yield from walk(child, f"{prefix}{child.name}.")
+            elif isinstance(child, ast.ClassDef):
+                yield from walk(child, f"{prefix}{child.name}.")
+            else:
+                yield from walk(child, prefix)
+
+    yield from walk(ast.parse(source), "")
+
+
+def is_command(relative: str) -> bool:
+    return relative.split("/")[0].removesuffix(".py") in COMMANDS or relative.endswith("/commands.py")
+
+
+def over() -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """What is over each limit now."""
+    files, long, many = dict[str, int](), dict[str, int](), dict[str, int]()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        source, name = path.read_text(), path.relative_to(PACKAGE).as_posix()
+        if (lines := len(source.splitlines())) > LINES:
+            files[name] = lines
+        for function, lines, parameters in functions(source):
+            if not is_command(name):
+                if lines > FUNCTION_LINES:
+                    long[f"{name}:{function}"] = lines
+                if parameters > PARAMETERS:
+                    many[f"{name}:{function}"] = parameters
+    return files, long, many
+
+
+def complaints(found: dict[str, int], allowed: dict[str, int], limit: int, slack: int = 0) -> list[str]:
+    """What is over the limit and not allowed, grown, or allowed though it need not be (by more than ``slack``)."""
+    lines = [
+        f"{name}: {n}, at most {allowed.get(name, limit)}" for name, n in found.items() if n > allowed.get(name, limit)
+    ]
+    lines += [f"{name}: {found.get(name, 'under the limit')} now, take it from the list or lower its number"
+              for name, n in allowed.items() if found.get(name, 0) < n - slack]  # fmt: skip
+    return lines
+
+
+def test_no_file_grows_over_the_limit() -> None:
+    assert complaints(over()[0], LONG_FILES, LINES, slack=25) == []
+
+
+def test_no_function_grows_over_the_limit() -> None:
+    assert complaints(over()[1], LONG_FUNCTIONS, FUNCTION_LINES) == []
+
+
+def test_no_function_takes_more_parameters_than_the_limit() -> None:
+    assert complaints(over()[2], MANY_PARAMETERS, PARAMETERS) == []
+
+
+def test_what_is_over_a_limit_would_be_noticed() -> None:
+    body = "\n".join(["    pass"] * 60)
+    source = f"class A:\n    def f(self, a, b, *, c):\n        pass\n\ndef g(a, b, c, d, e, f, g):\n{body}\n"
+    assert list(functions(source)) == [("A.f", 2, 3), ("g", 61, 7)]
+    assert complaints({"new": 401}, {}, 400) == ["new: 401, at most 400"]
+    assert complaints({"old": 501}, {"old": 500}, 400) == ["old: 501, at most 500"]
+    assert complaints({"old": 500}, {"old": 500}, 400) == []
+    assert complaints({"old": 450}, {"old": 500}, 400) == ["old: 450 now, take it from the list or lower its number"]
+    assert complaints({"old": 450}, {"old": 500}, 400, slack=50) == []
+    assert complaints({}, {"old": 500}, 400)[0].startswith("old: under the limit now")
+
+
+if __name__ == "__main__":  # the three lists as they would stand here now
+    for found in over():
+        print("{")
+        for name, n in sorted(found.items()):
+            print(f'    "{name}": {n},')
+        print("}")

@@ -53,14 +53,17 @@ def test_a_recipe_is_carried_out_in_bfloat16_where_that_is_native_or_asked_for()
 SLEEP = """
 import os, sys
 from prisbench import cli, devices
-cli.app = lambda: print(*(os.environ[name] for name in devices.SLEEPING), "torch" in sys.modules)
+cli.app = lambda: print(*(os.environ.get(name) for name in devices.SPIN_SETTINGS), "torch" in sys.modules)
 cli.main()
 """
 
 
-@pytest.mark.parametrize(("given", "expected"), [({}, "passive 0"), ({"OMP_WAIT_POLICY": "active"}, "active 0")])
-def test_waiting_threads_sleep_unless_the_user_decides_otherwise(given: dict[str, str], expected: str) -> None:
-    free = {name: value for name, value in os.environ.items() if name not in devices.SLEEPING}
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "10000 None"), ({"OMP_WAIT_POLICY": "active"}, "None active"), ({"GOMP_SPINCOUNT": "7"}, "7 None")],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_decides_otherwise(given: dict[str, str], expected: str) -> None:
+    free = {name: value for name, value in os.environ.items() if name not in devices.SPIN_SETTINGS}
     root = Path(devices.__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", SLEEP], env={**free, **given}, cwd=root, capture_output=True, text=True

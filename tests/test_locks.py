@@ -70,6 +70,8 @@ def test_who_waits_says_so_and_is_next(tmp_path: Path) -> None:
 
     def second() -> None:
         with locked(tmp_path, wait=True, say=hear):
+            with pytest.raises(WriteError, match="is in use by process"), locked(tmp_path):
+                raise AssertionError
             order.append("second")
 
     thread = threading.Thread(target=second)

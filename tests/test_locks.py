@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,7 @@ def test_who_waits_says_so_and_is_next(tmp_path: Path) -> None:
     with locked(tmp_path):
         thread.start()
         assert waiting.wait(10)
+        time.sleep(0.2)  # until it waits for this very file, which is removed then
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"] and len(said) == 1

@@ -1,7 +1,7 @@
 """Find one particular thing by text: learn a concept from a few photos, segment it in new scenes, rank the methods.
 
 The names below are the public surface.  Each is loaded when first asked for, so ``import prisbench`` costs nothing and
-loads no torch; so is every module (``prisbench.masks``).
+loads no torch; so is every room (``prisbench.images``).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from prisbench.errors import UnknownNameError as UnknownNameError
     from prisbench.errors import UsageError as UsageError
     from prisbench.errors import WriteError as WriteError
+    from prisbench.images.photos import image_id as image_id
+    from prisbench.images.photos import load_photo as load_photo
+    from prisbench.images.photos import load_photos as load_photos
     from prisbench.methods import MethodOptions as MethodOptions
     from prisbench.methods import take_settings as take_settings
-    from prisbench.photos import image_id as image_id
-    from prisbench.photos import load_photo as load_photo
-    from prisbench.photos import load_photos as load_photos
     from prisbench.types import QUERY_TYPES as QUERY_TYPES
     from prisbench.types import SLOT as SLOT
     from prisbench.types import Concept as Concept
@@ -55,9 +55,9 @@ _HOME = {
     "UnknownNameError": "errors",
     "UsageError": "errors",
     "WriteError": "errors",
-    "image_id": "photos",
-    "load_photo": "photos",
-    "load_photos": "photos",
+    "image_id": "images.photos",
+    "load_photo": "images.photos",
+    "load_photos": "images.photos",
     "load_pretrained": "diffusion.backbone",
     "open_dataset": "datasets.load",
     "take_settings": "methods",

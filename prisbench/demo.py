@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prisbench import pictures
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import build_tabletop
 from prisbench.evaluate import Progress, evaluate, learn_all, run_name
-from prisbench.files import write_bytes, write_text
+from prisbench.images import drawing as pictures
 from prisbench.leaderboard import page, tables
 from prisbench.methods import AttentionMethod, MethodOptions, load_method
 from prisbench.results import write_run
+from prisbench.runtime.files import write_bytes, write_text
 from prisbench.types import QUERY_TYPES, Example, Prediction
 
 SUBJECTS = {"validation": 1, "test": 2}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import prisbench
-from prisbench.files import cache_folder
+from prisbench.runtime.files import cache_folder
 
 PACKAGES = (
     "torch",
@@ -34,7 +34,7 @@ PACKAGES = (
 EXTRAS = {"crf": "pydensecrf2", "heic": "pillow-heif", "croissant": "mlcroissant"}
 """Extra -> the package it brings; the sum of what works without is in the README."""
 
-EMBEDDED = Path(__file__).parent / "diffusion" / "embedded"
+EMBEDDED = Path(__file__).parent / "embedded" / "weights"
 
 
 def report(ask_torch: bool = False) -> dict[str, Any]:

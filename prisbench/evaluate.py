@@ -25,9 +25,6 @@ from prisbench.answers import BreachError, as_list, check_method, checked, check
 from prisbench.concepts.recipes import UNLEARNED
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, PrisbenchError, UsageError
-from prisbench.files import read_json, write_errors, write_json
-from prisbench.identity import difference, identity
-from prisbench.locks import locked
 from prisbench.metrics import METRIC_SPEC, count
 from prisbench.out_of_domain import count_outside
 from prisbench.results import (
@@ -42,6 +39,9 @@ from prisbench.results import (
     settle_predictions,
     write_run,
 )
+from prisbench.runtime.files import read_json, write_errors, write_json
+from prisbench.runtime.identity import difference, identity
+from prisbench.runtime.locks import locked
 from prisbench.types import Concept, Example, Method, Subject
 
 Progress = Callable[[str, int, int, str], None]

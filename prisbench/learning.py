@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prisbench import concept_sheet, pictures
 from prisbench.concepts.store import write_concept
 from prisbench.errors import WriteError
-from prisbench.files import check_new_folder, check_writable, write_bytes
+from prisbench.images import drawing as pictures
+from prisbench.localizer import sheet as concept_sheet
+from prisbench.localizer.presence import TUNED
 from prisbench.methods import AttentionMethod, MethodOptions
 from prisbench.out_of_domain import Strangeness, in_domain, look, warning
-from prisbench.presence import TUNED
+from prisbench.runtime.files import check_new_folder, check_writable, write_bytes
 from prisbench.types import Subject
 
 Bar = Callable[[str], Callable[[int, int, float], None]]

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from prisbench.arrays import ImageLike
 from prisbench.concepts.recipes import (
     CONTROLS,
     LEARNERS,
@@ -28,14 +27,15 @@ from prisbench.concepts.recipes import (
     numbers,
     on_device,
 )
-from prisbench.devices import computes_bfloat16
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError, WriteError
-from prisbench.files import cache_folder, check_writable
-from prisbench.identity import Origin, remember
-from prisbench.locks import locked
-from prisbench.method_files import files_of, module_of
+from prisbench.images.arrays import ImageLike
+from prisbench.localizer.presence import CALIBRATED, Presence, calibrated, in_use
 from prisbench.out_of_domain import Strangeness
-from prisbench.presence import CALIBRATED, Presence, calibrated, in_use
+from prisbench.runtime.devices import computes_bfloat16
+from prisbench.runtime.files import cache_folder, check_writable
+from prisbench.runtime.identity import Origin, remember
+from prisbench.runtime.locks import locked
+from prisbench.runtime.method_files import files_of, module_of
 from prisbench.types import Concept, Method, Prediction, Query, Subject
 
 if TYPE_CHECKING:
@@ -208,10 +208,10 @@ class AttentionMethod:
 
         import torch
 
-        from prisbench import localize
         from prisbench.concepts.store import default_store
         from prisbench.concepts.training import processes
         from prisbench.diffusion.backbone import check_timesteps, load_backbone
+        from prisbench.localizer import answer as localize
 
         processes(torch.device(options.device))  # where several were started, each takes its own GPU as "cuda"
         chosen = given.pop("localizer.preset", None)
@@ -257,13 +257,13 @@ class AttentionMethod:
 
     def cost(self, photo_hw: tuple[int, int]) -> str:
         """What a photo of that size takes, in words."""
-        from prisbench import localize
+        from prisbench.localizer import answer as localize
 
         return f"{localize.cost(self.backbone, self.localizer, photo_hw)}; {self.presence().line}"
 
     def presence(self, concept: Concept | None = None) -> Presence:
         """The threshold below which the answer is "not here"; ``concept`` None: of one that is calibrated."""
-        from prisbench import localize
+        from prisbench.localizer import answer as localize
 
         key = localize.calibration_key(self.localizer)
         return in_use(self.localizer, self.backbone.family, key, concept)
@@ -304,9 +304,9 @@ class AttentionMethod:
             yield
 
     def _learn(self, subject: Subject) -> Concept:
-        from prisbench import localize
         from prisbench.concepts import controls, learners, store
         from prisbench.concepts.training import Watch
+        from prisbench.localizer import answer as localize
 
         vectors = numbers(self.recipe).get("vectors", 1)
         self._mention_encodings()
@@ -347,7 +347,7 @@ class AttentionMethod:
             (self.warn or self.say)(f"{error}; what the encoders make is not kept, and computed each time")
 
     def locate(self, image: ImageLike, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> list[Prediction]:
-        from prisbench import localize
+        from prisbench.localizer import answer as localize
 
         self._mention_encodings()
         return localize.locate(self.backbone, image, queries, concepts, self.localizer, self.encodings)

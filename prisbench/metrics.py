@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from prisbench.arrays import MaskLike, as_mask
 from prisbench.errors import DataError
+from prisbench.images.arrays import MaskLike, as_mask
 
 METRIC_SPEC = "1"
 """Changes whenever the same masks would give other numbers."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from prisbench.arrays import ImageLike
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, PrisbenchError
+from prisbench.images.arrays import ImageLike
 from prisbench.types import Example
 
 SAMPLE = 32

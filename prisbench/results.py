@@ -27,9 +27,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from prisbench.errors import DataError
-from prisbench.files import read_bytes, write_bytes, write_errors
-from prisbench.masks import from_rle, to_rle
+from prisbench.images.masks import from_rle, to_rle
 from prisbench.metrics import Counts
+from prisbench.runtime.files import read_bytes, write_bytes, write_errors
 from prisbench.types import QUERY_TYPES, Prediction
 
 SCHEMA_VERSION = 2

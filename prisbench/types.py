@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from prisbench.arrays import MadeImage, MadeMask, as_image, as_mask
+from prisbench.images.arrays import MadeImage, MadeMask, as_image, as_mask
 
 SLOT = "{subject}"
 """The place in a query's text where the subject's own words go."""

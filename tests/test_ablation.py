@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tiny
 
-from prisbench import ablation, presets
+from prisbench.bench import ablation
 from prisbench.datasets.build import write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import UnknownNameError, UsageError
+from prisbench.localizer import settings as presets
 from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
 from prisbench.types import Example, Query
 from tests.drawing import draw_box, draw_scene

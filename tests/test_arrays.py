@@ -13,16 +13,20 @@ import pytest
 import tiny
 from PIL import Image
 
-from prisbench import localize, masks, metrics, photos, pictures, refine
-from prisbench.arrays import as_image, as_mask
-from prisbench.concept_sheet import sheet
+from prisbench import metrics
 from prisbench.concepts.controls import noun_only
-from prisbench.datasets.perceptual import perceptual_hash
+from prisbench.datasets.photo_folder import near_duplicates
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.diffusion.backbone import Backbone, load_backbone
 from prisbench.errors import DataError
+from prisbench.images import drawing as pictures
+from prisbench.images import masks, photos
+from prisbench.images.arrays import as_image, as_mask
+from prisbench.images.perceptual import perceptual_hash
+from prisbench.localizer import answer as localize
+from prisbench.localizer import refine
+from prisbench.localizer.sheet import sheet
 from prisbench.methods import AttentionMethod, MethodOptions
-from prisbench.own_photos import near_duplicates
 from prisbench.types import SLOT, Query, Subject
 
 needs_crf = pytest.mark.skipif(

@@ -859,9 +859,7 @@ def test_an_unknown_architecture_offers_the_nearest() -> None:
         load_backbone("sd15")
 
 
-@pytest.mark.skipif(
-    not has_embedded(), reason="the embedded backbone's weights are not in prisbench/diffusion/embedded"
-)
+@pytest.mark.skipif(not has_embedded(), reason="the embedded backbone's weights are not in prisbench/embedded/weights")
 def test_the_embedded_backbone_loads_and_is_small() -> None:
     backbone = load_backbone()
     assert backbone.id.startswith("embedded@") and backbone.family == "embedded"

@@ -16,8 +16,8 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import nn
 
-from prisbench import bench, cli
-from prisbench.bench import (
+from prisbench.bench import localizer as bench
+from prisbench.bench.localizer import (
     Comparison,
     Job,
     bare_network,
@@ -36,11 +36,12 @@ from prisbench.bench import (
     render,
     scene_multiple,
 )
+from prisbench.cli import main as cli
 from prisbench.diffusion.attention import transformer_blocks
 from prisbench.diffusion.backbone import Backbone, Conditioning, load_backbone
 from prisbench.errors import UnknownNameError, UsageError
-from prisbench.localize import with_background
-from prisbench.presets import preset
+from prisbench.localizer.answer import with_background
+from prisbench.localizer.settings import preset
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 CASES = sorted(GOLDEN.glob("case_*.json"))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -10,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from prisbench.datasets import cards, croissant
 from prisbench.datasets.build import write_dataset
-from prisbench.datasets.cards import (
+from prisbench.datasets.cards import croissant
+from prisbench.datasets.cards import text as cards
+from prisbench.datasets.cards.facts import facts, facts_markdown
+from prisbench.datasets.cards.text import (
     HEADINGS,
     block,
     check_card,
@@ -29,12 +30,11 @@ from prisbench.datasets.cards import (
     write_facts,
     write_readme,
 )
-from prisbench.datasets.facts import facts, facts_markdown
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.named import SOURCES
+from prisbench.datasets.named import SOURCES, source_module
 from prisbench.datasets.schema import TABLES, QueryRow, SubjectRow
-from prisbench.datasets.sources import tabletop
 from prisbench.errors import DataError, UsageError
+from prisbench.tabletop import scenes as tabletop
 from tests.drawing import draw_box, draw_scene
 
 CARDS = Path(__file__).parents[1] / "data_cards"
@@ -401,7 +401,7 @@ def test_every_source_has_a_card_that_says_the_readers_licence() -> None:
         assert own, f"data_cards/ has no card of the source {name}"
         for stem, card in own.items():
             if name != "tabletop":
-                licence = importlib.import_module(f"prisbench.datasets.sources.{name.replace('-', '_')}").LICENCE
+                licence = source_module(name).LICENCE
                 assert card.front["license"] == hub_licence([licence]), f"{stem}: its reader writes {licence!r}"
                 assert f"`prisbench build-dataset {name}`" in " ".join(card.body.split())
 

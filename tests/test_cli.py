@@ -21,8 +21,8 @@ import pytest
 import tiny
 from PIL import Image
 
-from prisbench import cli
-from prisbench.cli import spread
+from prisbench.cli import main as cli
+from prisbench.cli.main import spread
 from prisbench.concepts.store import read_concept
 from prisbench.datasets.load import open_dataset
 from prisbench.diffusion.backbone import has_embedded
@@ -155,7 +155,7 @@ def test_help_says_what_each_command_does_and_takes(prisbench: Prisbench) -> Non
 
 def test_no_help_loads_torch() -> None:
     script = (
-        "import sys\nfrom prisbench.cli import main\n"
+        "import sys\nfrom prisbench.cli.main import main\n"
         f"for command in {commands()!r}:\n"
         "    sys.argv = ['prisbench', *command, '--help']\n"
         "    try:\n        main()\n    except SystemExit:\n        pass\n"
@@ -254,7 +254,7 @@ def test_the_subjects_of_a_dataset_are_learned_one_by_one_or_all(
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small Tabletop set, built by the command in a process of its own."""
     folder = tmp_path_factory.mktemp("small") / "set"
-    command = [sys.executable, "-m", "prisbench.cli", "build-dataset", "tabletop", "--out", str(folder)]
+    command = [sys.executable, "-m", "prisbench.cli.main", "build-dataset", "tabletop", "--out", str(folder)]
     done = subprocess.run(
         [*command, "--validation", "1", "--test", "1", "--format", "json"],
         cwd=ROOT,
@@ -448,7 +448,7 @@ def test_a_run_is_put_on_a_leaderboard_only_where_it_belongs(
 
 def test_committed_leaderboards_are_current() -> None:
     """In a process of its own: checking the shape of every array makes the tables ten times slower."""
-    command = [sys.executable, "-m", "prisbench.cli", "leaderboard", "--check"]
+    command = [sys.executable, "-m", "prisbench.cli.main", "leaderboard", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("README.md agrees with") == len(list((ROOT / "leaderboards").glob("*/README.md"))) >= 2
@@ -499,7 +499,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
 def test_ctrl_c_while_a_dataset_is_built_leaves_nothing(
     prisbench: Prisbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prisbench.datasets.sources import tabletop
+    from prisbench.tabletop import scenes as tabletop
 
     inner, asked = tabletop.query, []
 
@@ -726,7 +726,7 @@ def open_to_all(tiny_dataset: Path, boards: Path, photos: Path) -> Iterator[Path
 def test_no_permission_to_write_is_one_line(
     prisbench: Prisbench, open_to_all: Path, request: pytest.FixtureRequest
 ) -> None:
-    importlib.import_module("prisbench.backbone_card")  # loads now, as somebody who may read it, what is loaded late
+    importlib.import_module("prisbench.embedded.card")  # loads now, as somebody who may read it, what is loaded late
     request.getfixturevalue("without_root")
     evaluate = ["evaluate", "--method", "center-box", "--dataset", open_to_all / "tiny-v1", "--out"]
     for arguments, lines in (
@@ -756,7 +756,7 @@ def test_a_wrong_option_is_a_usage_error_without_traceback(prisbench: Prisbench)
 
 
 def test_a_mistake_is_one_line_in_a_process_of_its_own_too(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "prisbench.cli", "leaderboard", "--folder", str(tmp_path / "gone")]
+    command = [sys.executable, "-m", "prisbench.cli.main", "leaderboard", "--folder", str(tmp_path / "gone")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     fails(Answer(done.returncode, done.stdout, done.stderr), "unknown leaderboard in")
 
@@ -775,7 +775,7 @@ def test_without_weights_the_embedded_backbone_says_how_to_get_them(
 def test_the_embedded_backbone_finds_a_thing_of_its_world(prisbench: Prisbench, tmp_path: Path) -> None:
     if not has_embedded():
         pytest.skip("the embedded backbone has no weights yet")
-    from prisbench.datasets.sources.tabletop import ordinary_scene
+    from prisbench.tabletop.scenes import ordinary_scene
 
     overlaps = []
     for n in range(40):

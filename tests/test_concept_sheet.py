@@ -9,12 +9,12 @@ import pytest
 import tiny
 import torch
 
-from prisbench import concept_sheet
-from prisbench.concept_sheet import curve, drawn, sheet
 from prisbench.diffusion.backbone import Backbone, load_backbone
 from prisbench.errors import BackboneError
-from prisbench.pictures import PINK, png
-from prisbench.presets import LocalizerSettings, preset
+from prisbench.images.drawing import PINK, png
+from prisbench.localizer import sheet as concept_sheet
+from prisbench.localizer.settings import LocalizerSettings, preset
+from prisbench.localizer.sheet import curve, drawn, sheet
 from prisbench.types import Concept, Prediction
 
 TILE, LABEL, GAP = 220, 18, 8

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prisbench.datasets import crops
-from prisbench.datasets.crops import Place, PointStore, brightness, prove
-from prisbench.datasets.keypoints import MOST_POINTS, keypoints
-from prisbench.datasets.leaks import Audit, Gallery, Picture, audit
-from prisbench.datasets.perceptual import TURNS
-from prisbench.photos import load_photo
+from prisbench.datasets.checks import crops
+from prisbench.datasets.checks.crops import Place, PointStore, brightness, prove
+from prisbench.datasets.checks.keypoints import MOST_POINTS, keypoints
+from prisbench.datasets.checks.leaks import Audit, Gallery, Picture, audit
+from prisbench.images.perceptual import TURNS
+from prisbench.images.photos import load_photo
 
 SCENE_HW = (300, 420)
 
@@ -143,7 +143,7 @@ def test_what_is_found_does_not_depend_on_order_or_on_how_many_are_looked_at_at_
 
 
 def test_in_large_sets_crops_are_sought_among_a_subjects_own_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prisbench.datasets.leaks.WIDE", 0)
+    monkeypatch.setattr("prisbench.datasets.checks.leaks.WIDE", 0)
     found = look(CROP, SCENE)
     assert (copies(found), found.wide) == ([("0", "the same picture, with more around it")], False)
 
@@ -157,7 +157,9 @@ def test_of_too_many_scenes_parts_are_sought_for_reference_photos_only(monkeypat
     assert (found := audit(gallery, shown.__getitem__)).scenes_wide and len(found.leaks) == 1
     gallery.add(draw_scene(3, (60, 80)), "more", Picture("more", "scene", ("cup",), "validation", ""))
     gallery.add(draw_scene(4, (60, 80)), "again", Picture("again", "scene", ("mug",), "test", ""))
-    monkeypatch.setattr("prisbench.datasets.leaks.WIDE", 5)  # a photo and five pictures; two scenes are asked about
+    monkeypatch.setattr(
+        "prisbench.datasets.checks.leaks.WIDE", 5
+    )  # a photo and five pictures; two scenes are asked about
     found = audit(gallery, shown.__getitem__)
     assert (found.wide, found.scenes_wide, found.leaks) == (True, False, ())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prisbench.datasets.bench import (
+from prisbench.bench.dataset import (
     EACH,
     TASKS,
     Job,

@@ -29,7 +29,6 @@ from prisbench.datasets.book import Book
 from prisbench.datasets.build import build, write_dataset
 from prisbench.datasets.build_notes import build_notes
 from prisbench.datasets.load import open_dataset
-from prisbench.datasets.perceptual import perceptual_hash
 from prisbench.datasets.schema import (
     SCHEMA_VERSION,
     TABLES,
@@ -41,10 +40,11 @@ from prisbench.datasets.schema import (
     subject_id,
 )
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources import tabletop
 from prisbench.errors import DataError, UnknownNameError, UsageError, WriteError
-from prisbench.files import sha256_file
-from prisbench.photos import decode_photo
+from prisbench.images.perceptual import perceptual_hash
+from prisbench.images.photos import decode_photo
+from prisbench.runtime.files import sha256_file
+from prisbench.tabletop import scenes as tabletop
 from prisbench.types import QUERY_TYPES
 from tests.drawing import draw_box, draw_scene
 
@@ -1075,7 +1075,7 @@ def test_every_source_says_what_it_is(name: str) -> None:
 
 
 def test_every_module_that_reads_a_set_has_a_name() -> None:
-    modules = (Path(named.__file__).parent / "sources").glob("*.py")
+    modules = (Path(named.__file__).parent / "sources").rglob("*.py")
     readers = {path.stem.replace("_", "-") for path in modules if "\ndef read(" in path.read_text()}
     assert readers | {"tabletop"} == set(named.SOURCES)
 

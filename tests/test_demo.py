@@ -20,13 +20,13 @@ from PIL import Image
 from prisbench import demo
 from prisbench.datasets.load import open_dataset
 from prisbench.demo import Demo, gallery
+from prisbench.images.drawing import GREEN, SKY
 from prisbench.leaderboard.tables import load_runs
 from prisbench.methods import AttentionMethod, MethodOptions
-from prisbench.pictures import GREEN, SKY
 from prisbench.types import QUERY_TYPES, Subject
 
 QUERIES = demo.QUERIES
-EMBEDDED = Path(demo.__file__).parent / "diffusion" / "embedded" / "model_index.json"
+EMBEDDED = Path(demo.__file__).parent / "embedded" / "weights" / "model_index.json"
 QUICK = {
     **{"learner.steps": 2, "learner.batch": 1, "localizer.refine": "none", "localizer.samples": 1},
     "localizer.evidence": {"timesteps": [500], "samples": 1},
@@ -167,7 +167,7 @@ def test_the_small_set_has_every_type_of_query() -> None:
 def test_the_demo_runs_on_the_embedded_backbone_within_minutes(tmp_path: Path) -> None:
     if not EMBEDDED.is_file():
         pytest.skip("the embedded backbone has no weights yet")
-    command = [sys.executable, "-m", "prisbench.cli", "demo", "--out", str(tmp_path / "demo")]
+    command = [sys.executable, "-m", "prisbench.cli.main", "demo", "--out", str(tmp_path / "demo")]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert "| textual-inversion |" in done.stdout and f"pictures: {tmp_path / 'demo' / 'pictures.png'}" in done.stdout

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from prisbench import devices
 from prisbench.concepts.recipes import default_recipe, on_device
-from prisbench.devices import computes_bfloat16, side_by_side
+from prisbench.runtime import devices
+from prisbench.runtime.devices import computes_bfloat16, side_by_side
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,8 @@ def test_a_recipe_is_carried_out_in_bfloat16_where_that_is_native_or_asked_for()
 
 SLEEP = """
 import os, sys
-from prisbench import cli, devices
+from prisbench.cli import main as cli
+from prisbench.runtime import devices
 cli.app = lambda: print(*(os.environ.get(name) for name in devices.SPIN_SETTINGS), "torch" in sys.modules)
 cli.main()
 """
@@ -64,7 +65,7 @@ cli.main()
 )
 def test_waiting_threads_sleep_soon_unless_the_user_decides_otherwise(given: dict[str, str], expected: str) -> None:
     free = {name: value for name, value in os.environ.items() if name not in devices.SPIN_SETTINGS}
-    root = Path(devices.__file__).parents[1]
+    root = Path(devices.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", SLEEP], env={**free, **given}, cwd=root, capture_output=True, text=True
     )

@@ -16,8 +16,8 @@ from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError, WriteError
 from prisbench.evaluate import OnFailure, Scope, evaluate, learn_all, score
-from prisbench.locks import locked
 from prisbench.results import read_predictions, read_run
+from prisbench.runtime.locks import locked
 from prisbench.types import QUERY_TYPES, Concept, Method, Prediction, Query, Subject
 from tests.drawing import draw_box, draw_scene
 

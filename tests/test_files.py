@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from prisbench.errors import DataError, WriteError
-from prisbench.files import (
+from prisbench.runtime.files import (
     cache_folder,
     new_folder,
     read_json,
@@ -58,7 +58,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path: Path) ->
 def test_a_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = write_text(tmp_path / "run.json", "old")
     child = (
-        "import os, sys\nfrom prisbench.files import replacing\n"
+        "import os, sys\nfrom prisbench.runtime.files import replacing\n"
         "with replacing(sys.argv[1]) as temp:\n    temp.write_text('half'); os._exit(9)\n"
     )
     assert subprocess.run([sys.executable, "-c", child, str(path)], check=False).returncode == 9
@@ -68,7 +68,8 @@ def test_a_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path) -> None:
     path = write_text(tmp_path / "run.json", "old")
     child = (
-        "import resource, sys\nfrom prisbench.files import write_bytes\nfrom prisbench.errors import WriteError\n"
+        "import resource, sys\nfrom prisbench.runtime.files import write_bytes\n"
+        "from prisbench.errors import WriteError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try:\n    write_bytes(sys.argv[1], bytes(100_000))\nexcept WriteError as error:\n    print(error)\n"
     )

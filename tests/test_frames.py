@@ -13,14 +13,15 @@ import pytest
 from PIL import Image
 
 from prisbench.datasets.build import build
-from prisbench.datasets.mask_files import mask_file, parse_rule
 from prisbench.datasets.named import build_source
+from prisbench.datasets.photo_folder import read_own_photos, remarks
 from prisbench.datasets.schema import QueryRow
-from prisbench.datasets.sources import coco, folder, labelme, voc_instances
+from prisbench.datasets.sources import coco, folder, labelme
+from prisbench.datasets.sources.mask_files import mask_file, parse_rule
+from prisbench.datasets.sources.public import voc_instances
 from prisbench.errors import DataError, UnknownNameError
-from prisbench.masks import to_rle
-from prisbench.own_photos import read_own_photos, remarks
-from prisbench.photos import decode_photo, load_photo, orientation, turned
+from prisbench.images.masks import to_rle
+from prisbench.images.photos import decode_photo, load_photo, orientation, turned
 from tests.drawing import draw_box, draw_scene
 
 SIZE = (40, 56)

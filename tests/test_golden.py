@@ -16,8 +16,8 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from prisbench.diffusion.attention import transformer_blocks
-from prisbench.localize import attend, min_max, self_cross, span_columns, with_background
-from prisbench.presets import preset
+from prisbench.localizer.answer import attend, min_max, self_cross, span_columns, with_background
+from prisbench.localizer.settings import preset
 
 OURS = Path(__file__).parent / "data" / "golden"
 FOLDER = Path(os.environ.get("PRISBENCH_GOLDEN") or OURS)

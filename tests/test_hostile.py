@@ -28,13 +28,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prisbench.datasets import archives
 from prisbench.datasets.build import write_dataset
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.named import build_source
 from prisbench.datasets.schema import QueryRow, SubjectRow
+from prisbench.datasets.sources import archives
 from prisbench.errors import DataError, PrisbenchError, UsageError, WriteError
-from prisbench.masks import to_rle
+from prisbench.images.masks import to_rle
 from tests.drawing import draw_box, draw_scene
 
 SIZE = (12, 20)

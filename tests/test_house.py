@@ -18,15 +18,40 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "prisbench"
 
 ORDER = """
-errors devices console arrays types answers masks files locks source_code identity method_files photos pictures
-metrics statistics results datasets own_photos out_of_domain diffusion concepts refine presets presence evidence
-localize methods concept_sheet learning executors evaluate leaderboard wsss ablation bench learner_bench
-backbone_card demo doctor cli
+errors runtime images types answers metrics statistics results tabletop datasets out_of_domain diffusion speed concepts
+localizer methods learning evaluate leaderboard embedded wsss bench demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
-"""Import order is reading order: a module imports only from those before it (and from its own package)."""
+"""Import order is reading order: a module imports only from those before it (and from its own room)."""
+
+ROOMS = {
+    "runtime": "console devices files locks source_code identity method_files",
+    "images": "arrays perceptual photos masks drawing",
+    "tabletop": "render scenes audit",
+    "datasets": """schema book remarks source build_notes spread build load sources.reading sources.mask_files
+        sources.frames sources.archives sources.options sources.tables sources.identities sources.plan sources.rows
+        sources.picture_files sources.instances sources.tabletop sources.folder sources.coco sources.perseg
+        sources.labelme sources.public.davis sources.public.mug19 sources.public.permis sources.public.perv_ytvos
+        sources.public.pods sources.public.voc_instances sources.public.ycb_video named checks.registration
+        checks.hash_index checks.keypoints checks.crops checks.leaks checks.findings checks.validate photo_folder
+        cards.facts cards.text cards.croissant cards.publish show.page""",
+    "diffusion": "architectures configuration prompts attention domain backbone encodings",
+    "speed": "lean",
+    "concepts": """recipes training class_images store controls textual_inversion custom_diffusion weights dreambooth
+        names interop learners""",
+    "localizer": "refine settings evidence answer presence sheet",
+    "leaderboard": "intervals tables page",
+    "embedded": "recipe card",
+    "wsss": """palettes voc coco deeplab label_checks examination scoring labelling pseudo_masks train sets demo""",
+    "bench": "ablation crf dataset localizer learner",
+    "cli": "datasets wsss main __main__",
+}
+"""The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 
 HEAVY = {"torch", "diffusers", "transformers", "peft"}
-LIGHT = "errors arrays types masks files photos metrics statistics results datasets.load leaderboard doctor".split()  # noqa: SIM905
+LIGHT = """
+errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
+doctor
+""".split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 
 VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
@@ -99,15 +124,75 @@ def test_modules_import_only_what_stands_before_them() -> None:
 
 
 def test_the_order_would_be_noticed() -> None:
-    assert out_of_order("masks", "from prisbench.metrics import count") == ["prisbench.metrics"]
-    assert out_of_order("masks", "def f():\n    import prisbench.cli") == ["prisbench.cli"]
-    assert (
-        out_of_order("masks", "from prisbench import metrics") == ["prisbench.metrics"]
-        or not (PACKAGE / "metrics.py").exists()
-    )
-    assert out_of_order("metrics", "from prisbench.masks import to_rle\nimport numpy") == []
+    assert out_of_order("images", "from prisbench.metrics import count") == ["prisbench.metrics"]
+    assert out_of_order("images", "def f():\n    import prisbench.cli.main") == ["prisbench.cli.main"]
+    assert out_of_order("images", "from prisbench import metrics") == ["prisbench.metrics"]
+    assert out_of_order("metrics", "from prisbench.images.masks import to_rle\nimport numpy") == []
     assert out_of_order("datasets", "from prisbench.datasets.schema import Manifest") == []
-    assert out_of_order("masks", "from .errors import DataError") == [".errors (say prisbench....)"]
+    assert out_of_order("images", "from .errors import DataError") == [".errors (say prisbench....)"]
+
+
+def inside(room: str) -> list[str]:
+    """The modules of a room as they are on disk, dotted, without the room's own name."""
+    files = [path.relative_to(PACKAGE / room).with_suffix("") for path in (PACKAGE / room).rglob("*.py")]
+    return sorted(".".join(path.parts) for path in files if path.name != "__init__")
+
+
+def imported_at_once(source: str) -> Iterator[str]:
+    """Full names that a module imports when it is loaded: not inside of functions, not for type checkers alone."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for module, name in imports(ast.unparse(node)):
+                yield f"{module}.{name}" if name else module
+
+
+def out_of_order_inside(room: str, module: str, source: str, order: list[str]) -> list[str]:
+    """What a module imports of its own room that does not stand before it."""
+    wrong = []
+    for full in imported_at_once(source):
+        if full.startswith(f"prisbench.{room}."):
+            rest = full.removeprefix(f"prisbench.{room}.")
+            target = rest if rest in order else rest.rpartition(".")[0]
+            if target in order and order.index(target) >= order.index(module):
+                wrong.append(target)
+    return wrong
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_every_module_stands_in_the_reading_order_of_its_room(room: str) -> None:
+    order = ROOMS[room].split()
+    assert sorted(order) == inside(room), "say in tests/test_house.py where these stand"
+    wrong = {}
+    for module in order:
+        source = (PACKAGE / room / f"{module.replace('.', '/')}.py").read_text()
+        if found := out_of_order_inside(room, module, source, order):
+            wrong[module] = found
+    assert wrong == {}
+
+
+def test_every_room_has_an_order() -> None:
+    assert sorted(ROOMS) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+def test_an_order_inside_of_a_room_would_be_noticed() -> None:
+    order = ["a", "b.c", "d"]
+    assert out_of_order_inside("x", "a", "from prisbench.x.b.c import f", order) == ["b.c"]
+    assert out_of_order_inside("x", "a", "from prisbench.x.b import c", order) == ["b.c"]
+    assert out_of_order_inside("x", "d", "from prisbench.x import a\nfrom prisbench.x.b.c import f", order) == []
+    assert out_of_order_inside("x", "a", "def f():\n    from prisbench.x import d", order) == []
+
+
+def missing_in_the_map(text: str) -> list[str]:
+    """The rooms and the files beside them that the README's file map does not name."""
+    block = text.split("## Files")[1].split("\n## ")[0].split("\nDocuments:")[0]
+    beside = [path.name for path in PACKAGE.glob("*.py") if path.stem != "__init__"]
+    return [name for name in [*(f"{room}/" for room in ROOMS), *beside] if name not in block]
+
+
+def test_the_file_map_of_the_readme_is_complete() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert missing_in_the_map(text) == []
+    assert missing_in_the_map(text.replace("metrics.py", "x.py")) == ["metrics.py"]
 
 
 def test_importing_prisbench_loads_no_torch() -> None:
@@ -121,10 +206,8 @@ def test_what_works_without_torch_loads_none() -> None:
 
 
 def test_help_loads_no_torch() -> None:
-    if not (PACKAGE / "cli.py").exists():
-        pytest.skip("there is no command line yet")
     call = (
-        "import sys\nfrom prisbench.cli import main\nsys.argv = ['prisbench', '--help']\n"
+        "import sys\nfrom prisbench.cli.main import main\nsys.argv = ['prisbench', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass"
     )
     assert loaded(call) == set()
@@ -159,7 +242,7 @@ def test_type_checkers_see_the_same_public_names() -> None:
 
 
 def test_modules_import_by_attribute_too() -> None:
-    assert prisbench.masks.to_rle.__module__ == "prisbench.masks"
+    assert prisbench.metrics.count.__module__ == "prisbench.metrics"
 
 
 def test_no_module_has_a_vague_name() -> None:
@@ -178,7 +261,7 @@ def diffusers_models(source: str) -> list[str]:
 
 def test_only_the_backbone_knows_the_model_classes_of_diffusers() -> None:
     # ``lean`` knows layers, and one that diffusers calls a model: Transformer2DModel.
-    allowed = {PACKAGE / "diffusion" / name for name in ("backbone.py", "recipe.py", "lean.py")}
+    allowed = {PACKAGE / name for name in ("diffusion/backbone.py", "embedded/recipe.py", "speed/lean.py")}
     wrong = {
         str(path): found for path in modules() if path not in allowed and (found := diffusers_models(path.read_text()))
     }
@@ -209,7 +292,7 @@ def test_baselines_use_the_public_surface_only() -> None:
 
 
 def test_a_private_import_in_a_baseline_would_be_noticed() -> None:
-    assert private_imports("from prisbench.masks import to_rle") == ["prisbench.masks.to_rle"]
+    assert private_imports("from prisbench.images.masks import to_rle") == ["prisbench.images.masks.to_rle"]
     assert private_imports("import prisbench") == ["prisbench"]
     assert private_imports("from prisbench import _HOME") == ["prisbench._HOME"]
     assert private_imports("from prisbench import Concept, masks\nimport numpy") == []

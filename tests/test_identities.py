@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from prisbench.datasets.build import build
-from prisbench.datasets.cards import block, write_readme
+from prisbench.datasets.cards.text import block, write_readme
 from prisbench.datasets.schema import QueryRow, check_query, check_subject
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources import coco, labelme, mug19, voc_instances
+from prisbench.datasets.sources import coco, labelme
 from prisbench.datasets.sources.identities import (
     MANY_PICTURES,
     Identities,
@@ -24,6 +24,7 @@ from prisbench.datasets.sources.identities import (
     class_warnings,
     key_of,
 )
+from prisbench.datasets.sources.public import mug19, voc_instances
 from prisbench.datasets.sources.rows import apart, spread
 from prisbench.errors import DataError
 from tests.drawing import draw_box, draw_scene

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from prisbench import identity as identities
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.errors import DataError
 from prisbench.evaluate import evaluate
-from prisbench.identity import content_of, difference, identity
 from prisbench.methods import MethodOptions, load_method
-from prisbench.source_code import NO_NUMBERS, PACKAGE, sources_of
+from prisbench.runtime import identity as identities
+from prisbench.runtime.identity import content_of, difference, identity
+from prisbench.runtime.source_code import NO_NUMBERS, PACKAGE, sources_of
 
 METHOD = """
 import importlib, json, sys
@@ -252,12 +252,15 @@ def closure(files: dict[Path, str]) -> set[str]:
 
 def test_attn_is_made_of_all_that_learns_and_locates_and_of_nothing_else() -> None:
     found = closure(sources_of(PACKAGE / "methods.py", only="AttentionMethod").files)
-    assert found >= {"methods.py", "localize.py", "evidence.py", "refine.py", "presets.py", "photos.py", "masks.py"}
+    assert found >= {"methods.py", "images/photos.py", "images/masks.py"}
+    assert found >= {f"localizer/{name}.py" for name in ("answer", "evidence", "refine", "settings")}
     assert found >= {f"concepts/{name}.py" for name in ("learners", "training", "controls", "recipes", "weights")}
     assert found >= {f"diffusion/{name}.py" for name in ("backbone", "attention", "prompts", "encodings")}
-    tops = {name.split("/")[0].removesuffix(".py") for name in found} - {"methods"}
-    assert not tops & NO_NUMBERS
-    every = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
+    names = {name.removesuffix(".py").replace("/", ".") for name in found} - {"methods"}
+    parts = {".".join(name.split(".")[:n]) for name in names for n in range(1, name.count(".") + 2)}
+    assert not parts & NO_NUMBERS
+    files = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")]
+    every = {".".join(path.parts) for path in files} | {path.parts[0] for path in files}
     assert every >= NO_NUMBERS, "names that are gone are taken off the list"
 
 
@@ -265,13 +268,13 @@ def test_attn_is_made_of_all_that_learns_and_locates_and_of_nothing_else() -> No
     ("code", "wanted"),
     [
         ("from prisbench import Concept, take_settings, evaluate", set()),
-        ("from prisbench import masks", {"masks.py"}),
-        ("from prisbench import load_photo", {"photos.py"}),
-        ("import prisbench.masks", {"masks.py"}),
-        ("import prisbench\ndef f():\n    return prisbench.masks.to_rle", {"masks.py"}),
-        ("import prisbench as p\np.masks.to_rle", {"masks.py"}),
-        ("import importlib\nimportlib.import_module('prisbench.masks')", {"masks.py"}),
-        ("from prisbench.masks import to_rle", {"masks.py"}),
+        ("from prisbench.images import masks", {"images/masks.py"}),
+        ("from prisbench import load_photo", {"images/photos.py"}),
+        ("import prisbench.images.masks", {"images/masks.py"}),
+        ("import prisbench\ndef f():\n    return prisbench.images.masks.to_rle", {"images/masks.py"}),
+        ("import prisbench as p\np.images.masks.to_rle", {"images/masks.py"}),
+        ("import importlib\nimportlib.import_module('prisbench.images.masks')", {"images/masks.py"}),
+        ("from prisbench.images.masks import to_rle", {"images/masks.py"}),
     ],
 )
 def test_modules_of_prisbench_are_found_however_they_are_imported(code: str, wanted: set[str], tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from prisbench.concepts.weights import adapted
 from prisbench.diffusion.backbone import Backbone, condition, fit, learned_vectors, load_backbone
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.localize import observe
-from prisbench.presets import Evidence, preset
+from prisbench.localizer.answer import observe
+from prisbench.localizer.settings import Evidence, preset
 from prisbench.types import Concept, Query
 
 LOW_RANK = (

@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from prisbench.datasets import hash_index, leaks
-from prisbench.datasets.hash_index import HashIndex
-from prisbench.datasets.leaks import Audit, Gallery, Leak, Picture, audit
-from prisbench.datasets.perceptual import TURNS, hamming, perceptual_hash, turned_hashes
-from prisbench.datasets.registration import (
+from prisbench.datasets.checks import hash_index, leaks
+from prisbench.datasets.checks.hash_index import HashIndex
+from prisbench.datasets.checks.leaks import Audit, Gallery, Leak, Picture, audit
+from prisbench.datasets.checks.registration import (
     GRID,
     PROBES,
     WINDOWS,
@@ -27,6 +26,7 @@ from prisbench.datasets.registration import (
     window_hashes,
 )
 from prisbench.errors import BackboneError, DataError
+from prisbench.images.perceptual import TURNS, hamming, perceptual_hash, turned_hashes
 
 SIZE_HW = (96, 132)
 

@@ -13,8 +13,8 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prisbench.diffusion import lean as module
-from prisbench.diffusion.lean import in_place, lean
+from prisbench.speed import lean as module
+from prisbench.speed.lean import in_place, lean
 
 LAYOUTS = {"embedded": tiny.unet, "sd1": lambda: tiny.unet(**tiny.SD_LAYOUT, attention_head_dim=2)}
 

@@ -12,14 +12,14 @@ import pytest
 import tiny
 import torch
 
-from prisbench import learner_bench
+from prisbench.bench import learner as learner_bench
+from prisbench.bench.learner import bench_learner, drawn_photos, make_job, ours, plain_models, reference, render
 from prisbench.concepts.textual_inversion import first_vectors
 from prisbench.concepts.training import captions
 from prisbench.diffusion.backbone import Backbone, encode_text, load_backbone
 from prisbench.diffusion.prompts import Words
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.learner_bench import bench_learner, drawn_photos, make_job, ours, plain_models, reference, render
-from prisbench.photos import load_photo
+from prisbench.images.photos import load_photo
 
 
 @pytest.fixture(scope="module")

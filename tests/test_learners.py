@@ -39,7 +39,7 @@ from prisbench.diffusion.backbone import (
 )
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import DataError, UnknownNameError, UsageError, WriteError
-from prisbench.localize import default_settings, observe
+from prisbench.localizer.answer import default_settings, observe
 from prisbench.types import Concept, Query, Subject
 
 WITH_WEIGHTS = [learner for learner in LEARNERS if learner != "textual-inversion"]

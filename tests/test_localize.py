@@ -12,7 +12,6 @@ import tiny
 import torch
 from diffusers import UNet2DConditionModel
 
-from prisbench import evidence, localize
 from prisbench.diffusion import encodings
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.attention import Attention, Recording, transformer_blocks
@@ -27,8 +26,10 @@ from prisbench.diffusion.backbone import (
 )
 from prisbench.diffusion.prompts import TOKEN_GROUPS, Words, compose
 from prisbench.errors import BackboneError, UnknownNameError, UsageError
-from prisbench.evidence import Found, strength
-from prisbench.localize import (
+from prisbench.images.photos import image_id
+from prisbench.localizer import answer as localize
+from prisbench.localizer import evidence
+from prisbench.localizer.answer import (
     COLUMNS,
     Observation,
     Row,
@@ -48,8 +49,8 @@ from prisbench.localize import (
     self_cross,
     with_background,
 )
-from prisbench.photos import image_id
-from prisbench.presets import PRESETS, Evidence, preset
+from prisbench.localizer.evidence import Found, strength
+from prisbench.localizer.settings import PRESETS, Evidence, preset
 from prisbench.types import Concept, Query
 
 PLAIN = dataclasses.replace(

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from prisbench.errors import WriteError
-from prisbench.locks import LOCK, holder, locked
+from prisbench.runtime.locks import LOCK, holder, locked
 
 HOLDS = """
 import sys
-from prisbench.locks import locked
+from prisbench.runtime.locks import locked
 with locked(sys.argv[1]):
     print("locked", flush=True)
     sys.stdin.read()

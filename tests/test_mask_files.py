@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from prisbench import cli
+from prisbench.cli import main as cli
 from prisbench.datasets.load import open_dataset
-from prisbench.datasets.mask_files import coloured_mask_file, mask_file, mask_in, parse_rule
+from prisbench.datasets.photo_folder import read_own_photos, remarks
 from prisbench.datasets.remarks import Remarks
-from prisbench.datasets.sources import folder, perseg, ycb_video
+from prisbench.datasets.sources import folder, perseg
+from prisbench.datasets.sources.mask_files import coloured_mask_file, mask_file, mask_in, parse_rule
+from prisbench.datasets.sources.public import ycb_video
 from prisbench.errors import DataError, UsageError
-from prisbench.own_photos import read_own_photos, remarks
 from prisbench.wsss.voc import voc_palette
 from tests.drawing import draw_box, draw_scene
 

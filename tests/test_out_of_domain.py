@@ -14,21 +14,21 @@ import pytest
 import tiny
 from PIL import Image
 
-from prisbench import cli
-from prisbench.backbone_card import measure_domain
+from prisbench.cli import main as cli
 from prisbench.datasets.build import write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.datasets.sources import tabletop
 from prisbench.diffusion.backbone import EMBEDDED, Backbone, has_embedded, load_backbone
 from prisbench.diffusion.domain import FEATURES, FILE, Domain, features, read_domain, statistics_of, write_domain
+from prisbench.embedded.card import measure_domain
 from prisbench.errors import BackboneError, DataError
 from prisbench.evaluate import evaluate
+from prisbench.images.photos import load_photo
 from prisbench.leaderboard import tables
 from prisbench.methods import AttentionMethod, MethodOptions
 from prisbench.out_of_domain import Strangeness, check_dataset, count_outside, in_domain, look, warning
-from prisbench.photos import load_photo
 from prisbench.results import read_run, write_run
+from prisbench.tabletop import scenes as tabletop
 from prisbench.types import Concept, Prediction, Query, Subject
 from tests.drawing import draw_box, draw_scene
 

@@ -11,14 +11,14 @@ import tiny
 import torch
 from PIL import Image, ImageFilter
 
-from prisbench import cli
+from prisbench.cli import main as cli
 from prisbench.concepts.learners import learn
 from prisbench.concepts.recipes import TextualInversion, changed, default_recipe
 from prisbench.concepts.training import Watch, photo_shelves
+from prisbench.datasets.photo_folder import OwnPhotos, near_duplicates, read_own_photos, remarks, suggested_noun
 from prisbench.diffusion.backbone import has_embedded, load_backbone
 from prisbench.errors import DataError, UsageError
-from prisbench.own_photos import OwnPhotos, near_duplicates, read_own_photos, remarks, suggested_noun
-from prisbench.photos import load_photos
+from prisbench.images.photos import load_photos
 from prisbench.types import Subject
 from tests.drawing import draw_box, draw_scene
 

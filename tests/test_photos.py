@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from prisbench.errors import DataError, MissingExtraError
-from prisbench.photos import (
+from prisbench.images.photos import (
     decode_photo,
     encode_png,
     fit_within,

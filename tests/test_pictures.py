@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prisbench.pictures import GREEN, PINK, heat, outline, png, sheet
+from prisbench.images.drawing import GREEN, PINK, heat, outline, png, sheet
 from tests.drawing import draw_box, draw_scene
 
 SCENE = draw_scene(0, (12, 20))

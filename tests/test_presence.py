@@ -12,14 +12,14 @@ import pytest
 import tiny
 from PIL import Image
 
-from prisbench import cli
+from prisbench.cli import main as cli
 from prisbench.concepts.controls import noun_only
 from prisbench.diffusion.backbone import load_backbone
 from prisbench.errors import UsageError
-from prisbench.localize import calibration_key
+from prisbench.localizer.answer import calibration_key
+from prisbench.localizer.presence import UNTUNED, calibrated, in_use
+from prisbench.localizer.settings import PRESETS, Evidence
 from prisbench.methods import AttentionMethod, MethodOptions
-from prisbench.presence import UNTUNED, calibrated, in_use
-from prisbench.presets import PRESETS, Evidence
 from prisbench.types import SLOT, Concept, Query, Subject
 from tests.drawing import draw_scene
 

@@ -19,10 +19,10 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 
+from prisbench.datasets.cards.publish import push
 from prisbench.datasets.load import open_dataset
-from prisbench.datasets.publish import push
 from prisbench.errors import DataError, UsageError, WriteError
-from prisbench.files import sha256_file
+from prisbench.runtime.files import sha256_file
 
 TOKEN = "hf_fictitious"
 COMPLETE = "is complete: nothing is lost, push it again when that is mended"
@@ -201,7 +201,7 @@ def test_without_a_network_the_environment_s_hub_is_named_in_a_fresh_process(fol
         environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
         environment |= {"HF_ENDPOINT": address, "HF_TOKEN": TOKEN}
         code = (
-            "from prisbench.datasets.publish import push\nfrom prisbench.errors import WriteError\n"
+            "from prisbench.datasets.cards.publish import push\nfrom prisbench.errors import WriteError\n"
             f"try:\n    push({str(folder)!r}, 'them/tiny')\nexcept WriteError as error:\n    print(error)\n"
         )
         done = subprocess.run(

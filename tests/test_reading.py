@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from prisbench.datasets import archives
-from prisbench.datasets.archives import opened
-from prisbench.datasets.mask_files import mask_file
-from prisbench.datasets.reading import (
+from prisbench.datasets.sources import archives
+from prisbench.datasets.sources.archives import opened
+from prisbench.datasets.sources.mask_files import mask_file
+from prisbench.datasets.sources.reading import (
     colours_file,
     folders,
     image_file,
@@ -33,8 +33,8 @@ from prisbench.datasets.reading import (
     yaml_file,
 )
 from prisbench.errors import DataError
-from prisbench.masks import to_rle
-from prisbench.photos import decode_photo
+from prisbench.images.masks import to_rle
+from prisbench.images.photos import decode_photo
 from tests.drawing import draw_box, draw_scene
 
 SIZE = (12, 20)

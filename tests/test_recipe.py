@@ -18,14 +18,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
-from prisbench import backbone_card
-from prisbench.backbone_card import finish, phrases
-from prisbench.datasets.sources import tabletop
-from prisbench.datasets.sources.tabletop import relation
-from prisbench.datasets.sources.tabletop_drawing import COLOURS, SEEN_PATTERNS, UNSEEN_PATTERNS, Individual
-from prisbench.diffusion import recipe as recipes
 from prisbench.diffusion.backbone import EMBEDDED, has_embedded, load_backbone
-from prisbench.diffusion.recipe import (
+from prisbench.embedded import card as backbone_card
+from prisbench.embedded import recipe as recipes
+from prisbench.embedded.card import finish, phrases
+from prisbench.embedded.recipe import (
     GRAMMAR,
     Recipe,
     alphas_cumprod,
@@ -39,6 +36,9 @@ from prisbench.diffusion.recipe import (
     train,
 )
 from prisbench.errors import DataError, WriteError
+from prisbench.tabletop import scenes as tabletop
+from prisbench.tabletop.render import COLOURS, SEEN_PATTERNS, UNSEEN_PATTERNS, Individual
+from prisbench.tabletop.scenes import relation
 from prisbench.types import SLOT
 
 TINY = Recipe(

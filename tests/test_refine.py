@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prisbench import refine
 from prisbench.errors import MissingExtraError, UsageError
-from prisbench.refine import (
+from prisbench.localizer import refine
+from prisbench.localizer.refine import (
     EMBEDDED_CRF,
     PHOTO_ADAPTIVE,
     PUBLISHED_CRF,

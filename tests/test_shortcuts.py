@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prisbench.datasets import shortcuts
-from prisbench.datasets.shortcuts import Row, drawn_captions, flaws, markdown, measure, unseen
-from prisbench.datasets.sources import tabletop
-from prisbench.datasets.sources.tabletop import TabletopQuery, TabletopSubject, ordinary_individuals, ordinary_scene
+from prisbench.tabletop import audit as shortcuts
+from prisbench.tabletop import scenes as tabletop
+from prisbench.tabletop.audit import Row, drawn_captions, flaws, markdown, measure, unseen
+from prisbench.tabletop.scenes import TabletopQuery, TabletopSubject, ordinary_individuals, ordinary_scene
 
 SCOPES = ["all with several things", "other-category", "look-alike", "relation"]
 DOCS = Path(__file__).parents[1] / "docs" / "shortcuts.md"
@@ -200,5 +200,5 @@ def test_captions_are_those_of_the_scenes_in_any_number_of_processes() -> None:
 
 
 def test_the_recipe_trains_on_as_many_scenes_as_are_looked_through() -> None:
-    source = (Path(shortcuts.__file__).parents[1] / "diffusion" / "recipe.py").read_text()
+    source = (Path(shortcuts.__file__).parents[1] / "embedded" / "recipe.py").read_text()
     assert f"scenes: int = {tabletop.TRAINING_SCENES:_}" in source or "scenes: int = tabletop.TRAINING_SCENES" in source

@@ -21,7 +21,7 @@ from PIL import Image
 from prisbench.datasets.build import write_dataset
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.datasets.show import (
+from prisbench.datasets.show.page import (
     LARGEST,
     LONGEST,
     MOST,
@@ -42,7 +42,7 @@ from prisbench.datasets.show import (
     wrap,
 )
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.pictures import PINK, SKY, VERMILION
+from prisbench.images.drawing import PINK, SKY, VERMILION
 from prisbench.types import QUERY_TYPES
 from tests.drawing import draw_box, draw_scene
 

@@ -19,7 +19,8 @@ from pycocotools import mask as coco_mask
 from prisbench.datasets.book import Book
 from prisbench.datasets.schema import QueryRow, SubjectRow, check_query, check_subject
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources import coco, folder, labelme, mug19, voc_instances
+from prisbench.datasets.sources import coco, folder, labelme
+from prisbench.datasets.sources.public import mug19, voc_instances
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from tests.drawing import draw_box, draw_scene
 

@@ -18,8 +18,9 @@ from prisbench.datasets.build import build
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.schema import QueryRow, check_query, check_subject
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources import davis, permis, perseg, perv_ytvos, pods, ycb_video
+from prisbench.datasets.sources import perseg
 from prisbench.datasets.sources.options import build_key, one_line, query_text, share, whole_number, yes_or_no
+from prisbench.datasets.sources.public import davis, permis, perv_ytvos, pods, ycb_video
 from prisbench.datasets.sources.rows import cut_out, evenly, from_nth, top
 from prisbench.errors import DataError, UsageError
 from tests.drawing import draw_box, draw_scene

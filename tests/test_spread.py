@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from prisbench.datasets.sources import tabletop
 from prisbench.datasets.spread import Asked, spread_queries, spread_subjects
+from prisbench.tabletop import scenes as tabletop
 from prisbench.types import QUERY_TYPES
 
 NOUNS = {f"s{n}": noun for n, noun in enumerate(["mug"] * 5 + ["bowl"] * 2 + ["book"])}

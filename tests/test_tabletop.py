@@ -21,9 +21,12 @@ from scipy import ndimage
 
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.named import NAMES, build_tabletop, find_dataset
-from prisbench.datasets.sources import tabletop
-from prisbench.datasets.sources import tabletop_drawing as drawing
-from prisbench.datasets.sources.tabletop import (
+from prisbench.datasets.sources.tabletop import rows as tabletop_rows
+from prisbench.errors import DataError, UnknownNameError
+from prisbench.tabletop import render as drawing
+from prisbench.tabletop import scenes as tabletop
+from prisbench.tabletop.render import COLOURS, UNSEEN_PATTERNS, Individual, Placed, Stage, draw
+from prisbench.tabletop.scenes import (
     HELD_OUT_PAIRS,
     LEAST_SHARE,
     NOUNS,
@@ -41,8 +44,6 @@ from prisbench.datasets.sources.tabletop import (
     relation,
     subjects,
 )
-from prisbench.datasets.sources.tabletop_drawing import COLOURS, UNSEEN_PATTERNS, Individual, Placed, Stage, draw
-from prisbench.errors import DataError, UnknownNameError
 from prisbench.types import QUERY_TYPES, SLOT
 
 FEW = [subject for subject in subjects() if subject.number < 4]
@@ -141,10 +142,10 @@ def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> N
 
 def test_rows_from_the_middle_are_those_of_the_whole() -> None:
     counts, each = {"validation": 0, "test": 2}, {"plain": 1, "absent": 2}
-    whole = [row.id for row in tabletop.rows(counts, each)[1]]
+    whole = [row.id for row in tabletop_rows(counts, each)[1]]
     assert len(whole) == 6
-    assert [row.id for row in tabletop.rows(counts, each, start=2)[1]] == whole[2:]
-    assert list(tabletop.rows(counts, each, start=6)[1]) == []
+    assert [row.id for row in tabletop_rows(counts, each, start=2)[1]] == whole[2:]
+    assert list(tabletop_rows(counts, each, start=6)[1]) == []
 
 
 @pytest.mark.slow

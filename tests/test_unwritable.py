@@ -15,7 +15,8 @@ import pytest
 import tiny
 from PIL import Image
 
-from prisbench import cli, learning
+from prisbench import learning
+from prisbench.cli import main as cli
 from prisbench.concepts.learners import learn
 from prisbench.concepts.recipes import Recipe, default_recipe
 from prisbench.concepts.store import read_concept
@@ -25,7 +26,7 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.diffusion import backbone as backbones
 from prisbench.diffusion.backbone import Backbone, load_backbone
 from prisbench.errors import BackboneError, WriteError
-from prisbench.files import check_new_folder, check_writable
+from prisbench.runtime.files import check_new_folder, check_writable
 from prisbench.types import Subject
 from tests.drawing import draw_box, draw_scene
 

@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from prisbench.datasets import findings as telling
-from prisbench.datasets import leaks, validate
 from prisbench.datasets.build import write_dataset
-from prisbench.datasets.findings import CODES, MOST_EACH, Findings, Report, exit_code, render, summary
+from prisbench.datasets.checks import findings as telling
+from prisbench.datasets.checks import leaks, validate
+from prisbench.datasets.checks.findings import CODES, MOST_EACH, Findings, Report, exit_code, render, summary
 from prisbench.datasets.schema import SCHEMA_VERSION, TABLES, QueryRow, SubjectRow
 from prisbench.errors import DataError, UnknownNameError
-from prisbench.files import sha256_file
-from prisbench.masks import to_rle
-from prisbench.photos import encode_png
+from prisbench.images.masks import to_rle
+from prisbench.images.photos import encode_png
+from prisbench.runtime.files import sha256_file
 from tests.drawing import draw_box, draw_scene
 
 Record = dict[str, Any]

@@ -14,8 +14,8 @@ from prisbench.concepts.weights import adapted, text_key, weights_key
 from prisbench.diffusion.backbone import Backbone, load_backbone
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import BackboneError
-from prisbench.localize import observe, observe_all
-from prisbench.presets import Evidence, preset
+from prisbench.localizer.answer import observe, observe_all
+from prisbench.localizer.settings import Evidence, preset
 from prisbench.types import Concept, Query
 
 SETTINGS = dataclasses.replace(

@@ -15,12 +15,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from prisbench.cli.wsss import app
 from prisbench.diffusion.backbone import load_backbone
 from prisbench.errors import BackboneError, DataError, PrisbenchError, UnknownNameError, UsageError
-from prisbench.presets import Evidence
-from prisbench.refine import EMBEDDED_CRF
+from prisbench.localizer.refine import EMBEDDED_CRF
+from prisbench.localizer.settings import Evidence
 from prisbench.wsss import demo, pseudo_masks, sets
-from prisbench.wsss.commands import app
 from prisbench.wsss.deeplab import SIZES, DeepLabSize, deeplab, load_network, save_network
 from prisbench.wsss.scoring import Judged, tally
 from prisbench.wsss.train import TrainSettings

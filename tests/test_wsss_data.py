@@ -19,10 +19,10 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
+from prisbench.cli.wsss import app
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError, WriteError
-from prisbench.photos import encode_png
+from prisbench.images.photos import encode_png
 from prisbench.wsss import coco, voc
-from prisbench.wsss.commands import app
 from prisbench.wsss.voc import VOC12, VOC_CLASSES, open_set, read_example, read_mask, write_mask
 from tests.drawing import draw_box, draw_scene
 
@@ -597,7 +597,7 @@ def test_coco_masks_are_made_by_command_and_then_usable(tmp_path: Path) -> None:
 
 def test_neither_torch_nor_numpy_is_loaded_before_a_command_runs() -> None:
     code = (
-        "import sys\nimport prisbench.wsss.commands\nassert 'numpy' not in sys.modules\n"
+        "import sys\nimport prisbench.cli.wsss\nassert 'numpy' not in sys.modules\n"
         "import prisbench.wsss.voc, prisbench.wsss.coco, prisbench.wsss.scoring\n"
         "assert not {'torch', 'transformers', 'diffusers'} & set(sys.modules)"
     )

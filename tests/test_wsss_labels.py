@@ -14,10 +14,10 @@ import tiny
 from PIL import Image
 from typer.testing import CliRunner
 
+from prisbench.cli.wsss import app
 from prisbench.diffusion.backbone import Backbone, load_backbone
 from prisbench.errors import DataError
 from prisbench.wsss import coco, label_checks, palettes, pseudo_masks, scoring, sets, voc
-from prisbench.wsss.commands import app
 from prisbench.wsss.label_checks import CheckedMasks
 from prisbench.wsss.labelling import label
 from prisbench.wsss.pseudo_masks import Job, PseudoMaskSettings

@@ -15,19 +15,19 @@ import tiny
 import torch
 from PIL import Image
 
-from prisbench import localize
-from prisbench.bench import Job as Published
-from prisbench.bench import reference_maps
+from prisbench.bench.crf import bench_crf, render
+from prisbench.bench.localizer import Job as Published
+from prisbench.bench.localizer import reference_maps
 from prisbench.concepts.controls import noun_only
 from prisbench.diffusion.backbone import Backbone, condition, encode_image, load_backbone, noise, to_photo
 from prisbench.errors import BackboneError, DataError, PrisbenchError, UnknownNameError, UsageError
-from prisbench.photos import image_id
-from prisbench.presets import PRESETS as LOCALIZERS
-from prisbench.presets import Evidence
-from prisbench.refine import PUBLISHED_CRF, TABLETOP_ADAPTIVE
+from prisbench.images.photos import image_id
+from prisbench.localizer import answer as localize
+from prisbench.localizer.refine import PUBLISHED_CRF, TABLETOP_ADAPTIVE
+from prisbench.localizer.settings import PRESETS as LOCALIZERS
+from prisbench.localizer.settings import Evidence
 from prisbench.types import Query, Subject
 from prisbench.wsss import labelling, pseudo_masks
-from prisbench.wsss.crf_bench import bench_crf, render
 from prisbench.wsss.labelling import (
     BEFORE,
     MASKS,

@@ -20,9 +20,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from typer.testing import CliRunner
 
+from prisbench.cli.wsss import app
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.wsss import scoring
-from prisbench.wsss.commands import app
 from prisbench.wsss.scoring import Judged, PredictedVoid, SoftMap, confusion, tally
 from prisbench.wsss.voc import VOID, open_set, write_mask
 from tests.drawing import draw_box, draw_scene

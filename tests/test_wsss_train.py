@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
-from prisbench.refine import EMBEDDED_CRF, dense_crf
+from prisbench.localizer.refine import EMBEDDED_CRF, dense_crf
 from prisbench.wsss.deeplab import (
     SIZES,
     Borrowed,

@@ -36,7 +36,7 @@ from prisbench.concepts.store import check_backbone
 from prisbench.concepts.weights import LORA, PARTS, adapted, low_rank
 from prisbench.diffusion.backbone import VECTORS, Backbone
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.files import new_folder, read_bytes, sha256_bytes, sha256_json, write_bytes
+from prisbench.runtime.files import new_folder, read_bytes, sha256_bytes, sha256_json, write_bytes
 from prisbench.types import Concept
 
 FORMATS: Mapping[str, tuple[str, ...]] = {

@@ -14,11 +14,11 @@ from prisbench.concepts.names import check_rare_word, rare_word, unfamiliar
 from prisbench.concepts.recipes import DreamBooth, DreamBoothLora, Recipe, as_record, default_recipe, on_device
 from prisbench.concepts.store import concept_key, find_concept, keep_concept
 from prisbench.concepts.training import Task, Watch, forget, processes
-from prisbench.devices import computes_bfloat16
 from prisbench.diffusion.backbone import Backbone
 from prisbench.errors import WriteError
-from prisbench.files import check_writable, sha256_json
-from prisbench.masks import mask_sha256
+from prisbench.images.masks import mask_sha256
+from prisbench.runtime.devices import computes_bfloat16
+from prisbench.runtime.files import check_writable, sha256_json
 from prisbench.types import Concept, Subject
 
 TEACHERS: Mapping[str, Any] = {

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from prisbench.errors import BackboneError, DataError, WriteError
-from prisbench.files import (
+from prisbench.images.photos import pixels_sha256
+from prisbench.runtime.files import (
     cache_folder,
     new_folder,
     read_bytes,
@@ -26,7 +27,6 @@ from prisbench.files import (
     write_bytes,
     write_json,
 )
-from prisbench.photos import pixels_sha256
 from prisbench.types import Concept, Subject
 
 FORMAT = 1

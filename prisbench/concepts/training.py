@@ -38,7 +38,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prisbench.concepts.recipes import Loop
-from prisbench.devices import Together, side_by_side
 from prisbench.diffusion.backbone import (
     Backbone,
     Conditioning,
@@ -49,11 +48,12 @@ from prisbench.diffusion.backbone import (
     training_target,
 )
 from prisbench.diffusion.encodings import latents_of
-from prisbench.diffusion.lean import lean
 from prisbench.diffusion.prompts import Prompt, Words, compose
 from prisbench.errors import BackboneError, DataError, UsageError, WriteError
-from prisbench.files import replacing, write_errors
-from prisbench.photos import SMALLEST_SIDE, pixels_sha256
+from prisbench.images.photos import SMALLEST_SIDE, pixels_sha256
+from prisbench.runtime.devices import Together, side_by_side
+from prisbench.runtime.files import replacing, write_errors
+from prisbench.speed.lean import lean
 from prisbench.types import SLOT, Subject
 
 FORMAT = 1

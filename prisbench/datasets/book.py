@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from prisbench.datasets.schema import SCHEMA_VERSION, SPLITS, Manifest, QueryRow, SubjectRow, digest_rows
 from prisbench.errors import DataError
-from prisbench.photos import image_id
+from prisbench.images.photos import image_id
 from prisbench.types import QUERY_TYPES
 
 _DIGEST_BYTES = 32

@@ -57,9 +57,9 @@ from prisbench.datasets.schema import (
 )
 from prisbench.datasets.source import Source
 from prisbench.errors import DataError, UsageError, WriteError
-from prisbench.files import new_folder, read_json, replacing, sha256_file, write_errors, write_json, write_text
-from prisbench.locks import holder, sign
-from prisbench.photos import decode_photo
+from prisbench.images.photos import decode_photo
+from prisbench.runtime.files import new_folder, read_json, replacing, sha256_file, write_errors, write_json, write_text
+from prisbench.runtime.locks import holder, sign
 
 try:
     import fcntl

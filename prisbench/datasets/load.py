@@ -30,9 +30,9 @@ from prisbench.datasets.schema import (
 )
 from prisbench.datasets.spread import Asked, spread_queries
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.files import read_json, sha256_file
-from prisbench.masks import from_rle
-from prisbench.photos import decode_photo
+from prisbench.images.masks import from_rle
+from prisbench.images.photos import decode_photo
+from prisbench.runtime.files import read_json, sha256_file
 from prisbench.types import QUERY_TYPES, Example, Query, Subject
 
 _A_ROW = {"subjects": "subject", "queries": "query"}

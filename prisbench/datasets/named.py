@@ -7,20 +7,22 @@ drawn, how a set is laid out, how rows are stored.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from prisbench.datasets.archives import opened
 from prisbench.datasets.build import Progress, Say, build, check_target
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import MANIFEST, SCHEMA_VERSION, Manifest, QueryRow, SubjectRow
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources import tabletop
+from prisbench.datasets.sources.archives import opened
+from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.files import cache_folder, check_writable, read_json, sha256_json
+from prisbench.runtime.files import cache_folder, check_writable, read_json, sha256_json
+from prisbench.tabletop import scenes as tabletop
 
 NAMES = (f"tabletop-v{tabletop.VERSION}",)
 
@@ -38,7 +40,7 @@ SOURCES: Mapping[str, str] = {
     "voc-instances": "PASCAL VOC 2012: instances of 20 classes",
     "mug19": "the paper's 19 mugs, in folders that a small YAML file maps to their roles",
 }
-"""A source's name -> a line about it.  The name with ``_`` for ``-`` is its module in ``sources``."""
+"""A source's name -> a line about it.  Its module in ``sources`` or ``sources/public`` has ``_`` for ``-``."""
 
 TABLETOP_CARD = f"""# Tabletop
 
@@ -56,7 +58,7 @@ _TABLETOP_OPTIONS = {
 
 def source_options(name: str) -> Mapping[str, str]:
     """The options of a source: name -> a line of help.  Raises UnknownNameError."""
-    options: Mapping[str, str] = _TABLETOP_OPTIONS if name == "tabletop" else _module(name).OPTIONS
+    options: Mapping[str, str] = _TABLETOP_OPTIONS if name == "tabletop" else source_module(name).OPTIONS
     return options
 
 
@@ -65,7 +67,7 @@ def describe_source(name: str) -> str:
     options = [f"  {option}: {line}" for option, line in source_options(name).items()]
     lines = [f"{name}: {SOURCES[name]}"]
     if name != "tabletop":
-        module = _module(name)
+        module = source_module(name)
         layout = [f"  {line}" for line in module.LAYOUT.strip("\n").splitlines()]
         lines += [f"licence: {module.LICENCE}", f"from: {module.HOMEPAGE}", "layout:", *layout]
     return "\n".join([*lines, "options:", *options])
@@ -88,8 +90,8 @@ def load_source(
     if root is None:
         raise UsageError(f"the source {name} reads files: name the folder or archive they are in ({SOURCES[name]})")
     if not Path(root).is_dir():
-        raise DataError(f"no folder {root}: {name} wants one with {SOURCES[name]} ({_module(name).HOMEPAGE})")
-    source: Source = _module(name).read(Path(root), options)
+        raise DataError(f"no folder {root}: {name} wants one with {SOURCES[name]} ({source_module(name).HOMEPAGE})")
+    source: Source = source_module(name).read(Path(root), options)
     return source
 
 
@@ -137,14 +139,14 @@ def tabletop_source(
     at_hand: list[Iterator[QueryRow]] = []
 
     def rows() -> Iterator[SubjectRow]:
-        table, scenes = tabletop.rows(counts, each, seed)
+        table, scenes = tabletop_rows(counts, each, seed)
         at_hand[:] = [scenes]  # all queries about the photos just drawn: those need not be drawn again
         yield from table
 
     def queries(start: int) -> Iterator[QueryRow]:
         if start == 0 and at_hand:
             return at_hand.pop()
-        return tabletop.rows(counts, each, seed, start)[1]
+        return tabletop_rows(counts, each, seed, start)[1]
 
     return Source(
         name="tabletop-custom" if custom else "tabletop",
@@ -227,11 +229,13 @@ def _check_options(name: str, options: Mapping[str, str]) -> None:
             raise UnknownNameError(f"option of the source {name}", option, known)
 
 
-def _module(name: str) -> ModuleType:
+def source_module(name: str) -> ModuleType:
     """The module of a source, loaded now.  Raises UnknownNameError."""
     if name not in SOURCES:
         raise UnknownNameError("source", name, SOURCES)
-    return importlib.import_module(f"prisbench.datasets.sources.{name.replace('-', '_')}")
+    module = name.replace("-", "_")
+    room = "sources" if importlib.util.find_spec(f"prisbench.datasets.sources.{module}") else "sources.public"
+    return importlib.import_module(f"prisbench.datasets.{room}.{module}")
 
 
 def _tabletop_with(options: Mapping[str, str]) -> Source:

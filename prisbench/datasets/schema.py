@@ -18,12 +18,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
-from prisbench.arrays import ImageLike, MadeImage, MadeMask, as_image, as_mask
-from prisbench.datasets.perceptual import perceptual_hash
 from prisbench.errors import DataError
-from prisbench.files import sha256_json
-from prisbench.masks import mask_sha256, to_rle
-from prisbench.photos import encode_png, pixels_sha256
+from prisbench.images.arrays import ImageLike, MadeImage, MadeMask, as_image, as_mask
+from prisbench.images.masks import mask_sha256, to_rle
+from prisbench.images.perceptual import perceptual_hash
+from prisbench.images.photos import encode_png, pixels_sha256
+from prisbench.runtime.files import sha256_json
 from prisbench.types import QUERY_TYPES, SLOT
 
 SCHEMA_VERSION = 2

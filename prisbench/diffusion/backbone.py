@@ -35,17 +35,17 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from prisbench.arrays import ImageLike, as_image
-from prisbench.devices import keep_freed_memory
 from prisbench.diffusion.architectures import ARCHITECTURES, family
 from prisbench.diffusion.configuration import configuration_sha256
 from prisbench.diffusion.domain import FILE as DOMAIN
 from prisbench.diffusion.domain import Domain, read_domain
 from prisbench.diffusion.prompts import Prompt
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
-from prisbench.photos import resize_to
+from prisbench.images.arrays import ImageLike, as_image
+from prisbench.images.photos import resize_to
+from prisbench.runtime.devices import keep_freed_memory
 
-EMBEDDED = Path(__file__).parent / "embedded"
+EMBEDDED = Path(__file__).parents[1] / "embedded" / "weights"
 """The pipeline folder that comes with prisbench."""
 
 PADDING_RGB = (123, 117, 104)

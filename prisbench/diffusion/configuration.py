@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prisbench.files import read_bytes, sha256_json
+from prisbench.runtime.files import read_bytes, sha256_json
 
 FILES = (
     "scheduler/scheduler_config.json",

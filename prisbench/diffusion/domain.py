@@ -28,10 +28,10 @@ import torch
 from jaxtyping import Float, UInt8
 from scipy import ndimage
 
-from prisbench.arrays import ImageLike, as_image
 from prisbench.errors import BackboneError
-from prisbench.files import read_json, write_json
-from prisbench.photos import resize_to
+from prisbench.images.arrays import ImageLike, as_image
+from prisbench.images.photos import resize_to
+from prisbench.runtime.files import read_json, write_json
 
 if TYPE_CHECKING:
     from prisbench.diffusion.backbone import Backbone

@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from prisbench.arrays import ImageLike, as_image
 from prisbench.diffusion.backbone import Backbone, Encoded, encode_image, fit
 from prisbench.errors import PrisbenchError
-from prisbench.files import sha256_json, write_bytes
-from prisbench.photos import image_id
+from prisbench.images.arrays import ImageLike, as_image
+from prisbench.images.photos import image_id
+from prisbench.runtime.files import sha256_json, write_bytes
 
 
 def once(

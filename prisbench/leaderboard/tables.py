@@ -18,11 +18,11 @@ import pandas as pd
 
 from prisbench.concepts.recipes import UNLEARNED
 from prisbench.errors import DataError, UnknownNameError
-from prisbench.files import write_text
 from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL, interval_notes, missing, most_subjects, promise
 from prisbench.metrics import METRIC_SPEC, METRICS, Metric, summarise
 from prisbench.out_of_domain import TOLERATED
 from prisbench.results import QueryResult, Run, check_dataset, read_run
+from prisbench.runtime.files import write_text
 from prisbench.statistics import FEWEST_SUBJECTS, Roc, Sample, interval, paired_difference, rank_tiers, roc
 from prisbench.types import QUERY_TYPES
 

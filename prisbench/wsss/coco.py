@@ -21,9 +21,9 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from pycocotools import mask as coco
 
-from prisbench.datasets.reading import rle
+from prisbench.datasets.sources.reading import rle
 from prisbench.errors import DataError
-from prisbench.files import read_json, sha256_file, write_json, write_text
+from prisbench.runtime.files import read_json, sha256_file, write_json, write_text
 from prisbench.wsss.voc import COCO14, COCO_CLASSES, write_mask
 
 CATEGORY_IDS = tuple(n for n in range(1, 91) if n not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))

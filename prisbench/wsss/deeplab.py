@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
-from prisbench.files import cannot_read, new_folder, read_json, write_json
+from prisbench.runtime.files import cannot_read, new_folder, read_json, write_json
 
 FORMAT = 1
 KERNELS = {"bottleneck": (1, 3, 1), "basic": (3, 3)}

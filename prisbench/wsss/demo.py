@@ -16,15 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from prisbench import pictures
-from prisbench.datasets.sources import tabletop
 from prisbench.diffusion.backbone import Backbone
 from prisbench.errors import DataError, UsageError
-from prisbench.files import write_bytes, write_json, write_text
+from prisbench.images import drawing as pictures
+from prisbench.images.photos import encode_png
 from prisbench.leaderboard.tables import cell
-from prisbench.photos import encode_png
-from prisbench.presets import Evidence
+from prisbench.localizer.settings import Evidence
+from prisbench.runtime.files import write_bytes, write_json, write_text
 from prisbench.statistics import interval_words
+from prisbench.tabletop import scenes as tabletop
 from prisbench.wsss import pseudo_masks, scoring, sets, voc
 from prisbench.wsss.deeplab import SIZES, DeepLabSize, deeplab
 from prisbench.wsss.labelling import BEFORE, CONFIDENCES, MASKS, TAUGHT

@@ -25,8 +25,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.files import read_json, write_errors, write_json
-from prisbench.refine import AdaptiveParameters, CrfParameters, adaptive, dense_crf
+from prisbench.localizer.refine import AdaptiveParameters, CrfParameters, adaptive, dense_crf
+from prisbench.runtime.files import read_json, write_errors, write_json
 from prisbench.wsss.scoring import SoftMap
 from prisbench.wsss.voc import VOID, write_mask
 

@@ -29,7 +29,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from prisbench import evidence, presets
 from prisbench.diffusion.backbone import (
     Backbone,
     Conditioning,
@@ -42,11 +41,13 @@ from prisbench.diffusion.backbone import (
 )
 from prisbench.diffusion.prompts import Prompt, Words, compose
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.files import read_json, sha256_file
-from prisbench.localize import attend, default_settings, rows_at_once, self_cross, span_columns
-from prisbench.photos import image_id
-from prisbench.presets import Evidence, LocalizerSettings
-from prisbench.refine import TABLETOP_ADAPTIVE, CrfParameters, dense_crf
+from prisbench.images.photos import image_id
+from prisbench.localizer import evidence
+from prisbench.localizer import settings as presets
+from prisbench.localizer.answer import attend, default_settings, rows_at_once, self_cross, span_columns
+from prisbench.localizer.refine import TABLETOP_ADAPTIVE, CrfParameters, dense_crf
+from prisbench.localizer.settings import Evidence, LocalizerSettings
+from prisbench.runtime.files import read_json, sha256_file
 from prisbench.wsss.label_checks import CheckedMasks, look_at_some
 from prisbench.wsss.labelling import (
     CONFIDENCES,
@@ -398,7 +399,7 @@ def _shares(
 ) -> tuple[Float[Tensor, "c vh vw"], tuple[int, int]]:
     """How much each class has of the strongest class's evidence, 0..1, place by place, and the whole grid's size.
 
-    The evidence for a class is the prompt against the same without its words (``prisbench.evidence``).  Which classes
+    The evidence for a class is the prompt against the same without its words (``localizer.evidence``).  Which classes
     are in the image is known, so it only decides whose a place is: where one class leads, the others step back; where
     no class has any, nobody does; how far a thing reaches is left to attention.
     """

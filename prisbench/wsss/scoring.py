@@ -29,7 +29,7 @@ from safetensors.numpy import load, save
 from scipy import sparse
 
 from prisbench.errors import DataError, UsageError
-from prisbench.files import read_bytes, write_bytes
+from prisbench.runtime.files import read_bytes, write_bytes
 from prisbench.statistics import FEWEST_SUBJECTS, SEED, Difference, Interval, bounded, percentiles
 from prisbench.wsss.label_checks import SAVED_AS_255, CheckedMasks, void_alone
 from prisbench.wsss.voc import VOID, Item, SegmentationSet

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.files import sha256_file
+from prisbench.runtime.files import sha256_file
 from prisbench.wsss.deeplab import SIZES, Network, deeplab, load_imagenet, load_network
 from prisbench.wsss.label_checks import CheckedMasks, look_at_some
 from prisbench.wsss.labelling import BEFORE, MASKS, claim

@@ -40,9 +40,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError, WriteError
-from prisbench.files import read_json, replacing, sha256_bytes, sha256_json, write_json
-from prisbench.locks import locked
-from prisbench.refine import CrfParameters, dense_crf
+from prisbench.localizer.refine import CrfParameters, dense_crf
+from prisbench.runtime.files import read_json, replacing, sha256_bytes, sha256_json, write_json
+from prisbench.runtime.locks import locked
 from prisbench.wsss.deeplab import Borrowed, Network, save_network
 from prisbench.wsss.labelling import in_order, worker_processes
 

@@ -24,8 +24,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from prisbench.errors import DataError, UnknownNameError
-from prisbench.files import cannot_read, read_bytes, read_json, sha256_bytes, write_bytes
-from prisbench.photos import load_photo
+from prisbench.images.photos import load_photo
+from prisbench.runtime.files import cannot_read, read_bytes, read_json, sha256_bytes, write_bytes
 from prisbench.wsss.palettes import contradiction
 
 VOID = 255

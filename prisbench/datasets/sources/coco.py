@@ -34,18 +34,18 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from prisbench.datasets.frames import turn_of
-from prisbench.datasets.mask_files import MaskRule
-from prisbench.datasets.reading import image_file, inside, json_file, listing, polygons, rle
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
+from prisbench.datasets.sources.frames import turn_of
 from prisbench.datasets.sources.identities import Identities, Use, class_warnings, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
+from prisbench.datasets.sources.mask_files import MaskRule
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line
-from prisbench.datasets.sources.planned import about
+from prisbench.datasets.sources.plan import about
+from prisbench.datasets.sources.reading import image_file, inside, json_file, listing, polygons, rle
 from prisbench.errors import DataError, UsageError
-from prisbench.files import as_stored, composed, read_bytes
-from prisbench.photos import orientation, turned
+from prisbench.images.photos import orientation, turned
+from prisbench.runtime.files import as_stored, composed, read_bytes
 
 TITLE = "COCO instances"
 LICENCE = "unknown"

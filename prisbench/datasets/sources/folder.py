@@ -35,7 +35,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prisbench.datasets.reading import folders, inside, listing, yaml_file
 from prisbench.datasets.schema import SPLITS, QueryRow
 from prisbench.datasets.source import Source, split_of
 from prisbench.datasets.sources.options import (
@@ -50,11 +49,12 @@ from prisbench.datasets.sources.options import (
     whole_number,
 )
 from prisbench.datasets.sources.picture_files import Asked, Told, masks_in, pictures_in, source_of
-from prisbench.datasets.sources.planned import about
+from prisbench.datasets.sources.plan import about
+from prisbench.datasets.sources.reading import folders, inside, listing, yaml_file
 from prisbench.datasets.sources.tables import Line, table
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.files import composed, stem_of
-from prisbench.photos import SUFFIXES
+from prisbench.images.photos import SUFFIXES
+from prisbench.runtime.files import composed, stem_of
 from prisbench.types import QUERY_TYPES
 
 TITLE = "Own photos and masks"

@@ -25,7 +25,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from prisbench.datasets.reading import ImageFile
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene, split_of
 from prisbench.datasets.sources.options import (
@@ -39,7 +38,8 @@ from prisbench.datasets.sources.options import (
     whole_number,
     yes_or_no,
 )
-from prisbench.datasets.sources.planned import QueryPlan, in_one_split, queries_of
+from prisbench.datasets.sources.plan import QueryPlan, in_one_split, queries_of
+from prisbench.datasets.sources.reading import ImageFile
 from prisbench.datasets.sources.rows import Subjects, cut_out, spread, subjects_of
 from prisbench.errors import DataError
 

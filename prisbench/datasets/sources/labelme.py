@@ -33,18 +33,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from prisbench.datasets.frames import turn_of
-from prisbench.datasets.mask_files import MaskRule, mask_in
-from prisbench.datasets.reading import ImageFile, folders, image_file, inside, json_file, listing, polygons
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
+from prisbench.datasets.sources.frames import turn_of
 from prisbench.datasets.sources.identities import Identities, class_names_warning, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, lost, plan, source_of
+from prisbench.datasets.sources.mask_files import MaskRule, mask_in
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line
-from prisbench.datasets.sources.planned import about
+from prisbench.datasets.sources.plan import about
+from prisbench.datasets.sources.reading import ImageFile, folders, image_file, inside, json_file, listing, polygons
 from prisbench.errors import DataError, UnknownNameError
-from prisbench.files import read_bytes
-from prisbench.photos import decode_photo, orientation, turned
+from prisbench.images.photos import decode_photo, orientation, turned
+from prisbench.runtime.files import read_bytes
 
 TITLE = "labelme annotations"
 LICENCE = "unknown"

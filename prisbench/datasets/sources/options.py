@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from prisbench.datasets.mask_files import MaskRule, parse_rule
 from prisbench.datasets.source import DEFAULT_TEXT
+from prisbench.datasets.sources.mask_files import MaskRule, parse_rule
 from prisbench.errors import DataError, UsageError
-from prisbench.files import cannot_read, sha256_json
+from prisbench.runtime.files import cannot_read, sha256_json
 from prisbench.types import SLOT
 
 TEXT_HELP = f"what is asked, with {SLOT} once (default: {DEFAULT_TEXT!r})"

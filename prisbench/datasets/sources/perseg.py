@@ -24,11 +24,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from prisbench.datasets.mask_files import coloured_mask_file
-from prisbench.datasets.reading import folders, image_file, inside, listing
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, split_of
+from prisbench.datasets.sources.mask_files import coloured_mask_file
 from prisbench.datasets.sources.options import (
     LICENCE_HELP,
     SHARE_HELP,
@@ -39,7 +38,8 @@ from prisbench.datasets.sources.options import (
     share,
     whole_number,
 )
-from prisbench.datasets.sources.planned import about
+from prisbench.datasets.sources.plan import about
+from prisbench.datasets.sources.reading import folders, image_file, inside, listing
 from prisbench.datasets.sources.rows import PHOTOS, Candidate, from_nth, subjects_of, top
 from prisbench.errors import DataError
 

@@ -14,18 +14,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from prisbench.datasets.frames import rule_of, turn_of
-from prisbench.datasets.mask_files import PLAIN, MaskRule, mask_file
-from prisbench.datasets.reading import image_file, listing
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene
+from prisbench.datasets.sources.frames import rule_of, turn_of
+from prisbench.datasets.sources.mask_files import PLAIN, MaskRule, mask_file
 from prisbench.datasets.sources.options import build_key
-from prisbench.datasets.sources.planned import QueryPlan, in_one_split, queries_of
+from prisbench.datasets.sources.plan import QueryPlan, in_one_split, queries_of
+from prisbench.datasets.sources.reading import image_file, listing
 from prisbench.datasets.sources.rows import Subjects, subjects_of
 from prisbench.errors import DataError
-from prisbench.files import read_bytes, sha256_json, stem_of
-from prisbench.photos import MOST_PHOTOS, SUFFIXES, orientation
+from prisbench.images.photos import MOST_PHOTOS, SUFFIXES, orientation
+from prisbench.runtime.files import read_bytes, sha256_json, stem_of
 
 _Mask = Bool[np.ndarray, "h w"]
 

@@ -15,8 +15,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from prisbench.datasets.reading import folders
 from prisbench.datasets.schema import QueryRow, SubjectRow
+from prisbench.datasets.sources.reading import folders
 from prisbench.errors import DataError
 
 T = TypeVar("T")

@@ -1,0 +1,183 @@
+"""``prisbench build-dataset``, ``validate``, ``card``, ``show``: parse, call one function, print.
+
+Nothing heavy is imported before a command runs, so ``prisbench --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prisbench.errors import DataError, UsageError
+from prisbench.runtime.console import Format, OutputFormat, known, progress, say, table_bars, tell
+
+app = typer.Typer()
+
+
+class ReportFormat(StrEnum):
+    rich = "rich"
+    json = "json"
+    github = "github"
+
+
+Options = Annotated[
+    list[str], typer.Option("--set", metavar="NAME=VALUE", help="An option of the source (see --describe); repeatable.")
+]
+
+
+@app.command("build-dataset")
+def build_dataset(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Where the data comes from: tabletop, folder, coco, labelme, perseg, pods, perv-ytvos, permis, "
+            "ycb-video, davis, voc-instances, mug19."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="The folder to write; it appears whole or not at all.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The folder or archive (zip, tar) that the source reads.")] = None,
+    options: Options = [],  # noqa: B006
+    validation: Annotated[
+        int | None, typer.Option(min=1, help="tabletop: validation subjects, for another set than the benchmark.")
+    ] = None,
+    test: Annotated[int | None, typer.Option(min=1, help="tabletop: test subjects.")] = None,
+    seed: Annotated[int | None, typer.Option(help="tabletop: another world.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a dataset that stands there.")] = False,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Only say what the source reads, and its options.")
+    ] = False,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Afterwards send it to the Hugging Face Hub, with its card.")
+    ] = None,
+    private: Annotated[bool, typer.Option(help="For --push-to-hub: a new repository is private.")] = False,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Build a dataset that datasets.load_dataset opens; interrupted, the same command goes on."""
+    from prisbench.datasets import named
+    from prisbench.datasets.cards import croissant, publish
+    from prisbench.datasets.cards import text as cards
+
+    known("source", source, named.SOURCES)
+    if describe:
+        print(named.describe_source(source))
+        return
+    if out is None:
+        raise UsageError("say where to write it: --out FOLDER")
+    given = _pairs(options)
+    given |= {
+        name: str(value)
+        for name, value in (("validation", validation), ("test", test), ("seed", seed))
+        if value is not None
+    }
+    with progress() as bar:
+        show = table_bars(bar, "writing", {})
+        manifest, left_out = named.build_source(source, root, given, out, show, overwrite, tell)
+    cards.write_readme(out)
+    croissant.write_croissant(out)
+    address = publish.push(out, push_to_hub, private) if push_to_hub else None
+    lines = [f"{manifest.id} in {out}", f"digest {manifest.digest}"]
+    lines += [f"{s}: {n} subjects, {sum(manifest.queries[s].values())} queries" for s, n in manifest.subjects.items()]
+    lines += [f"left out: {n} ({reason})" for reason, n in sorted(left_out.items())]
+    lines += [f"on the hub: {address}"] if address else []
+    say({**manifest.to_json(), "left_out": dict(left_out), "hub": address}, format, "\n".join(lines))
+
+
+@app.command()
+def validate(
+    path: Annotated[str, typer.Argument(help="A dataset's folder or name, or photos: a folder for each subject.")],
+    leaks: Annotated[bool, typer.Option(help="The leak audit, which takes most of the time.")] = True,
+    against: Annotated[
+        list[Path], typer.Option(help="Another dataset or folder of photos to share no picture with; repeatable.")
+    ] = [],  # noqa: B006
+    embedding: Annotated[
+        str | None, typer.Option(metavar="ID_OR_FOLDER", help="Also compare embeddings by this vision model.")
+    ] = None,
+    format: Annotated[ReportFormat, typer.Option(help="How to print the report.")] = ReportFormat.rich,
+) -> None:
+    """Check a dataset: exit code 0 when it is sound, 1 when it has errors, 2 when there is nothing to examine."""
+    from prisbench.datasets import named
+    from prisbench.datasets.checks import findings, validate
+    from prisbench.datasets.checks.leaks import load_embedding
+
+    embed = load_embedding(embedding) if embedding else None
+    with progress() as bar:
+        show = table_bars(bar, "checking", {})
+        folder = Path(path)
+        if path in named.NAMES and not folder.exists():
+            folder = named.find_dataset(path, table_bars(bar, "drawing", {}), tell).folder
+        report = validate.validate(folder, leaks=leaks, against=against, embed=embed, progress=show)
+    colour = format is ReportFormat.rich and sys.stdout.isatty()
+    print(findings.render(report, format.value, colour))
+    raise typer.Exit(findings.exit_code(report))
+
+
+@app.command()
+def card(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Cards, or built datasets; default: all of data_cards/.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Fail when a card and its data disagree.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Put the facts of the data into the cards first.")] = False,
+    dataset: Annotated[str | None, typer.Option(help="The data of a single card: a dataset's name or folder.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with small real sets for the cards of samples; default: PRISBENCH_DATA.")
+    ] = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Hold data cards to their data: facts, front matter, headings."""
+    from prisbench.datasets.cards import text as cards
+
+    with progress() as bar:
+        reports = cards.check_cards(paths or [], dataset, write, data, table_bars(bar, "drawing", {}))
+    records = [{"card": str(r.path), "differences": list(r.differences), "held_to": r.note} for r in reports]
+    say(records, format, cards.render(reports))
+    if check and any(report.differences for report in reports):
+        raise DataError("data cards and data disagree; mend the card, or run prisbench card --write for the facts")
+
+
+@app.command()
+def show(
+    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = "tabletop-v2",
+    out: Annotated[Path, typer.Option(help="Folder for sheet.png and page.html.")] = Path("shown"),
+    split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
+    limit: Annotated[int, typer.Option(help="Queries to show, evenly over subjects and types.")] = 40,
+    subset: Annotated[str | None, typer.Option(help="One query type.")] = None,
+    subject: Annotated[str | None, typer.Option(help="One subject's id.")] = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """A contact sheet and an offline page: scenes with outlines, look-alikes, texts, the subject's photos."""
+    from prisbench.datasets.named import find_dataset
+    from prisbench.datasets.show.page import show as draw
+
+    with progress() as bar:
+        found = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+    shown = draw(found, out, split, limit, subset, subject)
+    say({"sheet": str(shown.sheet), "page": str(shown.page)}, format, f"{shown.sheet}\n{shown.page}")
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="A dataset that stands complete.")],
+    name: Annotated[str, typer.Argument(help="NAME or OWNER/NAME on the Hugging Face Hub.")],
+    private: Annotated[bool, typer.Option(help="A new repository is private.")] = False,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Send a built dataset to the Hugging Face Hub, with its card."""
+    from prisbench.datasets.cards import publish
+
+    address = publish.push(folder, name, private)
+    say({"hub": address}, format, address)
+
+
+def _pairs(options: list[str]) -> dict[str, str]:
+    given = {}
+    for pair in options:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--set {pair!r}: expected NAME=VALUE, such as references=4")
+        given[name] = value
+    return given

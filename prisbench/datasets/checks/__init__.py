@@ -1,0 +1,1 @@
+"""What can be wrong with a dataset: rules, copies, leaks.  Import the modules you need."""

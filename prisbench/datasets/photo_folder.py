@@ -1,0 +1,199 @@
+"""One's own photos of one thing, with masks where somebody drew them.
+
+    my_mug/
+      01.jpg  02.heic  03.png     1 to 30 photos
+      01.png                      a mask of 01.jpg: white where the thing is, black elsewhere
+      masks/03.png                a mask of 03.png; those of other photos can lie there, too
+
+A mask has two values, or soft edges of grey, or the user says which of its values are the thing: ``mask_files``.
+
+The layout of the dataset source ``folder`` is read as well: masks in ``photos_masks/``, inside of a folder of photos or
+beside one that is called ``photos``; and where there is a folder ``scenes``, ``masks/`` belongs to the scenes.
+
+Knows: which PNG is whose mask, which photos are nearly the same picture, what noun a folder's name suggests.
+Does not know: learning, a dataset's tables.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from prisbench.datasets.checks.leaks import Gallery, Picture, audit
+from prisbench.datasets.remarks import Remarks
+from prisbench.datasets.sources.frames import rule_of, turn_of
+from prisbench.datasets.sources.mask_files import PLAIN, MaskRule, mask_file
+from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.images.arrays import ImageLike
+from prisbench.images.perceptual import hamming, perceptual_hash, turned_hashes
+from prisbench.images.photos import (
+    SUFFIXES,
+    Photo,
+    fit_within,
+    load_photo,
+    load_photos,
+    looks_like_mask,
+    orientation,
+    photo_files,
+    pixels_sha256,
+)
+from prisbench.runtime.files import cannot_read, read_bytes, stem_of
+
+NEAR = 12
+"""Bits of 64 in which the perceptual hashes of two photos, laid in any way, may differ to be nearly the same picture.
+
+Of the 158 photos of the DreamBooth set, no two of one subject differ by fewer than 14, however they are laid, but for a
+mirrored copy; by 14, two shots of a dog that turns its head.  53 of them at half size as JPEG of quality 40 differ from
+themselves by 2 at most, with another gamma by 6, moved by 2 % of the width by 12 or less in 98 of 100, by 4 % in 94."""
+
+_COMPARED_SIDE = 512
+"""Pixels; photos are compared no larger than this."""
+
+_NO_NOUNS = {"data", "dcim", "download", "image", "images", "img", "photo", "photos", "pictures", "refs", "tmp"}
+
+
+class OwnPhotos(NamedTuple):
+    """The photos of a folder by file name.  ``masks``: None for a photo without one; empty when none has one.
+
+    ``noticed``: what the owner should know of how photos and masks were read, a line each.
+    """
+
+    names: tuple[str, ...]
+    photos: tuple[UInt8[np.ndarray, "_h _w 3"], ...]
+    masks: tuple[Bool[np.ndarray, "_h2 _w2"] | None, ...]
+    noticed: tuple[str, ...] = ()
+
+
+def read_own_photos(folder: str | os.PathLike[str], rule: MaskRule = PLAIN) -> OwnPhotos:
+    """The photos in a folder and their masks, upright, in their own sizes; ``rule``: what the user says of the masks.
+
+    Raises DataError as ``photos.load_photos``, and naming the file for a mask that belongs to no photo, or to two, that
+    is one of two, all black, or no mask of its photo by ``mask_files``.  Raises UsageError when something is said of
+    masks, but there are none.
+    """
+    loaded = load_photos(folder, check_beside=False)
+    files = photo_files(folder)
+    masks = {file.path.name: file.beside for file in files if file.beside is not None}
+    named = Counter(stem_of(Path(photo.name)) for photo in loaded)
+    for path in _mask_files(Path(folder)):
+        if stem_of(path) not in named:
+            raise DataError(f"{path} belongs to no photo: {UnknownNameError('photo', stem_of(path), named)}")
+        if named[stem_of(path)] > 1:
+            raise DataError(
+                f"{path} belongs to {named[stem_of(path)]} photos of that name in {folder}; rename one of them"
+            )
+        name = next(photo.name for photo in loaded if stem_of(Path(photo.name)) == stem_of(path))
+        if name in masks:
+            raise DataError(f"{name} in {folder} has two masks, {masks[name]} and {path}; remove one")
+        masks[name] = path
+    if not masks and (rule.values or rule.frame):
+        said = rule.value_option if rule.values else rule.frame_option
+        raise UsageError(f"{said.strip(' =')} is said of masks, but no photo in {folder} has one")
+    beside = {file.beside for file in files}
+    remarks = Remarks(Path(folder))
+    found = tuple(
+        _mask(masks[photo.name], photo, Path(folder), rule, remarks, masks[photo.name] in beside)
+        if photo.name in masks
+        else None
+        for photo in loaded
+    )
+    names, images = tuple(photo.name for photo in loaded), tuple(photo.image for photo in loaded)
+    return OwnPhotos(names, images, found if masks else (), tuple(remarks.lines()))
+
+
+def remarks(own: OwnPhotos) -> list[str]:
+    """What the owner of the photos should know before they are learned from, a line each: photos that are nearly the
+    same picture, how masks were read, and what they are good for.
+    """
+    lines = list(own.noticed)
+    if groups := near_duplicates(own.photos):
+        said = "; ".join(_listed([own.names[i] for i in group]) for group in groups)
+        lines.append(f"nearly the same picture: {said}; they teach little more than one of them does")
+    if own.masks:
+        n = sum(mask is not None for mask in own.masks)
+        lines.append(f"{n} of {len(own.photos)} photos have a mask; --set learner.masked=true learns by them")
+    return lines
+
+
+def near_duplicates(photos: Sequence[ImageLike]) -> list[tuple[int, ...]]:
+    """Groups of photos, by their places, that are nearly the same picture: saved again, smaller, lighter, mirrored,
+    turned by right angles, cut out of another, shifted, or taken a moment later without moving.
+
+    Copies are proven as in ``datasets.leaks``; moments later are known by their hashes, see ``NEAR``.  No group when
+    all photos have the very same pixels, which every learner says itself.
+    """
+    if len({pixels_sha256(photo) for photo in photos}) == 1:
+        return []
+    small = [fit_within(photo, _COMPARED_SIDE) for photo in photos]
+    gallery = Gallery(parts=False)
+    for i, photo in enumerate(small):
+        gallery.add(photo, i, Picture(str(i), "reference", (), "", ""))
+    pairs = [(int(leak.a.where), int(leak.b.where)) for leak in audit(gallery, lambda i: small[i]).leaks]
+    hashes = [perceptual_hash(photo) for photo in small]
+    turned = [set(turned_hashes(photo).values()) for photo in small]
+    for i, j in itertools.combinations(range(len(small)), 2):
+        if min(hamming(hashes[i], other) for other in turned[j]) <= NEAR:
+            pairs.append((i, j))
+    group = list(range(len(small)))
+    for a, b in pairs:
+        group = [group[a] if each == group[b] else each for each in group]
+    groups = [tuple(i for i, each in enumerate(group) if each == name) for name in dict.fromkeys(group)]
+    return [places for places in groups if len(places) > 1]
+
+
+def suggested_noun(folder: str | os.PathLike[str]) -> str | None:
+    """The class word that a folder's name suggests: mug for "my_mug", "mug-anna" and "red_mug2/photos"; else None."""
+    path = Path(os.path.abspath(folder))
+    name = (path.parent if path.name == "photos" else path).name.lower()
+    head = re.split(r"[-\d]", re.sub(r"^(my|our|the)[-_ ]+", "", name))[0]
+    word = (re.findall(r"[^\W_]+", head) or [""])[-1]
+    return word if len(word) > 1 and word not in _NO_NOUNS else None
+
+
+def _mask_files(folder: Path) -> list[Path]:
+    """What lies in the folders of masks, by name; of any format, so that one that is no PNG is not passed over."""
+    homes = [folder / "photos_masks"]
+    if not (folder / "scenes").is_dir():
+        homes.append(folder / "masks")
+    home = Path(os.path.abspath(folder))
+    if home.name == "photos":
+        homes.append(home.parent / "photos_masks")
+    found = []
+    for home in homes:
+        try:
+            paths = sorted(home.iterdir()) if home.is_dir() else []
+        except OSError as error:
+            raise DataError(cannot_read(home, error)) from None
+        found += [path for path in paths if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    return found
+
+
+def _mask(
+    path: Path, photo: Photo, folder: Path, rule: MaskRule, remarks: Remarks, beside: bool
+) -> Bool[np.ndarray, "h w"]:
+    """The mask of a photo; ``beside`` it, where a PNG may be another photo.  Raises DataError."""
+    h, w = photo.image.shape[:2]
+    file = folder / photo.name
+    exif = orientation(read_bytes(file), str(file))
+    turn = turn_of(file, exif, (h, w), rule, remarks)
+    try:
+        mask = mask_file(path, (h, w), "", rule_of(rule, exif), turn, remarks)
+    except DataError as error:
+        if beside and rule.values is None and not looks_like_mask(load_photo(path)):
+            raise DataError(f"{error}; if it is another photo than {photo.name}, rename it") from None
+        raise
+    if not mask.any():
+        raise DataError(f"{path} is all black, but its photo shows the thing; draw it white, or remove the file")
+    return mask
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

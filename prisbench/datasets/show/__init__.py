@@ -1,0 +1,1 @@
+"""A look at a dataset: a sheet and a page."""

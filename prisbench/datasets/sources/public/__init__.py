@@ -1,0 +1,1 @@
+"""Readers of public sets, one file each."""

@@ -1,0 +1,218 @@
+"""What is measured of a trained backbone, and the card that ships with it.
+
+Knows: held-out ordinary scenes and phrases about them.  Does not know: training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prisbench.concepts.controls import noun_only
+from prisbench.datasets.sources.tabletop import rows as tabletop_rows
+from prisbench.diffusion.backbone import Backbone, load_backbone
+from prisbench.diffusion.domain import FEATURES, Domain, measure, write_domain
+from prisbench.embedded.recipe import Recipe, samples_sheet
+from prisbench.images.drawing import png
+from prisbench.images.photos import image_id
+from prisbench.localizer import answer as localize
+from prisbench.localizer.settings import LocalizerSettings
+from prisbench.runtime.files import read_json, write_bytes, write_json, write_text
+from prisbench.statistics import Sample, interval
+from prisbench.tabletop import scenes as tabletop
+from prisbench.types import SLOT, Concept, Query, Subject
+
+PROMPTS = (
+    "a photo of a red mug",
+    "a photo of a striped blue and white mug on a wooden table",
+    "a photo of a green bottle",
+    "a photo of a dotted yellow and red ball on a tiled floor",
+    "a photo of a checked black and white vase",
+    "a photo of a plant on a marble counter",
+    "a photo of a teal lamp and a brown book",
+    "a photo of a pink teapot left of a grey bowl",
+)
+
+
+def phrases(scenes: int, name: str = "held-out") -> Iterator[tuple[tabletop.Scene, int, str]]:
+    """(scene, index of a thing, phrase with the slot for its noun): things of ordinary scenes that words single out."""
+    for n in range(scenes):
+        scene, _ = tabletop.ordinary_scene(f"{name}/{n}")
+        rng = random.Random(f"{name}/{n}/phrases")
+        who = [thing.individual for thing in scene.things]
+        for i, one in enumerate(who):
+            words = tabletop.full_phrase(one, rng)
+            twins = sum((w.noun, w.main, w.pattern) == (one.noun, one.main, one.pattern) for w in who)
+            if twins == 1:
+                yield scene, i, words.replace(one.noun, SLOT)
+
+
+def phrase_quality(
+    backbone: Backbone, settings: LocalizerSettings, scenes: int, name: str = "held-out"
+) -> dict[str, Any]:
+    """Mean IoU and pointing accuracy of full phrases ("the striped red and white mug") on ordinary scenes never
+    trained on.
+
+    The interval is a bootstrap over scenes.
+    """
+    settings = dataclasses.replace(settings, tokens=("phrase",), presence=None)
+    ious, hits, keys = [], [], []
+    for scene, i, words in phrases(scenes, name):
+        noun = scene.things[i].individual.noun
+        concept: Concept = noun_only(Subject(noun, noun, ()))
+        query = Query("q", noun, f"the {words}")
+        answer = localize.locate(backbone, scene.image, [query], {noun: concept}, settings)[0]
+        truth = scene.masks[i]
+        mask = answer.mask if answer.mask is not None else np.zeros(truth.shape, bool)
+        ious.append(float((mask & truth).sum() / (mask | truth).sum()))
+        hits.append(float(truth[answer.peak_yx]))
+        keys.append(image_id(scene.image))
+    ids = tuple(f"{key}/{n}" for n, key in enumerate(keys))
+    ones = np.ones(len(ious))
+    spread = interval(Sample(ids, tuple(keys), np.asarray(ious), ones))
+    return {
+        "iou_mean": round(float(np.mean(ious)), 4),
+        "iou_mean_ci": None if spread is None else [round(x, 4) for x in spread],
+        "pointing": round(float(np.mean(hits)), 4),
+        "n": len(ious),
+        "scenes": scenes,
+    }
+
+
+DOMAIN_SEED = 90_001
+"""Of the set whose scenes the domain is measured on; no benchmark has it."""
+
+
+def measure_domain(folder: str | Path, scenes: int = 400) -> Domain:
+    """Measure what the world looks like to the pipeline in a folder, and put that beside it as ``domain.json``.
+
+    So many ordinary scenes, as training shows them, and as many of the kind that benchmarks ask about.  Neither
+    training nor any other measurement uses these.
+    """
+    name, world = "domain", f"Tabletop {tabletop.VERSION}"
+    subjects = -(-2 * scenes // sum(tabletop.QUERIES.values())) + 1
+    asked = {query.image_id: query.image for query in tabletop_rows({"validation": subjects}, None, DOMAIN_SEED)[1]}
+    images = [tabletop.ordinary_scene(f"{name}/{n}")[0].image for n in range(scenes)]
+    images += list(asked.values())[:scenes]
+    said = f"{world}: ordinary scenes {name}/0 to {name}/{scenes - 1}, and {len(images) - scenes} of seed {DOMAIN_SEED}"
+    domain = measure(load_backbone(folder), images, said)
+    write_domain(domain, Path(folder))
+    return domain
+
+
+def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, Any]:
+    """Measure a trained pipeline folder, draw its samples and write its card (README.md, samples.png, card.json)."""
+    backbone = load_backbone(folder)
+    settings = localize.default_settings(backbone)
+    quality = phrase_quality(backbone, settings, scenes)
+    domain = measure_domain(folder)
+    logs = {name: read_json(run / f"{name}-run" / "log.json") for name in ("vae", "unet")}
+    write_bytes(folder / "samples.png", png(samples_sheet(folder, list(PROMPTS))))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    facts = {
+        "recipe": dataclasses.asdict(recipe),
+        "backbone": backbone.id,
+        "bytes": size,
+        "hours": {name: round(log[-1]["seconds"] / 3600, 2) for name, log in logs.items()},
+        "steps": {name: int(log[-1]["step"]) for name, log in logs.items()},
+        "losses": {name: [log[i] for i in _spread(len(log))] for name, log in logs.items()},
+        "held_out_phrases": quality,
+        "localizer": settings.as_record(),
+        "domain": dataclasses.asdict(domain),
+    }
+    write_json(folder / "card.json", facts)
+    write_text(folder / "README.md", _card(facts))
+    return quality
+
+
+def _spread(n: int, most: int = 8) -> list[int]:
+    """Up to ``most`` indices over 0..n-1, the last one among them."""
+    return sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n else []
+
+
+def _card(facts: dict[str, Any]) -> str:
+    recipe, quality = facts["recipe"], facts["held_out_phrases"]
+    spread = str(list(quality["iou_mean_ci"])) if quality["iou_mean_ci"] else "(no interval: too few scenes)"
+    rows = "\n".join(
+        f"| {row['step']} | {row['seconds'] / 60:.0f} | {row['loss']:.4f} |" for row in facts["losses"]["unet"]
+    )
+    vae = facts["losses"]["vae"][-1]
+    vae_how = (
+        f"{tuple(recipe['vae_channels'])} channels, factor 4, 4 latent channels; L1 + 2 L2 + 2e-4 KL; "
+        f"batch {recipe['vae_batch']} crops of {recipe['vae_crop']} px, AdamW {recipe['vae_rate']}"
+    )
+    unet_how = (
+        f"{tuple(recipe['unet_channels'])} channels, text width {recipe['text_width']}, {recipe['text_layers']} "
+        f"layers; noise prediction, batch {recipe['batch']}, AdamW {recipe['rate']}, averaged weights"
+    )
+    prompts = "\n".join(f"{i}. {prompt}" for i, prompt in enumerate(PROMPTS, 1))
+    return f"""---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+tags: [tabletop, prisbench]
+---
+# The embedded backbone
+
+A small latent diffusion pipeline that knows one world, Tabletop: ten kinds of things on a table, twelve colours, six
+patterns.  It is there so that every part of prisbench runs in minutes on a laptop.  It knows nothing of real photos.
+
+Load it as any other: `StableDiffusionPipeline.from_pretrained(folder)`.  It draws 112 x 144, 144 x 112 and 96 x 160
+pixels.
+
+## Recipe
+
+`prisbench train-backbone --out DIR --seed {recipe["seed"]}` ({recipe["scenes"]} scenes with captions, drawn by the
+same code as the benchmark, without the subjects' patterns and colour pairs; masks are never shown to it).
+
+| part | how | steps | hours on 2 CPU cores |
+|---|---|---|---|
+| autoencoder | {vae_how} | {facts["steps"]["vae"]} | {facts["hours"]["vae"]} |
+| U-Net and text encoder | {unet_how} | {facts["steps"]["unet"]} | {facts["hours"]["unet"]} |
+
+The hours are wall time of the training steps; other work ran on the same cores.  Autoencoder at the end: L1
+{vae["l1"]:.3f}, squared error {vae["l2"]:.4f} (pixels in -1..1, noise of 1 to 4.5 grey levels included).  Denoiser:
+
+| step | minutes | loss |
+|---|---|---|
+{rows}
+
+## Quality
+
+Localization of captioned phrases ("the striped red and white mug") on {quality["scenes"]} ordinary scenes outside
+training, {quality["n"]} phrases, settings of the preset `accurate` (chosen on other scenes): mean IoU
+**{quality["iou_mean"]:.3f}** {spread}, pointing **{quality["pointing"]:.3f}**.
+
+![samples](samples.png)
+
+Left to right, top to bottom:
+
+{prompts}
+
+## Its own world
+
+{_world(facts["domain"])}
+
+All numbers are in `card.json`; size on disk {facts["bytes"] / 1e6:.1f} MB.
+"""
+
+
+def _world(domain: dict[str, Any]) -> str:
+    """The card's section on what lies outside."""
+    rows = "\n".join(f"| {name} | {domain['mean'][name]:.4f} | {domain['deviation'][name]:.4f} |" for name in FEATURES)
+    return f"""The autoencoder's reconstruction error tells photos of this world from others (the three numbers are
+explained in `prisbench/diffusion/domain.py`; all are in `domain.json`).  Measured on {domain["scenes"]} scenes outside
+training ({domain["world"]}):
+
+| number | mean | deviation |
+|---|---|---|
+{rows}
+
+A photo's strangeness is the sum of its three numbers in deviations from these means.  The 99th percentile of these
+scenes is **{domain["threshold"]:.2f}**; commands warn of photos beyond it.  Made again, for this folder or another, by
+`python -c "from prisbench.embedded.card import measure_domain; measure_domain('DIR')"`."""

@@ -1,0 +1,1 @@
+"""Photos and masks: reading, shapes, drawing.  Import the modules you need."""

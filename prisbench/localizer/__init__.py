@@ -1,0 +1,1 @@
+"""The method ``attn``: settings, evidence, refinement, answers.  Import the modules you need."""

@@ -1,0 +1,1 @@
+"""The same numbers, to rounding, in less time or memory."""

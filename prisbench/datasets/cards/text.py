@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
 import os
 import re
 import tempfile
@@ -29,7 +28,7 @@ from prisbench.datasets.build import Progress, write_dataset
 from prisbench.datasets.build_notes import BLOCK
 from prisbench.datasets.cards.facts import Facts, facts, facts_markdown
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.named import NAMES, find_dataset
+from prisbench.datasets.named import NAMES, find_dataset, source_module
 from prisbench.datasets.schema import MANIFEST, SPLITS
 from prisbench.errors import DataError, UsageError
 from prisbench.runtime.files import read_bytes, write_text
@@ -88,9 +87,9 @@ SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M"
 
 SAMPLES: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "perseg-examples-v1": ("perseg", "perseg_examples", {"licence": "masks: MIT; photos: CC-BY-4.0 (DreamBooth)"}),
-    "ycb-video-sample-v2": ("ycb_video", "ycb_video", {}),
+    "ycb-video-sample-v2": ("ycb-video", "ycb_video", {}),
 }
-"""Cards of small real sets: their reader's module, their folder inside the one that PRISBENCH_DATA names, options."""
+"""Cards of small real sets: their source, their folder inside the one that PRISBENCH_DATA names, options."""
 
 DATA_VARIABLE = "PRISBENCH_DATA"
 
@@ -354,8 +353,8 @@ def _data_of(
 def _sample(root: Path, target: Path, progress: Progress | None) -> Dataset:
     """A small real set, read by its source and built under the name of its card."""
     name, _, version = target.name.rpartition("-v")
-    module, _, options = SAMPLES[target.name]
-    source = importlib.import_module(f"prisbench.datasets.sources.{module}").read(root, options)
+    origin, _, options = SAMPLES[target.name]
+    source = source_module(origin).read(root, options)
     source = replace(source, name=name, version=version)
     write_dataset(target, name, version, source.subjects(), source.queries(0), source.about, progress)
     return open_dataset(target)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from prisbench.images.photos import image_id as image_id
     from prisbench.images.photos import load_photo as load_photo
     from prisbench.images.photos import load_photos as load_photos
-    from prisbench.methods import MethodOptions as MethodOptions
-    from prisbench.methods import take_settings as take_settings
+    from prisbench.localizer.method import AttentionMethod as AttentionMethod
+    from prisbench.settings import MethodOptions as MethodOptions
+    from prisbench.settings import take_settings as take_settings
     from prisbench.types import QUERY_TYPES as QUERY_TYPES
     from prisbench.types import SLOT as SLOT
     from prisbench.types import Concept as Concept
@@ -38,13 +39,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AttentionMethod": "localizer.method",
     "BackboneError": "errors",
     "Concept": "types",
     "DataError": "errors",
     "Dataset": "datasets.load",
     "Example": "types",
     "Method": "types",
-    "MethodOptions": "methods",
+    "MethodOptions": "settings",
     "MissingExtraError": "errors",
     "Prediction": "types",
     "PrisbenchError": "errors",
@@ -60,7 +62,7 @@ _HOME = {
     "load_photos": "images.photos",
     "load_pretrained": "diffusion.backbone",
     "open_dataset": "datasets.load",
-    "take_settings": "methods",
+    "take_settings": "settings",
 }
 """Public name -> the module it lives in."""
 

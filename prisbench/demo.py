@@ -5,6 +5,7 @@ Knows: which small set, which methods, which pictures.  Does not know: how any o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +17,11 @@ from prisbench.datasets.named import build_tabletop
 from prisbench.evaluate import Progress, evaluate, learn_all, run_name
 from prisbench.images import drawing as pictures
 from prisbench.leaderboard import page, tables
-from prisbench.methods import AttentionMethod, MethodOptions, load_method
+from prisbench.methods import load_method
 from prisbench.results import write_run
 from prisbench.runtime.files import write_bytes, write_text
-from prisbench.types import QUERY_TYPES, Example, Prediction
+from prisbench.settings import MethodOptions
+from prisbench.types import QUERY_TYPES, Example, Method, Prediction
 
 SUBJECTS = {"validation": 1, "test": 2}
 QUERIES = {"plain": 3, "other-category": 4, "look-alike": 6, "relation": 3, "absent": 4}
@@ -65,12 +67,10 @@ def run(
         build_tabletop(folder, SUBJECTS, QUERIES)
     dataset = open_dataset(folder)
     options = MethodOptions(seed=seed, device=device, store=str(out / "concepts"))
-    learned: AttentionMethod | None = None
+    learned: Method | None = None
     for name, concept in RUNS:
-        method = load_method(name, MethodOptions(**{**vars(options), "concept": concept}))
-        if isinstance(method, AttentionMethod):
-            method.progress, method.say = learning, say
-            learned = learned or method
+        method = load_method(name, dataclasses.replace(options, concept=concept, progress=learning, say=say))
+        learned = learned or method
         label = f"{name} {concept or ''}".strip()
 
         def show(stage: str, done: int, total: int, what: str, label: str = label) -> None:
@@ -91,7 +91,7 @@ def run(
     return Demo(tables.render(tables.rows(runs)), sheet, html)
 
 
-def gallery(dataset: Dataset, method: AttentionMethod, split: str = "test") -> list[list[tuple[str, np.ndarray]]]:
+def gallery(dataset: Dataset, method: Method, split: str = "test") -> list[list[tuple[str, np.ndarray]]]:
     """A row for each query type of each subject: two photos, the scene, its truth, the map, the mask."""
     concepts, _ = learn_all(dataset, method, split)
     photos = {subject.id: subject.photos for subject in dataset.subjects(split)}

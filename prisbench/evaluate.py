@@ -42,7 +42,7 @@ from prisbench.results import (
 from prisbench.runtime.files import read_json, write_errors, write_json
 from prisbench.runtime.identity import difference, identity
 from prisbench.runtime.locks import locked
-from prisbench.types import Concept, Example, Method, Subject
+from prisbench.types import Concept, Example, Method, Subject, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
 """Called with "learn" or "locate", how many are done, of how many, and the id just done."""
@@ -97,7 +97,7 @@ def learn_all(
     second is learned.  Raises DataError, naming the subject, when the method fails or gives no concept.
     """
     everybody = dataset.subjects(split)
-    if hasattr(method, "subjects"):  # a control may want another one's concept
+    if isinstance(method, WantsSubjects):
         method.subjects = everybody
     subjects = [subject for subject in everybody if only is None or subject.id in only]
     concepts: dict[str, Concept] = {}

@@ -20,10 +20,11 @@ from prisbench.concepts.store import write_concept
 from prisbench.errors import WriteError
 from prisbench.images import drawing as pictures
 from prisbench.localizer import sheet as concept_sheet
+from prisbench.localizer.method import AttentionMethod
 from prisbench.localizer.presence import TUNED
-from prisbench.methods import AttentionMethod, MethodOptions
 from prisbench.out_of_domain import Strangeness, in_domain, look, warning
 from prisbench.runtime.files import check_new_folder, check_writable, write_bytes
+from prisbench.settings import MethodOptions
 from prisbench.types import Subject
 
 Bar = Callable[[str], Callable[[int, int, float], None]]

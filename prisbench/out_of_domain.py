@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, PrisbenchError
 from prisbench.images.arrays import ImageLike
-from prisbench.types import Example
+from prisbench.types import Example, KnowsItsWorld
 
 SAMPLE = 32
 """Queries whose scenes are looked at before a run, spread over subjects and types."""
@@ -37,11 +37,10 @@ class Strangeness(NamedTuple):
 
 def look(method: Any, image: ImageLike) -> Strangeness | None:
     """What a method says of a photo; None where it says nothing, or cannot look at the photo."""
-    measure = getattr(method, "strangeness", None)
-    if measure is None:
+    if not isinstance(method, KnowsItsWorld):
         return None
     try:
-        found: Strangeness | None = measure(image)
+        found: Strangeness | None = method.strangeness(image)
     except PrisbenchError:  # such a photo fails by itself, when its turn comes
         return None
     return found
@@ -80,7 +79,7 @@ def check_dataset(dataset: Dataset, method: Any, split: str, allowed: bool) -> s
 
     Raises DataError when most of them are, unless ``allowed``.
     """
-    if getattr(method, "strangeness", None) is None:
+    if not isinstance(method, KnowsItsWorld):
         return None
     first = next(scenes(dataset.examples(split, 1)), None)
     if first is None or look(method, first.image) is None:
@@ -99,7 +98,7 @@ def check_dataset(dataset: Dataset, method: Any, split: str, allowed: bool) -> s
 
 def count_outside(method: Any, examples: Iterable[Example]) -> int | None:
     """How many scenes are outside, for the record of a run; None where nothing is known of any."""
-    if getattr(method, "strangeness", None) is None:
+    if not isinstance(method, KnowsItsWorld):
         return None
     found = []
     for example in scenes(examples):

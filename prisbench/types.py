@@ -107,13 +107,44 @@ class Prediction:
 
 
 @runtime_checkable
+class TellsCost(Protocol):
+    """What a method may also have: what a photo costs."""
+
+    def cost(self, photo_hw: tuple[int, int]) -> str:
+        """Seconds, memory or passes for a photo of that size, in a few words; printed before a run starts."""
+        ...
+
+
+@runtime_checkable
+class WantsSubjects(Protocol):
+    """What a method may also have: a place for all subjects of the split, set before any is learned.
+
+    A control may learn another subject than the one it is asked for.
+    """
+
+    subjects: Sequence[Subject]
+
+
+@runtime_checkable
+class KnowsItsWorld(Protocol):
+    """What a method may also have: a measure of how far a photo is from what its model was trained on."""
+
+    name: str
+
+    def strangeness(self, image: Any) -> Any:
+        """An ``out_of_domain.Strangeness``; None where nobody measured it."""
+        ...
+
+
+@runtime_checkable
 class Method(Protocol):
     """What is compared.  No base class: anything with these members is a method.
 
     ``settings`` are the numbers that decide the masks; they are recorded in every run.  A method may also have
     ``model`` (the name of its weights, for the record of a run) and ``weights``: the files, folders or hub ids whose
     content decides the masks, or a mapping of names to what identifies their content; default: ``model``.  A run goes
-    on only with the same settings, code and weights.
+    on only with the same settings, code and weights.  Further members that are used where a method has them:
+    ``TellsCost``, ``WantsSubjects``, ``KnowsItsWorld``; what a method may use itself is in ``MethodOptions``.
     """
 
     name: str

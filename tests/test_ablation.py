@@ -15,7 +15,8 @@ from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.localizer import settings as presets
-from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
+from prisbench.localizer.method import AttentionMethod
+from prisbench.settings import MethodOptions, parse_settings
 from prisbench.types import Example, Query
 from tests.drawing import draw_box, draw_scene
 

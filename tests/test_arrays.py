@@ -25,8 +25,9 @@ from prisbench.images.arrays import as_image, as_mask
 from prisbench.images.perceptual import perceptual_hash
 from prisbench.localizer import answer as localize
 from prisbench.localizer import refine
+from prisbench.localizer.method import AttentionMethod
 from prisbench.localizer.sheet import sheet
-from prisbench.methods import AttentionMethod, MethodOptions
+from prisbench.settings import MethodOptions
 from prisbench.types import SLOT, Query, Subject
 
 needs_crf = pytest.mark.skipif(

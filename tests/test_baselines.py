@@ -16,7 +16,8 @@ from prisbench.datasets.load import open_dataset
 from prisbench.errors import BackboneError, UsageError
 from prisbench.evaluate import evaluate
 from prisbench.leaderboard.tables import records_of, rows
-from prisbench.methods import MethodOptions, load_method
+from prisbench.methods import load_method
+from prisbench.settings import MethodOptions
 from prisbench.types import Concept, Method, Query, Subject
 from tests.drawing import draw_box, draw_scene
 

@@ -22,7 +22,8 @@ from prisbench.datasets.load import open_dataset
 from prisbench.demo import Demo, gallery
 from prisbench.images.drawing import GREEN, SKY
 from prisbench.leaderboard.tables import load_runs
-from prisbench.methods import AttentionMethod, MethodOptions
+from prisbench.localizer.method import AttentionMethod
+from prisbench.settings import MethodOptions
 from prisbench.types import QUERY_TYPES, Subject
 
 QUERIES = demo.QUERIES

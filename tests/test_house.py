@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "prisbench"
 
 ORDER = """
-errors runtime images types answers metrics statistics results tabletop datasets out_of_domain diffusion speed concepts
-localizer methods learning evaluate leaderboard embedded wsss bench demo doctor cli
+errors runtime images types answers metrics statistics results settings tabletop datasets out_of_domain diffusion speed
+concepts localizer methods learning evaluate leaderboard embedded wsss bench demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -38,7 +38,7 @@ ROOMS = {
     "speed": "lean",
     "concepts": """recipes training class_images store controls textual_inversion custom_diffusion weights dreambooth
         names interop learners""",
-    "localizer": "refine settings evidence answer presence sheet",
+    "localizer": "refine settings evidence answer presence method sheet",
     "leaderboard": "intervals tables page",
     "embedded": "recipe card",
     "wsss": """palettes voc coco deeplab label_checks examination scoring labelling pseudo_masks train sets demo""",

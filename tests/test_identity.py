@@ -15,10 +15,11 @@ import pytest
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.errors import DataError
 from prisbench.evaluate import evaluate
-from prisbench.methods import MethodOptions, load_method
+from prisbench.methods import load_method
 from prisbench.runtime import identity as identities
 from prisbench.runtime.identity import content_of, difference, identity
 from prisbench.runtime.source_code import NO_NUMBERS, PACKAGE, sources_of
+from prisbench.settings import MethodOptions
 
 METHOD = """
 import importlib, json, sys
@@ -251,12 +252,12 @@ def closure(files: dict[Path, str]) -> set[str]:
 
 
 def test_attn_is_made_of_all_that_learns_and_locates_and_of_nothing_else() -> None:
-    found = closure(sources_of(PACKAGE / "methods.py", only="AttentionMethod").files)
-    assert found >= {"methods.py", "images/photos.py", "images/masks.py"}
+    found = closure(sources_of(PACKAGE / "localizer" / "method.py").files)
+    assert found >= {"localizer/method.py", "images/photos.py", "images/masks.py"}
     assert found >= {f"localizer/{name}.py" for name in ("answer", "evidence", "refine", "settings")}
     assert found >= {f"concepts/{name}.py" for name in ("learners", "training", "controls", "recipes", "weights")}
     assert found >= {f"diffusion/{name}.py" for name in ("backbone", "attention", "prompts", "encodings")}
-    names = {name.removesuffix(".py").replace("/", ".") for name in found} - {"methods"}
+    names = {name.removesuffix(".py").replace("/", ".") for name in found}
     parts = {".".join(name.split(".")[:n]) for name in names for n in range(1, name.count(".") + 2)}
     assert not parts & NO_NUMBERS
     files = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")]

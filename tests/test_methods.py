@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -11,20 +12,12 @@ import numpy as np
 import pytest
 import tiny
 
-from prisbench.concepts.recipes import default_recipe
+from prisbench.concepts.recipes import LEARNERS, default_recipe
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
-from prisbench.methods import (
-    CONCEPTS,
-    LEARNERS,
-    AttentionMethod,
-    MethodOptions,
-    baselines_folder,
-    load_method,
-    names,
-    parse_settings,
-    take_settings,
-)
-from prisbench.types import Concept, Method, Query, Subject
+from prisbench.localizer.method import CONCEPTS, AttentionMethod
+from prisbench.methods import baselines_folder, check_options, load_method, names
+from prisbench.settings import MethodOptions, parse_settings, take_settings
+from prisbench.types import Concept, KnowsItsWorld, Method, Query, Subject, TellsCost, WantsSubjects
 
 QUICK = {"learner.steps": 2, "learner.batch": 1, "localizer.refine": "none", "localizer.samples": 1}
 
@@ -340,3 +333,37 @@ def test_of_two_that_want_the_same_concept_one_learns_it(folder: Path, tmp_path:
     assert steps == ["first", "first"], "the second waits, and finds it"
     assert learned["second"].id == learned["first"].id
     assert [path.name for path in tmp_path.iterdir()] == [learned["first"].id]
+
+
+def test_a_copy_of_attn_under_another_name_has_the_same_standing(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "mine" / "method.py"
+    other.parent.mkdir()
+    shutil.copy(baselines_folder() / "attn" / "method.py", other)
+    thing = Subject("mug-1", "mug", (photo(1), photo(2)))
+    queries = [Query("q", thing.id, "the {subject} on the bowl"), Query("r", thing.id, "the {subject}")]
+    answers, steps, lines = [], [], []
+    for name in ("attn", str(other)):
+        options = MethodOptions(
+            None, str(folder), settings=QUICK, store=str(tmp_path / "store" / str(len(answers))),
+            progress=lambda step, *_: steps.append(step), say=lines.append,
+        )  # fmt: skip
+        check_options(name, [options])
+        method = load_method(name, options)
+        assert isinstance(method, TellsCost) and isinstance(method, WantsSubjects) and isinstance(method, KnowsItsWorld)
+        concept = method.learn(thing)
+        answers.append(method.locate(photo(3), queries, {thing.id: concept}))
+    assert steps == [1, 2, 1, 2], "progress reaches both"
+    for first, second in zip(*answers, strict=True):
+        assert (first.query_id, first.presence, first.peak_yx) == (second.query_id, second.presence, second.peak_yx)
+        assert np.array_equal(first.score, second.score) and (first.mask is None) == (second.mask is None)
+        assert first.mask is None or np.array_equal(first.mask, second.mask)
+    with pytest.raises(UnknownNameError, match="unknown concept 'textual-invertion'"):
+        check_options(str(other), [MethodOptions("textual-invertion")])
+
+
+def test_the_methods_of_one_command_share_what_is_loaded(folder: Path) -> None:
+    first = MethodOptions("noun-only", str(folder), settings=QUICK)
+    second = dataclasses.replace(first, concept="untrained-token")
+    one, other = load_method("attn", first), load_method("attn", second)
+    assert one.backbone is other.backbone, "replace keeps the place where they are shared"  # type: ignore[attr-defined]
+    assert load_method("attn", MethodOptions("noun-only", str(folder))).backbone is not one.backbone  # type: ignore[attr-defined]

@@ -25,9 +25,10 @@ from prisbench.errors import BackboneError, DataError
 from prisbench.evaluate import evaluate
 from prisbench.images.photos import load_photo
 from prisbench.leaderboard import tables
-from prisbench.methods import AttentionMethod, MethodOptions
+from prisbench.localizer.method import AttentionMethod
 from prisbench.out_of_domain import Strangeness, check_dataset, count_outside, in_domain, look, warning
 from prisbench.results import read_run, write_run
+from prisbench.settings import MethodOptions
 from prisbench.tabletop import scenes as tabletop
 from prisbench.types import Concept, Prediction, Query, Subject
 from tests.drawing import draw_box, draw_scene

@@ -17,9 +17,10 @@ from prisbench.concepts.controls import noun_only
 from prisbench.diffusion.backbone import load_backbone
 from prisbench.errors import UsageError
 from prisbench.localizer.answer import calibration_key
+from prisbench.localizer.method import AttentionMethod
 from prisbench.localizer.presence import UNTUNED, calibrated, in_use
 from prisbench.localizer.settings import PRESETS, Evidence
-from prisbench.methods import AttentionMethod, MethodOptions
+from prisbench.settings import MethodOptions
 from prisbench.types import SLOT, Concept, Query, Subject
 from tests.drawing import draw_scene
 

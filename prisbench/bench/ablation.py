@@ -23,8 +23,8 @@ from prisbench.datasets.load import Dataset
 from prisbench.datasets.spread import spread_subjects
 from prisbench.errors import UsageError
 from prisbench.localizer import answer as localize
+from prisbench.localizer.method import AttentionMethod
 from prisbench.localizer.settings import Evidence, LocalizerSettings
-from prisbench.methods import AttentionMethod
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, interval, no_interval, paired_difference, roc
 from prisbench.types import Example
 

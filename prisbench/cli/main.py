@@ -8,6 +8,7 @@ exits with 2, as does a command line that makes no sense.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import sys
@@ -41,8 +42,8 @@ from prisbench.runtime.devices import let_waiting_threads_sleep, usable_device
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from prisbench.methods import MethodOptions
     from prisbench.results import Run
+    from prisbench.settings import MethodOptions
 
 app = typer.Typer(
     name="prisbench",
@@ -180,7 +181,8 @@ def learn_concept(
     """Learn one particular thing from a few photos."""
     from prisbench import learning
     from prisbench.concepts.recipes import LEARNERS
-    from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
+    from prisbench.localizer.method import AttentionMethod
+    from prisbench.settings import MethodOptions, parse_settings
 
     for each in learner:
         known("learner", each, LEARNERS)
@@ -278,33 +280,27 @@ def evaluate(
     from prisbench.evaluate import OnFailure, Scope
     from prisbench.evaluate import evaluate as run_method
     from prisbench.leaderboard import intervals, tables
-    from prisbench.methods import AttentionMethod, MethodOptions, load_method, parse_settings
+    from prisbench.methods import check_options, load_method
     from prisbench.out_of_domain import check_dataset
     from prisbench.runtime.files import check_writable
+    from prisbench.settings import MethodOptions, parse_settings
+    from prisbench.types import TellsCost
 
     if leaderboards is not None and (subset is not None or limit is not None):
         raise UsageError("--leaderboards wants a whole run of a split: leave out --subset and --limit")
     for target in [out] if leaderboards is None else [out, leaderboards]:
         check_writable(target)
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
+    shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
     wanted = _each(shared, concept or [None], seed)
-    if method == "attn":
-        for options in wanted:
-            AttentionMethod.check(options)
+    check_options(method, wanted)
     runs: list[Run] = []
     paths: list[str] = []
-    chosen: Any = None
     with progress() as bar:
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
         for options in wanted:
-            if method == "attn":
-                chosen = AttentionMethod.make(options, chosen.backbone if chosen else None)
-                chosen.warn, chosen.spare = tell, out / ".concepts"
-            else:
-                chosen = load_method(method, options)
-            if hasattr(chosen, "progress"):
-                chosen.progress = _bar(bar, "learning one")
-            if hasattr(chosen, "cost") and not runs:
+            chosen = load_method(method, dataclasses.replace(options, progress=_bar(bar, "learning one")))
+            if isinstance(chosen, TellsCost) and not runs:
                 first = next(iter(data.examples(split, 1)), None)
                 with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
                     if first is not None:
@@ -396,7 +392,6 @@ def segment(
     format: OutputFormat = Format.text,
 ) -> None:
     """Find the thing in one photo, or find that it is not there."""
-    import dataclasses
     import time
 
     from prisbench.concepts.controls import noun_only
@@ -404,9 +399,10 @@ def segment(
     from prisbench.images import drawing as pictures
     from prisbench.images import masks
     from prisbench.images.photos import load_photo
-    from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
+    from prisbench.localizer.method import AttentionMethod
     from prisbench.out_of_domain import in_domain, look, warning
     from prisbench.runtime.files import check_writable, write_bytes
+    from prisbench.settings import MethodOptions, parse_settings
     from prisbench.types import SLOT, Query, Subject
 
     if SLOT not in text:
@@ -545,7 +541,8 @@ def bench_ablation(
     from prisbench.bench import ablation
     from prisbench.concepts.recipes import LEARNERS
     from prisbench.datasets.named import find_dataset
-    from prisbench.methods import AttentionMethod, MethodOptions, parse_settings
+    from prisbench.localizer.method import AttentionMethod
+    from prisbench.settings import MethodOptions, parse_settings
 
     for each in only:
         if not each.startswith(ablation.PRESET):
@@ -620,8 +617,6 @@ def bench_shortcuts(format: OutputFormat = Format.text) -> None:
     """How far Tabletop can be solved without knowing the subject: predictors that look at one thing only; fails when
     one of them is above chance.
     """
-    import dataclasses
-
     from prisbench.tabletop import audit as shortcuts
 
     rows = shortcuts.measure(shortcuts.benchmark())
@@ -639,8 +634,6 @@ def bench_unseen(
     format: OutputFormat = Format.text,
 ) -> None:
     """Prove that no training scene or caption of the embedded backbone shows a subject's pattern or pair of colours."""
-    import dataclasses
-
     from prisbench.tabletop import audit as shortcuts
     from prisbench.tabletop import scenes as tabletop
 
@@ -682,8 +675,6 @@ def train_backbone(
 
 def _each(shared: MethodOptions, concepts: Sequence[str | None], seeds: Sequence[int]) -> list[MethodOptions]:
     """The shared options with every concept and every seed, each named once."""
-    import dataclasses
-
     pairs = itertools.product(dict.fromkeys(concepts), dict.fromkeys(seeds))
     return [dataclasses.replace(shared, concept=concept, seed=seed) for concept, seed in pairs]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prisbench.runtime.files import sha256_bytes, sha256_file, sha256_json
-from prisbench.runtime.source_code import PACKAGE, Sources, label, sources_of
+from prisbench.runtime.source_code import label, sources_of
 
 SILENT = {
     *("accelerate", "fsspec", "huggingface_hub", "jaxtyping", "matplotlib", "pandas", "pillow_heif", "pycocotools"),
@@ -75,7 +75,7 @@ def identity(method: Any) -> dict[str, Any]:
     code: dict[str, str] = {}
     packages: set[str] = set()
     for path in dict.fromkeys(each.resolve() for each in files):
-        found = _sources(path, home, kind.__qualname__)
+        found = sources_of(path, home)
         code |= {label(each, home): digest[:DIGITS] for each, digest in found.files.items()}
         packages |= found.packages
     code |= {label(each, home): sha256_file(each)[:DIGITS] for each in (origin.modules if origin else ())}
@@ -129,11 +129,6 @@ def _file_of(kind: type) -> Path | None:
         path = inspect.getsourcefile(kind) or inspect.getfile(kind)
         return Path(path) if Path(path).is_file() else None
     return None
-
-
-def _sources(path: Path, home: Path, kind: str) -> Sources:
-    """Of a method of prisbench's own, the class and what its module imports; of others, the whole file."""
-    return sources_of(path, home, kind.split(".")[0] if path.is_relative_to(PACKAGE) else None)
 
 
 def _bytecode(kind: type) -> Iterator[bytes]:

@@ -28,7 +28,7 @@ NO_NUMBERS = {
     *("__init__", "answers", "bench", "cli", "datasets", "demo", "doctor", "embedded", "errors", "evaluate"),
     *("images.drawing", "leaderboard", "localizer.sheet", "methods", "metrics", "results", "statistics", "types"),
     *("runtime.console", "runtime.files", "runtime.identity", "runtime.locks", "runtime.method_files"),
-    *("runtime.source_code", "wsss"),
+    *("runtime.source_code", "settings", "wsss"),
 }
 """Modules of prisbench that change no mask; every other one, also one to come, counts.  A dataset's digest says what
 ``datasets`` made of its files.
@@ -52,11 +52,8 @@ class Sources:
     packages: set[str] = field(default_factory=set)
 
 
-def sources_of(path: Path, home: Path | None = None, only: str | None = None) -> Sources:
-    """The files that a Python file needs, itself first.  ``home``: its own folder, where it differs.
-
-    ``only``: of the file itself, the class of that name counts and the rest does not.
-    """
+def sources_of(path: Path, home: Path | None = None) -> Sources:
+    """The files that a Python file needs, itself first.  ``home``: its own folder, where it differs."""
     path = path.resolve()
     home = home.resolve() if home else path.parent
     found = Sources()
@@ -65,7 +62,7 @@ def sources_of(path: Path, home: Path | None = None, only: str | None = None) ->
         each = todo.pop()
         if each in found.files or not each.is_file():
             continue
-        code = _read(each, only if each == path else None)
+        code = _read(each)
         found.files[each] = sha256_bytes(code)
         tree = _tree(code)
         inside = each.is_relative_to(PACKAGE)
@@ -93,15 +90,10 @@ def label(path: Path, home: Path) -> str:
     return path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path)
 
 
-def _read(path: Path, only: str | None) -> bytes:
+def _read(path: Path) -> bytes:
     """Its bytes, with one kind of line end, whoever checked it out."""
-    if path.suffix != ".py":
-        return path.read_bytes()
-    code = path.read_bytes().replace(b"\r\n", b"\n")
-    for node in _tree(code).body if only else ():
-        if isinstance(node, ast.ClassDef) and node.name == only:
-            return (ast.get_source_segment(code.decode(), node) or "").encode()
-    return code
+    data = path.read_bytes()
+    return data.replace(b"\r\n", b"\n") if path.suffix == ".py" else data
 
 
 def _tree(code: bytes) -> ast.Module:

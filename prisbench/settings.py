@@ -1,0 +1,97 @@
+"""What a user may say about a method, and settings by name.
+
+Knows: options of every method, KEY=VALUE, kinds of values.  Does not know: any method.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from prisbench.errors import UnknownNameError, UsageError
+
+
+def _silent(_: str) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """What a user may say about a method.
+
+    ``concept``: one of CONCEPTS for ``attn``; other methods may ignore it.  ``model``: a folder or hub id (the
+    backbone of ``attn``); None is the method's default.  ``settings``: overrides, key to JSON value, such as
+    {"localizer.tau": 0.3}.  ``store``: where concepts are kept; None is the cache.
+
+    What a method may use and need not; none of it changes an answer.  ``progress`` is called with (step, steps, loss)
+    while one subject is learned, ``say`` with a line about what goes on, ``warn`` with what the user should know in any
+    case (None: ``say``).  ``spare`` is where concepts are kept when the store cannot be written.  ``shared`` holds what
+    the methods of one command keep for each other, such as loaded weights, under keys of their own.
+    """
+
+    concept: str | None = None
+    model: str | None = None
+    seed: int = 0
+    device: str = "cpu"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    store: str | None = None
+    progress: Callable[[int, int, float], None] | None = field(default=None, compare=False)
+    say: Callable[[str], None] = field(default=_silent, compare=False)
+    warn: Callable[[str], None] | None = field(default=None, compare=False)
+    spare: Path | None = field(default=None, compare=False)
+    shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """``["localizer.tau=0.3", "learner.steps=200"]`` -> values; what is not JSON is text.  Raises UsageError.
+
+    NaN and Infinity are text, too: JSON has no such numbers.
+    """
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(name)
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {pair!r}: expected KEY=VALUE, such as localizer.tau=0.3")
+        try:
+            values[key] = json.loads(text, parse_constant=refuse)
+        except ValueError:
+            values[key] = text
+    return values
+
+
+def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``known`` with the ``given`` values of that prefix put in.
+
+    Raises UnknownNameError for keys nobody knows, UsageError for a value of another kind than the known one.
+    """
+    values = dict(known)
+    for key, value in given.items():
+        if prefix and not key.startswith(prefix):
+            continue
+        name = key[len(prefix) :]
+        if name not in values:
+            raise UnknownNameError("setting", key, [prefix + k for k in values])
+        if not _same_kind(known[name], value):
+            raise UsageError(f"setting {key}={value!r} is of another kind than its default {known[name]!r}")
+        values[name] = value
+    return values
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+    """Whether a JSON value may stand where ``old`` stands; null, and a list's items, are judged by whose they are."""
+    if old is None or new is None or isinstance(old, tuple | list):
+        return True
+    if isinstance(old, bool) or isinstance(new, bool):
+        return type(old) is type(new)
+    for kind, fitting in ((float, int | float), (int, int), (str, str | int), (Mapping, Mapping)):
+        if isinstance(old, kind):
+            return isinstance(new, fitting)
+    return dataclasses.is_dataclass(old) and isinstance(new, Mapping)

@@ -293,7 +293,8 @@ def evaluate(
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
     wanted = _each(shared, concept or [None], seed)
-    check_options(method, wanted)
+    with nothing_on_stdout():
+        check_options(method, wanted)
     runs: list[Run] = []
     paths: list[str] = []
     with progress() as bar:

@@ -40,8 +40,9 @@ from prisbench.results import (
     write_run,
 )
 from prisbench.runtime.files import read_json, write_errors, write_json
-from prisbench.runtime.identity import difference, identity
+from prisbench.runtime.identity import difference, identity, with_files
 from prisbench.runtime.locks import locked
+from prisbench.runtime.reads import watched
 from prisbench.types import Concept, Example, Method, Subject, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
@@ -113,7 +114,8 @@ def learn_all(
 def _learn(method: Method, subject: Subject) -> Concept:
     """One subject's concept.  What the method raises itself, other than mistakes a user can mend, is one line."""
     try:
-        concept = method.learn(subject)
+        with watched(method):
+            concept = method.learn(subject)
     except (PrisbenchError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
@@ -204,12 +206,14 @@ def _locate_all(
 ) -> None:
     """Answer every query that has no answer yet."""
     order: list[str] = []
+    _note_files(path.parent, method)
     with PredictionWriter(path, asked.on_failure.keep) as writer:
         done = len(writer.done)
         for group in _by_image(examples()):
             order += [example.query.id for example in group]
             todo = [example for example in group if example.query.id not in writer.done]
             for record in _answer(method, todo, concepts):
+                _note_files(path.parent, method)
                 writer.write(record)
                 done += 1
                 asked.progress("locate", done, asked.total, record.query_id)
@@ -310,6 +314,15 @@ def _claim(
     return written
 
 
+def _note_files(folder: Path, method: Method) -> None:
+    """What the method read since: in the manifest before an answer that may come from it is written."""
+    path = folder / "manifest.json"
+    manifest = read_json(path)
+    noted = with_files(manifest["identity"], method)
+    if noted != manifest["identity"]:
+        write_json(path, {**manifest, "identity": noted})
+
+
 def _held(concepts: Collection[Concept]) -> float | None:
     """Bytes of the tensors that localization reads, the mean over concepts; None where there are none."""
     sizes = [sum(t.nbytes for name, t in each.tensors.items() if name != "losses") for each in concepts]
@@ -340,7 +353,8 @@ def _answer(method: Method, asked: Sequence[Example], concepts: Mapping[str, Con
     image, queries = asked[0].image, [example.query for example in asked]
     start = time.perf_counter()
     try:
-        answers = as_list(method.name, method.locate(image, queries, concepts))
+        with watched(method):
+            answers = as_list(method.name, method.locate(image, queries, concepts))
     except BreachError:
         raise
     except (Exception, SystemExit) as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError
 from prisbench.runtime.identity import Origin, remember
 from prisbench.runtime.method_files import files_of, module_of
+from prisbench.runtime.reads import Touched, keep, watching
 from prisbench.settings import MethodOptions
 from prisbench.types import Method
 
@@ -62,11 +63,14 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
     options = options or MethodOptions()
     path = method_file(name)
     loaded = set(sys.modules)
-    module = module_of(path)
+    touched = Touched()
+    with watching(touched):
+        module = module_of(path)
     if not callable(getattr(module, "make", None)):
         raise DataError(f"{path} defines no make(options); see baselines/center-box/method.py for the smallest one")
     try:
-        method = module.make(options)
+        with watching(touched):
+            method = module.make(options)
     except (PrisbenchError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
@@ -79,4 +83,5 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
         )
     brought = {each for each in files_of(set(sys.modules) - loaded).values() if each.is_file()} - {path.resolve()}
     remember(method, Origin(path, options.device, tuple(sorted(brought))))
+    keep(method, touched)
     return method

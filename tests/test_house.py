@@ -24,7 +24,7 @@ concepts localizer methods learning evaluate leaderboard embedded wsss bench dem
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
 ROOMS = {
-    "runtime": "console devices files locks source_code identity method_files",
+    "runtime": "console devices files locks source_code reads identity method_files",
     "images": "arrays perceptual photos masks drawing",
     "tabletop": "render scenes audit",
     "datasets": """schema book remarks source build_notes spread build load sources.reading sources.mask_files

@@ -14,13 +14,13 @@ import marshal
 import re
 import sys
 import types
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prisbench.runtime.files import sha256_bytes, sha256_file, sha256_json
+from prisbench.runtime.reads import changed_since, files_of, reference
 from prisbench.runtime.source_code import label, sources_of
 
 SILENT = {
@@ -46,13 +46,12 @@ class Origin(NamedTuple):
     modules: tuple[Path, ...] = ()
 
 
-_ORIGINS: dict[int, tuple[weakref.ref[Any], Origin]] = {}
+_ORIGINS: dict[int, tuple[Callable[[], Any], Origin]] = {}
 
 
 def remember(method: Any, origin: Origin) -> None:
-    """Keep where a method came from for as long as it lives; one that cannot be referred to weakly is not kept."""
-    with suppress(TypeError):
-        _ORIGINS[id(method)] = (weakref.ref(method), origin)
+    """Keep where a method came from for as long as it lives; one that cannot be referred to weakly lives on."""
+    _ORIGINS[id(method)] = (reference(method), origin)
 
 
 def origin_of(method: Any) -> Origin | None:
@@ -100,8 +99,14 @@ def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | Non
 
     Where the file lies is no difference, as long as the code is the same.
     """
+    written = set(found.get("written", ()))
     for name, words in (("packages", ""), ("weights", "weights of "), ("class", ""), ("code", "code of ")):
-        there, now = found.get(name), wanted[name]
+        there, now = (
+            {key: digest for key, digest in each.items() if key not in written}
+            if name == "code" and isinstance(each, Mapping)
+            else each
+            for each in (found.get(name), wanted[name])
+        )
         if there == now:
             continue
         elsewhere = found.get("file") != wanted["file"]
@@ -121,7 +126,20 @@ def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | Non
                 return f"{words}{key} {change}{origin}"
     if found.get("device") != wanted["device"]:
         return f"device {found.get('device')!r} there, {wanted['device']!r} now"
-    return None
+    return changed_since(found.get("read", {}), Path(wanted["file"]).parent)
+
+
+def with_files(known: Mapping[str, Any], method: Any) -> dict[str, Any]:
+    """An identity with the files that the method read (SHA-256 by file) and wrote so far, beside those of its code.
+
+    What it writes itself, such as a log or a cache, is no part of what its answers come from.
+    """
+    files = files_of(method).record(Path(known["file"]).parent, known["code"])
+    written = sorted({*known.get("written", ()), *files["written"]})
+    read = {**files["read"], **known.get("read", {})}
+    read = {name: digest for name, digest in read.items() if name not in written}
+    more = {name: value for name, value in (("read", read), ("written", written)) if value}
+    return {**{key: value for key, value in known.items() if key not in ("read", "written")}, **more}
 
 
 def _file_of(kind: type) -> Path | None:

@@ -28,7 +28,7 @@ NO_NUMBERS = {
     *("__init__", "answers", "bench", "cli", "datasets", "demo", "doctor", "embedded", "errors", "evaluate"),
     *("images.drawing", "leaderboard", "localizer.sheet", "methods", "metrics", "results", "statistics", "types"),
     *("runtime.console", "runtime.files", "runtime.identity", "runtime.locks", "runtime.method_files"),
-    *("runtime.source_code", "settings", "wsss"),
+    *("runtime.reads", "runtime.source_code", "settings", "wsss"),
 }
 """Modules of prisbench that change no mask; every other one, also one to come, counts.  A dataset's digest says what
 ``datasets`` made of its files.

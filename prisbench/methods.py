@@ -10,19 +10,16 @@ Knows: where methods are.  Does not know: datasets, truth, scores, any method.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError
 from prisbench.runtime.identity import Origin, remember
 from prisbench.runtime.method_files import files_of, module_of
-from prisbench.runtime.reads import Touched, keep, watching
+from prisbench.runtime.reads import Touched, is_own, keep, watching
 from prisbench.settings import MethodOptions
 from prisbench.types import Method
-
-if TYPE_CHECKING:
-    pass
 
 
 def baselines_folder() -> Path:
@@ -82,6 +79,25 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
             f"{path}: make(options) gave {type(method).__name__}, which lacks name, settings, learn or locate"
         )
     brought = {each for each in files_of(set(sys.modules) - loaded).values() if each.is_file()} - {path.resolve()}
-    remember(method, Origin(path, options.device, tuple(sorted(brought))))
+    remember(method, Origin(path, options.device, tuple(sorted(brought)), _not_shown(method, options)))
     keep(method, touched)
     return method
+
+
+def _not_shown(method: Method, options: MethodOptions) -> dict[str, Any]:
+    """What was given and may decide answers, but stands in none of the method's ``settings``; a warning for settings,
+    since nobody can say whether the method took them.
+    """
+    if is_own(method):
+        return {}
+    shown = method.settings if isinstance(method.settings, Mapping) else {}
+    hidden = {key: value for key, value in options.settings.items() if key not in shown}
+    if hidden:
+        (options.warn or options.say)(
+            f"{method.name} shows no setting {', '.join(map(repr, hidden))}; if it has one of that name, put it into "
+            "settings, where results record it"
+        )
+    changed = {key: value for key, value in options.settings.items() if key in shown and shown[key] != value}
+    given = {f"--set {key}": value for key, value in {**hidden, **changed}.items()}
+    given |= {"--concept": options.concept} if options.concept is not None else {}
+    return given | ({"--model": options.model} if options.model is not None else {})

@@ -299,3 +299,40 @@ def test_line_ends_are_no_change(tmp_path: Path) -> None:
         (tmp_path / "m.py").write_bytes(b"x = 1" + end)
         digests |= set(sources_of(tmp_path / "m.py").files.values())
     assert len(digests) == 1
+
+
+HIDING = """
+from types import SimpleNamespace
+from prisbench import Concept, Prediction
+
+def make(options):
+    level = options.settings.get("t", 0) + (len(open(options.model).read()) if options.model else 0)
+    level += len(options.concept or "")
+    locate = lambda image, queries, concepts: [Prediction(q.id, image[..., 0] > level) for q in queries]
+    learn = lambda subject: Concept("c", subject.id, subject.noun, "none")
+    settings = {"shown": options.settings.get("shown", 1)}
+    return SimpleNamespace(name="hiding", settings=settings, learn=learn, locate=locate)
+"""
+
+
+def test_options_that_a_method_does_not_show_are_part_of_its_run(tmp_path: Path) -> None:
+    path = tmp_path / "hiding.py"
+    path.write_text(HIDING)
+    for name, text in (("a", "x"), ("b", "xx")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    warned: list[str] = []
+
+    def of(**given: Any) -> dict[str, Any]:
+        return identity(load_method(str(path), MethodOptions(warn=warned.append, **given)))
+
+    plain = of()
+    assert plain["given"] == {} and difference(plain, of()) is None
+    assert difference(of(settings={"t": 50}), of(settings={"t": 150})) == "--set t 50 there, 150 now"
+    assert difference(plain, of(settings={"t": 50})) == "--set t 'not given' there, 50 now"
+    assert warned[0].startswith("hiding shows no setting 't'; if it has one of that name, put it into settings")
+    assert of(settings={"shown": 2})["given"] == {}, "settings are compared by themselves"
+    assert difference(of(concept="a"), of(concept="b")) == "--concept 'a' there, 'b' now"
+    models = [of(model=str(tmp_path / f"{name}.txt")) for name in "ab"]
+    assert (difference(*models) or "").startswith(f"--model '{tmp_path}/a.txt (")
+    (tmp_path / "a.txt").write_text("xxxx")
+    assert "a.txt (" in (difference(models[0], of(model=str(tmp_path / "a.txt"))) or "")

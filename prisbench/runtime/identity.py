@@ -39,11 +39,14 @@ DIGITS = 16
 
 
 class Origin(NamedTuple):
-    """Where a method was loaded from, for which device, and the files of modules that it brought along."""
+    """Where a method was loaded from, for which device, the files of modules that it brought along, and what the user
+    gave that the method shows nowhere ("--concept", "--model", "--set NAME").
+    """
 
     file: Path
     device: str
     modules: tuple[Path, ...] = ()
+    given: Mapping[str, Any] = {}
 
 
 _ORIGINS: dict[int, tuple[Callable[[], Any], Origin]] = {}
@@ -66,7 +69,8 @@ def identity(method: Any) -> dict[str, Any]:
     ``file`` and ``class``: where it is defined.  ``code``: SHA-256 by file, as seen from the method's folder.
     ``weights``: by name, of the method's optional member ``weights``, which holds paths and hub ids (or, by name, what
     identifies their content), or else of ``model``.  ``packages``: versions of what the code imports; null when it is
-    not installed.  ``device``: the kind, where numbers depend on it.
+    not installed.  ``device``: the kind, where numbers depend on it.  ``given``: options that the method shows in none
+    of its members; a model with what identifies its content.
     """
     origin, kind = origin_of(method), type(method)
     files = [path for path in (origin.file if origin else None, _file_of(kind)) if path]
@@ -84,11 +88,16 @@ def identity(method: Any) -> dict[str, Any]:
     packages |= {more for name in packages for more in BROUGHT.get(name, ())}
     own = getattr(method, "device", None) or getattr(getattr(method, "backbone", None), "device", None)
     device = own or (origin.device if origin else None)
+    weights, given = _weights(method), dict(origin.given if origin else {})
+    if "--model" in given:
+        name = given.pop("--model")
+        given |= {} if weights else {"--model": f"{name} ({content_of(name) or 'content unknown'})"}
     return {
+        "given": given,
         "file": str(files[0].resolve()) if files else kind.__module__,
         "class": kind.__qualname__,
         "code": code,
-        "weights": _weights(method),
+        "weights": weights,
         "packages": _versions(packages - SILENT),
         "device": str(device).split(":")[0] if device is not None and packages & COMPUTING else None,
     }
@@ -126,6 +135,10 @@ def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | Non
                 return f"{words}{key} {change}{origin}"
     if found.get("device") != wanted["device"]:
         return f"device {found.get('device')!r} there, {wanted['device']!r} now"
+    old, new = found.get("given", {}), wanted.get("given", {})
+    for key in [*new, *old]:
+        if old.get(key) != new.get(key):
+            return f"{key} {old.get(key, 'not given')!r} there, {new.get(key, 'not given')!r} now"
     return changed_since(found.get("read", {}), Path(wanted["file"]).parent)
 
 

@@ -76,10 +76,11 @@ def watching(touched: Touched) -> Iterator[None]:
 
 def keep(method: Any, touched: Touched) -> None:
     """These are the method's files, for as long as it lives; those of prisbench's own count as weights."""
-    _OF[id(method)] = (reference(method), Touched() if _is_own(method) else touched)
+    _OF[id(method)] = (reference(method), Touched() if is_own(method) else touched)
 
 
-def _is_own(method: Any) -> bool:
+def is_own(method: Any) -> bool:
+    """Whether a method's class is prisbench's; such a class shows all that it was given."""
     return type(method).__module__.partition(".")[0] == PACKAGE.name
 
 
@@ -103,7 +104,7 @@ def files_of(method: Any) -> Touched:
 
 def watched(method: Any) -> contextlib.AbstractContextManager[None]:
     """Note the files that a method opens while the body runs."""
-    return contextlib.nullcontext() if _is_own(method) else watching(files_of(method))
+    return contextlib.nullcontext() if is_own(method) else watching(files_of(method))
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:

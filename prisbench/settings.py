@@ -6,6 +6,7 @@ Knows: options of every method, KEY=VALUE, kinds of values.  Does not know: any 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,14 @@ class MethodOptions:
     warn: Callable[[str], None] | None = field(default=None, compare=False)
     spare: Path | None = field(default=None, compare=False)
     shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+
+def variants(
+    shared: MethodOptions, concepts: Sequence[str | None] = (None,), seeds: Sequence[int] = (0,)
+) -> list[MethodOptions]:
+    """The shared options with every concept and every seed, each named once: what a sweep is over."""
+    pairs = itertools.product(dict.fromkeys(concepts), dict.fromkeys(seeds))
+    return [dataclasses.replace(shared, concept=concept, seed=seed) for concept, seed in pairs]
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import tiny
 from PIL import Image
 
 from prisbench.cli import main as cli
-from prisbench.cli.main import spread
+from prisbench.cli.options import spread
 from prisbench.concepts.store import read_concept
 from prisbench.datasets.load import open_dataset
 from prisbench.diffusion.backbone import has_embedded

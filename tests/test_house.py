@@ -39,11 +39,11 @@ ROOMS = {
     "concepts": """recipes training class_images store controls textual_inversion custom_diffusion weights dreambooth
         names interop learners""",
     "localizer": "refine settings evidence answer presence method sheet",
-    "leaderboard": "intervals tables page",
+    "leaderboard": "intervals tables page publish",
     "embedded": "recipe card",
     "wsss": """palettes voc coco deeplab label_checks examination scoring labelling pseudo_masks train sets demo""",
     "bench": "ablation crf dataset localizer learner",
-    "cli": "datasets wsss main __main__",
+    "cli": "options bars concepts evaluate segment bench project datasets wsss main __main__",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 

@@ -16,7 +16,7 @@ from prisbench.concepts.recipes import LEARNERS, default_recipe
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
 from prisbench.localizer.method import CONCEPTS, AttentionMethod
 from prisbench.methods import baselines_folder, check_options, load_method, names
-from prisbench.settings import MethodOptions, parse_settings, take_settings
+from prisbench.settings import MethodOptions, parse_settings, take_settings, variants
 from prisbench.types import Concept, KnowsItsWorld, Method, Query, Subject, TellsCost, WantsSubjects
 
 QUICK = {"learner.steps": 2, "learner.batch": 1, "localizer.refine": "none", "localizer.samples": 1}
@@ -367,3 +367,11 @@ def test_the_methods_of_one_command_share_what_is_loaded(folder: Path) -> None:
     one, other = load_method("attn", first), load_method("attn", second)
     assert one.backbone is other.backbone, "replace keeps the place where they are shared"  # type: ignore[attr-defined]
     assert load_method("attn", MethodOptions("noun-only", str(folder))).backbone is not one.backbone  # type: ignore[attr-defined]
+
+
+def test_variants_are_every_concept_with_every_seed_each_once() -> None:
+    shared = MethodOptions(model="m", settings={"a": 1})
+    found = variants(shared, ["x", "y", "x"], [0, 1, 0])
+    assert [(each.concept, each.seed) for each in found] == [("x", 0), ("x", 1), ("y", 0), ("y", 1)]
+    assert all((each.model, each.settings) == ("m", {"a": 1}) for each in found)
+    assert variants(shared) == [shared]

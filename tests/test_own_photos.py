@@ -11,7 +11,7 @@ import tiny
 import torch
 from PIL import Image, ImageFilter
 
-from prisbench.cli import main as cli
+from prisbench.cli.concepts import chosen_subjects
 from prisbench.concepts.learners import learn
 from prisbench.concepts.recipes import TextualInversion, changed, default_recipe
 from prisbench.concepts.training import Watch, photo_shelves
@@ -248,7 +248,7 @@ def test_where_all_photos_are_one_the_learner_says_so_alone() -> None:
 def test_the_command_line_takes_photos_with_their_masks(mug: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(mug / "01.png", BOX)
     save(mug / "04.jpg", draw_photo(0, SIZE_HW), quality=30)
-    (subject,) = cli._subjects(mug, "mug", None, None, "test")
+    (subject,) = chosen_subjects(mug, "mug", None, None, "test")
     assert subject.noun == "mug" and len(subject.photos) == 4 and re.fullmatch("mug-[0-9a-f]{10}", subject.id)
     assert np.array_equal(subject.masks[0], BOX) and subject.masks[1:] == (None,) * 3
     assert capsys.readouterr().err.splitlines() == [
@@ -277,7 +277,7 @@ def test_a_missing_noun_is_asked_for_with_what_the_folder_is_called(
     assert suggested_noun(folder) == noun
     message = f"--photos needs --noun, the thing's class word, such as --noun {noun or 'mug'}$"
     with pytest.raises(UsageError, match=message):
-        cli._subjects(folder, None, None, None, "test")
+        chosen_subjects(folder, None, None, None, "test")
 
 
 # --- learning -------------------------------------------------------------------------------------------------------

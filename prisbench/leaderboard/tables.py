@@ -21,7 +21,7 @@ from prisbench.errors import DataError, UnknownNameError
 from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL, interval_notes, missing, most_subjects, promise
 from prisbench.metrics import METRIC_SPEC, METRICS, Metric, summarise
 from prisbench.out_of_domain import TOLERATED
-from prisbench.results import QueryResult, Run, check_dataset, read_run
+from prisbench.results import DatasetRef, QueryResult, Run, check_dataset, read_run
 from prisbench.runtime.files import write_text
 from prisbench.statistics import FEWEST_SUBJECTS, Roc, Sample, interval, paired_difference, rank_tiers, roc
 from prisbench.types import QUERY_TYPES
@@ -277,9 +277,12 @@ PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
 
 def _marks(word: str, runs: Sequence[Run]) -> tuple[str, str]:
     """What a page's table stands between."""
-    data = runs[0].dataset
-    split = "" if data.split == "test" else f"-{data.split}"
-    return f"<!-- {word} {data.name}-v{data.version.removeprefix('v')}{split} -->\n", f"<!-- /{word} -->"
+    return f"<!-- {word} {board_name(runs[0].dataset)} -->\n", f"<!-- /{word} -->"
+
+
+def board_name(data: DatasetRef) -> str:
+    """What a dataset's leaderboard is called: ``tabletop-v2``, or ``tabletop-v2-validation`` for another split."""
+    return f"{data.name}-v{data.version.removeprefix('v')}" + ("" if data.split == "test" else f"-{data.split}")
 
 
 class _Place(NamedTuple):

@@ -1,0 +1,41 @@
+"""The progress displays of the commands, each as the function that a long call is given.
+
+Knows: rich's bars.  Does not know: what is going on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from prisbench.runtime.console import stages, tell
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def learning_bar(bar: Progress, title: str) -> Callable[[int, int, float], None]:
+    """A bar for ``(step, steps, loss)``."""
+    task = bar.add_task(title, total=None, visible=False)
+
+    def show(step: int, steps: int, loss: float) -> None:
+        bar.update(task, completed=step, total=steps, visible=step < steps, description=f"{title}, loss {loss:.3f}")
+
+    return show
+
+
+def stage_bar(bar: Progress) -> Callable[[str, int, int, str], None]:
+    """A bar for ``(stage, done, total, id)``, one a stage."""
+    show = stages(bar)
+    return lambda stage, done, total, name: show(stage, done, total)
+
+
+def training_bar(bar: Progress) -> Callable[[str, int, int, dict[str, float]], None]:
+    show = stages(bar)
+
+    def report(stage: str, step: int, steps: int, numbers: dict[str, float]) -> None:
+        show(stage, step, steps)
+        if numbers and not bar.console.is_terminal:
+            tell(f"{stage} {step}/{steps} {numbers}")
+
+    return report

@@ -1,0 +1,168 @@
+"""``prisbench bench ...``: parse, call one function, print.
+
+Nothing heavy is imported before a command runs, so ``prisbench --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.options import Backbone, Dtype, Settings
+from prisbench.errors import DataError
+from prisbench.runtime.console import Device, Format, OutputFormat, Seed, known, progress, say, tell
+from prisbench.runtime.devices import usable_device
+
+app = typer.Typer(help="Measure speed and memory on this machine.", no_args_is_help=True)
+
+
+@app.command("localizer")
+def bench_localizer(
+    backbone: Annotated[
+        str,
+        typer.Option(metavar="NAME_OR_FOLDER", help="sd15-random, embedded, or a pipeline's folder."),
+    ] = "sd15-random",
+    size: Annotated[int | None, typer.Option(min=1, help="Pixels of a square image; default: the backbone's.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Noises, the same on both sides.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each side, in turn; the median is told.")] = 1,
+    dtype: Annotated[Dtype, typer.Option(help="The network's numbers, on both sides.")] = Dtype.fp32,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile on our side.")] = False,
+    memory_size: Annotated[
+        int | None, typer.Option(min=1, help="Measure memory at this size instead, in a process for each side.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Answers a scene's queries, on the embedded backbone.")] = "fast",
+    format: OutputFormat = Format.text,
+) -> None:
+    """The localizer beside the published procedure: seconds, memory, ratios, and how far their maps differ."""
+    from prisbench.bench.localizer import Comparison, compare, render
+
+    comparison = Comparison(backbone, size, samples, repeats, dtype.value, compiled, memory_size, preset)
+    record = compare(comparison, tell)
+    say(record, format, render(record))
+
+
+@app.command("ablation")
+def bench_ablation(
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
+    split: Annotated[str, typer.Option(help="Settings are chosen on validation; leave test alone.")] = "validation",
+    subjects: Annotated[int | None, typer.Option(min=1, help="So many subjects, spread over nouns.")] = None,
+    only: Annotated[
+        list[str], typer.Option(help='Only this change, or this preset ("preset fast"); may be said again.')
+    ] = [],  # noqa: B006
+    backbone: Backbone = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    settings: Settings = [],  # noqa: B006
+    format: OutputFormat = Format.text,
+) -> None:
+    """What each part of the localizer is worth: the preset with one thing changed, on the same queries."""
+    from prisbench.bench import ablation
+    from prisbench.concepts.recipes import LEARNERS
+    from prisbench.datasets.named import find_dataset
+    from prisbench.localizer.method import AttentionMethod
+    from prisbench.settings import MethodOptions, parse_settings
+
+    for each in only:
+        if not each.startswith(ablation.PRESET):
+            known("change", each, tuple(ablation.CHANGES))
+    first, *rest = ablation.CHANGES
+    names = [first, *(only or rest)]
+    data = find_dataset(dataset)
+    options = MethodOptions(LEARNERS[0], backbone, seed, usable_device(device), parse_settings(settings))
+    with progress() as bar:
+        method = AttentionMethod.make(options)
+        method.progress = learning_bar(bar, "learning one")
+        stage = stage_bar(bar)
+        rows = ablation.table(method, data, split, subjects, names, lambda name, n, of: stage("change", n, of, name))
+    say(rows, format, ablation.markdown(rows))
+
+
+@app.command("crf")
+def bench_crf(
+    images: Annotated[int, typer.Option(min=1, help="Photos of 375 x 500, drawn.")] = 16,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    format: OutputFormat = Format.text,
+) -> None:
+    """The dense CRF in worker processes beside the plain loop, and the refinement that needs no compiler."""
+    from prisbench.bench import crf as crf_bench
+
+    record = crf_bench.bench_crf(images, workers, say=tell)
+    say(record, format, crf_bench.render(record))
+
+
+@app.command("dataset")
+def bench_dataset(
+    rows: Annotated[int, typer.Option(help="Queries, with scenes of 32 x 40 pixels.")] = 3000,
+    repeats: Annotated[int, typer.Option(help="Runs of each task; the median is told.")] = 1,
+    work: Annotated[Path | None, typer.Option(help="Where files come and go; default: the system's folder.")] = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Building, validating and loading a dataset: rows per second and memory beside the plain way, and after a kill."""
+    from prisbench.bench import dataset as dataset_bench
+
+    record = dataset_bench.bench_dataset(rows, repeats=repeats, work=work, say=tell)
+    say(record, format, dataset_bench.render(record))
+
+
+@app.command("learner")
+def bench_learner(
+    backbone: Annotated[str, typer.Option(metavar="NAME_OR_FOLDER", help="embedded, sd15-random, or a folder.")] = (
+        "embedded"
+    ),
+    steps: Annotated[int, typer.Option(min=2, help="Steps a turn; the first of each is dropped.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each side.")] = 3,
+    batch: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Pixels of a square image; default: the backbone's.")] = None,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="The network's numbers, on both sides; default: what learning takes here.")
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="A folder of photos; default: five files of the backbone's own size.")
+    ] = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Textual inversion beside the plain loop of the diffusers example: steps a second, and memory."""
+    from prisbench.bench import learner as learner_bench
+
+    record = learner_bench.bench_learner(
+        backbone, steps, batch, dtype and dtype.value, rounds, size, photos=photos, say=tell
+    )
+    say(record, format, learner_bench.render(record))
+
+
+@app.command("shortcuts")
+def bench_shortcuts(format: OutputFormat = Format.text) -> None:
+    """How far Tabletop can be solved without knowing the subject: predictors that look at one thing only; fails when
+    one of them is above chance.
+    """
+    from prisbench.tabletop import audit as shortcuts
+
+    rows = shortcuts.measure(shortcuts.benchmark())
+    say([dataclasses.asdict(row) for row in rows], format, shortcuts.markdown(rows))
+    if flaws := shortcuts.flaws(rows):
+        raise DataError(
+            f"{len(flaws)} predictors are above chance, first {flaws[0].predictor!r}: a method could use it"
+        )
+
+
+@app.command("unseen")
+def bench_unseen(
+    scenes: Annotated[int | None, typer.Option(help="Training scenes to look at; default: all.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that draw the captions again.")] = 1,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Prove that no training scene or caption of the embedded backbone shows a subject's pattern or pair of colours."""
+    from prisbench.tabletop import audit as shortcuts
+    from prisbench.tabletop import scenes as tabletop
+
+    wanted = tabletop.TRAINING_SCENES if scenes is None else scenes
+    found = shortcuts.unseen(wanted, shortcuts.drawn_captions(wanted, processes))
+    record = dataclasses.asdict(found)
+    record["pairs"] = {" and ".join(pair): n for pair, n in found.pairs.items()}
+    say(record, format, found.render())
+    if found.broken:
+        raise DataError("training has shown what the benchmark's subjects should have kept to themselves")

@@ -1,0 +1,146 @@
+"""``prisbench learn-concept`` and ``prisbench concept ...``: parse, call one function, print.
+
+Nothing heavy is imported before a command runs, so ``prisbench --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prisbench.cli.bars import learning_bar
+from prisbench.cli.options import Backbone, Seeds, Settings
+from prisbench.errors import UsageError
+from prisbench.runtime.console import Device, Format, OutputFormat, known, progress, say, tell
+from prisbench.runtime.devices import usable_device
+
+app = typer.Typer(help="Concepts to and from the files that other programs use.", no_args_is_help=True)
+
+
+def learn_concept(
+    photos: Annotated[Path | None, typer.Option(help="A folder with 1-30 photos of one thing.")] = None,
+    noun: Annotated[str | None, typer.Option(help="The thing's class word, such as mug.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Instead of photos: a dataset's name or folder...")] = None,
+    subject: Annotated[str | None, typer.Option(help="...and one of its subjects; all when left out.")] = None,
+    split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
+    learner: Annotated[
+        list[str], typer.Option(help="textual-inversion, dreambooth, dreambooth-lora or custom-diffusion; or several.")
+    ] = ["textual-inversion"],  # noqa: B006
+    mask_value: Annotated[
+        str | None,
+        typer.Option(help="The values of mask files that are the thing, like 255, 1,2 or 128-255; default: not 0."),
+    ] = None,
+    mask_frame: Annotated[
+        str | None,
+        typer.Option(help="Masks of photos turned by EXIF lie on the photo as shown (upright) or as stored (raw)."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Folder for a picture of each concept: photos, maps, samples, loss.")
+    ] = None,
+    backbone: Backbone = None,
+    seed: Seeds = [0],  # noqa: B006
+    device: Device = "auto",
+    settings: Settings = [],  # noqa: B006
+    format: OutputFormat = Format.text,
+) -> None:
+    """Learn one particular thing from a few photos."""
+    from prisbench import learning
+    from prisbench.concepts.recipes import LEARNERS
+    from prisbench.localizer.method import AttentionMethod
+    from prisbench.settings import MethodOptions, parse_settings, variants
+
+    for each in learner:
+        known("learner", each, LEARNERS)
+    shared = MethodOptions(model=backbone, device=usable_device(device), settings=parse_settings(settings))
+    wanted = variants(shared, learner, seed)
+    for options in wanted:
+        AttentionMethod.check(options)
+    things = chosen_subjects(photos, noun, dataset, subject, split, (mask_value, mask_frame))
+    jobs = learning.plan(wanted, things, out, sheet)
+    spare = out and out.resolve().with_name(f".{out.resolve().name}.learning")
+    with progress() as bar:
+        learned = learning.carry_out(jobs, spare, tell, lambda title: learning_bar(bar, title))
+    say(
+        learned if len(learned) != 1 else learned[0],
+        format,
+        "\n".join(f"{r['subject']}: {r['folder']}" for r in learned),
+    )
+
+
+@app.command("export")
+def export_concept(
+    concept: Annotated[Path, typer.Argument(help="A concept's folder, from learn-concept.")],
+    to: Annotated[str, typer.Option("--to", help="learned-embeds, a1111, lora, kohya, custom-diffusion or folder.")],
+    out: Annotated[Path, typer.Option(help="The folder to write into.")],
+    token: Annotated[str | None, typer.Option(help="The word that other programs will know it by.")] = None,
+    backbone: Backbone = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Write a concept in a form that diffusers, kohya's scripts or web UIs load."""
+    from prisbench.concepts import interop
+    from prisbench.concepts.store import read_concept
+    from prisbench.diffusion.backbone import load_backbone
+
+    known("concept format", to, interop.FORMATS)
+    written = interop.export_concept(read_concept(concept), to, out, load_backbone(backbone), token)
+    say({"files": [str(path) for path in written]}, format, "\n".join(map(str, written)))
+
+
+@app.command("import")
+def import_concept(
+    path: Annotated[Path, typer.Argument(help="A safetensors file, or the folder another program wrote.")],
+    noun: Annotated[str, typer.Option(help="The thing's class word, such as mug.")],
+    rare: Annotated[str, typer.Option(help="For LoRA and DreamBooth: the rare word it was trained with.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
+    backbone: Backbone = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Take up a concept that another program learned on the same backbone."""
+    from prisbench.concepts import interop
+    from prisbench.concepts.store import default_store, write_concept
+    from prisbench.diffusion.backbone import load_backbone
+
+    concept = interop.import_concept(path, load_backbone(backbone), noun, rare=rare)
+    folder = write_concept(concept, out or default_store() / concept.id)
+    say({"concept": concept.id, "folder": str(folder), "learner": concept.learner}, format, str(folder))
+
+
+def chosen_subjects(
+    photos: Path | None,
+    noun: str | None,
+    dataset: str | None,
+    subject: str | None,
+    split: str,
+    mask_rule: tuple[str | None, str | None] = (None, None),
+) -> list[Any]:
+    """The subjects to learn.  ``mask_rule``: what is said of the photos' masks, value and frame."""
+    from prisbench.datasets.named import find_dataset
+    from prisbench.datasets.photo_folder import read_own_photos, remarks, suggested_noun
+    from prisbench.datasets.schema import subject_id
+    from prisbench.datasets.sources.mask_files import parse_rule
+    from prisbench.errors import UnknownNameError
+    from prisbench.types import Subject
+
+    if (photos is None) == (dataset is None):
+        raise UsageError("give either --photos FOLDER with --noun WORD, or --dataset NAME")
+    if dataset is not None and mask_rule != (None, None):
+        raise UsageError("--mask-value and --mask-frame are said of masks beside --photos, not of a dataset")
+    if photos is not None:
+        if not noun:
+            raise UsageError(
+                f"--photos needs --noun, the thing's class word, such as --noun {suggested_noun(photos) or 'mug'}"
+            )
+        own = read_own_photos(photos, parse_rule(*mask_rule, "--mask-value ", "--mask-frame "))
+        for line in remarks(own):
+            tell(line)
+        return [Subject(subject_id(noun, own.photos), noun, own.photos, own.masks)]
+    found = find_dataset(str(dataset)).subjects(split)
+    if subject is None:
+        return found
+    chosen = [each for each in found if each.id == subject]
+    if not chosen:
+        raise UnknownNameError("subject", subject, [each.id for each in found])
+    return chosen

@@ -1,0 +1,186 @@
+"""``prisbench evaluate`` and ``prisbench leaderboard``: parse, call one function, print.
+
+Nothing heavy is imported before a command runs, so ``prisbench --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.options import Seeds, Settings
+from prisbench.errors import DataError, UsageError
+from prisbench.runtime.console import (
+    SOME_FAILED,
+    Device,
+    Format,
+    OutputFormat,
+    nothing_on_stdout,
+    progress,
+    table_bars,
+    tell,
+)
+from prisbench.runtime.devices import usable_device
+
+if TYPE_CHECKING:
+    from prisbench.results import Run
+
+
+class TableFormat(StrEnum):
+    md = "md"
+    csv = "csv"
+    json = "json"
+    html = "html"
+    summary = "summary"
+    learners = "learners"
+
+
+def evaluate(
+    method: Annotated[str, typer.Option(help="A method's name, or a Python file that defines make(options).")] = "attn",
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
+    concept: Annotated[
+        list[str],
+        typer.Option(
+            help="For attn: a learner, or a control: noun-only, untrained-token, another-subject; or several of them."
+        ),
+    ] = [],  # noqa: B006
+    split: Annotated[str, typer.Option(help="Settings are chosen on validation; test is reported.")] = "test",
+    subset: Annotated[str | None, typer.Option(help="One query type only.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="So many queries, spread over subjects and types, for trying out.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "--backbone", metavar="ID_OR_FOLDER", help="Weights for the method.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    leaderboards: Annotated[
+        Path | None, typer.Option(help="Also put the results into DIR/<dataset>/ and make its README again.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Forget an earlier run instead of going on with it.")] = False,
+    keep_errors: Annotated[
+        bool, typer.Option("--keep-errors", help="Do not try queries again that failed in an earlier run.")
+    ] = False,
+    fail_on_error: Annotated[bool, typer.Option("--fail-on-error", help="Stop at the first query that fails.")] = False,
+    out_of_domain: Annotated[
+        bool, typer.Option("--out-of-domain", help="Run also where the backbone knows nothing of the scenes.")
+    ] = False,
+    seed: Seeds = [0],  # noqa: B006
+    device: Device = "auto",
+    settings: Settings = [],  # noqa: B006
+    format: OutputFormat = Format.text,
+) -> None:
+    """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
+    from prisbench.datasets.named import find_dataset
+    from prisbench.evaluate import OnFailure, Scope
+    from prisbench.evaluate import evaluate as run_method
+    from prisbench.leaderboard import intervals, tables
+    from prisbench.leaderboard.publish import publish
+    from prisbench.methods import check_options, load_method
+    from prisbench.out_of_domain import check_dataset
+    from prisbench.runtime.files import check_writable
+    from prisbench.settings import MethodOptions, parse_settings, variants
+    from prisbench.types import TellsCost
+
+    if leaderboards is not None and (subset is not None or limit is not None):
+        raise UsageError("--leaderboards wants a whole run of a split: leave out --subset and --limit")
+    for target in [out] if leaderboards is None else [out, leaderboards]:
+        check_writable(target)
+    shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
+    shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    wanted = variants(shared, concept or [None], seed)
+    with nothing_on_stdout():
+        check_options(method, wanted)
+    runs: list[Run] = []
+    paths: list[str] = []
+    with progress() as bar:
+        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        for options in wanted:
+            chosen = load_method(method, dataclasses.replace(options, progress=learning_bar(bar, "learning one")))
+            if isinstance(chosen, TellsCost) and not runs:
+                first = next(iter(data.examples(split, 1)), None)
+                with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
+                    if first is not None:
+                        tell(chosen.cost(first.image.shape[:2]))
+            if not runs and (line := check_dataset(data, chosen, split, out_of_domain)):
+                tell(line)
+            scope = Scope(split, limit, subset)
+            on_failure = OnFailure(keep_errors, fail_on_error)
+            run, path = run_method(data, chosen, out, scope, options.seed, stage_bar(bar), fresh, on_failure)
+            runs.append(run)
+            paths.append(str(path))
+            if leaderboards is not None:
+                publish(run, leaderboards)
+    frame, part = tables.rows(runs), intervals.part(runs, sum(data.manifest.queries[split].values()))
+    if format is not Format.json:
+        print(tables.render(frame, "md") + (f"- {intervals.part_note(part)}\n" if part else ""))
+        print("\n".join(f"full record: {path}" for path in paths))
+    elif len(runs) == 1:
+        print(json.dumps({"run": paths[0], "partial": part, **tables.records_of(frame)[0]}))
+    else:
+        print(json.dumps({"runs": paths, "partial": part, "rows": tables.records_of(frame)}))
+    if failures := [query for run in runs for query in run.queries if query.error is not None]:
+        tell(
+            f"{len(failures)} of {sum(len(run.queries) for run in runs)} queries failed, first "
+            f"{failures[0].query_id!r} ({failures[0].error}); the same command tries them again"
+        )
+        raise typer.Exit(SOME_FAILED)
+
+
+def leaderboard(
+    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = "tabletop-v2",
+    folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
+        "leaderboards"
+    ),
+    subset: Annotated[str | None, typer.Option(help="One query type, or present (all but absent).")] = None,
+    format: Annotated[TableFormat, typer.Option(help="How to print it.")] = TableFormat.md,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+    gallery: Annotated[Path | None, typer.Option(help="For html: a folder of pictures to show (PNG).")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check that every README.md agrees with its result files.")
+    ] = False,
+) -> None:
+    """The table of a dataset, from its committed result files."""
+    from prisbench.leaderboard import page, tables
+    from prisbench.leaderboard.publish import check_leaderboards
+    from prisbench.runtime.files import write_text
+
+    if check:
+        for each in check_leaderboards(folder):
+            if each.complaint is not None:
+                tell("\n".join(each.changes))
+                raise DataError(each.complaint)
+            print(f"{each.folder}: README.md agrees with {each.result_files} result files")
+        return
+    if not (folder / dataset).is_dir():
+        from prisbench.errors import UnknownNameError
+
+        known = [path.name for path in folder.glob("*/")] if folder.is_dir() else []
+        raise UnknownNameError(f"leaderboard in {folder}", dataset, known)
+    runs = tables.load_runs(folder / dataset)
+    frame = tables.rows(runs, subset)
+    if gallery is not None and not gallery.is_dir():
+        raise DataError(f"no gallery in {gallery}: there is no such folder")
+    if format is TableFormat.html:
+        pictures = gallery or folder / dataset / "gallery"
+        overlays = [
+            page.Overlay(p.stem, p.stem.replace("-", " "), p.read_bytes()) for p in sorted(pictures.glob("*.png"))
+        ]
+        text = page.render_page(runs, overlays)
+    elif format is TableFormat.summary:
+        text = tables.summary(runs)
+    elif format is TableFormat.learners:
+        text = tables.learners(runs)
+    else:
+        text = tables.render(frame, format.value)
+    if out is None:
+        print(text)
+    else:
+        write_text(out, text)
+        print(f"wrote {out}")

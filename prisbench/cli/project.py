@@ -1,0 +1,61 @@
+"""``prisbench demo``, ``doctor`` and ``train-backbone``: parse, call one function, print.
+
+Nothing heavy is imported before a command runs, so ``prisbench --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prisbench.cli.bars import learning_bar, stage_bar, training_bar
+from prisbench.runtime.console import Device, Format, OutputFormat, Seed, progress, say, tell
+from prisbench.runtime.devices import usable_device
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the set, the runs and the pictures go.")] = Path("demo"),
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """The whole loop in minutes: build a small set, learn two things, compare methods, draw pictures."""
+    from prisbench.demo import run
+
+    with progress() as bar:
+        result = run(out, seed, usable_device(device), stage_bar(bar), learning_bar(bar, "learning one"), tell)
+    print(result.table)
+    print(f"\npictures: {result.sheet}\npage:     {result.page}")
+
+
+def doctor(
+    format: OutputFormat = Format.text,
+) -> None:
+    """What is installed, which device is used, what is missing and how to get it."""
+    from prisbench import doctor as examination
+
+    record = examination.report(ask_torch=True)
+    say(record, format, examination.render(record))
+
+
+def train_backbone(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and the finished pipeline; run again to go on.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; default: the recipe's.")] = None,
+    scenes: Annotated[int | None, typer.Option(min=96, help="Training scenes; default: the recipe's.")] = None,
+    vae_steps: Annotated[int | None, typer.Option(min=1, help="Autoencoder steps; default: the recipe's.")] = None,
+    quality_scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes to measure localization on.")] = 200,
+    seed: Seed = 0,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Train the embedded backbone again, from nothing; hours on a CPU, resumable."""
+    from prisbench.embedded import recipe as recipes
+    from prisbench.embedded.card import finish
+
+    given = {"steps": steps, "scenes": scenes, "vae_steps": vae_steps, "seed": seed}
+    recipe = recipes.Recipe(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    tell(recipes.cost(recipe))
+    with progress() as bar:
+        folder = recipes.train(out, recipe, training_bar(bar))
+    quality = finish(folder, out, recipe, quality_scenes)
+    say({"folder": str(folder), **quality}, format, f"pipeline in {folder}; held-out phrases: {quality}")

@@ -1,0 +1,81 @@
+"""Putting a run on a leaderboard, and holding every leaderboard to its result files.
+
+A leaderboard is a folder of result files with a README.md made from them; pages beside the folder of leaderboards may
+show its table, too (``tables.PAGES``).
+
+Knows: which files change together.  Does not know: how a table is made, how a run came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from prisbench.errors import DataError
+from prisbench.evaluate import run_name
+from prisbench.leaderboard import tables
+from prisbench.results import Run, read_run, write_run
+from prisbench.runtime.files import write_text
+
+
+def publish(run: Run, root: Path) -> Path:
+    """Put a run among the result files of its dataset below ``root``, and make the tables again; its result file.
+
+    A run of another split than test has a leaderboard of its own, ``<dataset>-<split>``.  A run of the same method,
+    concept and seed is replaced.
+
+    Raises DataError when the run may not stand among those that are there; nothing is written then.  WriteError.
+    """
+    data = run.dataset
+    folder = root / tables.board_name(data)
+    place = folder / f"{run_name(run.method, run.concept, run.seed)}.json"
+    paths = sorted({*folder.glob("*.json"), place})
+    runs = [run if path == place else read_run(path, data) for path in paths]
+    text = tables.readme(runs)
+    write_run(run, place)
+    write_text(folder / "README.md", text)
+    tables.write_pages(root.parent, runs)
+    return place
+
+
+class Checked(NamedTuple):
+    """One leaderboard held to its result files.
+
+    ``complaint`` is None when its tables follow from them; otherwise it says which does not and what to do, and
+    ``changes`` are the lines of a diff.
+    """
+
+    folder: Path
+    result_files: int
+    complaint: str | None = None
+    changes: tuple[str, ...] = ()
+
+
+def check_leaderboards(root: Path) -> Iterator[Checked]:
+    """Every leaderboard below ``root``, one after the other.
+
+    Raises DataError when there are none, and as ``tables.load_runs``.
+    """
+    folders = sorted({path.parent for path in root.glob("*/*.json")})
+    if not folders:
+        raise DataError(f"{root} holds no leaderboards: no result files in its folders")
+    for folder in folders:
+        yield _checked(folder, root)
+
+
+def _checked(folder: Path, root: Path) -> Checked:
+    files = len(list(folder.glob("*.json")))
+    if changes := tables.check(folder):
+        complaint = (
+            f"{folder}/README.md does not agree with the result files beside it; "
+            "make it again with prisbench evaluate --leaderboards, or commit the regenerated one"
+        )
+        return Checked(folder, files, complaint, tuple(changes))
+    if changes := tables.check_pages(root.parent, tables.load_runs(folder)):
+        complaint = (
+            f"{changes[0].removeprefix('--- ')}: its table is not what {folder} says; make it again with prisbench "
+            "evaluate --leaderboards, or put there what leaderboard --format summary (learners.md: learners) prints"
+        )
+        return Checked(folder, files, complaint, tuple(changes))
+    return Checked(folder, files)

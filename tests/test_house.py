@@ -27,8 +27,9 @@ ROOMS = {
     "runtime": "console devices files locks source_code reads identity method_files",
     "images": "arrays perceptual photos masks drawing",
     "tabletop": "render scenes audit",
-    "datasets": """schema book remarks source build_notes spread build load sources.reading sources.mask_files
-        sources.frames sources.archives sources.options sources.tables sources.identities sources.plan sources.rows
+    "datasets": """schema book remarks source build_notes spread build load sources.reading.files sources.reading.values
+        sources.reading.images sources.reading.regions sources.mask_files sources.frames sources.archives
+        sources.options sources.tables sources.identities sources.reference_photos sources.plan
         sources.picture_files sources.instances sources.tabletop sources.folder sources.coco sources.perseg
         sources.labelme sources.public.davis sources.public.mug19 sources.public.permis sources.public.perv_ytvos
         sources.public.pods sources.public.voc_instances sources.public.ycb_video named checks.registration

@@ -25,7 +25,7 @@ from prisbench.datasets.sources.identities import (
     key_of,
 )
 from prisbench.datasets.sources.public import mug19, voc_instances
-from prisbench.datasets.sources.rows import apart, spread
+from prisbench.datasets.sources.reference_photos import apart, spread
 from prisbench.errors import DataError
 from tests.drawing import draw_box, draw_scene
 

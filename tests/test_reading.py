@@ -20,18 +20,10 @@ from pycocotools import mask as coco
 from prisbench.datasets.sources import archives
 from prisbench.datasets.sources.archives import opened
 from prisbench.datasets.sources.mask_files import mask_file
-from prisbench.datasets.sources.reading import (
-    colours_file,
-    folders,
-    image_file,
-    inside,
-    json_file,
-    label_file,
-    listing,
-    polygons,
-    rle,
-    yaml_file,
-)
+from prisbench.datasets.sources.reading.files import folders, inside, listing
+from prisbench.datasets.sources.reading.images import colours_file, image_file, label_file
+from prisbench.datasets.sources.reading.regions import polygons, rle
+from prisbench.datasets.sources.reading.values import json_file, yaml_file
 from prisbench.errors import DataError
 from prisbench.images.masks import to_rle
 from prisbench.images.photos import decode_photo

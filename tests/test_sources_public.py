@@ -20,8 +20,10 @@ from prisbench.datasets.schema import QueryRow, check_query, check_subject
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources import perseg
 from prisbench.datasets.sources.options import build_key, one_line, query_text, share, whole_number, yes_or_no
+from prisbench.datasets.sources.plan import from_nth
 from prisbench.datasets.sources.public import davis, permis, perv_ytvos, pods, ycb_video
-from prisbench.datasets.sources.rows import cut_out, evenly, from_nth, top
+from prisbench.datasets.sources.reading.files import top
+from prisbench.datasets.sources.reference_photos import cut_out, evenly
 from prisbench.errors import DataError, UsageError
 from tests.drawing import draw_box, draw_scene
 

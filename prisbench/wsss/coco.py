@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from pycocotools import mask as coco
 
-from prisbench.datasets.sources.reading import rle
+from prisbench.datasets.sources.reading.regions import rle
 from prisbench.errors import DataError
 from prisbench.runtime.files import read_json, sha256_file, write_json, write_text
 from prisbench.wsss.voc import COCO14, COCO_CLASSES, write_mask

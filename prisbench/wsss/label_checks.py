@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from prisbench.datasets.sources.reading import text_file
+from prisbench.datasets.sources.reading.values import text_file
 from prisbench.errors import DataError
 from prisbench.wsss.palettes import SharedPalette
 from prisbench.wsss.voc import COCO14, COCO_CLASSES, VOID, Item, MaskFile, SegmentationSet, read_mask_file

@@ -38,7 +38,7 @@ from prisbench.datasets.schema import (
     check_query,
     check_subject,
 )
-from prisbench.datasets.sources.reading import json_file
+from prisbench.datasets.sources.reading.values import json_file
 from prisbench.errors import DataError, MissingExtraError
 from prisbench.images.masks import from_rle
 from prisbench.images.photos import SMALLEST_SIDE, SUFFIXES, decode_photo, load_photo

@@ -26,7 +26,7 @@ from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from prisbench.datasets.sources.reading import unsafe_name
+from prisbench.datasets.sources.reading.files import unsafe_name
 from prisbench.errors import DataError, PrisbenchError, WriteError
 from prisbench.runtime.files import cannot_read, write_errors
 

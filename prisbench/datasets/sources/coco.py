@@ -42,7 +42,10 @@ from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Pictu
 from prisbench.datasets.sources.mask_files import MaskRule
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import image_file, inside, json_file, listing, polygons, rle
+from prisbench.datasets.sources.reading.files import inside, listing
+from prisbench.datasets.sources.reading.images import image_file
+from prisbench.datasets.sources.reading.regions import polygons, rle
+from prisbench.datasets.sources.reading.values import json_file
 from prisbench.errors import DataError, UsageError
 from prisbench.images.photos import orientation, turned
 from prisbench.runtime.files import as_stored, composed, read_bytes

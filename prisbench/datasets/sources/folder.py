@@ -50,7 +50,8 @@ from prisbench.datasets.sources.options import (
 )
 from prisbench.datasets.sources.picture_files import Asked, Told, masks_in, pictures_in, source_of
 from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import folders, inside, listing, yaml_file
+from prisbench.datasets.sources.reading.files import folders, inside, listing
+from prisbench.datasets.sources.reading.values import yaml_file
 from prisbench.datasets.sources.tables import Line, table
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.photos import SUFFIXES

@@ -38,9 +38,9 @@ from prisbench.datasets.sources.options import (
     whole_number,
     yes_or_no,
 )
-from prisbench.datasets.sources.plan import QueryPlan, in_one_split, queries_of
-from prisbench.datasets.sources.reading import ImageFile
-from prisbench.datasets.sources.rows import Subjects, cut_out, spread, subjects_of
+from prisbench.datasets.sources.plan import QueryPlan, Subjects, in_one_split, queries_of, subjects_of
+from prisbench.datasets.sources.reading.images import ImageFile
+from prisbench.datasets.sources.reference_photos import cut_out, spread
 from prisbench.errors import DataError
 
 REFERENCES = 3

@@ -41,7 +41,10 @@ from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Pictu
 from prisbench.datasets.sources.mask_files import MaskRule, mask_in
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import ImageFile, folders, image_file, inside, json_file, listing, polygons
+from prisbench.datasets.sources.reading.files import folders, inside, listing
+from prisbench.datasets.sources.reading.images import ImageFile, image_file
+from prisbench.datasets.sources.reading.regions import polygons
+from prisbench.datasets.sources.reading.values import json_file
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.images.photos import decode_photo, orientation, turned
 from prisbench.runtime.files import read_bytes

@@ -1,7 +1,7 @@
 """The one reader of binary masks: a PNG to the pixels of one thing, or one line saying why it is not clear which.
 
 Knows: which values of a file are the thing, soft edges, transparency, palettes, masks drawn on a turned photo.
-Does not know: labels of several things (``reading.label_file``), layouts, which photo a mask belongs to.
+Does not know: labels of several things (``images.label_file``), layouts, which photo a mask belongs to.
 
 What is clear without being told:
 
@@ -28,7 +28,14 @@ from PIL import Image
 from scipy import ndimage
 
 from prisbench.datasets.remarks import Remarks
-from prisbench.datasets.sources.reading import PngFile, check_size, grey_or_index, kind_of_png, png_data, png_file
+from prisbench.datasets.sources.reading.images import (
+    PngFile,
+    check_size,
+    grey_or_index,
+    kind_of_png,
+    png_data,
+    png_file,
+)
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.photos import turned
 

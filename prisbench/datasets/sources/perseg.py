@@ -38,9 +38,9 @@ from prisbench.datasets.sources.options import (
     share,
     whole_number,
 )
-from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import folders, image_file, inside, listing
-from prisbench.datasets.sources.rows import PHOTOS, Candidate, from_nth, subjects_of, top
+from prisbench.datasets.sources.plan import Candidate, about, from_nth, subjects_of
+from prisbench.datasets.sources.reading.files import PHOTOS, folders, inside, listing, top
+from prisbench.datasets.sources.reading.images import image_file
 from prisbench.errors import DataError
 
 TITLE = "PerSeg"

@@ -20,9 +20,9 @@ from prisbench.datasets.source import Source, kind_of_scene
 from prisbench.datasets.sources.frames import rule_of, turn_of
 from prisbench.datasets.sources.mask_files import PLAIN, MaskRule, mask_file
 from prisbench.datasets.sources.options import build_key
-from prisbench.datasets.sources.plan import QueryPlan, in_one_split, queries_of
-from prisbench.datasets.sources.reading import image_file, listing
-from prisbench.datasets.sources.rows import Subjects, subjects_of
+from prisbench.datasets.sources.plan import QueryPlan, Subjects, in_one_split, queries_of, subjects_of
+from prisbench.datasets.sources.reading.files import listing
+from prisbench.datasets.sources.reading.images import image_file
 from prisbench.errors import DataError
 from prisbench.images.photos import MOST_PHOTOS, SUFFIXES, orientation
 from prisbench.runtime.files import read_bytes, sha256_json, stem_of

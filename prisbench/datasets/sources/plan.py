@@ -1,22 +1,65 @@
-"""Queries that are planned before anything is opened, and read one scene at a time.
+"""A set as a plan: its subjects by name, and candidates for queries, before any picture is opened.
 
-A reader looks at names and annotations first and plans who is asked about in which scene; a picture is opened when its
-rows are wanted, once for all its queries.
+A reader looks at names, annotations and masks first; a picture is opened when its row is wanted.
 
-Knows: order, splits.  Does not know: any layout, any mask.
+Knows: order, splits, what is counted.  Does not know: any layout, any mask.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from prisbench.datasets.schema import QueryRow
+from prisbench.datasets.schema import QueryRow, SubjectRow
 
 T = TypeVar("T")
+
+Candidate = str | Callable[[], QueryRow]
+"""A query that can be had, not read yet; or why a record is no query."""
+
+
+class Subjects(NamedTuple):
+    """``rows`` reads and gives the subjects; ``id_of`` knows a subject's id, reading it only when nobody did."""
+
+    rows: Callable[[], Iterator[SubjectRow]]
+    id_of: Callable[[str], str]
+
+
+def subjects_of(names: Sequence[str], read: Callable[[str], SubjectRow]) -> Subjects:
+    """The subjects of these names, in this order; of each that was read the id is kept, nothing else."""
+    ids: dict[str, str] = {}
+
+    def rows() -> Iterator[SubjectRow]:
+        for name in names:
+            row = read(name)
+            ids[name] = row.id
+            yield row
+
+    def id_of(name: str) -> str:
+        if name not in ids:
+            ids[name] = read(name).id
+        return ids[name]
+
+    return Subjects(rows, id_of)
+
+
+def from_nth(start: int, candidates: Iterable[Candidate], left_out: Counter[str]) -> Iterator[QueryRow]:
+    """The queries from the ``start``-th on, counting only those that can be had.
+
+    Reasons are counted from there on, so that a build that goes on counts each once.
+    """
+    n = 0
+    for candidate in candidates:
+        if isinstance(candidate, str):
+            if n >= start:
+                left_out[candidate] += 1
+            continue
+        n += 1
+        if n > start:
+            yield candidate()
 
 
 @dataclass(frozen=True)

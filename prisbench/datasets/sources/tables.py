@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from prisbench.datasets.sources.reading import text_file
+from prisbench.datasets.sources.reading.values import text_file
 from prisbench.errors import DataError, UnknownNameError
 
 MOST_BYTES = 64 * 2**20

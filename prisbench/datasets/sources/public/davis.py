@@ -46,9 +46,11 @@ from prisbench.datasets.sources.options import (
     whole_number,
     yes_or_no,
 )
-from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import ImageFile, folders, image_file, inside, json_file, label_file, listing
-from prisbench.datasets.sources.rows import PHOTOS, Candidate, Shot, cut_out, from_nth, subjects_of, top
+from prisbench.datasets.sources.plan import Candidate, about, from_nth, subjects_of
+from prisbench.datasets.sources.reading.files import PHOTOS, folders, inside, listing, top
+from prisbench.datasets.sources.reading.images import ImageFile, image_file, label_file
+from prisbench.datasets.sources.reading.values import json_file
+from prisbench.datasets.sources.reference_photos import Shot, cut_out
 from prisbench.errors import DataError, UsageError
 from prisbench.runtime.files import read_bytes
 

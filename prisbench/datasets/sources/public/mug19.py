@@ -41,7 +41,8 @@ from prisbench.datasets.sources.options import (
 )
 from prisbench.datasets.sources.picture_files import Asked, Told, masks_in, pictures_in, source_of
 from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import folders, inside, yaml_file
+from prisbench.datasets.sources.reading.files import folders, inside
+from prisbench.datasets.sources.reading.values import yaml_file
 from prisbench.errors import DataError
 from prisbench.runtime.files import stem_of
 

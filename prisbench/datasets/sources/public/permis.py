@@ -47,9 +47,12 @@ from prisbench.datasets.sources.options import (
     share,
     yes_or_no,
 )
-from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import folders, image_file, inside, json_file, rle
-from prisbench.datasets.sources.rows import Candidate, Shot, cut_out, from_nth, subjects_of, top
+from prisbench.datasets.sources.plan import Candidate, about, from_nth, subjects_of
+from prisbench.datasets.sources.reading.files import folders, inside, top
+from prisbench.datasets.sources.reading.images import image_file
+from prisbench.datasets.sources.reading.regions import rle
+from prisbench.datasets.sources.reading.values import json_file
+from prisbench.datasets.sources.reference_photos import Shot, cut_out
 from prisbench.errors import DataError
 
 TITLE = "PerMIS"

@@ -39,9 +39,11 @@ from jaxtyping import Int
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene
 from prisbench.datasets.sources.options import LICENCE_HELP, build_key, one_line, whole_number
-from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import ImageFile, image_file, inside, json_file, label_file, yaml_file
-from prisbench.datasets.sources.rows import Candidate, apart, cut_out, evenly, from_nth, subjects_of, top
+from prisbench.datasets.sources.plan import Candidate, about, from_nth, subjects_of
+from prisbench.datasets.sources.reading.files import inside, top
+from prisbench.datasets.sources.reading.images import ImageFile, image_file, label_file
+from prisbench.datasets.sources.reading.values import json_file, yaml_file
+from prisbench.datasets.sources.reference_photos import apart, cut_out, evenly
 from prisbench.datasets.sources.tables import table
 from prisbench.errors import DataError
 from prisbench.types import SLOT

@@ -30,9 +30,11 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.mask_files import mask_file
 from prisbench.datasets.sources.options import LICENCE_HELP, TEXT_HELP, build_key, one_line, query_text, whole_number
-from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import folders, image_file, inside, json_file, listing
-from prisbench.datasets.sources.rows import PHOTOS, Candidate, evenly, from_nth, subjects_of, top
+from prisbench.datasets.sources.plan import Candidate, about, from_nth, subjects_of
+from prisbench.datasets.sources.reading.files import PHOTOS, folders, inside, listing, top
+from prisbench.datasets.sources.reading.images import image_file
+from prisbench.datasets.sources.reading.values import json_file
+from prisbench.datasets.sources.reference_photos import evenly
 from prisbench.errors import DataError
 
 TITLE = "PODS"

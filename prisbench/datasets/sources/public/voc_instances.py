@@ -40,7 +40,8 @@ from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Pictu
 from prisbench.datasets.sources.mask_files import MaskRule, turned_question
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import check_size, folders, image_file, inside, label_file, listing
+from prisbench.datasets.sources.reading.files import folders, inside, listing
+from prisbench.datasets.sources.reading.images import check_size, image_file, label_file
 from prisbench.datasets.sources.tables import Line, table
 from prisbench.errors import DataError, UsageError
 from prisbench.images.photos import orientation, turned

@@ -43,9 +43,10 @@ from prisbench.datasets.sources.options import (
     query_text,
     whole_number,
 )
-from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading import ImageFile, folders, image_file, inside, label_file, listing
-from prisbench.datasets.sources.rows import Candidate, apart, cut_out, evenly, from_nth, spread, subjects_of
+from prisbench.datasets.sources.plan import Candidate, about, from_nth, subjects_of
+from prisbench.datasets.sources.reading.files import folders, inside, listing
+from prisbench.datasets.sources.reading.images import ImageFile, image_file, label_file
+from prisbench.datasets.sources.reference_photos import apart, cut_out, evenly, spread
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.runtime.files import read_bytes
 

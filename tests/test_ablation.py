@@ -14,7 +14,7 @@ from prisbench.datasets.build import write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import UnknownNameError, UsageError
-from prisbench.localizer import settings as presets
+from prisbench.localizer import presets
 from prisbench.localizer.method import AttentionMethod
 from prisbench.settings import MethodOptions, parse_settings
 from prisbench.types import Example, Query

@@ -23,9 +23,11 @@ from prisbench.images import drawing as pictures
 from prisbench.images import masks, photos
 from prisbench.images.arrays import as_image, as_mask
 from prisbench.images.perceptual import perceptual_hash
-from prisbench.localizer import answer as localize
 from prisbench.localizer import refine
+from prisbench.localizer.answer import locate, predict
 from prisbench.localizer.method import AttentionMethod
+from prisbench.localizer.observe import observe
+from prisbench.localizer.presets import default_settings
 from prisbench.localizer.sheet import sheet
 from prisbench.settings import MethodOptions
 from prisbench.types import SLOT, Query, Subject
@@ -228,11 +230,11 @@ def test_the_method_learns_from_and_looks_at_photos_in_any_layout(backbone: Back
 
 
 def test_the_parts_of_the_localizer_and_the_sheet_take_them_too(backbone: Backbone) -> None:
-    settings = dataclasses.replace(localize.default_settings(backbone, "fast"), refine="adaptive")
+    settings = dataclasses.replace(default_settings(backbone, "fast"), refine="adaptive")
     concept = noun_only(Subject("mug", "mug", ()))
     query, photo = Query("q", "mug", f"the {SLOT}"), Image.fromarray(picture(56, 72))
-    seen = localize.observe(backbone, photo, query, concept, settings)
-    mask = localize.predict(seen, photo, "q", settings).mask
-    plain = localize.locate(backbone, picture(56, 72), [query], {"mug": concept}, settings)[0].mask
+    seen = observe(backbone, photo, query, concept, settings)
+    mask = predict(seen, photo, "q", settings).mask
+    plain = locate(backbone, picture(56, 72), [query], {"mug": concept}, settings)[0].mask
     assert mask is not None and plain is not None and np.array_equal(mask, plain)
     assert sheet(backbone, concept, [photo], None, settings, samples=0).ndim == 3

@@ -13,7 +13,8 @@ from prisbench.diffusion.backbone import Backbone, load_backbone
 from prisbench.errors import BackboneError
 from prisbench.images.drawing import PINK, png
 from prisbench.localizer import sheet as concept_sheet
-from prisbench.localizer.settings import LocalizerSettings, preset
+from prisbench.localizer.presets import preset
+from prisbench.localizer.settings import LocalizerSettings
 from prisbench.localizer.sheet import curve, drawn, sheet
 from prisbench.types import Concept, Prediction
 

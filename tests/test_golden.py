@@ -16,8 +16,11 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from prisbench.diffusion.attention import transformer_blocks
-from prisbench.localizer.answer import attend, min_max, self_cross, span_columns, with_background
-from prisbench.localizer.settings import preset
+from prisbench.diffusion.backbone import Conditioning
+from prisbench.localizer.attend import Reading, attend, span_columns
+from prisbench.localizer.background import with_background
+from prisbench.localizer.maps import min_max, self_cross
+from prisbench.localizer.presets import preset
 
 OURS = Path(__file__).parent / "data" / "golden"
 FOLDER = Path(os.environ.get("PRISBENCH_GOLDEN") or OURS)
@@ -54,19 +57,19 @@ def test_the_paper_preset_gives_the_published_maps_and_labels(path: Path, unet: 
     alphas = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod
     timesteps = torch.full((len(tensors["noise"]),), case["timestep"])
 
-    seen = attend(
+    reading = Reading(
         unet,
         alphas,
         tensors["latents"],
         tensors["noise"],
         timesteps,
-        text,
+        Conditioning(text, None),
         span_columns(case["spans"], text.shape[1]),
         settings.cross,
         [settings.self_block],
     )
-    maps = self_cross(seen, settings)
-    label = with_background(maps.score, settings).argmax(0)
+    maps = self_cross(attend(reading), settings)
+    label = torch.from_numpy(with_background(maps.score.numpy(), settings.rule, settings.tau)).argmax(0)
 
     # Of this one the README promises nothing; the two U-Nets alone differ by up to 1.3e-3 in what they predict.
     assert (min_max(maps.raw[0]) - tensors["cross_attention_first_noise"]).abs().max() <= 1e-2

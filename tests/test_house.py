@@ -39,7 +39,8 @@ ROOMS = {
     "speed": "lean",
     "concepts": """recipes training class_images store controls textual_inversion custom_diffusion weights dreambooth
         names interop learners""",
-    "localizer": "refine settings evidence answer presence method sheet",
+    "localizer": """refine background settings presets presence attend texts evidence observe maps answer method
+        sheet""",
     "leaderboard": "intervals tables page publish",
     "embedded": "recipe card",
     "wsss": """palettes voc coco deeplab label_checks examination scoring labelling pseudo_masks train sets demo""",

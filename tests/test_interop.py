@@ -20,8 +20,9 @@ from prisbench.concepts.weights import adapted
 from prisbench.diffusion.backbone import Backbone, condition, fit, learned_vectors, load_backbone
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.localizer.answer import observe
-from prisbench.localizer.settings import Evidence, preset
+from prisbench.localizer.observe import observe
+from prisbench.localizer.presets import preset
+from prisbench.localizer.settings import Evidence
 from prisbench.types import Concept, Query
 
 LOW_RANK = (

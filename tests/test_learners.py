@@ -39,7 +39,8 @@ from prisbench.diffusion.backbone import (
 )
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import DataError, UnknownNameError, UsageError, WriteError
-from prisbench.localizer.answer import default_settings, observe
+from prisbench.localizer.observe import observe
+from prisbench.localizer.presets import default_settings
 from prisbench.types import Concept, Query, Subject
 
 WITH_WEIGHTS = [learner for learner in LEARNERS if learner != "textual-inversion"]

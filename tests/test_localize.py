@@ -27,30 +27,17 @@ from prisbench.diffusion.backbone import (
 from prisbench.diffusion.prompts import TOKEN_GROUPS, Words, compose
 from prisbench.errors import BackboneError, UnknownNameError, UsageError
 from prisbench.images.photos import image_id
-from prisbench.localizer import answer as localize
-from prisbench.localizer import evidence
-from prisbench.localizer.answer import (
-    COLUMNS,
-    Observation,
-    Row,
-    believed,
-    boxes,
-    calibrate,
-    calibration_key,
-    consensus,
-    default_settings,
-    locate,
-    min_max,
-    mirror,
-    observe,
-    observe_all,
-    predict,
-    rows_at_once,
-    self_cross,
-    with_background,
-)
+from prisbench.localizer import attend, evidence, texts
+from prisbench.localizer.answer import calibrate, locate, observed_presence, predict
+from prisbench.localizer.attend import rows_at_once
+from prisbench.localizer.background import with_background
 from prisbench.localizer.evidence import Found, strength
-from prisbench.localizer.settings import PRESETS, Evidence, preset
+from prisbench.localizer.maps import boxes, consensus, min_max, self_cross
+from prisbench.localizer.observe import Draw, Observation, cost, observe, observe_all
+from prisbench.localizer.presence import calibration_key
+from prisbench.localizer.presets import PRESETS, default_settings, preset
+from prisbench.localizer.settings import Evidence
+from prisbench.localizer.texts import COLUMNS, Reader, mirror
 from prisbench.types import Concept, Query
 
 PLAIN = dataclasses.replace(
@@ -117,7 +104,7 @@ def test_one_observation_of_all_blocks_serves_many_settings(backbone: Backbone, 
     image, wide = photo(112, 144), dataclasses.replace(PLAIN, timesteps=(50, 150), samples=3)
     blocks = list(transformer_blocks(backbone.unet))
     seen = observe(backbone, image, QUERIES[0], concepts["learned"], wide, blocks)
-    assert seen.rows[:4] == (Row(50, 0), Row(50, 1), Row(50, 2), Row(150, 0))
+    assert seen.rows[:4] == (Draw(50, 0), Draw(50, 1), Draw(50, 2), Draw(150, 0))
     for settings in (
         PLAIN,
         dataclasses.replace(PLAIN, cross={"up.2.1": 2.0, "mid.0": 1.0}, hops=0),
@@ -195,9 +182,9 @@ def test_what_several_queries_leave_unsaid_alike_is_asked_once(
     queries = [dataclasses.replace(query, text="the {subject} on a desk") for query in QUERIES]
     real, calls = evidence.errors, []
     monkeypatch.setattr(evidence, "errors", lambda *args: calls.append(1) or real(*args))
-    alone = [observe_all(backbone, photo(75, 130), [query], concepts, settings)[0] for query in queries]
+    alone = [observe_all(Reader(backbone, settings), photo(75, 130), [query], concepts)[0] for query in queries]
     assert len(calls) == 6
-    together = observe_all(backbone, photo(75, 130), queries, concepts, settings)
+    together = observe_all(Reader(backbone, settings), photo(75, 130), queries, concepts)
     assert len(calls) == 6 + 4, "three subjects and one rival, where each alone needs two"
     for one, other in zip(alone, together, strict=True):
         assert torch.equal(one.evidence[0].cells, other.evidence[0].cells)
@@ -262,13 +249,13 @@ def test_attention_to_the_learned_words_has_a_say_in_whether_the_subject_is_ther
     assert blocks[0].shape == blocks[1].shape and (h, w) != blocks[0].shape[1:], "some of the grid is padding"
     peak = float(torch.stack(blocks).mean(0)[:, :h, :w].amax((-2, -1)).mean())
     found = strength(seen.evidence[0].cells, both.evidence)
-    assert believed(seen, both) == pytest.approx(found * peak**2, rel=1e-5) and 0 < peak < 1
-    assert believed(seen, WITH_EVIDENCE) == found, "a power of zero leaves it out"
+    assert observed_presence(seen, both) == pytest.approx(found * peak**2, rel=1e-5) and 0 < peak < 1
+    assert observed_presence(seen, WITH_EVIDENCE) == found, "a power of zero leaves it out"
 
     own = [photo(96, 112, 5)]
     learned = calibrate(backbone, concepts["learned"], own, both)
     query = Query("q", "learned", "a photo of a {subject}")
-    typical = believed(observe(backbone, own[0], query, learned, both), both)
+    typical = observed_presence(observe(backbone, own[0], query, learned, both), both)
     assert learned.calibration == {calibration_key(both): pytest.approx(typical)}
     (answer,) = locate(backbone, image, QUERIES[:1], {"learned": learned}, both)
     assert answer.presence == pytest.approx(found * peak**2 / (found * peak**2 + typical), rel=1e-4)
@@ -310,11 +297,11 @@ def test_contrasts_are_the_bare_noun_in_the_same_text_and_other_subjects_of_that
     bowl = dataclasses.replace(rival, subject_id="bowl", noun="bowl")
     blocks = list(PLAIN.cross)
     known = concepts | {"rival": rival, "bowl": bowl}
-    (seen,) = observe_all(backbone, photo(112, 144), QUERIES[:1], known, PLAIN, blocks)
+    (seen,) = observe_all(Reader(backbone, PLAIN), photo(112, 144), QUERIES[:1], known, blocks)
     columns = dict(zip(COLUMNS, seen.recording.cross["up.1.0"].unbind(2), strict=True))
     assert all(columns[name].std() > 0 for name in COLUMNS)
     same = dataclasses.replace(PLAIN, caption=None)
-    (none,) = observe_all(backbone, photo(112, 144), QUERIES[:1], concepts, same)
+    (none,) = observe_all(Reader(backbone, same), photo(112, 144), QUERIES[:1], concepts)
     assert none.recording.cross["up.1.0"][:, :, COLUMNS.index("bare") :].abs().max() == 0, "nobody asked"
 
     for change in ({"contrast_noun": 0.5}, {"contrast_others": 0.5}):
@@ -368,7 +355,7 @@ def test_encodings_are_kept_and_change_nothing(
     kept = sorted((tmp_path / "encodings").rglob("*.safetensors"))
     assert len(kept) > 3
     monkeypatch.setattr(encodings, "encode_image", None)
-    monkeypatch.setattr(localize, "condition", None)
+    monkeypatch.setattr(texts, "condition", None)
     again = locate(backbone, image, QUERIES, concepts, settings, tmp_path / "encodings")
     for a, b, c in zip(fresh, first, again, strict=True):
         assert np.array_equal(a.score, b.score) and np.array_equal(a.score, c.score)  # type: ignore[arg-type]
@@ -384,9 +371,9 @@ def test_encodings_are_kept_and_change_nothing(
 
 def test_noises_are_batched_within_the_memory_budget(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows_at_once(backbone.unet, (28, 36)) > rows_at_once(backbone.unet, (56, 72)) >= 1
-    monkeypatch.setattr(localize, "ROWS_BYTES", 1)
+    monkeypatch.setattr(attend, "ROWS_BYTES", 1)
     assert rows_at_once(backbone.unet, (28, 36)) == 1
-    assert "8 noises a query in batches of 1" in localize.cost(
+    assert "8 noises a query in batches of 1" in cost(
         backbone, dataclasses.replace(PLAIN, samples=4, flip=True), (112, 144)
     )
 
@@ -397,7 +384,7 @@ def test_presence_is_attention_before_any_scaling() -> None:
     cross = torch.zeros(2, 1, len(COLUMNS), 6, 8)
     cross[:, 0, COLUMNS.index("subject"), 2, 3] = torch.tensor([0.4, 0.2])
     cross[:, :, :, -1] = 9.0  # the row of padding
-    rows = (Row(150, 0), Row(150, 1))
+    rows = (Draw(150, 0), Draw(150, 1))
     strong, faint = (
         predict(Observation(Recording({"x": cross * factor}), rows, geometry), image, "q", settings)
         for factor in (1, 0.1)
@@ -461,11 +448,11 @@ def test_boxes_hold_each_connected_part_and_the_published_ones_lack_the_last_row
 def test_the_threshold_rule_cuts_at_tau_and_the_squared_rule_where_the_paper_does() -> None:
     maps = torch.linspace(0, 1, 1001)[None, None]
     for tau in (0.2, 0.4, 0.7):
-        scores = with_background(maps, dataclasses.replace(PLAIN, tau=tau))
+        scores = torch.from_numpy(with_background(maps.numpy(), "threshold", tau))
         assert torch.equal(scores[1] > scores[0], maps[0] > tau)
         assert torch.allclose(scores.sum(0), torch.ones(1)) and scores.min() >= 0
     for tau, cut in ((0.5, 0.382), (0.35, 0.225)):
-        scores = with_background(maps, dataclasses.replace(PLAIN, rule="squared", tau=tau))
+        scores = torch.from_numpy(with_background(maps.numpy(), "squared", tau))
         assert maps[0][scores[1] > scores[0]].min() == pytest.approx(cut, abs=2e-3)
 
 

@@ -16,10 +16,10 @@ from prisbench.cli import main as cli
 from prisbench.concepts.controls import noun_only
 from prisbench.diffusion.backbone import load_backbone
 from prisbench.errors import UsageError
-from prisbench.localizer.answer import calibration_key
 from prisbench.localizer.method import AttentionMethod
-from prisbench.localizer.presence import UNTUNED, calibrated, in_use
-from prisbench.localizer.settings import PRESETS, Evidence
+from prisbench.localizer.presence import UNTUNED, calibrated, calibration_key, in_use
+from prisbench.localizer.presets import PRESETS
+from prisbench.localizer.settings import Evidence
 from prisbench.settings import MethodOptions
 from prisbench.types import SLOT, Concept, Query, Subject
 from tests.drawing import draw_scene

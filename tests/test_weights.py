@@ -14,8 +14,10 @@ from prisbench.concepts.weights import adapted, text_key, weights_key
 from prisbench.diffusion.backbone import Backbone, load_backbone
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import BackboneError
-from prisbench.localizer.answer import observe, observe_all
-from prisbench.localizer.settings import Evidence, preset
+from prisbench.localizer.observe import observe, observe_all
+from prisbench.localizer.presets import preset
+from prisbench.localizer.settings import Evidence
+from prisbench.localizer.texts import Reader
 from prisbench.types import Concept, Query
 
 SETTINGS = dataclasses.replace(
@@ -100,7 +102,7 @@ def test_queries_about_one_photo_are_each_answered_with_their_own_weights(backbo
     assert [text_key(each) for each in concepts.values()] == [None, None, "id-text"]
     photo = draw.integers(0, 256, (56, 72, 3)).astype(np.uint8)
     asked = [Query(str(i), name, "the {subject}") for i, name in enumerate(["keys", "plain", "text", "keys", "plain"])]
-    together = observe_all(backbone, photo, asked, concepts, SETTINGS, None, tmp_path)
+    together = observe_all(Reader(backbone, SETTINGS, tmp_path), photo, asked, concepts)
     maps = [seen.recording.cross["up.1.0"] for seen in together]
     for query, seen in zip(asked, maps, strict=True):
         alone = observe(backbone, photo, query, concepts[query.subject_id], SETTINGS)

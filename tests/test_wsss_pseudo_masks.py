@@ -22,9 +22,11 @@ from prisbench.concepts.controls import noun_only
 from prisbench.diffusion.backbone import Backbone, condition, encode_image, load_backbone, noise, to_photo
 from prisbench.errors import BackboneError, DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.images.photos import image_id
-from prisbench.localizer import answer as localize
+from prisbench.localizer import answer
+from prisbench.localizer.background import with_background
+from prisbench.localizer.observe import observe
+from prisbench.localizer.presets import PRESETS as LOCALIZERS
 from prisbench.localizer.refine import PUBLISHED_CRF, TABLETOP_ADAPTIVE
-from prisbench.localizer.settings import PRESETS as LOCALIZERS
 from prisbench.localizer.settings import Evidence
 from prisbench.types import Query, Subject
 from prisbench.wsss import labelling, pseudo_masks
@@ -35,7 +37,6 @@ from prisbench.wsss.labelling import (
     LabelSettings,
     in_order,
     label,
-    with_background,
     worker_processes,
 )
 from prisbench.wsss.pseudo_masks import PRESETS, Job, PseudoMaskSettings, make, prompts, remake, soft_map
@@ -211,8 +212,8 @@ def test_the_map_of_a_single_class_is_the_localizers_map_of_that_noun(backbone: 
     soft = soft_map(backbone, photo, [1], NAMES, settings)
     concept = noun_only(Subject("one", "mug", ()))
     alone = dataclasses.replace(settings.localizer, tokens=("noun",))
-    seen = localize.observe(backbone, photo, Query("q", "one", "a {subject}"), concept, alone)
-    score, _ = localize.soft_map(seen, alone)
+    seen = observe(backbone, photo, Query("q", "one", "a {subject}"), concept, alone)
+    score, _ = answer.soft_map(seen, alone)
     assert soft.labels == (1,) and soft.scores.shape == (1, 112, 144) and soft.scores.dtype == np.float16
     np.testing.assert_allclose(soft.scores[0], score[0].numpy(), atol=1e-3)
     assert soft.scores.std() > 0.05
@@ -291,10 +292,14 @@ def settings_of(**changes: object) -> LabelSettings:
 
 @pytest.mark.parametrize(("rule", "tau"), [("squared", 0.5), ("squared", 0.35), ("threshold", 0.2)])
 def test_the_background_is_the_localizers(rule: str, tau: float) -> None:
-    maps = np.random.default_rng(0).random((3, 7, 9)).astype(np.float32)
-    localizer = dataclasses.replace(PRESETS["voc12"].localizer, rule=rule, tau=tau)
-    expected = localize.with_background(torch.from_numpy(maps), localizer).numpy()
-    np.testing.assert_allclose(with_background(maps, rule, tau), expected, rtol=1e-6)
+    maps = torch.from_numpy(np.random.default_rng(0).random((3, 7, 9)).astype(np.float32))
+    highest = maps.amax(0, keepdim=True)
+    if rule == "squared":
+        expected = torch.cat([(2 * tau - highest) ** 2, maps])
+    else:
+        bent = torch.where(maps > tau, 0.5 + 0.5 * (maps - tau) / (1 - tau), 0.5 * maps / tau)
+        expected = torch.cat([1 - bent.amax(0, keepdim=True), bent])
+    np.testing.assert_allclose(with_background(maps.numpy(), rule, tau), expected.numpy(), rtol=1e-6)
 
 
 def test_labels_before_refinement_are_those_of_the_threshold() -> None:

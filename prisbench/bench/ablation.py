@@ -22,15 +22,18 @@ import numpy as np
 from prisbench.datasets.load import Dataset
 from prisbench.datasets.spread import spread_subjects
 from prisbench.errors import UsageError
-from prisbench.localizer import answer as localize
+from prisbench.localizer.answer import cut, predict, soft_map
 from prisbench.localizer.method import AttentionMethod
+from prisbench.localizer.observe import observe_all
+from prisbench.localizer.presets import default_settings
 from prisbench.localizer.settings import Evidence, LocalizerSettings
+from prisbench.localizer.texts import Reader
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, interval, no_interval, paired_difference, roc
 from prisbench.types import Example
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 PART = {"plain": 1, "other-category": 2, "look-alike": 3, "absent": 2}
-"""Queries a subject is asked, by type."""
+"""Queries taken of a subject, by type."""
 
 Change = Callable[[LocalizerSettings], LocalizerSettings]
 
@@ -77,12 +80,12 @@ PRESET = "preset "
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One setting on all queries: the IoU of each present query at each threshold, beliefs, whether each absent query
+    """One setting on all queries: the IoU of each present query at each threshold, presences, whether each absent query
     got a mask all the same, seconds a query.
     """
 
     ious: Mapping[str, Sequence[float]]
-    beliefs: Sequence[float]
+    presences: Sequence[float]
     answered: Mapping[str, bool]
     seconds: Sequence[float]
 
@@ -91,12 +94,12 @@ def part_of(dataset: Dataset, split: str, subjects: int | None, part: Mapping[st
     """The first few queries of each type and subject; of so many subjects, spread over nouns."""
     there = [(record["id"], record["noun"]) for _, record in dataset.records("subjects", split, ("id", "noun"))]
     chosen = set(spread_subjects(there)[:subjects])
-    asked: Counter[tuple[str, str]] = Counter()
+    taken: Counter[tuple[str, str]] = Counter()
     examples = []
     for example in dataset.examples(split):
         kind = (example.query.subject_id, example.query_type)
-        if example.query.subject_id in chosen and asked[kind] < part.get(example.query_type, 0):
-            asked[kind] += 1
+        if example.query.subject_id in chosen and taken[kind] < part.get(example.query_type, 0):
+            taken[kind] += 1
             examples.append(example)
     if not examples:
         raise UsageError(f"{dataset.id} has none of the queries {', '.join(part)} in its {split} split")
@@ -109,24 +112,24 @@ def measure(method: AttentionMethod, dataset: Dataset, examples: Sequence[Exampl
     concepts = {subject.id: method.learn(subject) for subject in dataset.subjects(split) if subject.id in wanted}
     settings = method.localizer
     ious: dict[str, list[float]] = {}
-    beliefs, seconds = [], []
+    presences, seconds = [], []
     answered: dict[str, bool] = {}
     for example in examples:
         start = time.perf_counter()
-        (seen,) = localize.observe_all(method.backbone, example.image, [example.query], concepts, settings)
-        answer = localize.predict(seen, example.image, example.query.id, settings)
+        (seen,) = observe_all(Reader(method.backbone, settings), example.image, [example.query], concepts)
+        answer = predict(seen, example.image, example.query.id, settings)
         seconds.append(time.perf_counter() - start)
-        beliefs.append(float(answer.presence or 0.0))
+        presences.append(float(answer.presence or 0.0))
         if example.query_type == "absent":
             answered[example.query.id] = answer.mask is not None and bool(answer.mask.any())
             continue
-        score, _ = localize.soft_map(seen, settings)
+        score, _ = soft_map(seen, settings)
         row = []
         for tau in THRESHOLDS:
-            mask = localize.cut(score, example.image, dataclasses.replace(settings, tau=tau))
+            mask = cut(score, example.image, dataclasses.replace(settings, tau=tau))
             row.append(float((mask & example.mask).sum() / (mask | example.mask).sum()))
         ious[example.query.id] = row
-    return Measured(ious, beliefs, answered, seconds)
+    return Measured(ious, presences, answered, seconds)
 
 
 def table(
@@ -137,7 +140,7 @@ def table(
     names: Sequence[str] = tuple(CHANGES),
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[dict[str, Any]]:
-    """One row a change: mean IoU and its paired difference to the preset's, look-alikes, how beliefs order, absent
+    """One row a change: mean IoU and its paired difference to the preset's, look-alikes, how presences order, absent
     queries that got a mask, seconds.
 
     Means are over queries, intervals over subjects.  A change that the preset has already gets no row.  A name may also
@@ -148,7 +151,7 @@ def table(
 
     def changed(name: str) -> LocalizerSettings:
         if name.startswith(PRESET):
-            return localize.default_settings(method.backbone, name.removeprefix(PRESET))
+            return default_settings(method.backbone, name.removeprefix(PRESET))
         return CHANGES[name](base)
 
     names = [name for n, name in enumerate(names) if not n or changed(name) != base]
@@ -191,7 +194,7 @@ def _row(examples: Sequence[Example], seen: Measured, first: Measured) -> dict[s
         np.ones(len(absent)),
     )
     there = np.array([e.query_type != "absent" for e in examples])
-    curve = roc(np.array(seen.beliefs), there, [e.query.subject_id for e in examples])
+    curve = roc(np.array(seen.presences), there, [e.query.subject_id for e in examples])
     return {
         "tau": THRESHOLDS[at],
         "n": len(all_.query_ids),

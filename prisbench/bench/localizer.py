@@ -42,8 +42,11 @@ from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.attention import transformer_blocks
 from prisbench.diffusion.backbone import Backbone, Conditioning, load_backbone, noise
 from prisbench.errors import PrisbenchError, UnknownNameError, UsageError
-from prisbench.localizer.answer import attend, locate, self_cross, span_columns
-from prisbench.localizer.settings import LocalizerSettings, preset
+from prisbench.localizer.answer import locate
+from prisbench.localizer.attend import Reading, attend, span_columns
+from prisbench.localizer.maps import self_cross
+from prisbench.localizer.presets import preset
+from prisbench.localizer.settings import LocalizerSettings
 from prisbench.results import current_environment
 from prisbench.runtime.devices import freed_memory_given_back, keep_freed_memory
 from prisbench.speed.lean import in_place
@@ -152,19 +155,18 @@ def make_job(backbone: Backbone, size_hw: tuple[int, int], samples: int) -> Job:
 def our_maps(job: Job) -> Float[Tensor, "classes h w"]:
     """The maps by the code that users run."""
     settings = job.settings
-    seen = attend(
+    reading = Reading(
         job.unet,
         job.alphas_cumprod,
         job.latents,
         job.eps,
         torch.full((len(job.eps),), settings.timesteps[0]),
-        job.text.states,
+        job.text,
         span_columns(job.spans, job.text.states.shape[1]),
         settings.cross,
         [settings.self_block],
-        added=job.text.added,
     )
-    return self_cross(seen, settings).score
+    return self_cross(attend(reading), settings).score
 
 
 @torch.no_grad()

@@ -92,8 +92,7 @@ def show_presets(
     format: OutputFormat = Format.text,
 ) -> None:
     """Every number of the localizer's presets; each can be overridden with --set localizer.NAME=VALUE."""
-    from prisbench.localizer import presence
-    from prisbench.localizer import settings as presets
+    from prisbench.localizer import presence, presets
 
     known("backbone family", family, tuple(presets.PRESETS))
     names = [name] if name else list(presets.PRESETS[family])

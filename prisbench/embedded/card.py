@@ -20,7 +20,8 @@ from prisbench.diffusion.domain import FEATURES, Domain, measure, write_domain
 from prisbench.embedded.recipe import Recipe, samples_sheet
 from prisbench.images.drawing import png
 from prisbench.images.photos import image_id
-from prisbench.localizer import answer as localize
+from prisbench.localizer.answer import locate
+from prisbench.localizer.presets import default_settings
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.runtime.files import read_json, write_bytes, write_json, write_text
 from prisbench.statistics import Sample, interval
@@ -66,7 +67,7 @@ def phrase_quality(
         noun = scene.things[i].individual.noun
         concept: Concept = noun_only(Subject(noun, noun, ()))
         query = Query("q", noun, f"the {words}")
-        answer = localize.locate(backbone, scene.image, [query], {noun: concept}, settings)[0]
+        answer = locate(backbone, scene.image, [query], {noun: concept}, settings)[0]
         truth = scene.masks[i]
         mask = answer.mask if answer.mask is not None else np.zeros(truth.shape, bool)
         ious.append(float((mask & truth).sum() / (mask | truth).sum()))
@@ -108,7 +109,7 @@ def measure_domain(folder: str | Path, scenes: int = 400) -> Domain:
 def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, Any]:
     """Measure a trained pipeline folder, draw its samples and write its card (README.md, samples.png, card.json)."""
     backbone = load_backbone(folder)
-    settings = localize.default_settings(backbone)
+    settings = default_settings(backbone)
     quality = phrase_quality(backbone, settings, scenes)
     domain = measure_domain(folder)
     logs = {name: read_json(run / f"{name}-run" / "log.json") for name in ("vae", "unet")}

@@ -4,19 +4,20 @@ A learned concept was made by one question: with these vectors in the prompt, is
 predicted better?  The same question, asked of a new photo place by place, tells the subject from its look-alikes and
 from the rest, and a photo that holds it from one that does not:
 
-    evidence = |eps - eps(rival text)|^2 - |eps - eps(subject's text)|^2     over noises, on the latent grid
+    evidence = |eps - eps(other text)|^2 - |eps - eps(subject's text)|^2     over noises, on the latent grid
 
-The rival text has the noun alone ("is it this mug?"), or not even that ("is it a mug?").  It is the likelihood ratio
-of a diffusion classifier (Li et al. 2023, arXiv 2303.16203), kept in its place instead of summed over the image.  All
-texts see the same noise, so what is hard to predict for each of them cancels.
+The other text, an alternative, has the noun alone ("is it this mug?"), or not even that ("is it
+a mug?").  The difference is the likelihood ratio of a diffusion classifier (Li et al. 2023, arXiv
+2303.16203), kept in its place instead of summed over the image.  All texts see the same noise, so
+what is hard to predict for each of them cancels.
 
-Knows: the comparison and its scale.  Does not know: attention, masks, files.
+Knows: the alternatives, the comparison and its scale.  Does not know: attention, masks, files.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from prisbench.diffusion.backbone import Backbone, Conditioning, Encoded, Geometry, add_noise, noise, training_target
+from prisbench.diffusion.prompts import Prompt, compose
+from prisbench.localizer.attend import rows_at_once
 from prisbench.localizer.settings import Evidence
+from prisbench.localizer.texts import Reader, rare_word
+from prisbench.types import SLOT, Concept
 
 
 class Found(NamedTuple):
@@ -36,9 +41,50 @@ class Found(NamedTuple):
     grid_hw: tuple[int, int]
 
 
+class Scene(NamedTuple):
+    """A photo whose evidence is gathered: its id, which decides the noise, and its latents.
+
+    ``known`` keeps the errors under alternatives, which hold no learned words, by their tokens: what several queries
+    have in common is computed once.
+    """
+
+    name: str
+    encoded: Encoded
+    known: dict[tuple[int, ...], list[Tensor]]
+
+
+def gather(reader: Reader, scene: Scene, text: str, concept: Concept) -> Iterator[Found]:
+    """The evidence for the subject's words against each alternative in the same text."""
+    settings, latents, geometry = reader.settings.evidence, scene.encoded.latents, scene.encoded.geometry
+    most = min(8, rows_at_once(reader.backbone.unet, (int(latents.shape[2]), int(latents.shape[3]))))
+
+    def errors_of(words: Conditioning) -> list[Tensor]:
+        return errors(reader.backbone, scene.encoded, scene.name, words, settings, most)
+
+    against = alternatives(reader, text, concept)
+    own = errors_of(reader.text(text, concept, geometry)) if against else []
+    for prompt in against:
+        if prompt.ids not in scene.known:
+            scene.known[prompt.ids] = errors_of(reader.condition(prompt, {}, geometry))
+        yield compare(own, scene.known[prompt.ids], geometry, settings)
+
+
+def alternatives(reader: Reader, text: str, concept: Concept) -> list[Prompt]:
+    """The text with other words than the subject's own; one that would say the same is left out."""
+    prompts = []
+    for words in reader.settings.evidence.against:
+        if words == "nothing":
+            # Where the map is of the whole phrase, nothing of it may stand.
+            rest = "" if "phrase" in reader.settings.tokens else " ".join(text.replace(SLOT, " ").split())
+            prompts.append(compose(reader.backbone.tokenizer, rest, {}, reader.settings.template))
+        elif reader.count(concept) or rare_word(concept):
+            prompts.append(reader.prompt(text, concept, learned=False))
+    return prompts
+
+
 @torch.no_grad()
 def errors(
-    backbone: Backbone, encoded: Encoded, name: str, text: Conditioning, settings: Evidence, rows_at_once: int = 8
+    backbone: Backbone, encoded: Encoded, name: str, text: Conditioning, settings: Evidence, at_once: int = 8
 ) -> list[Float[Tensor, "h w"]]:
     """How far off the noise is predicted under a text, in every latent cell: the sum over each batch of noises, in
     squared units of noise.  ``name`` is the photo's id, which decides the noise.
@@ -47,21 +93,22 @@ def errors(
     draws = torch.stack([noise(name, k, tuple(latents.shape[1:])) for k in range(settings.samples)]).to(latents)
     eps = draws.repeat(len(settings.timesteps), 1, 1, 1)
     times = torch.tensor(settings.timesteps, device=latents.device).repeat_interleave(settings.samples)
-    batches = torch.arange(len(times)).split(rows_at_once)
+    batches = torch.arange(len(times)).split(at_once)
     return [_error(backbone, latents, eps[batch], times[batch], text) for batch in batches]
 
 
 def compare(
     subject: Sequence[Float[Tensor, "h w"]],
-    rival: Sequence[Float[Tensor, "h w"]],
+    other: Sequence[Float[Tensor, "h w"]],
     geometry: Geometry,
     settings: Evidence,
 ) -> Found:
-    """The evidence for the subject against a rival, of their errors: mean over noises, positive where the subject's
-    words help.
+    """The evidence for the subject against an alternative, of their errors.
+
+    A mean over noises, positive where the subject's words help.
     """
     every = len(settings.timesteps) * settings.samples
-    mean = sum((b - a for a, b in zip(subject, rival, strict=True)), torch.zeros_like(subject[0])) / every
+    mean = sum((b - a for a, b in zip(subject, other, strict=True)), torch.zeros_like(subject[0])) / every
     grid = int(mean.shape[0]), int(mean.shape[1])
     h, w = geometry.valid_hw(grid)
     return Found(mean[:h, :w], grid)
@@ -72,9 +119,9 @@ def _error(
 ) -> Float[Tensor, "h w"]:
     """Squared error of the network's prediction, summed over channels and rows."""
     noisy = add_noise(backbone.alphas_cumprod, clean, eps, t)
-    heard = text.rows([0] * len(eps))
+    words = text.rows([0] * len(eps))
     predicted = backbone.unet(
-        noisy, t, encoder_hidden_states=heard.states, added_cond_kwargs=heard.added, return_dict=False
+        noisy, t, encoder_hidden_states=words.states, added_cond_kwargs=words.added, return_dict=False
     )[0]
     target = training_target(backbone, clean.expand_as(eps), eps, t)
     error = (target.float() - predicted.float()).square().sum(1)
@@ -96,7 +143,7 @@ def strength(evidence: Float[Tensor, "h w"], settings: Evidence) -> float:
     return max(0.0, float(blurred(evidence, settings).max()))
 
 
-def belief(evidence: Float[Tensor, "h w"], attention: float, settings: Evidence) -> float:
+def unscaled_presence(evidence: Float[Tensor, "h w"], attention: float, settings: Evidence) -> float:
     """What a photo shows of the subject: the strength of the evidence, times ``attention ** settings.attention``, the
     highest attention that the subject's own words get.  The two err on different photos.
     """
@@ -104,5 +151,8 @@ def belief(evidence: Float[Tensor, "h w"], attention: float, settings: Evidence)
 
 
 def presence(found: float, typical: float) -> float:
-    """A belief as a share, 0..1, of it and of what the subject's own photos show: 0.5 is "as much as there"."""
+    """An unscaled presence as a share, 0..1, of it and of what the subject's own photos show (``typical``).
+
+    0.5 is "as much as there".
+    """
     return found / (found + typical)

@@ -23,7 +23,7 @@ from prisbench.concepts.recipes import (
 )
 from prisbench.errors import UnknownNameError, UsageError, WriteError
 from prisbench.images.arrays import ImageLike
-from prisbench.localizer.presence import CALIBRATED, Presence, calibrated, in_use
+from prisbench.localizer.presence import CALIBRATED, Presence, calibrated, calibration_key, in_use
 from prisbench.out_of_domain import Strangeness
 from prisbench.runtime.devices import computes_bfloat16
 from prisbench.runtime.files import cache_folder, check_writable
@@ -91,7 +91,7 @@ class AttentionMethod:
         from prisbench.concepts.store import default_store
         from prisbench.concepts.training import processes
         from prisbench.diffusion.backbone import check_timesteps, load_backbone
-        from prisbench.localizer import answer as localize
+        from prisbench.localizer.presets import default_settings
 
         processes(torch.device(options.device))  # where several were started, each takes its own GPU as "cuda"
         chosen = given.pop("localizer.preset", None)
@@ -101,7 +101,7 @@ class AttentionMethod:
         options.shared[key] = backbone
         recipe = _learner_recipe(default_recipe(backbone.family, learner), given)
         recipe = on_device(recipe, computes_bfloat16(backbone.device.type))
-        settings = localize.default_settings(backbone, None if chosen is None else str(chosen))
+        settings = default_settings(backbone, None if chosen is None else str(chosen))
         take_settings(settings.as_record(), given, "localizer.")
         with _sensible(given):
             changes = {
@@ -141,15 +141,13 @@ class AttentionMethod:
 
     def cost(self, photo_hw: tuple[int, int]) -> str:
         """What a photo of that size takes, in words."""
-        from prisbench.localizer import answer as localize
+        from prisbench.localizer.observe import cost
 
-        return f"{localize.cost(self.backbone, self.localizer, photo_hw)}; {self.presence().line}"
+        return f"{cost(self.backbone, self.localizer, photo_hw)}; {self.presence().line}"
 
     def presence(self, concept: Concept | None = None) -> Presence:
         """The threshold below which the answer is "not here"; ``concept`` None: of one that is calibrated."""
-        from prisbench.localizer import answer as localize
-
-        key = localize.calibration_key(self.localizer)
+        key = calibration_key(self.localizer)
         return in_use(self.localizer, self.backbone.family, key, concept)
 
     def strangeness(self, image: ImageLike) -> Strangeness | None:
@@ -190,7 +188,7 @@ class AttentionMethod:
     def _learn(self, subject: Subject) -> Concept:
         from prisbench.concepts import controls, learners, store
         from prisbench.concepts.training import Watch
-        from prisbench.localizer import answer as localize
+        from prisbench.localizer.answer import calibrate
 
         vectors = numbers(self.recipe).get("vectors", 1)
         self._mention_encodings()
@@ -207,7 +205,7 @@ class AttentionMethod:
             concept = learners.learn(self.backbone, subject, self.concept, self.recipe, self.seed, watch)
         concept = dataclasses.replace(concept, subject_id=subject.id)
         known = dict(concept.calibration)
-        concept = localize.calibrate(self.backbone, concept, subject.photos, self.localizer, self.encodings)
+        concept = calibrate(self.backbone, concept, subject.photos, self.localizer, self.encodings)
         if self.concept in LEARNERS and concept.calibration != known:
             try:
                 store.keep_concept(concept, [self.store, *([self.spare] if self.spare else [])], lambda _: None)
@@ -231,10 +229,10 @@ class AttentionMethod:
             (self.warn or self.say)(f"{error}; what the encoders make is not kept, and computed each time")
 
     def locate(self, image: ImageLike, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> list[Prediction]:
-        from prisbench.localizer import answer as localize
+        from prisbench.localizer import answer
 
         self._mention_encodings()
-        return localize.locate(self.backbone, image, queries, concepts, self.localizer, self.encodings)
+        return answer.locate(self.backbone, image, queries, concepts, self.localizer, self.encodings)
 
 
 def _learner_recipe(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:

@@ -10,9 +10,12 @@ Knows: settings, what a concept holds.  Does not know: the network, photos.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import NamedTuple
 
 from prisbench.localizer.settings import Evidence, LocalizerSettings
+from prisbench.runtime.files import sha256_json
+from prisbench.runtime.source_code import code_sha256
 from prisbench.types import Concept
 
 CALIBRATED = "calibrated"
@@ -47,7 +50,7 @@ def calibrated(settings: LocalizerSettings) -> LocalizerSettings:
 def in_use(settings: LocalizerSettings, family: str, key: str, concept: Concept | None = None) -> Presence:
     """The threshold that answers about a concept are held against; ``concept`` None: about one that is calibrated.
 
-    ``key`` names the settings, as ``localize.calibration_key``.
+    ``key`` names the settings, as ``calibration_key``.
     """
     if settings.presence is None:
         return Presence(None, "presence threshold: off (untuned): every photo gets a mask")
@@ -65,3 +68,13 @@ def in_use(settings: LocalizerSettings, family: str, key: str, concept: Concept 
         "presence threshold: off: this concept was not calibrated under these settings; run the same learn-concept "
         "again with the same --set localizer... (it is not learned anew)",
     )
+
+
+def calibration_key(settings: LocalizerSettings) -> str:
+    """Names the settings, and the code, that a calibration holds for."""
+    parts = {"evidence": dataclasses.asdict(settings.evidence), "template": settings.template, "version": 3}
+    parts |= {"working_size": settings.working_size, "code": code_sha256(Path(__file__).with_name("answer.py"))}
+    if settings.evidence.attention:
+        names = ("timesteps", "samples", "cross", "weights", "caption")
+        parts |= {name: getattr(settings, name) for name in names}
+    return sha256_json(parts)[:16]

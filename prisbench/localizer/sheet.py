@@ -21,8 +21,9 @@ from prisbench.diffusion.prompts import Words, compose
 from prisbench.images import drawing as pictures
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import resize_to
-from prisbench.localizer.answer import locate, rare_word
+from prisbench.localizer.answer import locate
 from prisbench.localizer.settings import LocalizerSettings
+from prisbench.localizer.texts import rare_word
 from prisbench.types import SLOT, Concept, Query
 
 TEXT = f"a photo of a {SLOT}"

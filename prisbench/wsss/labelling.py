@@ -25,6 +25,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.localizer.background import with_background
 from prisbench.localizer.refine import AdaptiveParameters, CrfParameters, adaptive, dense_crf
 from prisbench.runtime.files import read_json, write_errors, write_json
 from prisbench.wsss.scoring import SoftMap
@@ -76,20 +77,6 @@ class Labels(NamedTuple):
     before: UInt8[np.ndarray, "h w"]
     after: UInt8[np.ndarray, "h w"]
     taught: UInt8[np.ndarray, "h w"]
-
-
-def with_background(scores: Float[np.ndarray, "c h w"], rule: str, tau: float) -> Float[np.ndarray, "c1 h w"]:
-    """Scores of [background, class 1 .. class c]; a pixel belongs to the highest, of equals to the first.
-
-    "squared" is the published ``(2 tau - max)^2`` against the maps as they are (Text2Mask, ``scripts/SD_seg.py``).
-    "threshold" bends the maps so that tau falls on a half and gives the background the rest.  The same numbers as
-    ``localize.with_background``, without torch.
-    """
-    highest = scores.max(axis=0, keepdims=True)
-    if rule == "squared":
-        return np.concatenate([(2 * tau - highest) ** 2, scores])
-    bent = np.where(scores > tau, 0.5 + 0.5 * (scores - tau) / (1 - tau), 0.5 * scores / tau)
-    return np.concatenate([1 - bent.max(axis=0, keepdims=True), bent])
 
 
 def label(photo: UInt8[np.ndarray, "h w 3"], soft: SoftMap, settings: LabelSettings) -> Labels:

@@ -42,9 +42,10 @@ from prisbench.diffusion.backbone import (
 from prisbench.diffusion.prompts import Prompt, Words, compose
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.photos import image_id
-from prisbench.localizer import evidence
-from prisbench.localizer import settings as presets
-from prisbench.localizer.answer import attend, default_settings, rows_at_once, self_cross, span_columns
+from prisbench.localizer import evidence, presets
+from prisbench.localizer.attend import Reading, attend, rows_at_once, span_columns
+from prisbench.localizer.maps import self_cross
+from prisbench.localizer.presets import default_settings
 from prisbench.localizer.refine import TABLETOP_ADAPTIVE, CrfParameters, dense_crf
 from prisbench.localizer.settings import Evidence, LocalizerSettings
 from prisbench.runtime.files import read_json, sha256_file
@@ -365,20 +366,19 @@ def _scores(
     for asked in prompts(backbone.tokenizer, names, settings):
         text = condition(backbone, [asked.prompt], None, encoded.geometry)
         spans = [asked.prompt.groups[slot, "noun"] for slot in asked.slots]
-        seen = attend(
+        reading = Reading(
             backbone.unet,
             backbone.alphas_cumprod,
             encoded.latents,
             eps,
             times,
-            text.states,
+            text,
             span_columns(spans, int(text.states.shape[1])),
             set(localizer.cross),
             {localizer.self_block} if localizer.hops else set(),
             per_head=localizer.weights == "consensus",
-            added=text.added,
         )
-        maps = self_cross(seen, localizer, encoded.geometry)
+        maps = self_cross(attend(reading), localizer, encoded.geometry)
         score = to_photo(maps.score, maps.grid_hw, frame).clamp(0, 1)
         if localizer.evidence and len(asked.names) > 1:
             shares, grid_hw = _shares(backbone, encoded, name, asked, text, settings)

@@ -18,8 +18,22 @@ from prisbench.images.arrays import MadeImage, MadeMask, as_image, as_mask
 SLOT = "{subject}"
 """The place in a query's text where the subject's own words go."""
 
-QUERY_TYPES = ("plain", "other-category", "look-alike", "relation", "absent")
-"""What is in the scene besides the subject; see ``docs/dataset.md``."""
+QUERY_TYPES = ("plain", "other-category", "look-alike", "relation", "referred", "absent", "contradicted")
+"""What is in the scene besides the subject, and what the text says of it; see ``docs/dataset.md``.
+
+"referred": the scene holds copies of the subject, and the text picks one.  "contradicted": the subject is there, but
+not as the text says.
+"""
+
+REFERENTLESS = ("absent", "contradicted")
+"""Types whose text means nothing in the scene: the truth is empty."""
+
+ROLES = ("subject", "look-alike", "landmark", "other")
+"""What a thing is to a query.  A copy of the subject that the text does not mean is a look-alike of grade "copy"."""
+
+GRADES = ("colour", "second", "pattern", "swap", "build", "copy")
+"""In what a look-alike differs from the subject: main colour, second colour, pattern, colours swapped, shape; nothing.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +88,25 @@ class Query:
 
 
 @dataclass(frozen=True, eq=False)
+class Thing:
+    """One thing of a scene, as far as it is known: its visible part, class word, role (``ROLES``), and for a look-alike
+    in what it differs from the subject (``GRADES``), None where that is not known.
+    """
+
+    mask: Bool[np.ndarray, "h w"]
+    noun: str | None
+    role: str
+    grade: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Example:
     """A query with its scene and its truth; methods never see one.
 
-    ``mask`` is the visible part of the subject; it is empty exactly when ``query_type`` is "absent".
-    ``look_alikes`` are the visible masks of other instances of the same noun.
+    ``mask`` is the visible part of what the text means; it is empty exactly when ``query_type`` is in ``REFERENTLESS``.
+    ``look_alikes`` are the visible masks of other instances of the same noun.  ``things`` are all that is known of the
+    scene, empty where nothing is; ``meant`` says which of them the text means.  The two queries of a pair share
+    ``pair_id``: texts about one scene that differ in one phrase.
     """
 
     query: Query
@@ -87,6 +115,9 @@ class Example:
     image: UInt8[np.ndarray, "h w 3"]
     mask: Bool[np.ndarray, "h w"]
     look_alikes: tuple[Bool[np.ndarray, "h w"], ...] = ()
+    things: tuple[Thing, ...] = ()
+    meant: int | None = None
+    pair_id: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

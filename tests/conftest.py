@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drawing import draw_box, draw_scene
+from tests.drawing import FIVE_TYPES, draw_box, draw_scene
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # One thread a process and as many processes as cores (``make test``): threads of several processes wait for each other.
@@ -73,7 +73,6 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset folder ``tiny-v1``: a validation mug, a test mug and a test bowl with one query of each type."""
     from prisbench.datasets.build import write_dataset
     from prisbench.datasets.schema import QueryRow, SubjectRow
-    from prisbench.types import QUERY_TYPES
 
     subjects = [
         SubjectRow(noun, tuple(draw_scene(100 * n + i, (9, 14 + i)) for i in range(2)), split, "CC0-1.0", "drawn")
@@ -93,7 +92,7 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
             source="drawn",
         )
         for n, subject in enumerate(subjects)
-        for i, kind in enumerate(QUERY_TYPES)
+        for i, kind in enumerate(FIVE_TYPES)
     ]
     folder = tmp_path_factory.mktemp("datasets") / "tiny-v1"
     write_dataset(folder, "tiny", "1", subjects, queries, "# Tiny\n\nDrawn by the tests.\n", seed=7)

@@ -27,8 +27,7 @@ from prisbench.concepts.store import read_concept
 from prisbench.datasets.load import open_dataset
 from prisbench.diffusion.backbone import has_embedded
 from prisbench.results import read_run
-from prisbench.types import QUERY_TYPES
-from tests.drawing import draw_scene
+from tests.drawing import FIVE_TYPES, draw_scene
 
 ROOT = Path(__file__).parents[1]
 QUICK = [
@@ -795,7 +794,7 @@ def test_the_embedded_backbone_finds_a_thing_of_its_world(prisbench: Prisbench, 
 
 
 def test_query_types_can_all_be_asked_for_alone(prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path) -> None:
-    for kind in QUERY_TYPES:
+    for kind in FIVE_TYPES:
         code, out, _ = prisbench(
             *("evaluate", "--method", "center-box", "--dataset", tiny_dataset, "--out", tmp_path),
             *("--subset", kind, "--format", "json"),

@@ -45,8 +45,7 @@ from prisbench.images.perceptual import perceptual_hash
 from prisbench.images.photos import decode_photo
 from prisbench.runtime.files import sha256_file
 from prisbench.tabletop import scenes as tabletop
-from prisbench.types import QUERY_TYPES
-from tests.drawing import draw_box, draw_scene
+from tests.drawing import FIVE_TYPES, draw_box, draw_scene
 
 SIZE_HW = (12, 20)
 
@@ -181,7 +180,7 @@ def test_plain_load_dataset_opens_the_queries_and_images_decode(tiny_dataset: Pa
         assert (row["height"], row["width"]) == SIZE_HW
         assert row["area_fraction"] == expected.mask.sum() / 240
         assert row["sha256"].startswith(row["image_id"])
-    assert [row["query_type"] for row in queries["validation"]] == list(QUERY_TYPES)
+    assert [row["query_type"] for row in queries["validation"]] == list(FIVE_TYPES)
 
 
 def test_load_dataset_opens_the_subjects_by_name(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -217,8 +216,8 @@ def test_the_manifest_counts_what_is_there(tiny_dataset: Path) -> None:
     assert (manifest.seed, manifest.schema_version) == (7, SCHEMA_VERSION)
     assert manifest.subjects == {"validation": 1, "test": 2}
     assert manifest.queries == {
-        "validation": dict.fromkeys(QUERY_TYPES, 1),
-        "test": dict.fromkeys(QUERY_TYPES, 2),
+        "validation": dict.fromkeys(FIVE_TYPES, 1),
+        "test": dict.fromkeys(FIVE_TYPES, 2),
     }
     assert manifest.images == {"validation": 5, "test": 10}
     assert sorted(manifest.files) == sorted(
@@ -259,7 +258,7 @@ def test_a_limit_and_a_subset_choose(tiny_dataset: Path) -> None:
     assert all(set(less) < set(more) for less, more in itertools.pairwise(parts)), "a part holds every smaller one"
     assert all(part == [id for id in everything if id in part] for part in parts), "in the dataset's order"
     kinds = {example.query_type for example in dataset.examples("test", limit=5)}
-    assert kinds == {*QUERY_TYPES} and len({e.query.subject_id for e in dataset.examples("test", limit=2)}) == 2
+    assert kinds == {*FIVE_TYPES} and len({e.query.subject_id for e in dataset.examples("test", limit=2)}) == 2
     assert [example.query.id for example in dataset.examples("test", limit=99)] == everything
     chosen = list(dataset.examples("test", subset="look-alike"))
     assert [example.query_type for example in chosen] == ["look-alike", "look-alike"]

@@ -24,7 +24,8 @@ from prisbench.images.drawing import GREEN, SKY
 from prisbench.leaderboard.tables import load_runs
 from prisbench.localizer.method import AttentionMethod
 from prisbench.settings import MethodOptions
-from prisbench.types import QUERY_TYPES, Subject
+from prisbench.types import Subject
+from tests.drawing import FIVE_TYPES
 
 QUERIES = demo.QUERIES
 EMBEDDED = Path(demo.__file__).parent / "embedded" / "weights" / "model_index.json"
@@ -41,7 +42,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     make = AttentionMethod.make
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prisbench.diffusion.backbone.EMBEDDED", folder)
-        patch.setattr(demo, "QUERIES", dict.fromkeys(QUERY_TYPES, 1))
+        patch.setattr(demo, "QUERIES", dict.fromkeys(FIVE_TYPES, 1))
         patch.setattr(AttentionMethod, "make", lambda options: make(dataclasses.replace(options, settings=QUICK)))
         yield
 
@@ -104,7 +105,7 @@ def test_the_demo_draws_a_row_for_each_type_of_query_of_each_subject(finished: t
     page = done.page.read_text()
     assert page.count("data:image/png;base64,") == 10
     captions = re.findall(r"<figcaption><strong>(.*?)</strong><br>(.*?)</figcaption>", page)
-    assert [caption.split(";")[0] for _, caption in captions] == [*QUERY_TYPES] * 2
+    assert [caption.split(";")[0] for _, caption in captions] == [*FIVE_TYPES] * 2
     assert all("{subject}" in title for title, _ in captions)
     assert sum(caption.endswith("it is not here") for _, caption in captions) == 2
 
@@ -160,7 +161,7 @@ def test_a_demo_with_another_seed_shares_the_table(finished: tuple[Path, Demo], 
 
 
 def test_the_small_set_has_every_type_of_query() -> None:
-    assert tuple(QUERIES) == QUERY_TYPES and min(QUERIES.values()) >= 3 and demo.SUBJECTS["test"] == 2
+    assert tuple(QUERIES) == FIVE_TYPES and min(QUERIES.values()) >= 3 and demo.SUBJECTS["test"] == 2
     assert demo.RUNS[0] == ("attn", "textual-inversion"), "the gallery shows the first that learns"
 
 

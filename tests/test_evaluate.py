@@ -18,8 +18,8 @@ from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageEr
 from prisbench.evaluate import OnFailure, Scope, evaluate, learn_all, score
 from prisbench.results import read_predictions, read_run
 from prisbench.runtime.locks import locked
-from prisbench.types import QUERY_TYPES, Concept, Method, Prediction, Query, Subject
-from tests.drawing import draw_box, draw_scene
+from prisbench.types import Concept, Method, Prediction, Query, Subject
+from tests.drawing import FIVE_TYPES, draw_box, draw_scene
 
 
 @dataclasses.dataclass
@@ -509,4 +509,4 @@ def test_scoring_wants_an_answer_to_every_query(dataset: Dataset, tmp_path: Path
 
 def test_a_dataset_of_every_type_is_scored_as_it_is(tiny_dataset: Path, tmp_path: Path) -> None:
     run, _ = evaluate(open_dataset(tiny_dataset), Boxes(), tmp_path)
-    assert [query.query_type for query in run.queries] == [*QUERY_TYPES] * 2
+    assert [query.query_type for query in run.queries] == [*FIVE_TYPES] * 2

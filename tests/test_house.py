@@ -25,7 +25,7 @@ concepts localizer methods learning evaluate leaderboard embedded wsss bench dem
 
 ROOMS = {
     "runtime": "console devices files locks source_code reads identity method_files",
-    "images": "arrays perceptual photos masks drawing",
+    "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": "render scenes audit",
     "datasets": """schema book remarks source build_notes spread build load sources.reading.files sources.reading.values
         sources.reading.images sources.reading.regions sources.mask_files sources.frames sources.archives

@@ -27,13 +27,14 @@ from prisbench.results import (
     read_run,
     write_run,
 )
-from prisbench.types import QUERY_TYPES, Prediction
+from prisbench.types import Prediction
+from tests.drawing import FIVE_TYPES
 
 DATASET = DatasetRef("tabletop", "v1", "sha256:aaaa", "test")
 
 
 def make_query(i: int, rng: np.random.Generator) -> QueryResult:
-    kind = QUERY_TYPES[i % 5]
+    kind = FIVE_TYPES[i % 5]
     truth = np.zeros((24, 32), dtype=bool)
     if kind != "absent":
         truth[4:12, 6 : 8 + int(rng.integers(1, 20))] = True

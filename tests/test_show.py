@@ -43,8 +43,7 @@ from prisbench.datasets.show.page import (
 )
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.drawing import PINK, SKY, VERMILION
-from prisbench.types import QUERY_TYPES
-from tests.drawing import draw_box, draw_scene
+from tests.drawing import FIVE_TYPES, draw_box, draw_scene
 
 
 class Page(HTMLParser):
@@ -140,7 +139,7 @@ def test_a_subset_and_a_subject_are_kept_to(tiny_dataset: Path, tmp_path: Path) 
     assert [each["data-type"] for each in page.all("figure")] == ["absent", "absent"]
     assert "2 of 2 queries, 2 of 2 subjects" in "".join(page.words)
     page = Page(show(dataset, tmp_path / "b", subject=bowl).page.read_text())
-    assert [each["data-type"] for each in page.all("figure")] == list(QUERY_TYPES)
+    assert [each["data-type"] for each in page.all("figure")] == list(FIVE_TYPES)
     assert bowl in "".join(page.words) and "mug" not in "".join(page.words)
 
 

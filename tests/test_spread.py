@@ -10,7 +10,7 @@ import pytest
 
 from prisbench.datasets.spread import Asked, spread_queries, spread_subjects
 from prisbench.tabletop import scenes as tabletop
-from prisbench.types import QUERY_TYPES
+from tests.drawing import FIVE_TYPES
 
 NOUNS = {f"s{n}": noun for n, noun in enumerate(["mug"] * 5 + ["bowl"] * 2 + ["book"])}
 EACH = {"plain": 3, "other-category": 4, "look-alike": 4, "relation": 3, "absent": 3}
@@ -36,7 +36,7 @@ def test_a_part_is_about_as_many_subjects_and_types_as_it_can_be(limit: int) -> 
 
 
 def test_five_rounds_ask_every_subject_every_type() -> None:
-    assert {(q.subject_id, q.query_type) for q in taken(QUERIES, 40)} == {(s, k) for s in NOUNS for k in QUERY_TYPES}
+    assert {(q.subject_id, q.query_type) for q in taken(QUERIES, 40)} == {(s, k) for s in NOUNS for k in FIVE_TYPES}
 
 
 def test_a_part_is_the_same_whatever_the_order_of_rows_and_holds_every_smaller_one() -> None:
@@ -82,6 +82,6 @@ def test_six_queries_of_tabletop_are_about_six_subjects_and_all_types() -> None:
     ]
     part = taken(asked, 6)
     assert (
-        len(asked) == 864 and len({q.subject_id for q in part}) == 6 and {q.query_type for q in part} == {*QUERY_TYPES}
+        len(asked) == 864 and len({q.subject_id for q in part}) == 6 and {q.query_type for q in part} == {*FIVE_TYPES}
     )
     assert len({q.noun for q in part}) == min(6, len({q.noun for q in asked}))

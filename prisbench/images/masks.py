@@ -11,7 +11,7 @@ import io
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from PIL import Image
 from pycocotools import mask as coco
 
@@ -33,39 +33,56 @@ def from_rle(rle: Any, where: str = "mask") -> Bool[np.ndarray, "h w"]:
 
     Raises DataError, naming ``where``, when the record is not an RLE or its runs do not fill its size.
     """
+    (h, w), raw, _ = _checked(rle, where)
+    return np.asarray(coco.decode({"size": [h, w], "counts": raw})).astype(bool)
+
+
+def runs_of(rle: Any, where: str = "mask") -> tuple[tuple[int, int], Int64[np.ndarray, " runs"]]:
+    """The size ``(h, w)`` of a COCO RLE and the lengths of its runs, outside and inside by turns, column after column.
+
+    Raises DataError as ``from_rle``.
+    """
+    size_hw, _, runs = _checked(rle, where)
+    return size_hw, runs
+
+
+def _checked(rle: Any, where: str) -> tuple[tuple[int, int], bytes, Int64[np.ndarray, " runs"]]:
+    """Size, text and run lengths of an RLE that is sound."""
     try:
         h, w = (int(n) for n in rle["size"])
         counts = rle["counts"]
         raw = counts.encode("ascii") if isinstance(counts, str) else bytes(counts)
     except (KeyError, TypeError, ValueError, UnicodeEncodeError) as error:
         raise DataError(f"{where}: not a COCO RLE ({error!r}); expected {{'size': [h, w], 'counts': text}}") from None
-    if h <= 0 or w <= 0 or h * w > MOST_PIXELS or _total(raw) != h * w:
+    runs = _runs(raw)
+    if h <= 0 or w <= 0 or h * w > MOST_PIXELS or runs is None or int(runs.sum()) != h * w:
         raise DataError(f"{where}: the RLE's runs do not add up to its size {h} x {w}; the record is corrupt")
-    return np.asarray(coco.decode({"size": [h, w], "counts": raw})).astype(bool)
+    return (h, w), raw, runs
 
 
-def _total(raw: bytes) -> int:
-    """Sum of the runs of a compressed RLE; -1 when malformed.  (The C decoder writes out of bounds on bad input.)
+def _runs(raw: bytes) -> Int64[np.ndarray, " runs"] | None:
+    """The runs of a compressed RLE; None when malformed.  (The C decoder writes out of bounds on bad input.)
 
     A run is written in groups of five bits, lowest first, with a sixth bit while more follow; from the fourth run on,
     as the difference to the run before the last.
     """
     groups = np.frombuffer(raw, np.uint8).astype(np.int64) - 48
     if not len(groups):
-        return 0
+        return groups
     last = (groups & 0x20) == 0
     if groups.min() < 0 or groups.max() >= 64 or not last[-1]:
-        return -1
+        return None
     ends = np.flatnonzero(last)
     starts = np.concatenate([[0], ends[:-1] + 1])
-    if (ends - starts).max() > 5:  # thirty bits hold any run; pycocotools reads longer numbers in ways of its own
-        return -1
-    place = 5 * (np.arange(len(groups)) - np.repeat(starts, ends - starts + 1))
+    lengths = ends - starts
+    if lengths.max() > 5:  # thirty bits hold any run; pycocotools reads longer numbers in ways of its own
+        return None
+    place = 5 * (np.arange(len(groups)) - np.repeat(starts, lengths + 1))
     runs = np.add.reduceat((groups & 0x1F) << place, starts)
     runs -= np.where(groups[ends] & 0x10, np.int64(1) << (place[ends] + 5), 0)
     for start in (1, 2):
         runs[start::2] = runs[start::2].cumsum()
-    return -1 if runs.min() < 0 else int(runs.sum())
+    return None if runs.min() < 0 else runs
 
 
 def mask_sha256(mask: MaskLike) -> str:

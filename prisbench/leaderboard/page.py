@@ -18,6 +18,7 @@ from prisbench.leaderboard.intervals import WITH_INTERVAL
 from prisbench.leaderboard.tables import SUBSETS, cell, named, notes, records_of, render, rows
 from prisbench.metrics import METRIC_SPEC, METRICS
 from prisbench.results import Run
+from prisbench.types import REFERENTLESS
 
 
 class Overlay(NamedTuple):
@@ -36,7 +37,7 @@ def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
     if not runs:
         raise DataError("a leaderboard needs at least one run")
     types = {query.query_type for run in runs for query in run.queries}
-    subsets = [None, *(each for each in SUBSETS if each in types or (each == "present" and types - {"absent"}))]
+    subsets = [None, *(each for each in SUBSETS if each in types or (each == "present" and types - {*REFERENTLESS}))]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

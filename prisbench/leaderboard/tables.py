@@ -24,10 +24,10 @@ from prisbench.out_of_domain import TOLERATED
 from prisbench.results import DatasetRef, QueryResult, Run, check_dataset, read_run
 from prisbench.runtime.files import write_text
 from prisbench.statistics import FEWEST_SUBJECTS, Roc, Sample, interval, paired_difference, rank_tiers, roc
-from prisbench.types import QUERY_TYPES
+from prisbench.types import QUERY_TYPES, REFERENTLESS
 
 SUBSETS = ("present", *QUERY_TYPES)
-"""Parts of a dataset that can have their own table; "present" is every type but "absent"."""
+"""Parts of a dataset that can have their own table; "present" is every type but those without a referent."""
 
 COLUMNS = (
     *("method", "concept", "seeds", "tier", "n", "n_subjects", "n_errors"),
@@ -149,7 +149,7 @@ def summary(runs: Sequence[Run]) -> str:
     Raises DataError as ``rows``.
     """
     data, everything = runs[0].dataset, rows(runs)
-    kinds = [kind for kind in QUERY_TYPES if kind != "absent"]
+    kinds = [kind for kind in QUERY_TYPES if kind not in (*REFERENTLESS, "referred")]
     by_kind = {kind: {_which(row): row for row in records_of(rows(runs, kind))} for kind in ("present", *kinds)}
     first = records_of(everything)[0]
     name = f"{data.name.capitalize()} v{data.version.removeprefix('v')}"
@@ -362,7 +362,7 @@ def _asked(runs: Sequence[Run], subset: str | None) -> list[QueryResult]:
 
 
 def _within(query: QueryResult, subset: str | None) -> bool:
-    return subset is None or (query.query_type != "absent" if subset == "present" else query.query_type == subset)
+    return subset in (None, query.query_type) or (subset == "present" and query.query_type not in REFERENTLESS)
 
 
 def _sample(metric: Metric, queries: Sequence[QueryResult]) -> Sample:
@@ -442,7 +442,7 @@ def presence_roc(queries: Sequence[QueryResult]) -> Roc | None:
     sure = [query for query in queries if query.presence is not None]
     return roc(
         np.array([query.presence for query in sure], dtype=np.float64),
-        np.array([query.query_type != "absent" for query in sure], dtype=bool),
+        np.array([query.query_type not in REFERENTLESS for query in sure], dtype=bool),
         [query.subject_id for query in sure],
     )
 

@@ -30,9 +30,12 @@ ROOMS = {
     "datasets": """schema book remarks source build_notes spread build load sources.reading.files sources.reading.values
         sources.reading.images sources.reading.regions sources.mask_files sources.frames sources.archives
         sources.options sources.tables sources.identities sources.reference_photos sources.plan
-        sources.picture_files sources.instances sources.tabletop sources.folder sources.coco sources.perseg
-        sources.labelme sources.public.davis sources.public.mug19 sources.public.permis sources.public.perv_ytvos
-        sources.public.pods sources.public.voc_instances sources.public.ycb_video named checks.registration
+        sources.picture_files sources.annotated_pictures sources.instances sources.tabletop sources.folder
+        sources.coco_records sources.coco sources.perseg sources.labelme sources.public.davis_clips sources.public.davis
+        sources.public.mug19 sources.public.burst sources.public.permis sources.public.perv_ytvos_lists
+        sources.public.perv_ytvos sources.public.pods_lists sources.public.pods sources.public.voc_instances
+        sources.public.ycb_video_frames sources.public.ycb_video named
+        checks.registration
         checks.hash_index checks.keypoints checks.crops checks.leaks checks.findings checks.validate photo_folder
         cards.facts cards.text cards.croissant cards.publish show.page""",
     "diffusion": "architectures configuration prompts attention domain backbone encodings",

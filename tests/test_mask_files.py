@@ -22,7 +22,7 @@ from prisbench.datasets.photo_folder import read_own_photos, remarks
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.sources import folder, perseg
 from prisbench.datasets.sources.mask_files import coloured_mask_file, mask_file, mask_in, parse_rule
-from prisbench.datasets.sources.public import ycb_video
+from prisbench.datasets.sources.public import ycb_video_frames
 from prisbench.errors import DataError, UsageError
 from prisbench.wsss.voc import voc_palette
 from tests.drawing import draw_box, draw_scene
@@ -502,7 +502,7 @@ def test_the_masks_of_a_set_that_paints_in_colour_are_as_strict(tmp_path: Path) 
 
 def test_a_label_that_a_set_does_not_have_is_no_background(tmp_path: Path) -> None:
     path = saved(tmp_path / "000001-label.png", grey(BOX * 21))
-    assert np.array_equal(ycb_video._labels(tmp_path / "000001-color.png"), BOX * 21)
+    assert np.array_equal(ycb_video_frames.labels(tmp_path / "000001-color.png"), BOX * 21)
     saved(path, grey(BOX * 22))
     with pytest.raises(DataError, match=r"000001-label\.png has the label 22 \(651 px\); there are only 0, 1, 2, 3"):
-        ycb_video._labels(tmp_path / "000001-color.png")
+        ycb_video_frames.labels(tmp_path / "000001-color.png")

@@ -22,23 +22,36 @@ say whether it was annotated so or on its stored pixels; of others ``mask_frame`
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
-from PIL import Image
 
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
+from prisbench.datasets.sources.annotated_pictures import AnnotatedPicture, OpenedPicture, Thing
+from prisbench.datasets.sources.coco_records import (
+    Annotation,
+    address_of,
+    annotation_of,
+    by_id,
+    check_pixels,
+    fields_of,
+    identity_of,
+    name_and_size,
+    noun_of,
+    place_of,
+    records_of,
+    spdx,
+)
 from prisbench.datasets.sources.frames import turn_of
 from prisbench.datasets.sources.identities import Identities, Use, class_warnings, key_of
-from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
+from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, plan, source_of
 from prisbench.datasets.sources.mask_files import MaskRule
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.plan import about
@@ -72,23 +85,9 @@ LIMITS = """\
 - What is hidden by what: masks may overlap, and are taken as they are.
 - Reference photos are scenes of the same kind, taken with the same eye; they are not photos made for learning."""
 
-_IDENTITIES = ("subject", "subject_id", "instance_id", "track_id")
-_CREATIVE_COMMONS = re.compile(r"https?://creativecommons[.]org/licenses/([a-z-]+)/([0-9.]+)/?.*")
-
-
-class Annotation(NamedTuple):
-    """A record, how errors call it, and its image, category and subject as compared values."""
-
-    record: dict[str, Any]
-    where: str
-    image: str
-    category: str
-    subject: str | None
-    crowd: bool
-
 
 class Shown(NamedTuple):
-    """What has a mask in an image, the records behind it, and ``hidden`` and ``unnamed`` of ``Picture``."""
+    """What has a mask in an image, the records behind it, and ``hidden`` and ``unnamed`` of ``AnnotatedPicture``."""
 
     things: tuple[Thing, ...]
     regions: tuple[dict[str, Any], ...]
@@ -100,41 +99,41 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     """Raises UsageError for an option, DataError naming the file and the record for all else."""
     path = inside(root, options["instances"], "instances") if "instances" in options else _instances(root)
     value = json_file(path)
-    images = _by_id(value, "images", path)
-    categories = {key: _noun(category, path) for key, category in _by_id(value, "categories", path).items()}
-    licences = {key: _spdx(record) for key, record in _by_id(value, "licenses", path, wanted=False).items()}
-    records = _records(value, images, categories, path)
-    _check_pixels(records, path)
-    identity = options.get("identity") or _identity(records, path)
+    images = by_id(value, "images", path)
+    categories = {key: noun_of(category, path) for key, category in by_id(value, "categories", path).items()}
+    licences = {key: spdx(record, LICENCE) for key, record in by_id(value, "licenses", path, wanted=False).items()}
+    records = records_of(value, images, categories, path)
+    check_pixels(records, path)
+    identity = options.get("identity") or identity_of(records, path)
     seen = Identities(identity)
-    annotations = [_annotation(record, images, categories, seen, path) for record in records]
+    annotations = [annotation_of(record, images, categories, seen, path) for record in records]
     by_image: dict[str, list[Annotation]] = {}
     for annotation in annotations:
         by_image.setdefault(annotation.image, []).append(annotation)
     known = {annotation.image for annotation in annotations if annotation.subject is not None}
     if not known:
-        raise DataError(f"{path}: no annotation has a {identity!r}; {_has(records)}")
+        raise DataError(f"{path}: no annotation has a {identity!r}; {fields_of(records)}")
     left_out = _without_identity(images, by_image, known)
     folder = _images(root, path, images, options)
     said = one_line(options, "licence", LICENCE) if "licence" in options else None
     rule, remarks = mask_rule(options), Remarks(root)
-    pictures: dict[Path, Picture] = {}
+    pictures: dict[Path, AnnotatedPicture] = {}
     unlisted = 0
     for key in sorted(known):
         image = images[key]
-        name, size_hw = _name_and_size(image, path)
+        name, size_hw = name_and_size(image, path)
         file = inside(folder, name, f"{path}: image {key}")
         if file in pictures:
             raise DataError(f"{path}: image {key} has the file_name {name!r}, and so has another image")
         shown = _things(by_image[key], categories, size_hw, path, left_out)
         licence = key_of(image.get("license"))
         unlisted += licence is not None and licence not in licences and said is None
-        pictures[file] = Picture(
+        pictures[file] = AnnotatedPicture(
             name=name,
-            place=_place(image, name, options.get("scene"), path),
+            place=place_of(image, name, options.get("scene"), path),
             things=shown.things,
             licence=said or licences.get(licence or "", LICENCE),
-            source=_address(image, name),
+            source=address_of(image, name),
             look=partial(_look, file, shown.regions, size_hw, path, rule, remarks),
             hidden=shown.hidden,
             unnamed=shown.unnamed,
@@ -184,85 +183,6 @@ def _images(root: Path, path: Path, images: Mapping[str, dict[str, Any]], option
     raise DataError(f"{path}: the image {first!r} is in none of {names}; {cure}")
 
 
-def _by_id(value: Any, name: str, path: Path, wanted: bool = True) -> dict[str, dict[str, Any]]:
-    """id -> record, of one of the lists of the JSON; ids compare by value."""
-    records = value.get(name) if isinstance(value, dict) else None
-    if records is None and not wanted:
-        return {}
-    if not isinstance(records, list) or (wanted and not records):
-        raise DataError(f"{path} has no list {name!r}; is it COCO's instances?")
-    found: dict[str, dict[str, Any]] = {}
-    for n, record in enumerate(records):
-        key = key_of(record.get("id")) if isinstance(record, dict) else None
-        if key is None:
-            raise DataError(f"{path}: number {n + 1} of {name} has no id that is a number or a text")
-        if key in found:
-            raise DataError(f"{path}: the id {record['id']!r} is in {name} twice")
-        found[key] = record
-    return found
-
-
-def _records(value: Any, images: Mapping[str, Any], categories: Mapping[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The annotations, each with an id, of an image and a category that are there."""
-    found = list(_by_id(value, "annotations", path).values())
-    for record in found:
-        for name, known in (("image_id", images), ("category_id", categories)):
-            if key_of(record.get(name)) not in known:
-                raise DataError(
-                    f"{path}: annotation {record['id']} has the {name} {record.get(name)!r}, which is not there"
-                )
-    return found
-
-
-def _check_pixels(records: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Raises DataError when all polygons lie within one pixel: their corners are shares of the image, as YOLO's are."""
-    found = False
-    for record in records:
-        region = record.get("segmentation")
-        for part in region if isinstance(region, list) else ():
-            if not isinstance(part, list) or not all(isinstance(n, int | float) and 0 <= n <= 1 for n in part):
-                return
-            found = True
-    if found:
-        raise DataError(
-            f"{path}: all corners of all polygons are from 0 to 1, shares of the image; COCO's are pixels: multiply x "
-            "by width and y by height"
-        )
-
-
-def _annotation(
-    record: dict[str, Any], images: Mapping[str, Any], categories: Mapping[str, Any], seen: Identities, path: Path
-) -> Annotation:
-    where = f"annotation {record['id']}"
-    image, category = (key_of(record[name]) or "" for name in ("image_id", "category_id"))
-    subject = seen.read(_field(record, seen.name), f"{path}: {where}")
-    return Annotation(record, where, image, category, subject, _is_crowd(record, f"{path}: {where}"))
-
-
-def _is_crowd(record: Mapping[str, Any], where: str) -> bool:
-    value = record.get("iscrowd")
-    if value is None or isinstance(value, bool) or value != value:  # NaN stands for no value
-        return value is True
-    if key_of(value) not in ("0", "1"):
-        raise DataError(f"{where}: iscrowd is {value!r}; 0 or 1 is wanted")
-    return key_of(value) == "1"
-
-
-def _identity(records: Iterable[dict[str, Any]], path: Path) -> str:
-    """The first of the usual fields that an annotation has."""
-    for name in (*_IDENTITIES, *(f"attributes.{name}" for name in _IDENTITIES)):
-        if any(_says(_field(record, name)) for record in records):
-            return name
-    raise DataError(
-        f"{path} does not say which annotations show the same particular thing, so there is no subject: give them a "
-        f"'subject' each, or say identity=FIELD; {_has(records)}"
-    )
-
-
-def _says(value: Any) -> bool:
-    return value is not None and value == value and key_of(value) != "-1" and value != ""
-
-
 def _without_identity(
     images: Mapping[str, Any], by_image: Mapping[str, Sequence[Annotation]], known: Collection[str]
 ) -> Counter[str]:
@@ -291,23 +211,6 @@ def _unnamed_warning(alike: Sequence[str]) -> list[str]:
     """A line where things without an identity count as look-alikes."""
     line = f"{len(alike)} queries count annotations without an identity as look-alikes (first: {next(iter(alike), '')})"
     return [f"{line}; a part of the subject needs the subject's identity"] if alike else []
-
-
-def _has(annotations: Iterable[dict[str, Any]]) -> str:
-    fields: set[str] = set()
-    for annotation in annotations:
-        attributes = annotation.get("attributes")
-        inner = attributes if isinstance(attributes, dict) else {}
-        fields |= {*map(str, annotation), *(f"attributes.{name}" for name in inner)} - {"attributes"}
-    return f"the annotations have {', '.join(sorted(fields)[:20])}"
-
-
-def _field(record: Mapping[str, Any], dotted: str) -> Any:
-    """The value of a field, or of one inside a field; None where there is none."""
-    value: Any = record
-    for name in dotted.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
 
 
 def _things(
@@ -353,50 +256,8 @@ def _look(
     path: Path,
     rule: MaskRule,
     remarks: Remarks,
-) -> Looked:
+) -> OpenedPicture:
     image = image_file(file)
     h, w = image.pixels.shape[:2]
     turn = turn_of(file, orientation(read_bytes(file), str(file)), (h, w), rule, remarks, size_hw)
-    return Looked(image, tuple(turned(_mask(annotation, size_hw, path), turn) for annotation in regions))
-
-
-def _name_and_size(image: Mapping[str, Any], path: Path) -> tuple[str, tuple[int, int]]:
-    where = f"{path}: image {image['id']}"
-    name = image.get("file_name")
-    h, w = (int(n) if isinstance(n, float) and n.is_integer() else n for n in map(image.get, ("height", "width")))
-    if not isinstance(name, str):
-        raise DataError(f"{where} has no file_name")
-    if type(h) is not int or type(w) is not int or h < 1 or w < 1 or h * w > (Image.MAX_IMAGE_PIXELS or h * w):
-        raise DataError(f"{where}: height {h!r} and width {w!r} are no size of an image that can be opened")
-    return name, (h, w)
-
-
-def _noun(category: Mapping[str, Any], path: Path) -> str:
-    name = category.get("name")
-    noun = " ".join(str(name).replace("_", " ").split())
-    if not isinstance(name, str) or not noun:
-        raise DataError(f"{path}: category {category['id']} has no name")
-    return noun
-
-
-def _place(image: Mapping[str, Any], name: str, scene: str | None, path: Path) -> str:
-    if scene is None:
-        return name
-    place = PurePosixPath(name).parent.as_posix() if scene == "folder" else key_of(_field(image, scene))
-    if place is None:
-        raise DataError(f"{path}: image {image['id']} has no {scene!r}, which scene={scene} asks for")
-    return place
-
-
-def _spdx(licence: Mapping[str, Any]) -> str:
-    """The SPDX name of a Creative Commons licence, by its address; else the licence's name."""
-    found = _CREATIVE_COMMONS.fullmatch(str(licence.get("url", "")))
-    return f"CC-{found[1].upper()}-{found[2]}" if found else " ".join(str(licence.get("name") or LICENCE).split())
-
-
-def _address(image: Mapping[str, Any], name: str) -> str:
-    for field in ("flickr_url", "coco_url"):
-        address = image.get(field)
-        if isinstance(address, str) and re.fullmatch(r"https?://\S+", address):
-            return address
-    return f"coco {' '.join(name.split())}"
+    return OpenedPicture(image, tuple(turned(_mask(annotation, size_hw, path), turn) for annotation in regions))

@@ -16,8 +16,9 @@ The layout is ours:
 A mask has two values, or soft edges of grey (``mask_files``).  Of a file with other values, such as instance numbers,
 ``mask_value`` says which are the thing: "1", "1,2" or "128-255".
 
-That is enough: every scene is asked about once, with the common text, as "look-alike" when it has look-alikes, "absent"
-when its mask is all black, else "plain".  Photos that lie right in a subject's folder are its reference photos too.
+That is enough: there is one query about each scene, with the common text.  It is "look-alike" when the scene has
+look-alikes, "absent" when its mask is all black, else "plain".  Photos that lie right in a subject's folder are its
+reference photos too.
 
 ``queries.csv`` asks otherwise about the scenes it names, once a line; empty cells mean the usual.  Several look-alikes
 are divided by ";".  What belongs to another subject is named from the top: "mug-ben/scenes/desk.jpg" is a scene for an
@@ -48,7 +49,7 @@ from prisbench.datasets.sources.options import (
     share,
     whole_number,
 )
-from prisbench.datasets.sources.picture_files import Asked, Told, masks_in, pictures_in, source_of
+from prisbench.datasets.sources.picture_files import QueryFiles, SubjectFiles, masks_in, pictures_in, source_of
 from prisbench.datasets.sources.plan import about
 from prisbench.datasets.sources.reading.files import folders, inside, listing
 from prisbench.datasets.sources.reading.values import yaml_file
@@ -89,30 +90,32 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     mask_rule(options)
     listed = _subjects_table(root)
     left_out: Counter[str] = Counter()
-    told = []
+    subjects = []
     for home in folders(root):
         if photos := _photos(home):
             left_out.update(_strays(home))
-            told.append(_told(root, home, photos, options, listed.pop(composed(home.name), {})))
+            subjects.append(_subject_files(root, home, photos, options, listed.pop(composed(home.name), {})))
         elif (home / "photos").is_dir() or (home / "scenes").is_dir():
             raise DataError(f"{home} has no reference photos; put 3 to 6 into {home / 'photos'}")
         else:
             left_out["folders without photos"] += 1
     if listed:
         raise DataError(
-            f"{root / 'subjects.csv'}: {_unknown('subject', next(iter(listed)), [one.name for one in told])}"
+            f"{root / 'subjects.csv'}: {_unknown('subject', next(iter(listed)), [one.name for one in subjects])}"
         )
-    if not told:
+    if not subjects:
         raise DataError(
             f"{root} has no folder with photos; make one for each thing, with {LAYOUT.split()[0]} and so on"
             f"{_deeper(root)}"
         )
-    source = source_of("folder", root, told, options, left_out, about(TITLE, HOMEPAGE, LIMITS, options))
+    source = source_of("folder", root, subjects, options, left_out, about(TITLE, HOMEPAGE, LIMITS, options))
+
+    first = subjects[0].name
 
     def no_queries(start: int) -> Iterator[QueryRow]:
         raise DataError(
-            f"{root} has photos of {len(told)} subjects but no scenes to look for them in: put other photos into "
-            f"{told[0].name}/scenes, and for each a PNG of the same name into {told[0].name}/masks, white where it is"
+            f"{root} has photos of {len(subjects)} subjects but no scenes to look for them in: put other photos into "
+            f"{first}/scenes, and for each a PNG of the same name into {first}/masks, white where it is"
         )
 
     return source if source.n_queries else dataclasses.replace(source, queries=no_queries)
@@ -169,9 +172,9 @@ def _strays(home: Path) -> Counter[str]:
     return +found
 
 
-def _told(
+def _subject_files(
     root: Path, home: Path, photos: tuple[Path, ...], options: Mapping[str, str], listed: Mapping[str, str]
-) -> Told:
+) -> SubjectFiles:
     """What a subject's folder says."""
     facts = dict(listed)
     if (home / "subject.yaml").exists():
@@ -196,7 +199,7 @@ def _told(
         rule = mask_rule({**options, **{name: facts[name] for name in MASK_OPTIONS if name in facts}})
     except UsageError as error:
         raise DataError(f"{home}: {error}") from None
-    return Told(
+    return SubjectFiles(
         name=home.name,
         noun=noun,
         split=split,
@@ -204,7 +207,7 @@ def _told(
         source=facts.get("source") or "own photos",
         photos=photos,
         masks=tuple(masks.get(stem_of(photo)) for photo in photos),
-        asked=_asked(root, home, query_text(options)),
+        queries=_queries(root, home, query_text(options)),
         rule=rule,
     )
 
@@ -215,14 +218,17 @@ def _noun(name: str) -> str:
     return " ".join(name[:end].replace("_", " ").split())
 
 
-def _asked(root: Path, home: Path, text: str) -> tuple[Asked, ...]:
-    """What is asked about a subject.  Every scene must have a mask or be said to be without; every mask have a use."""
+def _queries(root: Path, home: Path, text: str) -> tuple[QueryFiles, ...]:
+    """The queries about a subject.
+
+    Every scene must have a mask or be said to be without; every mask must have a use.
+    """
     scenes = {composed(path.name): path for path in pictures_in(home / "scenes")}
     masks = masks_in(home / "masks")
     path = home / "queries.csv"
     lines = table(inside(home, path.name), _COLUMNS, ("scene",)) if path.exists() else []
-    asked = [_asked_by(line, root, home, scenes, masks, text) for line in lines]
-    named = {one.scene for one in asked}
+    queries = [_query_by(line, root, home, scenes, masks, text) for line in lines]
+    named = {one.scene for one in queries}
     rest = [scene for scene in scenes.values() if scene not in named]
     missing = [scene for scene in rest if stem_of(scene) not in masks]
     if missing:
@@ -231,8 +237,8 @@ def _asked(root: Path, home: Path, text: str) -> tuple[Asked, ...]:
             f"{missing[0]} has no mask{more}: draw {home / 'masks' / missing[0].stem}.png, white where the subject is; "
             f"all black says that it is not there, as does query_type absent in queries.csv{_nearly(missing[0], home)}"
         )
-    asked += [Asked(scene, text, masks[stem_of(scene)], _look_alikes(stem_of(scene), masks)) for scene in rest]
-    used = {mask for one in asked for mask in (one.mask, *one.look_alikes)}
+    queries += [QueryFiles(scene, text, masks[stem_of(scene)], _look_alikes(stem_of(scene), masks)) for scene in rest]
+    used = {mask for one in queries for mask in (one.mask, *one.look_alikes)}
     for mask in masks.values():
         if mask not in used:
             stems = [scene.stem for scene in scenes.values()]
@@ -240,7 +246,7 @@ def _asked(root: Path, home: Path, text: str) -> tuple[Asked, ...]:
                 f"{mask} belongs to no scene: {_unknown('scene', mask.stem, stems)}; a mask has its scene's name, "
                 "a look-alike's one like kitchen.lookalike-1.png"
             )
-    return tuple(asked)
+    return tuple(queries)
 
 
 def _deeper(root: Path) -> str:
@@ -261,9 +267,9 @@ def _nearly(scene: Path, home: Path) -> str:
     return f"; {found[0].name} lies there, but {why}"
 
 
-def _asked_by(
+def _query_by(
     line: Line, root: Path, home: Path, scenes: Mapping[str, Path], masks: Mapping[str, Path], text: str
-) -> Asked:
+) -> QueryFiles:
     """A line of queries.csv."""
     cells = {name: line.cells.get(name, "") for name in _COLUMNS}
     kind, own = cells["query_type"], "/" not in cells["scene"]
@@ -288,7 +294,7 @@ def _asked_by(
         text = query_text({"text": cells["text"] or text})
     except UsageError as error:
         raise DataError(f"{line.where}: {error}") from None
-    return Asked(scene, text, mask, alike or (_look_alikes(stem_of(scene), masks) if own else ()), kind)
+    return QueryFiles(scene, text, mask, alike or (_look_alikes(stem_of(scene), masks) if own else ()), kind)
 
 
 def _look_alikes(stem: str, masks: Mapping[str, Path]) -> tuple[Path, ...]:

@@ -10,7 +10,7 @@ A thing without a name may be any subject of its noun.  It is a look-alike where
 no "absent" query is asked about its picture.
 
 Knows: how subjects, reference photos, scenes and query types follow from things with names.
-Does not know: annotation formats, files.
+Does not know: annotation formats, files, what a picture shows where it is not annotated.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene, split_of
+from prisbench.datasets.sources.annotated_pictures import AnnotatedPicture, Scene, scene_of
 from prisbench.datasets.sources.options import (
     CUT_HELP,
     FRAME_HELP,
@@ -38,8 +39,7 @@ from prisbench.datasets.sources.options import (
     whole_number,
     yes_or_no,
 )
-from prisbench.datasets.sources.plan import QueryPlan, Subjects, in_one_split, queries_of, subjects_of
-from prisbench.datasets.sources.reading.images import ImageFile
+from prisbench.datasets.sources.plan import Candidate, IdOf, QueryPlan, Tables, in_one_split, scene_by_scene, tables_of
 from prisbench.datasets.sources.reference_photos import cut_out, spread
 from prisbench.errors import DataError
 
@@ -62,62 +62,13 @@ INSTANCE_OPTIONS = {
 _NAMELESS = "things without an identity, of a noun that subjects have (they count as other things)"
 
 
-class Thing(NamedTuple):
-    """Something annotated in a picture.  ``subject``: which one it is in the whole set; None when nobody says.
-    ``group``: it is several, like a crowd."""
-
-    noun: str
-    subject: str | None
-    group: bool = False
-
-
-class Looked(NamedTuple):
-    """An opened picture, and a mask of its size for each of its things, none empty."""
-
-    image: ImageFile
-    masks: tuple[Bool[np.ndarray, "_h _w"], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture and what is known of it before it is opened.
-
-    ``look`` opens it; several masks may belong to one subject.  ``hidden``: subjects of which something is there
-    without a mask, so that nothing is asked about them.  ``unnamed``: nouns of things that are there without a mask and
-    without a name.
-    """
-
-    name: str
-    place: str
-    things: tuple[Thing, ...]
-    licence: str
-    source: str
-    look: Callable[[], Looked]
-    hidden: frozenset[str] = frozenset()
-    unnamed: frozenset[str] = frozenset()
-
-    @property
-    def named(self) -> frozenset[str]:
-        return frozenset(thing.subject for thing in self.things if thing.subject is not None)
-
-    @property
-    def subjects(self) -> frozenset[str]:
-        """The subjects whose mask is whole."""
-        return self.named - self.hidden
-
-    def may_show(self, noun: str) -> bool:
-        """Whether a thing of this noun is there of which nobody says which one it is."""
-        return noun in self.unnamed or any(thing.noun == noun and thing.subject is None for thing in self.things)
-
-
 class Plan(NamedTuple):
-    """What the pictures allow: the two readers of rows, and their numbers.
+    """What the pictures allow: the two tables, and how many rows they have.
 
     ``unnamed_alike``: the queries about a scene that has a thing of the subject's noun without a name, in words.
     """
 
-    subjects: Callable[[], Iterator[SubjectRow]]
-    queries: Callable[[int], Iterator[QueryRow]]
+    tables: Tables
     n_subjects: int
     n_queries: int
     unnamed_alike: tuple[str, ...]
@@ -132,8 +83,8 @@ def source_of(
         version="2",  # 1: photos from the first place alone; "absent" asked where a nameless thing might be the subject
         about=card,
         key=key,
-        subjects=planned.subjects,
-        queries=planned.queries,
+        subjects=planned.tables.subjects,
+        queries=planned.tables.queries,
         n_subjects=planned.n_subjects,
         n_queries=planned.n_queries,
         left_out=left_out,
@@ -147,7 +98,7 @@ def lost(left_out: Counter[str]) -> str:
     return f"; left out: {said}" if said else ""
 
 
-def plan(pictures: Iterable[Picture], options: Mapping[str, str], left_out: Counter[str], where: str) -> Plan:
+def plan(pictures: Iterable[AnnotatedPicture], options: Mapping[str, str], left_out: Counter[str], where: str) -> Plan:
     """The subjects and queries that pictures allow; what they do not is counted in ``left_out``.
 
     Raises UsageError for an option's value, and DataError, naming ``where``, when a subject has two nouns or when no
@@ -162,7 +113,7 @@ def plan(pictures: Iterable[Picture], options: Mapping[str, str], left_out: Coun
     lent = {name: photos for name, shown in seen.items() if (photos := _lent(shown, references))}
     split = {name: split_of(name, validation_share) for name in lent}
     plans = in_one_split(_plans(pictures, lent, noun, n_absent, left_out), split, left_out)
-    asked = {query.subject for query in plans if query.subject in query.asked.subjects}
+    asked = {query.subject for query in plans if query.subject in query.record.subjects}
     unasked = Counter(query.subject for query in plans if query.subject not in asked)
     plans = [query for query in plans if query.subject in asked]
     scenes = {query.scene for query in plans}
@@ -188,16 +139,16 @@ def plan(pictures: Iterable[Picture], options: Mapping[str, str], left_out: Coun
             ),
         },
     )
-    subjects = subjects_of(sorted(asked), lambda name: _subject_row(name, noun[name], split[name], lent[name], cut))
+    rows = _Rows(noun, split, lent, plans, cut, text)
+    tables = tables_of(sorted(asked), rows.subject, rows.candidates, left_out)
     return Plan(
-        subjects.rows,
-        queries_of(plans, lambda some: _query_rows(some, noun, split, text, subjects)),
+        tables,
         len(asked),
         len(plans),
         tuple(
             f"{noun[query.subject]} {query.subject!r} in {query.scene}"
             for query in plans
-            if query.subject in query.asked.named and query.asked.may_show(noun[query.subject])
+            if query.subject in query.record.named and query.record.may_show(noun[query.subject])
         ),
     )
 
@@ -207,7 +158,7 @@ def _count(left_out: Counter[str], found: Mapping[str, int]) -> None:
     left_out.update({reason: n for reason, n in found.items() if n})
 
 
-def _nouns(pictures: Iterable[Picture], where: str) -> dict[str, str]:
+def _nouns(pictures: Iterable[AnnotatedPicture], where: str) -> dict[str, str]:
     """Subject -> noun."""
     noun: dict[str, str] = {}
     for picture in pictures:
@@ -220,14 +171,14 @@ def _nouns(pictures: Iterable[Picture], where: str) -> dict[str, str]:
     return noun
 
 
-def _nameless(pictures: Iterable[Picture], nouns: Collection[str]) -> int:
+def _nameless(pictures: Iterable[AnnotatedPicture], nouns: Collection[str]) -> int:
     things = (thing for picture in pictures for thing in picture.things if not thing.group)
     return sum(thing.subject is None and thing.noun in nouns for thing in things)
 
 
-def _seen(pictures: Iterable[Picture], left_out: Counter[str]) -> dict[str, list[Picture]]:
+def _seen(pictures: Iterable[AnnotatedPicture], left_out: Counter[str]) -> dict[str, list[AnnotatedPicture]]:
     """Subject -> the pictures that show it."""
-    seen: dict[str, list[Picture]] = {}
+    seen: dict[str, list[AnnotatedPicture]] = {}
     for picture in pictures:
         partly = len(picture.named & picture.hidden)
         _count(left_out, {"pictures where a part of the subject has no mask of its own": partly})
@@ -236,13 +187,13 @@ def _seen(pictures: Iterable[Picture], left_out: Counter[str]) -> dict[str, list
     return seen
 
 
-def _lent(seen: Iterable[Picture], references: int) -> list[Picture]:
+def _lent(seen: Iterable[AnnotatedPicture], references: int) -> list[AnnotatedPicture]:
     """The reference photos, spread over the first places; none when there is but one place.
 
     Places: as few as have so many pictures, or, when they have many, one for each photo up to half of the places; one
     is always left for scenes.
     """
-    by_place: dict[str, list[Picture]] = {}
+    by_place: dict[str, list[AnnotatedPicture]] = {}
     for picture in seen:
         by_place.setdefault(picture.place, []).append(picture)
     places = list(by_place.values())
@@ -252,12 +203,12 @@ def _lent(seen: Iterable[Picture], references: int) -> list[Picture]:
 
 
 def _plans(
-    pictures: Sequence[Picture],
-    lent: Mapping[str, Sequence[Picture]],
+    pictures: Sequence[AnnotatedPicture],
+    lent: Mapping[str, Sequence[AnnotatedPicture]],
     noun: Mapping[str, str],
     n_absent: int,
     left_out: Counter[str],
-) -> list[QueryPlan[Picture]]:
+) -> list[QueryPlan[AnnotatedPicture]]:
     """All queries, by picture and then by subject."""
     taken = {picture.name for photos in lent.values() for picture in photos}
     places = {name: {picture.place for picture in photos} for name, photos in lent.items()}
@@ -287,10 +238,12 @@ def _plans(
     return plans
 
 
-def _without(pictures: Iterable[Picture], name: str, noun: str, taken: set[str], places: set[str]) -> list[Picture]:
+def _without(
+    pictures: Iterable[AnnotatedPicture], name: str, noun: str, taken: set[str], places: set[str]
+) -> list[AnnotatedPicture]:
     """The scenes that do not show a subject: with its noun first, else by a hash, so that none is asked too often."""
 
-    def order(picture: Picture) -> tuple[bool, str]:
+    def order(picture: AnnotatedPicture) -> tuple[bool, str]:
         alike = any(thing.noun == noun for thing in picture.things)
         return not alike, hashlib.sha256(f"{name}\n{picture.name}".encode()).hexdigest()
 
@@ -298,84 +251,56 @@ def _without(pictures: Iterable[Picture], name: str, noun: str, taken: set[str],
     return sorted((picture for picture in free if name not in picture.named | picture.hidden), key=order)
 
 
-def _subject_row(name: str, noun: str, split: str, lent: Sequence[Picture], cut: bool) -> SubjectRow:
-    photos, masks, files = [], [], []
-    for picture in lent:
-        looked = _look(picture)
-        photo, mask, file = looked.image.pixels, _united(looked.masks, picture.things)[name], looked.image.file
-        if cut:
-            photo, mask = cut_out(photo, mask)
-            file = None
-        photos.append(photo)
-        masks.append(mask)
-        files.append(file)
-    return SubjectRow(
-        noun=noun,
-        photos=tuple(photos),
-        split=split,
-        licence="; ".join(dict.fromkeys(picture.licence for picture in lent)),
-        source="; ".join(dict.fromkeys(picture.source for picture in lent)),
-        masks=tuple(masks),
-        files=tuple(files),
-    )
+@dataclass(frozen=True)
+class _Rows:
+    """Reads the rows.  ``noun``, ``split`` and ``lent``, the reference photos: of a subject, by its name."""
 
+    noun: Mapping[str, str]
+    split: Mapping[str, str]
+    lent: Mapping[str, Sequence[AnnotatedPicture]]
+    plans: Sequence[QueryPlan[AnnotatedPicture]]
+    cut: bool
+    text: str
 
-def _query_rows(
-    plans: Sequence[QueryPlan[Picture]],
-    noun: Mapping[str, str],
-    split: Mapping[str, str],
-    text: str,
-    subjects: Subjects,
-) -> Iterator[QueryRow]:
-    """The queries about one picture."""
-    picture = plans[0].asked
-    image, masks = _look(picture)
-    united = _united(masks, picture.things)
-    nouns = {_key(index, thing): thing.noun for index, thing in enumerate(picture.things)}
-    nowhere = np.zeros(image.pixels.shape[:2], dtype=bool)
-    for query in plans:
-        mine = noun[query.subject]
-        alike = tuple(mask for key, mask in united.items() if nouns[key] == mine and key != query.subject)
-        others = sum(other != mine for other in nouns.values())
-        yield QueryRow(
-            subject_id=subjects.id_of(query.subject),
-            noun=mine,
-            image=image.pixels,
-            text=text,
-            query_type=kind_of_scene(len(alike), others) if query.subject in united else "absent",
-            mask=united.get(query.subject, nowhere),
-            look_alikes=alike,
-            split=split[query.subject],
-            licence=picture.licence,
-            source=picture.source,
-            file=image.file,
+    def subject(self, name: str) -> SubjectRow:
+        photos, masks, files = [], [], []
+        for picture in self.lent[name]:
+            scene = scene_of(picture)
+            photo, mask, file = scene.image.pixels, scene.masks[name], scene.image.file
+            if self.cut:
+                photo, mask = cut_out(photo, mask)
+                file = None
+            photos.append(photo)
+            masks.append(mask)
+            files.append(file)
+        return SubjectRow(
+            noun=self.noun[name],
+            photos=tuple(photos),
+            split=self.split[name],
+            licence="; ".join(dict.fromkeys(picture.licence for picture in self.lent[name])),
+            source="; ".join(dict.fromkeys(picture.source for picture in self.lent[name])),
+            masks=tuple(masks),
+            files=tuple(files),
         )
 
+    def candidates(self, id_of: IdOf) -> Iterator[Candidate]:
+        return scene_by_scene(self.plans, scene_of, partial(self._query, id_of))
 
-def _look(picture: Picture) -> Looked:
-    """Raises DataError when the picture and its masks are of different sizes."""
-    looked = picture.look()
-    h, w = looked.image.pixels.shape[:2]
-    for mask in looked.masks:
-        if mask.shape != (h, w):
-            raise DataError(
-                f"{picture.name} is {h} x {w}, its annotations {mask.shape[0]} x {mask.shape[1]} (height x width); "
-                "take the picture that was annotated"
-            )
-    return looked
-
-
-def _key(index: int, thing: Thing) -> str | int:
-    """A subject's name, or the place of a thing without one."""
-    return index if thing.subject is None else thing.subject
-
-
-def _united(
-    masks: Sequence[Bool[np.ndarray, "_h _w"]], things: Sequence[Thing]
-) -> dict[str | int, Bool[np.ndarray, "_h _w"]]:
-    """``_key`` -> mask: the parts of a subject are one."""
-    united: dict[str | int, Bool[np.ndarray, "_h _w"]] = {}
-    for index, (mask, thing) in enumerate(zip(masks, things, strict=True)):
-        key = _key(index, thing)
-        united[key] = united[key] | mask if key in united else mask
-    return united
+    def _query(self, id_of: IdOf, plan: QueryPlan[AnnotatedPicture], scene: Scene) -> QueryRow:
+        noun = self.noun[plan.subject]
+        alike = tuple(mask for key, mask in scene.masks.items() if scene.nouns[key] == noun and key != plan.subject)
+        others = sum(other != noun for other in scene.nouns.values())
+        nowhere = np.zeros(scene.image.pixels.shape[:2], dtype=bool)
+        return QueryRow(
+            subject_id=id_of(plan.subject),
+            noun=noun,
+            image=scene.image.pixels,
+            text=self.text,
+            query_type=kind_of_scene(len(alike), others) if plan.subject in scene.masks else "absent",
+            mask=scene.masks.get(plan.subject, nowhere),
+            look_alikes=alike,
+            split=self.split[plan.subject],
+            licence=plan.record.licence,
+            source=plan.record.source,
+            file=scene.image.file,
+        )

@@ -35,9 +35,10 @@ from jaxtyping import Bool
 
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
+from prisbench.datasets.sources.annotated_pictures import AnnotatedPicture, OpenedPicture, Thing
 from prisbench.datasets.sources.frames import turn_of
 from prisbench.datasets.sources.identities import Identities, class_names_warning, key_of
-from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, lost, plan, source_of
+from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, lost, plan, source_of
 from prisbench.datasets.sources.mask_files import MaskRule, mask_in
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.plan import about
@@ -109,7 +110,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             files.append(_photo_path(root, path, value))
         name = path.relative_to(root).as_posix()
         pictures.append(
-            Picture(
+            AnnotatedPicture(
                 name=name,
                 place=path.parent.relative_to(root).as_posix() if scene else name,
                 things=tuple(drawn.thing for drawn in found.drawn),
@@ -213,7 +214,7 @@ def _photo_path(root: Path, path: Path, value: Mapping[str, Any]) -> Path:
     return inside(root, posixpath.normpath(posixpath.join(folder, name.replace("\\", "/"))), f"{path}: imagePath")
 
 
-def _look(root: Path, path: Path, identity: str, rule: MaskRule, remarks: Remarks) -> Looked:
+def _look(root: Path, path: Path, identity: str, rule: MaskRule, remarks: Remarks) -> OpenedPicture:
     value = _value(path)
     if value.get("imageData") is None:
         photo = _photo_path(root, path, value)
@@ -237,7 +238,7 @@ def _look(root: Path, path: Path, identity: str, rule: MaskRule, remarks: Remark
         if not mask.any():
             raise DataError(f"{path}: {drawn.thing.subject or drawn.thing.noun!r} covers no pixel; draw it larger")
         masks.append(mask)
-    return Looked(image, tuple(masks))
+    return OpenedPicture(image, tuple(masks))
 
 
 def _mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> Bool[np.ndarray, "h w"]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from prisbench.datasets.sources.options import (
     share,
     whole_number,
 )
-from prisbench.datasets.sources.plan import Candidate, about, from_nth, subjects_of
+from prisbench.datasets.sources.plan import Candidate, IdOf, about, tables_of
 from prisbench.datasets.sources.reading.files import PHOTOS, folders, inside, listing, top
 from prisbench.datasets.sources.reading.images import image_file
 from prisbench.errors import DataError
@@ -79,18 +80,37 @@ papers.  No list of PerSeg's 40 names is public outside the archive; all names o
 _NOUN_OF = {name: noun for noun, names in _NOUNS.items() for name in names.split()}
 
 
-def noun_of(name: str) -> str:
-    """The class word of an object: "cat" for ``cat2``, "toy" for ``duck_toy``; an unknown name in plain words."""
-    return _NOUN_OF.get(name) or re.sub(r"[0-9]+$", "", name).replace("_", " ").strip() or name
-
-
 def read(root: Path, options: Mapping[str, str]) -> Source:
     """The set in a folder.  Raises DataError for another layout, UsageError for a value that makes no sense."""
     references, validation_share = whole_number(options, "references", 1), share(options)
     text, licence = query_text(options), one_line(options, "licence", LICENCE)
     root = top(root, ("Images", "Annotations"), TITLE, LAYOUT)
     left_out: Counter[str] = Counter()
-    remarks = Remarks(root)
+    photos = _photos(root, references, left_out)
+    rows = _Rows(root, photos, references, validation_share, text, licence, Remarks(root))
+    tables = tables_of(list(photos), rows.subject, rows.candidates, left_out)
+    masks = [file for name in photos for file in listing(root / "Annotations" / name)]
+    return Source(
+        name="perseg",
+        version="1",
+        about=about(TITLE, HOMEPAGE, f"{LIMITS}\n{len(photos)} of the 40 published objects are here.", options),
+        key=build_key(TITLE, options, root, [*(file for files in photos.values() for file in files), *masks]),
+        subjects=tables.subjects,
+        queries=tables.queries,
+        n_subjects=len(photos),
+        n_queries=sum(len(files) - references for files in photos.values()),
+        left_out=left_out,
+        remarks=rows.remarks,
+    )
+
+
+def noun_of(name: str) -> str:
+    """The class word of an object: "cat" for ``cat2``, "toy" for ``duck_toy``; an unknown name in plain words."""
+    return _NOUN_OF.get(name) or re.sub(r"[0-9]+$", "", name).replace("_", " ").strip() or name
+
+
+def _photos(root: Path, references: int, left_out: Counter[str]) -> dict[str, list[Path]]:
+    """Object -> its photos, of the objects with more photos than are learned from.  Raises DataError for none."""
     photos: dict[str, list[Path]] = {}
     for folder in folders(root / "Images"):
         files = listing(folder, PHOTOS)
@@ -102,59 +122,57 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         raise DataError(
             f"{root / 'Images'} has no object with more than {references} photos, so nothing could be asked"
         )
+    return photos
 
-    def mask_of(photo: Path, size_hw: tuple[int, int] | None = None) -> Bool[np.ndarray, "h w"]:
-        name = f"Annotations/{photo.parent.name}/{photo.stem}.png"
-        return coloured_mask_file(inside(root, name, TITLE), size_hw, TITLE, remarks)
 
-    def subject(name: str) -> SubjectRow:
-        shots = [image_file(file) for file in photos[name][:references]]
-        masks = [mask_of(file, shot.pixels.shape[:2]) for file, shot in zip(photos[name], shots, strict=False)]
+@dataclass(frozen=True)
+class _Rows:
+    """Reads the rows.  ``photos``: object -> its files, the first ``references`` of which are learned from."""
+
+    root: Path
+    photos: Mapping[str, list[Path]]
+    references: int
+    validation_share: float
+    text: str
+    licence: str
+    remarks: Remarks
+
+    def subject(self, name: str) -> SubjectRow:
+        files = self.photos[name][: self.references]
+        images = [image_file(file) for file in files]
+        masks = [self._mask(file, image.pixels.shape[:2]) for file, image in zip(files, images, strict=True)]
         return SubjectRow(
             noun=noun_of(name),
-            photos=tuple(shot.pixels for shot in shots),
-            split=split_of(name, validation_share),
-            licence=licence,
+            photos=tuple(image.pixels for image in images),
+            split=split_of(name, self.validation_share),
+            licence=self.licence,
             source=f"{HOMEPAGE} Images/{name}",
             masks=tuple(mask if mask.any() else None for mask in masks),
-            files=tuple(shot.file for shot in shots),
+            files=tuple(image.file for image in images),
         )
 
-    subjects = subjects_of(list(photos), subject)
+    def candidates(self, id_of: IdOf) -> Iterator[Candidate]:
+        for files in self.photos.values():
+            for scene in files[self.references :]:
+                yield partial(self._query, scene, id_of) if self._mask(scene).any() else "photos with an empty mask"
 
-    def query(photo: Path) -> QueryRow:
-        name = photo.parent.name
-        shot = image_file(photo)
+    def _query(self, scene: Path, id_of: IdOf) -> QueryRow:
+        name = scene.parent.name
+        image = image_file(scene)
         return QueryRow(
-            subject_id=subjects.id_of(name),
+            subject_id=id_of(name),
             noun=noun_of(name),
-            image=shot.pixels,
-            text=text,
+            image=image.pixels,
+            text=self.text,
             query_type="plain",
-            mask=mask_of(photo, shot.pixels.shape[:2]),
+            mask=self._mask(scene, image.pixels.shape[:2]),
             look_alikes=(),
-            split=split_of(name, validation_share),
-            licence=licence,
-            source=f"{HOMEPAGE} Images/{name}/{photo.name}",
-            file=shot.file,
+            split=split_of(name, self.validation_share),
+            licence=self.licence,
+            source=f"{HOMEPAGE} Images/{name}/{scene.name}",
+            file=image.file,
         )
 
-    asked = [file for files in photos.values() for file in files[references:]]
-
-    def candidates() -> Iterator[Candidate]:
-        for photo in asked:
-            yield partial(query, photo) if mask_of(photo).any() else "photos with an empty mask"
-
-    masks = [file for name in photos for file in listing(root / "Annotations" / name)]
-    return Source(
-        name="perseg",
-        version="1",
-        about=about(TITLE, HOMEPAGE, f"{LIMITS}\n{len(photos)} of the 40 published objects are here.", options),
-        key=build_key(TITLE, options, root, [*(file for files in photos.values() for file in files), *masks]),
-        subjects=subjects.rows,
-        queries=lambda start: from_nth(start, candidates(), left_out),
-        n_subjects=len(photos),
-        n_queries=len(asked),
-        left_out=left_out,
-        remarks=remarks,
-    )
+    def _mask(self, photo: Path, size_hw: tuple[int, int] | None = None) -> Bool[np.ndarray, "h w"]:
+        name = f"Annotations/{photo.parent.name}/{photo.stem}.png"
+        return coloured_mask_file(inside(self.root, name, TITLE), size_hw, TITLE, self.remarks)

@@ -6,8 +6,9 @@ Knows: how such files become rows.  Does not know: which file plays which role (
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +21,9 @@ from prisbench.datasets.source import Source, kind_of_scene
 from prisbench.datasets.sources.frames import rule_of, turn_of
 from prisbench.datasets.sources.mask_files import PLAIN, MaskRule, mask_file
 from prisbench.datasets.sources.options import build_key
-from prisbench.datasets.sources.plan import QueryPlan, Subjects, in_one_split, queries_of, subjects_of
+from prisbench.datasets.sources.plan import IdOf, QueryPlan, in_one_split, scene_by_scene, tables_of
 from prisbench.datasets.sources.reading.files import listing
-from prisbench.datasets.sources.reading.images import image_file
+from prisbench.datasets.sources.reading.images import ImageFile, image_file
 from prisbench.errors import DataError
 from prisbench.images.photos import MOST_PHOTOS, SUFFIXES, orientation
 from prisbench.runtime.files import read_bytes, sha256_json, stem_of
@@ -31,8 +32,8 @@ _Mask = Bool[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A query.  ``kind`` "" when the masks say it; no ``mask`` when the subject is not there."""
+class QueryFiles:
+    """What a query is made of.  ``kind`` is "" when the masks say it; no ``mask`` when the subject is not there."""
 
     scene: Path
     text: str
@@ -42,8 +43,11 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A subject.  ``masks`` has a path or None for each photo; ``rule`` says how the masks in its folder are read."""
+class SubjectFiles:
+    """What a subject is made of.
+
+    ``masks`` has a path or None for each photo.  ``rule`` says how the masks in its folder are read.
+    """
 
     name: str
     noun: str
@@ -52,7 +56,7 @@ class Told:
     source: str
     photos: tuple[Path, ...]
     masks: tuple[Path | None, ...]
-    asked: tuple[Asked, ...]
+    queries: tuple[QueryFiles, ...]
     rule: MaskRule = PLAIN
 
 
@@ -67,46 +71,71 @@ def masks_in(folder: Path) -> dict[str, Path]:
 
 
 def source_of(
-    name: str, root: Path, told: Sequence[Told], options: Mapping[str, str], left_out: Counter[str], card: str
+    name: str,
+    root: Path,
+    subjects: Sequence[SubjectFiles],
+    options: Mapping[str, str],
+    left_out: Counter[str],
+    card: str,
 ) -> Source:
     """The source that the subjects' files make; scenes in the order of their paths.
 
     Raises DataError when a scene is somebody's reference photo, or a subject has more photos than are learned from.
     """
-    subject_of = {one.name: one for one in told}
-    lent = {path: one.name for one in told for path in one.photos}
-    plans = []
-    for one in told:
-        if len(one.photos) > MOST_PHOTOS:
-            raise DataError(
-                f"{one.photos[0].parent} has {len(one.photos)} reference photos; {MOST_PHOTOS} are the most that are "
-                "learned from, 3 to 6 are enough; say references=5"
-            )
-        for asked in one.asked:
-            if asked.scene in lent:
-                raise DataError(f"{asked.scene} is a reference photo of {lent[asked.scene]}, so it is no scene")
-            scene = asked.scene.relative_to(root).as_posix()
-            plans.append(QueryPlan(one.name, scene, scene, asked))
-    plans.sort(key=lambda plan: plan.scene)
-    plans = in_one_split(plans, {one.name: one.split for one in told}, left_out)
-    files = {path for one in told for path in (*one.photos, *one.masks)}
-    files |= {path for plan in plans for path in (plan.asked.scene, plan.asked.mask, *plan.asked.look_alikes)}
+    subject_of = {subject.name: subject for subject in subjects}
+    plans = in_one_split(_plans(root, subjects), {subject.name: subject.split for subject in subjects}, left_out)
     read = _MaskReader(root, subject_of, Remarks(root))
-    subjects = subjects_of(list(subject_of), lambda name: _subject_row(subject_of[name], read))
-    said = [[one.name, one.noun, one.split, one.licence, one.source, repr(one.rule)] for one in told]
-    said += [[plan.subject, plan.scene, plan.asked.text, plan.asked.kind, str(plan.asked.mask)] for plan in plans]
+    tables = tables_of(
+        list(subject_of),
+        lambda name: _subject_row(subject_of[name], read),
+        lambda id_of: scene_by_scene(plans, _scene, partial(_query_row, id_of, read)),
+        left_out,
+    )
     return Source(
         name=name,
         version="1",
         about=card,
-        key=sha256_json([build_key(name, options, root, (path for path in files if path)), said]),
-        subjects=subjects.rows,
-        queries=queries_of(plans, lambda some: _query_rows(some, subject_of, subjects, read)),
-        n_subjects=len(told),
+        key=_key(name, options, root, subjects, plans),
+        subjects=tables.subjects,
+        queries=tables.queries,
+        n_subjects=len(subjects),
         n_queries=len(plans),
         left_out=left_out,
         remarks=read.remarks,
     )
+
+
+def _plans(root: Path, subjects: Sequence[SubjectFiles]) -> list[QueryPlan[QueryFiles]]:
+    """All queries, by scene.  Raises DataError as ``source_of``."""
+    lent = {path: subject.name for subject in subjects for path in subject.photos}
+    plans = []
+    for subject in subjects:
+        if len(subject.photos) > MOST_PHOTOS:
+            raise DataError(
+                f"{subject.photos[0].parent} has {len(subject.photos)} reference photos; {MOST_PHOTOS} are the most "
+                "that are learned from, 3 to 6 are enough; say references=5"
+            )
+        for query in subject.queries:
+            if query.scene in lent:
+                raise DataError(f"{query.scene} is a reference photo of {lent[query.scene]}, so it is no scene")
+            scene = query.scene.relative_to(root).as_posix()
+            plans.append(QueryPlan(subject.name, scene, scene, query))
+    return sorted(plans, key=lambda plan: plan.scene)
+
+
+def _key(
+    name: str,
+    options: Mapping[str, str],
+    root: Path,
+    subjects: Sequence[SubjectFiles],
+    plans: Sequence[QueryPlan[QueryFiles]],
+) -> str:
+    """``Source.key``: the files, and what is said of them."""
+    files = {path for subject in subjects for path in (*subject.photos, *subject.masks)}
+    files |= {path for plan in plans for path in (plan.record.scene, plan.record.mask, *plan.record.look_alikes)}
+    said = [[one.name, one.noun, one.split, one.licence, one.source, repr(one.rule)] for one in subjects]
+    said += [[plan.subject, plan.scene, plan.record.text, plan.record.kind, str(plan.record.mask)] for plan in plans]
+    return sha256_json([build_key(name, options, root, (path for path in files if path)), said])
 
 
 class _Photo(NamedTuple):
@@ -127,12 +156,12 @@ class _MaskReader:
     """Reads masks as the subject says in whose folder they lie, or else the one that they are read for."""
 
     root: Path
-    told: Mapping[str, Told]
+    subjects: Mapping[str, SubjectFiles]
     remarks: Remarks
 
-    def read(self, path: Path, photo: _Photo, told: Told, absent: bool = False) -> _Mask:
+    def read(self, path: Path, photo: _Photo, subject: SubjectFiles, absent: bool = False) -> _Mask:
         """A mask of a photo.  Raises DataError as ``mask_file``."""
-        rule = replace(self.told.get(path.relative_to(self.root).parts[0], told).rule, absent=absent)
+        rule = replace(self.subjects.get(path.relative_to(self.root).parts[0], subject).rule, absent=absent)
         turn = turn_of(photo.path, photo.orientation, photo.size_hw, rule, self.remarks)
         return mask_file(path, photo.size_hw, "", rule_of(rule, photo.orientation), turn, self.remarks)
 
@@ -148,56 +177,62 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     return found
 
 
-def _subject_row(told: Told, read: _MaskReader) -> SubjectRow:
-    images = [image_file(path) for path in told.photos]
+def _subject_row(subject: SubjectFiles, read: _MaskReader) -> SubjectRow:
+    images = [image_file(path) for path in subject.photos]
     masks: list[Bool[np.ndarray, "_h _w"] | None] = []
-    for image, photo, path in zip(images, told.photos, told.masks, strict=True):
-        mask = read.read(path, _photo(photo, image.pixels), told) if path else None
+    for image, photo, path in zip(images, subject.photos, subject.masks, strict=True):
+        mask = read.read(path, _photo(photo, image.pixels), subject) if path else None
         if mask is not None and not mask.any():
             raise DataError(f"{path} is all black, but a reference photo shows its subject")
         masks.append(mask)
     return SubjectRow(
-        noun=told.noun,
+        noun=subject.noun,
         photos=tuple(image.pixels for image in images),
-        split=told.split,
-        licence=told.licence,
-        source=told.source,
+        split=subject.split,
+        licence=subject.licence,
+        source=subject.source,
         masks=tuple(masks),
         files=tuple(image.file for image in images),
     )
 
 
-def _query_rows(
-    plans: Sequence[QueryPlan[Asked]], subject_of: Mapping[str, Told], subjects: Subjects, read: _MaskReader
-) -> Iterator[QueryRow]:
-    """The queries about one scene."""
-    image = image_file(plans[0].asked.scene)
-    scene = _photo(plans[0].asked.scene, image.pixels)
-    for plan in plans:
-        asked, told = plan.asked, subject_of[plan.subject]
-        mask = np.zeros(scene.size_hw, dtype=bool)
-        if asked.mask:
-            mask = read.read(asked.mask, scene, told, asked.kind == "absent")
-        alike = tuple(read.read(path, scene, told) for path in asked.look_alikes)
-        for path, other in zip(asked.look_alikes, alike, strict=True):
-            if not other.any():
-                raise DataError(f"{path} is all black; draw the look-alike, or remove the file")
-        kind = asked.kind or (kind_of_scene(len(alike), 0) if mask.any() else "absent")
-        if (kind == "absent") == bool(mask.any()):
-            shown = "shows the subject" if mask.any() else "is all black"
-            raise DataError(f"{asked.mask} {shown}, but the query about {asked.scene} is {kind!r}")
-        if kind == "look-alike" and not alike:
-            raise DataError(f"the query about {asked.scene} is 'look-alike', but there is no mask of a look-alike")
-        yield QueryRow(
-            subject_id=subjects.id_of(told.name),
-            noun=told.noun,
-            image=image.pixels,
-            text=asked.text,
-            query_type=kind,
-            mask=mask,
-            look_alikes=alike,
-            split=told.split,
-            licence=told.licence,
-            source=f"{told.source}: {plan.scene}",
-            file=image.file,
-        )
+class _Scene(NamedTuple):
+    """An opened scene."""
+
+    image: ImageFile
+    photo: _Photo
+
+
+def _scene(query: QueryFiles) -> _Scene:
+    image = image_file(query.scene)
+    return _Scene(image, _photo(query.scene, image.pixels))
+
+
+def _query_row(id_of: IdOf, read: _MaskReader, plan: QueryPlan[QueryFiles], scene: _Scene) -> QueryRow:
+    query, subject, (image, photo) = plan.record, read.subjects[plan.subject], scene
+    mask = np.zeros(photo.size_hw, dtype=bool)
+    if query.mask:
+        mask = read.read(query.mask, photo, subject, query.kind == "absent")
+    alike = tuple(read.read(path, photo, subject) for path in query.look_alikes)
+    for path, other in zip(query.look_alikes, alike, strict=True):
+        if not other.any():
+            raise DataError(f"{path} is all black; draw the look-alike, or remove the file")
+    kind = query.kind or (kind_of_scene(len(alike), 0) if mask.any() else "absent")
+    if (kind == "absent") == bool(mask.any()):
+        shown = "shows the subject" if mask.any() else "is all black"
+        raise DataError(f"{query.mask} {shown}, but the query about {query.scene} is {kind!r}")
+    if kind == "look-alike" and not alike:
+        raise DataError(f"the query about {query.scene} is 'look-alike', but there is no mask of a look-alike")
+    return QueryRow(
+        subject_id=id_of(subject.name),
+        noun=subject.noun,
+        image=image.pixels,
+        text=query.text,
+        query_type=kind,
+        mask=mask,
+        look_alikes=alike,
+        split=subject.split,
+        licence=subject.licence,
+        source=f"{subject.source}: {plan.scene}",
+        file=image.file,
+    )

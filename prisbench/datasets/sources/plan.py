@@ -1,6 +1,14 @@
-"""A set as a plan: its subjects by name, and candidates for queries, before any picture is opened.
+"""The plan of a set: its subjects by name and the candidates for its queries, before any picture is opened.
 
-A reader looks at names, annotations and masks first; a picture is opened when its row is wanted.
+Whoever reads a set writes two functions, and ``tables_of`` makes the two tables of them:
+
+- ``subject(name)`` opens a subject's reference photos and gives its row.
+- ``candidates(id_of)`` goes through the set's records in a fixed order.  It yields for each a function without
+  arguments that reads the query's row, or a text: the reason why the record is no query.
+
+Names, lists and masks may be looked at to yield a candidate; pictures only by its function, which is not called for a
+query that an earlier, interrupted build has written.  So a build goes on where it stood without opening what lies
+before.  Queries about one scene stand together, so that its picture is opened once (``scene_by_scene``).
 
 Knows: order, splits, what is counted.  Does not know: any layout, any mask.
 """
@@ -11,39 +19,52 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Generic, NamedTuple, TypeVar
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
 
 T = TypeVar("T")
+Scene = TypeVar("Scene")
 
 Candidate = str | Callable[[], QueryRow]
-"""A query that can be had, not read yet; or why a record is no query."""
+"""Reads a query's row; or the reason why a record is no query."""
+
+IdOf = Callable[[str], str]
+"""A subject's name in its set -> the id of its row.  The row is read for it where it has not been yet."""
 
 
-class Subjects(NamedTuple):
-    """``rows`` reads and gives the subjects; ``id_of`` knows a subject's id, reading it only when nobody did."""
+class Tables(NamedTuple):
+    """What ``Source`` wants of a set, each of the two to be called when its rows are wanted."""
 
-    rows: Callable[[], Iterator[SubjectRow]]
-    id_of: Callable[[str], str]
+    subjects: Callable[[], Iterator[SubjectRow]]
+    queries: Callable[[int], Iterator[QueryRow]]
 
 
-def subjects_of(names: Sequence[str], read: Callable[[str], SubjectRow]) -> Subjects:
-    """The subjects of these names, in this order; of each that was read the id is kept, nothing else."""
+def tables_of(
+    names: Sequence[str],
+    subject: Callable[[str], SubjectRow],
+    candidates: Callable[[IdOf], Iterable[Candidate]],
+    left_out: Counter[str],
+) -> Tables:
+    """The two tables of a set, subjects in the order of their names.
+
+    Of each subject that was read the id is kept, nothing else.  Reasons are counted in ``left_out``.
+    """
     ids: dict[str, str] = {}
 
-    def rows() -> Iterator[SubjectRow]:
+    def subjects() -> Iterator[SubjectRow]:
         for name in names:
-            row = read(name)
+            row = subject(name)
             ids[name] = row.id
             yield row
 
     def id_of(name: str) -> str:
         if name not in ids:
-            ids[name] = read(name).id
+            ids[name] = subject(name).id
         return ids[name]
 
-    return Subjects(rows, id_of)
+    return Tables(subjects, lambda start: from_nth(start, candidates(id_of), left_out))
 
 
 def from_nth(start: int, candidates: Iterable[Candidate], left_out: Counter[str]) -> Iterator[QueryRow]:
@@ -64,29 +85,31 @@ def from_nth(start: int, candidates: Iterable[Candidate], left_out: Counter[str]
 
 @dataclass(frozen=True)
 class QueryPlan(Generic[T]):
-    """A query before anything is opened.
+    """A query before anything is opened, of a set whose lists name all its queries.
 
     ``subject``: its name in the set.  ``scene``: the picture's name; queries about one stand together.  ``place``: what
-    must not be divided between splits: the scene, or the video it is from.  ``asked``: whatever the reader needs.
+    must not be divided between splits: the scene, or the video it is from.  ``record``: whatever the reader needs.
     """
 
     subject: str
     scene: str
     place: str
-    asked: T
+    record: T
 
 
-def queries_of(
-    plans: Sequence[QueryPlan[T]], ask: Callable[[list[QueryPlan[T]]], Iterator[QueryRow]]
-) -> Callable[[int], Iterator[QueryRow]]:
-    """``Source.queries``.  ``ask`` reads a scene and gives a row for each of the neighbouring plans about it."""
+def scene_by_scene(
+    plans: Iterable[QueryPlan[T]], look: Callable[[T], Scene], row: Callable[[QueryPlan[T], Scene], QueryRow]
+) -> Iterator[Candidate]:
+    """A candidate for each plan.  ``look`` opens a scene, once for all neighbouring plans about it."""
 
-    def queries(start: int) -> Iterator[QueryRow]:
-        rest = itertools.islice(plans, start, None)
-        for _, asked in itertools.groupby(rest, key=lambda plan: plan.scene):
-            yield from ask(list(asked))
+    def read(plan: QueryPlan[T], scene: Callable[[], Scene]) -> QueryRow:
+        return row(plan, scene())
 
-    return queries
+    for _, neighbours in itertools.groupby(plans, key=lambda plan: plan.scene):
+        group = list(neighbours)
+        scene = cache(partial(look, group[0].record))
+        for plan in group:
+            yield partial(read, plan, scene)
 
 
 def in_one_split(plans: Sequence[QueryPlan[T]], split: Mapping[str, str], left_out: Counter[str]) -> list[QueryPlan[T]]:

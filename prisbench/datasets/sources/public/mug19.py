@@ -39,7 +39,7 @@ from prisbench.datasets.sources.options import (
     share,
     whole_number,
 )
-from prisbench.datasets.sources.picture_files import Asked, Told, masks_in, pictures_in, source_of
+from prisbench.datasets.sources.picture_files import QueryFiles, SubjectFiles, masks_in, pictures_in, source_of
 from prisbench.datasets.sources.plan import about
 from prisbench.datasets.sources.reading.files import folders, inside
 from prisbench.datasets.sources.reading.values import yaml_file
@@ -86,11 +86,12 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         if "{name}" not in words(layout[name], f"{path}: {name}") and name in ("photos", "scenes", "masks"):
             raise DataError(f"{path}: {name} is {layout[name]!r}; put {{name}} where the subject's name stands")
     left_out: Counter[str] = Counter()
-    told = [_told(root, path, layout, name, options, left_out) for name in _names(root, path, layout["subjects"])]
+    names = _names(root, path, layout["subjects"])
+    subjects = [_subject_files(root, path, layout, name, options, left_out) for name in names]
     return source_of(
         "mug19",
         root,
-        told,
+        subjects,
         options,
         left_out,
         about(
@@ -115,14 +116,14 @@ def _names(root: Path, path: Path, subjects: Any) -> list[str]:
     return found
 
 
-def _told(
+def _subject_files(
     root: Path,
     path: Path,
     layout: Mapping[str, str],
     name: str,
     options: Mapping[str, str],
     left_out: Counter[str],
-) -> Told:
+) -> SubjectFiles:
     places = {
         role: inside(root, layout[role].replace("{name}", name), f"{path}: {role}") for role in _ROLES if role in layout
     }
@@ -135,7 +136,7 @@ def _told(
     photo_masks = masks_in(places["photo_masks"]) if "photo_masks" in places else {}
     masks = masks_in(places["masks"])
     others = masks_in(places["look_alikes"]) if "look_alikes" in places else {}
-    asked = []
+    queries = []
     alike_of: set[str] = set()
     for scene in scenes:
         if stem_of(scene) not in masks:
@@ -144,14 +145,14 @@ def _told(
             other for stem, other in others.items() if stem == stem_of(scene) or stem.startswith(f"{stem_of(scene)}.")
         ]
         alike_of.update(stem_of(other) for other in alike)
-        asked.append(Asked(scene, query_text(options), masks[stem_of(scene)], tuple(alike)))
+        queries.append(QueryFiles(scene, query_text(options), masks[stem_of(scene)], tuple(alike)))
     unused = {
         "masks of no scene": masks.keys() - alike_of - {stem_of(scene) for scene in scenes},
         "look_alikes of no scene": others.keys() - alike_of,
         "photo_masks of no reference photo": photo_masks.keys() - {stem_of(photo) for photo in photos},
     }
     left_out.update({reason: len(stems) for reason, stems in unused.items() if stems})
-    return Told(
+    return SubjectFiles(
         name=name,
         noun=words(layout["noun"], "noun"),
         split=split_of(name, share(options)),
@@ -159,6 +160,6 @@ def _told(
         source=layout.get("source", HOMEPAGE).strip(),
         photos=photos,
         masks=tuple(photo_masks.get(stem_of(photo)) for photo in photos),
-        asked=tuple(asked),
+        queries=tuple(queries),
         rule=mask_rule(options),
     )

@@ -25,14 +25,11 @@ Reference and queries are of one video, as published.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene, split_of
@@ -47,11 +44,10 @@ from prisbench.datasets.sources.options import (
     share,
     yes_or_no,
 )
-from prisbench.datasets.sources.plan import Candidate, about, from_nth, subjects_of
-from prisbench.datasets.sources.reading.files import folders, inside, top
+from prisbench.datasets.sources.plan import Candidate, IdOf, about, tables_of
+from prisbench.datasets.sources.public.burst import Episode, Frame, episodes_of, mask_of
+from prisbench.datasets.sources.reading.files import inside, top
 from prisbench.datasets.sources.reading.images import image_file
-from prisbench.datasets.sources.reading.regions import rle
-from prisbench.datasets.sources.reading.values import json_file
 from prisbench.datasets.sources.reference_photos import Shot, cut_out
 from prisbench.errors import DataError
 
@@ -72,33 +68,9 @@ Reference and queries are frames of one video, as published: a background may be
 BURST did not outline everything, so a scene may hold look-alikes that nobody marked.
 Drawn from BURST by the published rule; numbers of papers that used their own copy are not comparable."""
 
-_LEFT_OUT_DATASETS = ("HACS", "AVA", "LaSOT")
-_APART = 15
-
-
-class Frame(NamedTuple):
-    """A picture, the subject's run lengths in it, its look-alikes', and how many other things are there."""
-
-    path: str
-    mask: str
-    look_alikes: tuple[str, ...]
-    others: int
-
-
-class Episode(NamedTuple):
-    """A video's subject; the first frame is the reference."""
-
-    name: str
-    noun: str
-    size_hw: tuple[int, int]
-    frames: tuple[Frame, ...]
-
 
 def read(root: Path, options: Mapping[str, str]) -> Source:
-    """The set in a folder.  Raises DataError for another layout, UsageError for a value that makes no sense.
-
-    BURST's largest file is parsed whole here, once; what is kept of it is three frames a video.
-    """
+    """The set in a folder.  Raises DataError for another layout, UsageError for a value that makes no sense."""
     cut, validation_share = yes_or_no(options, "cut", True), share(options)
     text, licence = query_text(options), one_line(options, "licence", LICENCE)
     root = top(root, ("annotations", "images"), TITLE, LAYOUT)
@@ -106,141 +78,76 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         path for part in ("train", "val", "test") if (path := root / f"annotations/{part}/all_classes.json").exists()
     ]
     left_out: Counter[str] = Counter()
-    episodes: dict[str, Episode] = {}
-    for found in (found for path in files for found in _episodes(root, path, left_out)):
-        if episodes.setdefault(found.name, found) is not found:
-            left_out["videos that come twice"] += 1
-    if not episodes:
-        raise DataError(
-            f"{root / 'annotations'}: no video has what PerMIS wants ({dict(left_out) or 'no all_classes.json'})"
-        )
-
-    def shot(episode: Episode, frame: Frame) -> Shot:
-        pixels, file = image_file(inside(root, frame.path, TITLE))
-        if pixels.shape[:2] != episode.size_hw:
-            raise DataError(f"{root / frame.path} is {pixels.shape[:2]}, its annotations {episode.size_hw} (h, w)")
-        return Shot(pixels, _decode(frame.mask, episode, frame.path), file)
-
-    def subject(name: str) -> SubjectRow:
-        episode = episodes[name]
-        photo, mask, file = shot(episode, episode.frames[0])
-        if cut:
-            (photo, mask), file = cut_out(photo, mask), None
-        return SubjectRow(
-            noun=episode.noun,
-            photos=(photo,),
-            split=split_of(name, validation_share),
-            licence=licence,
-            source=f"{HOMEPAGE} BURST {episode.frames[0].path}",
-            masks=(mask,),
-            files=(file,),
-        )
-
-    subjects = subjects_of(list(episodes), subject)
-
-    def query(episode: Episode, frame: Frame) -> QueryRow:
-        pixels, mask, file = shot(episode, frame)
-        decoded = [_decode(runs, episode, frame.path) for runs in frame.look_alikes]
-        look_alikes = tuple(other for other in decoded if other.any())
-        if len(look_alikes) < len(decoded):
-            left_out["look-alikes without a pixel"] += len(decoded) - len(look_alikes)
-        return QueryRow(
-            subject_id=subjects.id_of(episode.name),
-            noun=episode.noun,
-            image=pixels,
-            text=text,
-            query_type=kind_of_scene(len(look_alikes), frame.others),
-            mask=mask,
-            look_alikes=look_alikes,
-            split=split_of(episode.name, validation_share),
-            licence=licence,
-            source=f"{HOMEPAGE} BURST {frame.path}",
-            file=file,
-        )
-
-    asked = [(episode, frame) for episode in episodes.values() for frame in episode.frames[1:]]
-
-    def candidates() -> Iterator[Candidate]:
-        return (partial(query, episode, frame) for episode, frame in asked)
-
+    episodes = episodes_of(root, files, left_out)
+    rows = _Rows(root, episodes, cut, validation_share, text, licence, left_out)
+    tables = tables_of(list(episodes), rows.subject, rows.candidates, left_out)
     return Source(
         name="permis",
         version="1",
         about=about(TITLE, HOMEPAGE, LIMITS, options),
         key=build_key(TITLE, options, root, files),
-        subjects=subjects.rows,
-        queries=lambda start: from_nth(start, candidates(), left_out),
+        subjects=tables.subjects,
+        queries=tables.queries,
         n_subjects=len(episodes),
-        n_queries=len(asked),
+        n_queries=sum(len(episode.frames) - 1 for episode in episodes.values()),
         left_out=left_out,
     )
 
 
-def _episodes(root: Path, path: Path, left_out: Counter[str]) -> Iterator[Episode]:
-    """The videos of one part of BURST that have a subject."""
-    part = path.parent.name
-    there = {f"{one.name}/{two.name}" for one in folders(root / "images" / part) for two in folders(one)}
-    value = json_file(path)
-    where = str(path)
-    try:
-        classes = {int(entry["id"]): str(entry["name"]) for entry in value["categories"]}
-        for video in value["sequences"]:
-            place = f"{video['dataset']}/{video['seq_name']}"
-            where = f"{path}: {place}"
-            if video["dataset"] in _LEFT_OUT_DATASETS:
-                left_out[f"videos of {', '.join(_LEFT_OUT_DATASETS)}"] += 1
-            elif place not in there:
-                left_out["videos whose frames are not there"] += 1
-            elif frames := _frames(video, f"images/{part}/{place}", where):
-                noun = classes[int(video["track_category_ids"][str(frames[0])])]
-                yield Episode(f"{part}/{place}", _noun(noun), _size(video), frames[1])
-            else:
-                left_out["videos without three frames of one thing among its like, far apart"] += 1
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where} is not as BURST's ANNOTATION_FORMAT.md says ({error!r})") from None
+@dataclass(frozen=True)
+class _Rows:
+    """Reads the rows.  The first frame of an episode is its reference photo, the others are scenes."""
 
+    root: Path
+    episodes: Mapping[str, Episode]
+    cut: bool
+    validation_share: float
+    text: str
+    licence: str
+    left_out: Counter[str]
 
-def _frames(video: Mapping[str, Any], folder: str, where: str) -> tuple[int, tuple[Frame, ...]] | None:
-    """The video's subject and its three frames by the rule above; None when there are none."""
-    kind = {int(track): int(value) for track, value in video["track_category_ids"].items()}
-    seen = [{int(track): str(entry["rle"]) for track, entry in frame.items()} for frame in video["segmentations"]]
-    counting = [{track for track in frame if sum(kind[other] == kind[track] for other in frame) > 1} for frame in seen]
-    counts = Counter(track for tracks in counting for track in tracks)
-    if not counts:
-        return None
-    subject = min(counts, key=lambda track: (-counts[track], track))
-    areas = {}
-    for index, tracks in enumerate(counting):
-        if subject in tracks:
-            mask = rle(
-                {"size": list(_size(video)), "counts": seen[index][subject]}, _size(video), f"{where} frame {index}"
-            )
-            if mask.any():
-                areas[index] = int(np.ptp(np.flatnonzero(mask.any(axis=1))) + 1) * int(
-                    np.ptp(np.flatnonzero(mask.any(axis=0))) + 1
-                )
-    largest = sorted(areas, key=lambda index: -areas[index])
-    chosen = largest[:1] + [index for index in largest if abs(index - largest[0]) > _APART][:2]
-    if len(chosen) < 3:
-        return None
-    return subject, tuple(
-        _frame(seen[i], kind, subject, f"{folder}/{video['annotated_image_paths'][i]}") for i in chosen
-    )
+    def subject(self, name: str) -> SubjectRow:
+        episode = self.episodes[name]
+        photo, mask, file = self._shot(episode, episode.frames[0])
+        if self.cut:
+            (photo, mask), file = cut_out(photo, mask), None
+        return SubjectRow(
+            noun=episode.noun,
+            photos=(photo,),
+            split=split_of(name, self.validation_share),
+            licence=self.licence,
+            source=f"{HOMEPAGE} BURST {episode.frames[0].path}",
+            masks=(mask,),
+            files=(file,),
+        )
 
+    def candidates(self, id_of: IdOf) -> Iterator[Candidate]:
+        for episode in self.episodes.values():
+            for frame in episode.frames[1:]:
+                yield partial(self._query, episode, frame, id_of)
 
-def _frame(seen: Mapping[int, str], kind: Mapping[int, int], subject: int, path: str) -> Frame:
-    alike = tuple(runs for track, runs in sorted(seen.items()) if kind[track] == kind[subject] and track != subject)
-    return Frame(path, seen[subject], alike, len(seen) - len(alike) - 1)
+    def _query(self, episode: Episode, frame: Frame, id_of: IdOf) -> QueryRow:
+        pixels, mask, file = self._shot(episode, frame)
+        decoded = [mask_of(runs, episode, frame.path) for runs in frame.look_alikes]
+        look_alikes = tuple(other for other in decoded if other.any())
+        if len(look_alikes) < len(decoded):
+            self.left_out["look-alikes without a pixel"] += len(decoded) - len(look_alikes)
+        return QueryRow(
+            subject_id=id_of(episode.name),
+            noun=episode.noun,
+            image=pixels,
+            text=self.text,
+            query_type=kind_of_scene(len(look_alikes), frame.others),
+            mask=mask,
+            look_alikes=look_alikes,
+            split=split_of(episode.name, self.validation_share),
+            licence=self.licence,
+            source=f"{HOMEPAGE} BURST {frame.path}",
+            file=file,
+        )
 
-
-def _size(video: Mapping[str, Any]) -> tuple[int, int]:
-    return int(video["height"]), int(video["width"])
-
-
-def _decode(runs: str, episode: Episode, where: str) -> Any:
-    return rle({"size": list(episode.size_hw), "counts": runs}, episode.size_hw, where)
-
-
-def _noun(name: str) -> str:
-    """LVIS's name in plain words: "car" for ``car_(automobile)``."""
-    return re.sub(r"_?\([^)]*\)", "", name).replace("_", " ").strip() or name
+    def _shot(self, episode: Episode, frame: Frame) -> Shot:
+        pixels, file = image_file(inside(self.root, frame.path, TITLE))
+        if pixels.shape[:2] != episode.size_hw:
+            raise DataError(f"{self.root / frame.path} is {pixels.shape[:2]}, its annotations {episode.size_hw} (h, w)")
+        return Shot(pixels, mask_of(frame.mask, episode, frame.path), file)

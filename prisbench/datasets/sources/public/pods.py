@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -30,11 +30,10 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.mask_files import mask_file
 from prisbench.datasets.sources.options import LICENCE_HELP, TEXT_HELP, build_key, one_line, query_text, whole_number
-from prisbench.datasets.sources.plan import Candidate, about, from_nth, subjects_of
-from prisbench.datasets.sources.reading.files import PHOTOS, folders, inside, listing, top
+from prisbench.datasets.sources.plan import Candidate, IdOf, about, tables_of
+from prisbench.datasets.sources.public.pods_lists import PodsLists, PodsObject, kind_of, lists_of, objects_of
+from prisbench.datasets.sources.reading.files import inside, listing, top
 from prisbench.datasets.sources.reading.images import image_file
-from prisbench.datasets.sources.reading.values import json_file
-from prisbench.datasets.sources.reference_photos import evenly
 from prisbench.errors import DataError
 
 TITLE = "PODS"
@@ -61,133 +60,105 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     references, n_absent = whole_number(options, "references", 3), whole_number(options, "absent", 0, least=0)
     text, licence = query_text(options), one_line(options, "licence", LICENCE)
     root = top(root, ("pods_info.json", "train", "test_dense", "test_dense_masks"), TITLE, LAYOUT)
-    nouns, splits = _classes(root / "pods_info.json")
-    kinds = json_file(root / "pods_image_annos.json") if (root / "pods_image_annos.json").exists() else {}
-    shown = {folder.name: evenly(listing(folder, PHOTOS), references) for folder in folders(root / "train")}
-    asked = {folder.name: listing(folder, PHOTOS) for folder in folders(root / "test_dense")}
-    remarks = Remarks(root)
-    names = [name for name in nouns if shown.get(name) and asked.get(name)]
     left_out: Counter[str] = Counter()
-    if len(names) < len(nouns):
-        left_out["objects without photos"] = len(nouns) - len(names)
-    if not names:
-        raise DataError(f"{root}: no object of pods_info.json has photos in both train and test_dense")
-    if unlisted := len((shown.keys() | asked.keys()) - nouns.keys()):
-        left_out["folders that pods_info.json does not name"] = unlisted
-    if (root / "test").is_dir():
-        unmarked = sum(len(listing(folder, PHOTOS)) for folder in folders(root / "test"))
-        left_out["test photos without a mask (test/)"] += unmarked
-
-    def subject(name: str) -> SubjectRow:
-        shots = [image_file(file) for file in shown[name]]
-        masks = [
-            _mask(root, "train_masks", file, remarks, shot.pixels.shape[:2])
-            for file, shot in zip(shown[name], shots, strict=True)
-        ]
-        return SubjectRow(
-            noun=nouns[name],
-            photos=tuple(shot.pixels for shot in shots),
-            split=splits[name],
-            licence=licence,
-            source=f"{HOMEPAGE} train/{name}",
-            masks=tuple(mask if mask.any() else None for mask in masks),
-            files=tuple(shot.file for shot in shots),
-        )
-
-    subjects = subjects_of(names, subject)
-
-    def query(photo: Path, name: str, mask: Bool[np.ndarray, "_h _w"]) -> QueryRow:
-        there = name == photo.parent.name
-        shot = image_file(photo)
-        place = f"test_dense/{photo.parent.name}/{photo.name}"
-        return QueryRow(
-            subject_id=subjects.id_of(name),
-            noun=nouns[name],
-            image=shot.pixels,
-            text=text,
-            query_type="plain" if there else "absent",
-            mask=mask if there else np.zeros_like(mask),
-            look_alikes=() if there else (mask,),
-            split=splits[name],
-            licence=licence,
-            source=f"{HOMEPAGE} {place}{_kind(kinds, place)}",
-            file=shot.file,
-        )
-
-    def candidates() -> Iterator[Candidate]:
-        for name in names:
-            alike = [other for other in names if (nouns[other], splits[other]) == (nouns[name], splits[name])]
-            for photo in asked[name]:
-                mask = _mask(root, "test_dense_masks", photo, remarks)
-                if not mask.any():
-                    yield "photos with an empty mask"
-                    continue
-                others = sorted(set(alike) - {name}, key=lambda other: _by_lot(f"{photo.name} {name} {other}"))
-                for other in (name, *others[:n_absent]):
-                    yield partial(query, photo, other, mask)
-                for _ in range(n_absent - len(others)):
-                    yield "absent queries for which there is no other object of the kind"
-
-    photos = [file for name in names for file in (*shown[name], *asked[name])]
-    masks = [file for name in names for file in listing(inside(root, f"test_dense_masks/{name}"))]
-    lists = [file for file in listing(root, {".json"}) if file.name.startswith("pods_")]
+    lists = lists_of(root)
+    objects = objects_of(root, lists, references, left_out)
+    rows = _Rows(root, objects, lists, n_absent, text, licence, Remarks(root))
+    tables = tables_of(list(objects), rows.subject, rows.candidates, left_out)
+    photos = [file for one in objects.values() for file in (*one.references, *one.scenes)]
+    masks = [file for name in objects for file in listing(inside(root, f"test_dense_masks/{name}"))]
+    said = [file for file in listing(root, {".json"}) if file.name.startswith("pods_")]
     return Source(
         name="pods",
         version="1",
-        about=about(TITLE, HOMEPAGE, f"{LIMITS}\n{len(names)} of the 100 published objects are here.", options),
-        key=build_key(TITLE, options, root, [*photos, *masks, *lists]),
-        subjects=subjects.rows,
-        queries=lambda start: from_nth(start, candidates(), left_out),
-        n_subjects=len(names),
+        about=about(TITLE, HOMEPAGE, f"{LIMITS}\n{len(objects)} of the 100 published objects are here.", options),
+        key=build_key(TITLE, options, root, [*photos, *masks, *said]),
+        subjects=tables.subjects,
+        queries=tables.queries,
+        n_subjects=len(objects),
         left_out=left_out,
-        remarks=remarks,
+        remarks=rows.remarks,
     )
 
 
-def _classes(path: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Object -> noun, and object -> split, of ``pods_info.json``."""
-    info = json_file(path)
-    nouns, splits = (info.get(key) if isinstance(info, dict) else None for key in ("class_to_sc", "class_to_split"))
-    if not (isinstance(nouns, dict) and isinstance(splits, dict) and nouns and set(nouns) <= set(splits)):
-        raise DataError(f"{path} must map each object by class_to_sc to its kind and by class_to_split to val or test")
-    for name, noun in nouns.items():
-        if splits[name] not in ("val", "test") or not isinstance(noun, str) or not noun.strip():
-            raise DataError(f"{path}: the object {name!r} has the kind {noun!r} and the split {splits[name]!r}")
-    return (
-        {name: noun.replace("_", " ").strip() for name, noun in sorted(nouns.items())},
-        {name: "validation" if splits[name] == "val" else "test" for name in nouns},
-    )
+@dataclass(frozen=True)
+class _Rows:
+    """Reads the rows."""
+
+    root: Path
+    objects: Mapping[str, PodsObject]
+    lists: PodsLists
+    n_absent: int
+    text: str
+    licence: str
+    remarks: Remarks
+
+    def subject(self, name: str) -> SubjectRow:
+        one = self.objects[name]
+        images = [image_file(file) for file in one.references]
+        masks = [
+            self._mask("train_masks", file, image.pixels.shape[:2])
+            for file, image in zip(one.references, images, strict=True)
+        ]
+        return SubjectRow(
+            noun=one.noun,
+            photos=tuple(image.pixels for image in images),
+            split=one.split,
+            licence=self.licence,
+            source=f"{HOMEPAGE} train/{name}",
+            masks=tuple(mask if mask.any() else None for mask in masks),
+            files=tuple(image.file for image in images),
+        )
+
+    def candidates(self, id_of: IdOf) -> Iterator[Candidate]:
+        for name, one in self.objects.items():
+            kind = (one.noun, one.split)
+            alike = [n for n, other in self.objects.items() if n != name and (other.noun, other.split) == kind]
+            for scene in one.scenes:
+                mask = self._mask("test_dense_masks", scene)
+                if not mask.any():
+                    yield "photos with an empty mask"
+                    continue
+                others = sorted(alike, key=lambda other: _by_hash(f"{scene.name} {name} {other}"))
+                for other in (name, *others[: self.n_absent]):
+                    yield partial(self._query, other, scene, mask, id_of)
+                for _ in range(self.n_absent - len(others)):
+                    yield "absent queries for which there is no other object of the kind"
+
+    def _query(self, name: str, scene: Path, mask: Bool[np.ndarray, "_h _w"], id_of: IdOf) -> QueryRow:
+        there = name == scene.parent.name
+        image = image_file(scene)
+        place = f"test_dense/{scene.parent.name}/{scene.name}"
+        return QueryRow(
+            subject_id=id_of(name),
+            noun=self.objects[name].noun,
+            image=image.pixels,
+            text=self.text,
+            query_type="plain" if there else "absent",
+            mask=mask if there else np.zeros_like(mask),
+            look_alikes=() if there else (mask,),
+            split=self.objects[name].split,
+            licence=self.licence,
+            source=f"{HOMEPAGE} {place}{kind_of(self.lists, place)}",
+            file=image.file,
+        )
+
+    def _mask(self, folder: str, photo: Path, size_hw: tuple[int, int] | None = None) -> Bool[np.ndarray, "h w"]:
+        """The mask of a photo, stored under the same name.
+
+        As JPEG it is cut at half: the published code takes all that is not black, and so the ringing at the edges too.
+        """
+        stem = f"{folder}/{photo.parent.name}/{photo.stem}"
+        found = [ending for ending in (".png", ".jpg", ".jpeg") if (self.root / f"{stem}{ending}").exists()]
+        path = inside(self.root, f"{stem}{found[0] if found else photo.suffix}", TITLE)
+        if path.suffix.lower() == ".png":
+            return mask_file(path, size_hw, TITLE, remarks=self.remarks)
+        grey = image_file(path, TITLE).pixels
+        if size_hw is not None and grey.shape[:2] != size_hw:
+            raise DataError(f"{path} is {grey.shape[:2]}, its photo {size_hw} (h, w)")
+        return np.asarray(grey.max(axis=2) >= 128)
 
 
-def _mask(
-    root: Path, folder: str, photo: Path, remarks: Remarks, size_hw: tuple[int, int] | None = None
-) -> Bool[np.ndarray, "h w"]:
-    """The mask of a photo, stored under the same name.
-
-    As JPEG it is cut at half: the published code takes all that is not black, and so the ringing at the edges too.
-    """
-    stem = f"{folder}/{photo.parent.name}/{photo.stem}"
-    found = [ending for ending in (".png", ".jpg", ".jpeg") if (root / f"{stem}{ending}").exists()]
-    path = inside(root, f"{stem}{found[0] if found else photo.suffix}", TITLE)
-    if path.suffix.lower() == ".png":
-        return mask_file(path, size_hw, TITLE, remarks=remarks)
-    grey = image_file(path, TITLE).pixels
-    if size_hw is not None and grey.shape[:2] != size_hw:
-        raise DataError(f"{path} is {grey.shape[:2]}, its photo {size_hw} (h, w)")
-    return np.asarray(grey.max(axis=2) >= 128)
-
-
-def _kind(annotations: Any, place: str) -> str:
-    """``" (pose)"``: what the set says of a test photo; nothing when it says nothing."""
-    path = place.removeprefix("test_dense/")
-    name = path.split("/")[1]
-    for key in (path, path.rsplit(".", 1)[0], name, name.rsplit(".", 1)[0]):
-        entry = annotations.get(key) if isinstance(annotations, dict) else None
-        if isinstance(entry, dict) and entry.get("class") == path.split("/")[0] and entry.get("test_split"):
-            return f" ({entry['test_split']})"
-    return ""
-
-
-def _by_lot(text: str) -> str:
-    """A place that follows from the words alone."""
+def _by_hash(text: str) -> str:
+    """A place in an order that follows from the words alone."""
     return sha256(text.encode()).hexdigest()

@@ -34,9 +34,10 @@ from jaxtyping import Int
 
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
+from prisbench.datasets.sources.annotated_pictures import AnnotatedPicture, OpenedPicture, Thing
 from prisbench.datasets.sources.frames import rule_of, turn_of
 from prisbench.datasets.sources.identities import Identities, class_names_warning, key_of
-from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, Looked, Picture, Thing, plan, source_of
+from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, plan, source_of
 from prisbench.datasets.sources.mask_files import MaskRule, turned_question
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line
 from prisbench.datasets.sources.plan import about
@@ -107,7 +108,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         if len(scenes) > 1:
             raise DataError(f"{where}: the image {image} is from several scenes: {', '.join(map(repr, scenes))}")
         pictures.append(
-            Picture(
+            AnnotatedPicture(
                 name=image,
                 place=f"scene {scenes[0]}" if scenes[0] else image,
                 things=things,
@@ -177,14 +178,14 @@ def _noun(mask: np.ndarray, number: int, kinds: Int[np.ndarray, "h w"], xml: Xml
     raise DataError(f"{classes}: object {number} is of class {most}, which is none of VOC's 20; name it in Annotations")
 
 
-def _look(photo: Path, objects: Path, ids: tuple[int, ...], rule: MaskRule, remarks: Remarks) -> Looked:
+def _look(photo: Path, objects: Path, ids: tuple[int, ...], rule: MaskRule, remarks: Remarks) -> OpenedPicture:
     image = image_file(photo)
     h, w = image.pixels.shape[:2]
     exif = orientation(read_bytes(photo), str(photo))
     turn = turn_of(photo, exif, (h, w), rule, remarks)
     labels = turned(label_file(objects, None), turn)
     check_size((labels.shape[0], labels.shape[1]), (h, w), str(objects), turned_question(rule_of(rule, exif)))
-    return Looked(image, tuple(labels == n for n in ids))
+    return OpenedPicture(image, tuple(labels == n for n in ids))
 
 
 def _xml(path: Path) -> Xml:

@@ -3,7 +3,7 @@
 The layout is that of Xiang, Schmidt, Narayanan, Fox, "PoseCNN" (RSS 2018, arXiv 1711.00199),
 https://github.com/yuxng/YCB_Video_toolbox: ``data/<scene>/<frame>-color.png``, ``-label.png`` (the class of every
 pixel, 0 background) and ``-box.txt`` (the objects of the scene, hidden ones too); classes are numbered by the
-alphabetical list below.  ``-depth.png``, ``-meta.mat`` and ``data_syn`` are not read.
+alphabetical list in ``ycb_video_frames``.  ``-depth.png``, ``-meta.mat`` and ``data_syn`` are not read.
 
 The set is of poses, not of subjects; the protocol is ours.  Scenes 0048 to 0059, PoseCNN's test videos, are for
 queries (in the frames of ``image_sets/keyframe.txt`` where that file is), the others for learning; no scene is for
@@ -27,11 +27,9 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-
-import numpy as np
-from jaxtyping import Int
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene
@@ -43,14 +41,24 @@ from prisbench.datasets.sources.options import (
     query_text,
     whole_number,
 )
-from prisbench.datasets.sources.plan import Candidate, about, from_nth, subjects_of
-from prisbench.datasets.sources.reading.files import folders, inside, listing
-from prisbench.datasets.sources.reading.images import ImageFile, image_file, label_file
-from prisbench.datasets.sources.reference_photos import apart, cut_out, evenly, spread
-from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.runtime.files import read_bytes
+from prisbench.datasets.sources.plan import Candidate, IdOf, about, tables_of
+from prisbench.datasets.sources.public.ycb_video_frames import (
+    LABEL,
+    NOUNS,
+    TITLE,
+    TOO_SMALL,
+    ReferenceFrames,
+    keyframes,
+    label_path,
+    labels,
+    objects,
+    scenes_of,
+    stem,
+)
+from prisbench.datasets.sources.reading.images import ImageFile, image_file
+from prisbench.datasets.sources.reference_photos import cut_out
+from prisbench.errors import DataError, UsageError
 
-TITLE = "YCB-Video"
 LICENCE = "MIT"
 HOMEPAGE = "https://github.com/yuxng/YCB_Video_toolbox"
 LAYOUT = """\
@@ -70,237 +78,130 @@ Only the 21 objects are labelled; look-alikes are other objects of the same noun
 of the same noun may be there, like the cartons of scenes 0049 and 0050, and nobody marked them.
 The frames of a scene look nearly alike: its queries are no independent samples."""
 
-NOUNS = {
-    "002_master_chef_can": "can",
-    "003_cracker_box": "box",
-    "004_sugar_box": "box",
-    "005_tomato_soup_can": "can",
-    "006_mustard_bottle": "bottle",
-    "007_tuna_fish_can": "can",
-    "008_pudding_box": "box",
-    "009_gelatin_box": "box",
-    "010_potted_meat_can": "can",
-    "011_banana": "banana",
-    "019_pitcher_base": "pitcher",
-    "021_bleach_cleanser": "bottle",
-    "024_bowl": "bowl",
-    "025_mug": "mug",
-    "035_power_drill": "drill",
-    "036_wood_block": "block",
-    "037_scissors": "scissors",
-    "040_large_marker": "marker",
-    "051_large_clamp": "clamp",
-    "052_extra_large_clamp": "clamp",
-    "061_foam_brick": "brick",
-}
-"""The objects in the order of their labels, from 1; the nouns are ours."""
-
-_LABEL = {name: label for label, name in enumerate(NOUNS, 1)}
-_TOO_SMALL = 0.001
-"""A visible part under this share of a frame (307 pixels) is not asked for."""
-
 
 def read(root: Path, options: Mapping[str, str]) -> Source:
     """The set in a folder.  Raises DataError for another layout, UsageError for a value that makes no sense."""
     references, step = whole_number(options, "references", 4), whole_number(options, "step", 1)
     n_absent, text = whole_number(options, "absent", 1, least=0), query_text(options)
     licence = one_line(options, "licence", LICENCE)
-    to_ask = _chosen(options.get("scenes", "0048-0059"))
-    home, frames = _frames(root)
-    keyframes = _keyframes(home)
-    shows = {scene: _objects(photos[0]) for scene, photos in frames.items()}
-    taught_by = {name: [scene for scene in frames if scene not in to_ask and name in shows[scene]] for name in NOUNS}
-    tested = {name for scene in frames if scene in to_ask for name in shows[scene]}
-    names = [name for name in NOUNS if taught_by[name] and name in tested]
-    if not names:
-        raise DataError(
-            f"{root}: no object is both in a scene to learn from and in one to ask about; say with scenes=... which of "
-            f"{', '.join(frames)} are to ask about"
-        )
+    queried = _chosen(options.get("scenes", "0048-0059"))
+    home, frames = scenes_of(root, LAYOUT)
+    listed = keyframes(home)
+    shows = {scene: objects(photos[0]) for scene, photos in frames.items()}
     left_out: Counter[str] = Counter()
-    if n_one_kind := len(set().union(*shows.values())) - len(names):
-        left_out["objects that are only in scenes of one kind"] = n_one_kind
-    asked = {
-        scene: [photo for photo in photos if not keyframes or f"{scene}/{_stem(photo)}" in keyframes][::step]
+    taught_by = _taught_by(root, shows, queried, left_out)
+    scenes = {
+        scene: [photo for photo in photos if not listed or f"{scene}/{stem(photo)}" in listed][::step]
         for scene, photos in frames.items()
-        if scene in to_ask
+        if scene in queried
     }
-    if passed := sum(len(frames[scene]) - len(photos) for scene, photos in asked.items()):
+    if passed := sum(len(frames[scene]) - len(photos) for scene, photos in scenes.items()):
         left_out["frames that keyframe.txt or step passes over"] = passed
-
-    teaching = _Teaching(frames, references, whole_number(options, "apart", 30))
-
-    def subject(name: str) -> SubjectRow:
-        photos = teaching.photos(name, taught_by[name])
-        if not photos:
-            raise DataError(
-                f"{root}: {name} is hidden in the frames taken from the scenes {', '.join(taught_by[name])}"
-            )
-        cuts = []
-        for photo in photos:
-            pixels = image_file(photo).pixels
-            cuts.append(cut_out(pixels, _labels(photo, pixels.shape[:2]) == _LABEL[name]))
-        places = ", ".join(f"{photo.parent.name}/{_stem(photo)}" for photo in photos)
-        return SubjectRow(
-            noun=NOUNS[name],
-            photos=tuple(cut.photo for cut in cuts),
-            split="test",
-            licence=licence,
-            source=f"{HOMEPAGE} {name} in {places}",
-            masks=tuple(cut.mask for cut in cuts),
-        )
-
-    subjects = subjects_of(names, subject)
-
-    def subject_rows() -> Iterator[SubjectRow]:
-        reason = f"reference photos that no frame {teaching.distance} or more from the others could give"
-        left_out.pop(reason, None)
-        for row in subjects.rows():
-            if len(row.photos) < references:
-                left_out[reason] += references - len(row.photos)
-            yield row
-
-    def query(name: str, photo: Path, picture: Callable[[], ImageFile]) -> QueryRow:
-        pixels, file = picture()
-        found = _labels(photo, pixels.shape[:2])
-        mask = found == _LABEL[name]
-        others = [other for other in NOUNS if other != name and (found == _LABEL[other]).any()]
-        look_alikes = tuple(found == _LABEL[other] for other in others if NOUNS[other] == NOUNS[name])
-        return QueryRow(
-            subject_id=subjects.id_of(name),
-            noun=NOUNS[name],
-            image=pixels,
-            text=text,
-            query_type=kind_of_scene(len(look_alikes), len(others) - len(look_alikes)) if mask.any() else "absent",
-            mask=mask,
-            look_alikes=look_alikes,
-            split="test",
-            licence=licence,
-            source=f"{HOMEPAGE} {photo.parent.name}/{photo.name}",
-            file=file,
-        )
-
-    def candidates() -> Iterator[Candidate]:
-        for scene, photos in asked.items():
-            away = [name for name in names if name not in shows[scene]]
-            for photo in photos:
-                found, picture = _labels(photo), cache(partial(image_file, photo))
-                for name in names:
-                    part = float((found == _LABEL[name]).mean())
-                    if part >= _TOO_SMALL:
-                        yield partial(query, name, photo, picture)
-                    elif part or name in shows[scene]:
-                        yield "objects hidden in a frame, or showing less than a thousandth of it"
-                    elif name in _by_lot(away, photo)[:n_absent]:
-                        yield partial(query, name, photo, picture)
-                for _ in range(n_absent - len(away)):
-                    yield "absent queries for which there is no object"
-
-    learned = {scene for name in names for scene in taught_by[name]}
-    used = [photo for scene in frames for photo in (frames[scene] if scene in learned else asked.get(scene, []))]
+    chosen = ReferenceFrames(frames, taught_by, references, whole_number(options, "apart", 30))
+    rows = _Rows(root, shows, scenes, chosen, n_absent, text, licence)
+    tables = tables_of(list(taught_by), rows.subject, rows.candidates, left_out)
+    learned = {scene for names in taught_by.values() for scene in names}
+    used = [photo for scene in frames for photo in (frames[scene] if scene in learned else scenes.get(scene, []))]
     return Source(
         name="ycb-video",
         version="2",  # 1: photos from one scene, neighbouring frames too
         about=about(TITLE, HOMEPAGE, f"{LIMITS}\n{len(frames)} of the 92 published scenes are here.", options),
-        key=build_key(TITLE, options, home, [*used, *map(_label_path, used)]),
-        subjects=subject_rows,
-        queries=lambda start: from_nth(start, candidates(), left_out),
-        n_subjects=len(names),
+        key=build_key(TITLE, options, home, [*used, *map(label_path, used)]),
+        subjects=lambda: chosen.counted(tables.subjects(), left_out),
+        queries=tables.queries,
+        n_subjects=len(taught_by),
         left_out=left_out,
     )
 
 
-class _Teaching:
-    """The frames to learn from; what they show is looked at once a scene, when the scene is wanted."""
+def _taught_by(
+    root: Path, shows: Mapping[str, frozenset[str]], queried: frozenset[str], left_out: Counter[str]
+) -> dict[str, list[str]]:
+    """Object -> the scenes that it is learned from, of the objects that a scene for queries shows, too.
 
-    def __init__(self, frames: Mapping[str, list[Path]], references: int, distance: int) -> None:
-        self._frames = frames
-        self._references = references
-        self._shown: dict[str, dict[Path, frozenset[str]]] = {}
-        self.distance = distance
-
-    def photos(self, name: str, scenes: list[str]) -> list[Path]:
-        """An object's reference photos, spread over the scenes and over each, in their order."""
-        first = evenly(scenes, self._references)
-        showing: dict[str, list[Path]] = {}
-        for scene in [*first, *(scene for scene in scenes if scene not in first)]:
-            if len(showing) < self._references and (photos := self._showing(name, scene)):
-                showing[scene] = photos
-        return spread([showing[scene] for scene in sorted(showing)], self._references)
-
-    def _showing(self, name: str, scene: str) -> list[Path]:
-        if scene not in self._shown:
-            photos = apart(self._frames[scene], _number, self.distance)
-            self._shown[scene] = {photo: _shown(photo) for photo in photos}
-        return [photo for photo, shown in self._shown[scene].items() if name in shown]
+    Raises DataError when there are none.
+    """
+    tested = {name for scene, names in shows.items() if scene in queried for name in names}
+    taught_by = {
+        name: scenes
+        for name in NOUNS
+        if name in tested and (scenes := [s for s, names in shows.items() if s not in queried and name in names])
+    }
+    if not taught_by:
+        raise DataError(
+            f"{root}: no object is both in a scene to learn from and in one to ask about; say with scenes=... which of "
+            f"{', '.join(shows)} are to ask about"
+        )
+    if n_one_kind := len(set().union(*shows.values())) - len(taught_by):
+        left_out["objects that are only in scenes of one kind"] = n_one_kind
+    return taught_by
 
 
-def _frames(root: Path) -> tuple[Path, dict[str, list[Path]]]:
-    """The set's own folder, and scene -> its colour pictures; scenes without any are not there."""
-    wrapped = [home for home in folders(root) if home.name != "data" and not _is_scene(home)]
-    for home in (root, *wrapped):
-        for base in (home / "data", home):
-            scenes = [folder for folder in folders(base) if _is_scene(folder)] if base.is_dir() else []
-            frames = {
-                folder.name: [file for file in listing(folder, {".png"}) if file.name.endswith("-color.png")]
-                for folder in scenes
-            }
-            if any(frames.values()):
-                return home, {scene: photos for scene, photos in frames.items() if photos}
-    shown = "; ".join(LAYOUT.splitlines())
-    raise DataError(f"{root} is not laid out as {TITLE} is: it has no scene with -color.png pictures ({shown})")
+@dataclass(frozen=True)
+class _Rows:
+    """Reads the rows.  ``shows``: scene -> its objects.  ``scenes``: scene for queries -> its frames."""
 
+    root: Path
+    shows: Mapping[str, frozenset[str]]
+    scenes: Mapping[str, list[Path]]
+    chosen: ReferenceFrames
+    n_absent: int
+    text: str
+    licence: str
 
-def _is_scene(folder: Path) -> bool:
-    return bool(re.fullmatch(r"[0-9]{4}", folder.name))
+    def subject(self, name: str) -> SubjectRow:
+        photos = self.chosen.photos(name)
+        if not photos:
+            scenes = ", ".join(self.chosen.taught_by[name])
+            raise DataError(f"{self.root}: {name} is hidden in the frames taken from the scenes {scenes}")
+        cuts = []
+        for photo in photos:
+            pixels = image_file(photo).pixels
+            cuts.append(cut_out(pixels, labels(photo, pixels.shape[:2]) == LABEL[name]))
+        places = ", ".join(f"{photo.parent.name}/{stem(photo)}" for photo in photos)
+        return SubjectRow(
+            noun=NOUNS[name],
+            photos=tuple(cut.photo for cut in cuts),
+            split="test",
+            licence=self.licence,
+            source=f"{HOMEPAGE} {name} in {places}",
+            masks=tuple(cut.mask for cut in cuts),
+        )
 
+    def candidates(self, id_of: IdOf) -> Iterator[Candidate]:
+        for scene, photos in self.scenes.items():
+            away = [name for name in self.chosen.taught_by if name not in self.shows[scene]]
+            for photo in photos:
+                found, picture = labels(photo), cache(partial(image_file, photo))
+                absent = _by_hash(away, photo)[: self.n_absent]
+                for name in self.chosen.taught_by:
+                    part = float((found == LABEL[name]).mean())
+                    if part >= TOO_SMALL or (name in absent and not part):
+                        yield partial(self._query, name, photo, picture, id_of)
+                    elif part or name in self.shows[scene]:
+                        yield "objects hidden in a frame, or showing less than a thousandth of it"
+                for _ in range(self.n_absent - len(away)):
+                    yield "absent queries for which there is no object"
 
-def _stem(photo: Path) -> str:
-    return photo.name.removesuffix("-color.png")
-
-
-def _number(photo: Path) -> int:
-    """A frame's number in its scene.  Raises DataError."""
-    if not re.fullmatch(r"[0-9]{1,9}", _stem(photo)):
-        raise DataError(f"{photo} is no frame of {TITLE}: its name must be a number and -color.png")
-    return int(_stem(photo))
-
-
-def _label_path(photo: Path) -> Path:
-    return photo.with_name(f"{_stem(photo)}-label.png")
-
-
-def _labels(photo: Path, size_hw: tuple[int, int] | None = None) -> Int[np.ndarray, "h w"]:
-    """The class of every pixel of a frame."""
-    return label_file(inside(photo.parent, _label_path(photo).name, TITLE), size_hw, TITLE, (0, *_LABEL.values()))
-
-
-def _shown(photo: Path) -> frozenset[str]:
-    """The objects that are not too small in a frame."""
-    found = _labels(photo)
-    return frozenset(name for name in NOUNS if float((found == _LABEL[name]).mean()) >= _TOO_SMALL)
-
-
-def _objects(photo: Path) -> frozenset[str]:
-    """The objects of a frame's scene, by the list of their boxes; hidden ones too."""
-    path = inside(photo.parent, f"{_stem(photo)}-box.txt", TITLE)
-    names = [line.split()[0] for line in _lines(path)]
-    for name in names:
-        if name not in NOUNS:
-            raise DataError(f"{path}: {UnknownNameError('object', name, NOUNS)}")
-    return frozenset(names)
-
-
-def _keyframes(home: Path) -> frozenset[str]:
-    """``0048/000001`` and so on; empty when the set has no list of them."""
-    path = home / "image_sets" / "keyframe.txt"
-    return frozenset(_lines(path)) if path.exists() else frozenset()
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty."""
-    text = read_bytes(path).decode("utf-8", errors="replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    def _query(self, name: str, photo: Path, picture: Callable[[], ImageFile], id_of: IdOf) -> QueryRow:
+        pixels, file = picture()
+        found = labels(photo, pixels.shape[:2])
+        mask = found == LABEL[name]
+        others = [other for other in NOUNS if other != name and (found == LABEL[other]).any()]
+        look_alikes = tuple(found == LABEL[other] for other in others if NOUNS[other] == NOUNS[name])
+        return QueryRow(
+            subject_id=id_of(name),
+            noun=NOUNS[name],
+            image=pixels,
+            text=self.text,
+            query_type=kind_of_scene(len(look_alikes), len(others) - len(look_alikes)) if mask.any() else "absent",
+            mask=mask,
+            look_alikes=look_alikes,
+            split="test",
+            licence=self.licence,
+            source=f"{HOMEPAGE} {photo.parent.name}/{photo.name}",
+            file=file,
+        )
 
 
 def _chosen(text: str) -> frozenset[str]:
@@ -311,11 +212,11 @@ def _chosen(text: str) -> frozenset[str]:
         if not match:
             raise UsageError(f"scenes={text!r}: give scenes of four digits, like 0048-0059,0070")
         first, last = int(match[1]), int(match[2] or match[1])
-        chosen.update(f"{number:04d}" for number in range(first, last + 1))
+        chosen.update(f"{scene:04d}" for scene in range(first, last + 1))
     return frozenset(chosen)
 
 
-def _by_lot(names: list[str], photo: Path) -> list[str]:
+def _by_hash(names: list[str], photo: Path) -> list[str]:
     """The names in an order that follows from the frame's own name."""
     frame = f"{photo.parent.name}/{photo.name}"
     return sorted(names, key=lambda name: hashlib.sha256(f"{frame} {name}".encode()).digest())

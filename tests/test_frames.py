@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from prisbench.datasets.build import build
-from prisbench.datasets.named import build_source
+from prisbench.datasets.named import Reports, build_source
 from prisbench.datasets.photo_folder import read_own_photos, remarks
 from prisbench.datasets.schema import QueryRow
 from prisbench.datasets.sources import coco, folder, labelme
@@ -300,7 +300,7 @@ def test_what_was_noticed_is_said_even_when_a_later_file_is_wrong(tmp_path: Path
     mask(root / "mug-anna/masks/sink.png", BOX[1:])
     said: list[str] = []
     with pytest.raises(DataError, match=r"sink\.png is 39 x 56"):
-        build_source("folder", root, {}, tmp_path / "out", say=said.append)
+        build_source("folder", root, {}, tmp_path / "out", Reports(say=said.append))
     assert len(said) == 1 and said[0].startswith("note: photos turned by their EXIF orientation, ")
 
 

@@ -53,8 +53,6 @@ MANY_PARAMETERS: dict[str, int] = {
     "datasets/build.py:_write_table": 7,
     "datasets/build.py:write_dataset": 10,
     "datasets/cards/croissant.py:_part": 7,
-    "datasets/named.py:build_source": 7,
-    "datasets/named.py:build_tabletop": 7,
     "evaluate.py:evaluate": 8,
     "localizer/sheet.py:sheet": 7,
     "tabletop/render.py:_lathe": 7,

@@ -75,7 +75,7 @@ def build_dataset(
     }
     with progress() as bar:
         show = table_bars(bar, "writing", {})
-        manifest, left_out = named.build_source(source, root, given, out, show, overwrite, tell)
+        manifest, left_out = named.build_source(source, root, given, out, named.Reports(show, tell), overwrite)
     cards.write_readme(out)
     croissant.write_croissant(out)
     address = publish.push(out, push_to_hub, private) if push_to_hub else None

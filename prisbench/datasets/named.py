@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from prisbench.datasets.build import Progress, Say, build, check_target
 from prisbench.datasets.load import Dataset, open_dataset
@@ -22,9 +23,9 @@ from prisbench.datasets.sources.archives import opened
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.runtime.files import cache_folder, check_writable, read_json, sha256_json
-from prisbench.tabletop import scenes as tabletop
+from prisbench.tabletop import scenes
 
-NAMES = (f"tabletop-v{tabletop.VERSION}",)
+NAMES = (f"tabletop-v{scenes.VERSION}",)
 
 SOURCES: Mapping[str, str] = {
     "tabletop": "a generated world: things on a table, exact masks (CC0)",
@@ -95,52 +96,61 @@ def load_source(
     return source
 
 
+class Reports(NamedTuple):
+    """Who is told how a build goes: ``progress`` of rows, ``say`` of lines that the user should read."""
+
+    progress: Progress | None = None
+    say: Say | None = None
+
+
+SILENT = Reports()
+
+
 def build_source(
     name: str,
     root: str | os.PathLike[str] | None,
     options: Mapping[str, str] | None,
     folder: str | os.PathLike[str],
-    progress: Progress | None = None,
+    reports: Reports = SILENT,
     overwrite: bool = False,
-    say: Say | None = None,
 ) -> tuple[Manifest, Counter[str]]:
     """Build the set of a source, read from a folder or an archive; also what was left out: reason -> records.
 
     Raises as ``load_source``, ``archives.opened`` and ``build``.
     """
     if root is None or not Path(root).is_file():
-        return _built(load_source(name, root, options), folder, progress, overwrite, say)
+        return _built(load_source(name, root, options), folder, reports, overwrite)
     _check_options(name, options or {})  # what is wrong is told before an archive is unpacked
     check_target(folder, overwrite)
     with opened(Path(root)) as inside:
-        return _built(load_source(name, inside, options), folder, progress, overwrite, say)
+        return _built(load_source(name, inside, options), folder, reports, overwrite)
 
 
 def _built(
-    source: Source, folder: str | os.PathLike[str], progress: Progress | None, overwrite: bool, say: Say | None
+    source: Source, folder: str | os.PathLike[str], reports: Reports, overwrite: bool
 ) -> tuple[Manifest, Counter[str]]:
     """As ``build_source``.  What the source remarked of files is said even when a later file fails."""
     try:
-        return build(folder, source, progress, overwrite=overwrite, say=say), source.left_out
+        manifest = build(folder, source, reports.progress, overwrite=overwrite, say=reports.say)
+        return manifest, source.left_out
     finally:
-        if say is not None:
+        if reports.say is not None:
             for line in source.remarks.lines():
-                say(f"note: {line}")
+                reports.say(f"note: {line}")
 
 
 def tabletop_source(
-    subjects: Mapping[str, int] | None = None, queries_each: Mapping[str, int] | None = None, seed: int = tabletop.SEED
+    subjects: Mapping[str, int] | None = None, queries_each: Mapping[str, int] | None = None, seed: int = scenes.SEED
 ) -> Source:
     """A Tabletop set.  The defaults make the benchmark, others a ``tabletop-custom``."""
-    custom = subjects is not None or queries_each is not None or seed != tabletop.SEED
+    custom = subjects is not None or queries_each is not None or seed != scenes.SEED
     counts, each = (dict(subjects) if subjects else None), (dict(queries_each) if queries_each else None)
-    sizes, asked = counts or tabletop.SPLITS, each or tabletop.QUERIES
-
+    sizes, per_subject = counts or scenes.SPLITS, each or scenes.QUERIES
     at_hand: list[Iterator[QueryRow]] = []
 
     def rows() -> Iterator[SubjectRow]:
-        table, scenes = tabletop_rows(counts, each, seed)
-        at_hand[:] = [scenes]  # all queries about the photos just drawn: those need not be drawn again
+        table, drawn = tabletop_rows(counts, each, seed)
+        at_hand[:] = [drawn]  # all queries about the photos just drawn: those need not be drawn again
         yield from table
 
     def queries(start: int) -> Iterator[QueryRow]:
@@ -150,13 +160,13 @@ def tabletop_source(
 
     return Source(
         name="tabletop-custom" if custom else "tabletop",
-        version=tabletop.VERSION,
+        version=scenes.VERSION,
         about=TABLETOP_CARD,
-        key=sha256_json([tabletop.DIGEST, list(sizes.items()), list(asked.items()), seed]),
+        key=sha256_json([scenes.DIGEST, list(sizes.items()), list(per_subject.items()), seed]),
         subjects=rows,
         queries=queries,
         n_subjects=sum(sizes.values()),
-        n_queries=sum(sizes.values()) * sum(asked.values()),
+        n_queries=sum(sizes.values()) * sum(per_subject.values()),
         seed=seed,
     )
 
@@ -165,14 +175,13 @@ def build_tabletop(
     folder: str | os.PathLike[str],
     subjects: Mapping[str, int] | None = None,
     queries_each: Mapping[str, int] | None = None,
-    seed: int = tabletop.SEED,
-    progress: Progress | None = None,
+    seed: int = scenes.SEED,
+    reports: Reports = SILENT,
     overwrite: bool = False,
-    say: Say | None = None,
 ) -> Manifest:
     """Draw a Tabletop set into a folder.  The defaults make the benchmark, others a ``tabletop-custom``."""
     source = tabletop_source(subjects, queries_each, seed)
-    return build(folder, source, progress, overwrite=overwrite, say=say)
+    return build(folder, source, reports.progress, overwrite=overwrite, say=reports.say)
 
 
 _OTHER_PLACES = (
@@ -197,16 +206,16 @@ def find_dataset(name: str, progress: Progress | None = None, say: Say | None = 
     folder = cache_folder() / "datasets" / name
     if not (folder / MANIFEST).is_file():
         check_writable(folder, _OTHER_PLACES)
-        build_tabletop(folder, progress=progress, say=say)
+        build_tabletop(folder, reports=Reports(progress, say))
     elif _is_older(folder):
         if say:
             say(f"{folder} is from an older prisbench: drawing it again")
         check_writable(folder.parent, _OTHER_PLACES)
-        build_tabletop(folder, progress=progress, overwrite=True, say=say)
+        build_tabletop(folder, reports=Reports(progress, say), overwrite=True)
     dataset = open_dataset(folder)
-    if dataset.digest != tabletop.DIGEST:
+    if dataset.digest != scenes.DIGEST:
         raise DataError(
-            f"{folder} has the digest {dataset.digest[:16]}, {name} of this prisbench {tabletop.DIGEST[:16]}; "
+            f"{folder} has the digest {dataset.digest[:16]}, {name} of this prisbench {scenes.DIGEST[:16]}; "
             "remove that folder and it is drawn again"
         )
     return dataset
@@ -217,7 +226,7 @@ def _is_older(folder: Path) -> bool:
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("schema_version"), int):
         return False
-    ours = {"name": "tabletop", "version": tabletop.VERSION, "digest": tabletop.DIGEST}
+    ours = {"name": "tabletop", "version": scenes.VERSION, "digest": scenes.DIGEST}
     return manifest["schema_version"] < SCHEMA_VERSION and ours.items() <= manifest.items()
 
 
@@ -245,5 +254,5 @@ def _tabletop_with(options: Mapping[str, str]) -> Source:
         if not value.isdecimal() or (option != "seed" and int(value) < 1):
             raise UsageError(f"{option}={value}: a whole number is wanted" + (", 1 or more" * (option != "seed")))
         numbers[option] = int(value)
-    seed = numbers.pop("seed", tabletop.SEED)
-    return tabletop_source({**tabletop.SPLITS, **numbers} if numbers else None, seed=seed)
+    seed = numbers.pop("seed", scenes.SEED)
+    return tabletop_source({**scenes.SPLITS, **numbers} if numbers else None, seed=seed)

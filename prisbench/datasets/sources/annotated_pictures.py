@@ -38,8 +38,8 @@ class AnnotatedPicture:
     """A picture and what is known of it before it is opened.
 
     ``look`` opens it; several masks may belong to one subject.  ``hidden``: subjects of which something is there
-    without a mask, so that nothing is asked about them.  ``unnamed``: nouns of things that are there without a mask and
-    without a name.
+    without a mask, so that there is no query about them.  ``unnamed``: nouns of things that are there without a mask
+    and without a name.
     """
 
     name: str

@@ -4,8 +4,8 @@ Knows: what an archive may do to whoever unpacks it, and refuses it.  Does not k
 
 Refused are members whose path leaves the folder, links, devices, encryption, a path that comes twice, and bombs: more
 than ``MOST_TIMES`` as large as the archive (``FREE_BYTES`` are always free), more than ``MOST_BYTES`` or
-``MOST_MEMBERS``.  What is said of a size is not believed: bytes are counted as they are written.  Archives inside an
-archive stay packed.
+``MOST_MEMBERS``.  What a header says of a size is not trusted: bytes are counted as they are written.  Archives
+inside an archive stay packed.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def _without_identity(
 
 
 def _video_warning(images: Mapping[str, Any], known: Collection[str], options: Mapping[str, str]) -> list[str]:
-    """A line where several images are of one video and nobody asked for videos to be kept together."""
+    """A line where several images are of one video and no option keeps videos together."""
     if "scene" in options:
         return []
     videos = Counter(key_of(images[key].get("video_id")) for key in known)

@@ -3,7 +3,7 @@
 A camera held sideways stores the picture as its sensor saw it and notes in EXIF how to turn it.  Photo viewers and most
 annotation tools turn it; programs that ignore EXIF draw on the stored pixels.
 
-Knows: what is assumed, what decides it, what the user should hear.  Does not know: masks, layouts.
+Knows: what is assumed, what decides it, what the user is told.  Does not know: masks, layouts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def turn_of(
 
     ``orientation``: the photo's, 1 to 8.  ``upright_hw``: its size as it is shown.  ``annotated_hw``: the size of the
     picture that was annotated, as far as the annotations record it: of a photo turned by a right angle it tells which
-    one that was.  ``remarks`` hears what is assumed, unless ``rule.frame`` says it.
+    one that was.  ``remarks`` takes a note of what is assumed, unless ``rule.frame`` says it.
     """
     if orientation == 1 or rule.frame is not None:
         return orientation if rule.frame == "raw" else 1

@@ -7,7 +7,7 @@ lends a subject either photos or scenes, and photos are taken from several place
 neighbouring frames are nearly copies.
 
 A thing without a name may be any subject of its noun.  It is a look-alike where the subject has a mask of its own, and
-no "absent" query is asked about its picture.
+its picture has no "absent" query.
 
 Knows: how subjects, reference photos, scenes and query types follow from things with names.
 Does not know: annotation formats, files, what a picture shows where it is not annotated.
@@ -80,7 +80,8 @@ def source_of(
     """The set of a reader of annotated pictures."""
     return Source(
         name=name,
-        version="2",  # 1: photos from the first place alone; "absent" asked where a nameless thing might be the subject
+        # 1: photos from the first place alone; "absent" queries where a nameless thing might be the subject
+        version="2",
         about=card,
         key=key,
         subjects=planned.tables.subjects,
@@ -113,11 +114,11 @@ def plan(pictures: Iterable[AnnotatedPicture], options: Mapping[str, str], left_
     lent = {name: photos for name, shown in seen.items() if (photos := _lent(shown, references))}
     split = {name: split_of(name, validation_share) for name in lent}
     plans = in_one_split(_plans(pictures, lent, noun, n_absent, left_out), split, left_out)
-    asked = {query.subject for query in plans if query.subject in query.record.subjects}
-    unasked = Counter(query.subject for query in plans if query.subject not in asked)
-    plans = [query for query in plans if query.subject in asked]
+    queried = {query.subject for query in plans if query.subject in query.record.subjects}
+    unqueried = Counter(query.subject for query in plans if query.subject not in queried)
+    plans = [query for query in plans if query.subject in queried]
     scenes = {query.scene for query in plans}
-    if not asked:
+    if not queried:
         raise DataError(
             f"{where}: none of {len(noun)} subjects in {len(pictures)} pictures is seen in two places, so none has "
             f"both a reference photo and a scene{lost(left_out)}"
@@ -125,14 +126,14 @@ def plan(pictures: Iterable[AnnotatedPicture], options: Mapping[str, str], left_
     _count(
         left_out,
         {
-            "subjects without both a reference photo and a scene": len(noun) - len(asked),
+            "subjects without both a reference photo and a scene": len(noun) - len(queried),
             "pictures of subjects that are seen in one place only": sum(
                 len(shown) for name, shown in seen.items() if name not in lent
             ),
             "reference photos of subjects that no scene shows": sum(
-                len(photos) for name, photos in lent.items() if name not in asked
+                len(photos) for name, photos in lent.items() if name not in queried
             ),
-            "absent queries about subjects that no scene shows": unasked.total(),
+            "absent queries about subjects that no scene shows": unqueried.total(),
             _NAMELESS: _nameless(pictures, set(noun.values())),
             "pictures without a subject": sum(
                 not picture.named | picture.hidden for picture in pictures if picture.name not in scenes
@@ -140,10 +141,10 @@ def plan(pictures: Iterable[AnnotatedPicture], options: Mapping[str, str], left_
         },
     )
     rows = _Rows(noun, split, lent, plans, cut, text)
-    tables = tables_of(sorted(asked), rows.subject, rows.candidates, left_out)
+    tables = tables_of(sorted(queried), rows.subject, rows.candidates, left_out)
     return Plan(
         tables,
-        len(asked),
+        len(queried),
         len(plans),
         tuple(
             f"{noun[query.subject]} {query.subject!r} in {query.scene}"
@@ -241,7 +242,7 @@ def _plans(
 def _without(
     pictures: Iterable[AnnotatedPicture], name: str, noun: str, taken: set[str], places: set[str]
 ) -> list[AnnotatedPicture]:
-    """The scenes that do not show a subject: with its noun first, else by a hash, so that none is asked too often."""
+    """The scenes that do not show a subject: with its noun first, else by a hash, so that none is taken too often."""
 
     def order(picture: AnnotatedPicture) -> tuple[bool, str]:
         alike = any(thing.noun == noun for thing in picture.things)

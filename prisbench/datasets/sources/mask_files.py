@@ -91,7 +91,7 @@ def mask_file(
 
     ``size_hw``: the photo's size as it is shown, None for any.  ``turn``: the photo's EXIF orientation where the mask
     was drawn on its stored pixels, else 1; a mask with an orientation of its own is turned by that one instead.
-    ``remarks`` hears of soft edges, values that were taken as background, and masks that look turned inside out.
+    ``remarks`` takes notes of soft edges, values that were taken as background, and masks that look turned inside out.
 
     Raises DataError naming ``where`` and the file when it is missing, damaged, no PNG, in colour, of another size or
     too large to open, and when it does not say which pixels are the thing.
@@ -250,7 +250,7 @@ def _palette(image: Image.Image) -> np.ndarray:
 
 
 class _Remark(NamedTuple):
-    """What the user should hear of a file."""
+    """What the user is told of a file."""
 
     text: str
     detail: str = ""

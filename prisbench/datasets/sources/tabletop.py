@@ -45,20 +45,20 @@ def rows(
             for index in range(count)
         )
         for subject, row, kind, index in itertools.islice(plan, start, None):
-            asked = scenes.query(subject, kind, index, seed)
-            things, masks = asked.scene.things, asked.scene.masks
-            blank = np.zeros(asked.scene.image.shape[:2], bool)
+            query = scenes.query(subject, kind, index, seed)
+            things, masks = query.scene.things, query.scene.masks
+            blank = np.zeros(query.scene.image.shape[:2], bool)
             yield QueryRow(
                 subject_id=row.id,
                 noun=row.noun,
-                image=asked.scene.image,
-                text=asked.text,
-                query_type=asked.query_type,
-                mask=blank if asked.target is None else masks[asked.target],
+                image=query.scene.image,
+                text=query.text,
+                query_type=query.query_type,
+                mask=blank if query.target is None else masks[query.target],
                 look_alikes=tuple(
                     mask
                     for i, (thing, mask) in enumerate(zip(things, masks, strict=True))
-                    if thing.individual.noun == row.noun and i != asked.target
+                    if thing.individual.noun == row.noun and i != query.target
                 ),
                 split=row.split,
                 licence=scenes.LICENCE,

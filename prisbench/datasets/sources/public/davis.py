@@ -8,8 +8,8 @@ of ``davis_semantics.json`` (archive ``DAVIS-2017_semantics-480p.zip``).
 Every thing of DAVIS is in one clip only, so whoever learns it there and finds it there is tested on the scene that was
 learned: same background, same light, a moment later.  That is the field's first-frame protocol, and no test of finding
 "my thing" in a new scene.  So the set is read only when ``allow_same_clip=true`` says that this is understood, and the
-written set says so too.  The frames of the second after the reference photo are nearly copies of it and are not asked
-about, unless a clip has no others; the field's protocol is ``apart=1``.
+written set says so too.  The frames of the second after the reference photo are nearly copies of it and are not
+queried, unless a clip has no others; the field's protocol is ``apart=1``.
 
 Licence: CC-BY-NC-4.0.  The archives' README says CC-BY-4.0 for the sequences and CC-BY-NC for the 2017 set; the
 stricter is taken.  Some sequences are from YouTube (``SOURCES.md`` in the archives), under the terms there.
@@ -124,7 +124,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     lists = [nouns] if nouns is not None and labels.nouns is not None else []
     return Source(
         name="davis-2016" if single else "davis-2017",
-        version="2",  # 1: the frame right after the reference photo was asked about
+        version="2",  # 1: the frame right after the reference photo was queried
         about=about(f"{TITLE} {'2016' if single else '2017'}", HOMEPAGE, LIMITS, options),
         key=build_key(TITLE, options, root, [*used, *masks, *lists]),
         subjects=tables.subjects,

@@ -9,13 +9,13 @@ repository (``ytvos/prepare_YTVOS_initial_directory_structure.py`` shows their f
 YouTube-VOS 2019 in ``data/youtube_vos/train``.  The files of ``data/.../ytvos_PerVL`` that its scripts make are not
 read: their masks hold the concept alone, not its look-alikes, which ``train/Annotations`` and ``meta.json`` have.
 
-Its own splits are kept; three of its validation concepts are asked about in frames that are test frames too (clips
+Its own splits are kept; three of its validation concepts are queried in frames that are test frames too (clips
 ff15a5eff6, c55784c766, 77610860e0), and are left out here.  Licence: captions CC-BY-NC-SA-4.0; annotations of
 YouTube-VOS CC-BY-4.0; its frames may be used for research that is not commercial.
 
 The boxes that are learned from are cut with a quarter around them, the published ones without.  Of the frames that the
 set names, every fifth of a clip, those to learn from are spread evenly over what is ``apart``, no neighbour of another
-and, where there are such, of the frame that is asked about.
+and, where there are such, of the frame that is queried.
 
 Not public: the code and settings of the paper's segmentation experiment, and how many of a concept's frames it learned
 from; here ``references`` says it.  It cannot know: things that YouTube-VOS has not outlined.  Reference and query come

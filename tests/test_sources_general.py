@@ -17,6 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from prisbench.datasets.book import Book
+from prisbench.datasets.build import build
 from prisbench.datasets.schema import QueryRow, SubjectRow, check_query, check_subject
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources import coco, folder, labelme
@@ -928,3 +929,30 @@ def test_mug19_counts_masks_that_belong_to_nothing(mugs: Path) -> None:
 def test_mug19_without_a_map_asks_for_one(mugs: Path) -> None:
     (mugs / "layout.yaml").unlink()
     fails(mug19, mugs, r"layout \(the map that says which folders are what\): .*layout.yaml does not exist")
+
+
+# --- a reader of one's own ------------------------------------------------------------------------------------------
+
+
+def test_the_reader_in_the_documents_reads_its_set(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs/dataset.md").read_text()
+    code = text.split("### Write a reader")[1].split("```python\n")[1].split("```")[0]
+    scope: dict[str, Any] = {"__name__": "toys"}
+    exec(compile(code, "docs/dataset.md", "exec", dont_inherit=True), scope)
+    root = tmp_path / "toys"
+    for n, name in enumerate(("bear", "car")):
+        for i in range(4):
+            save(root / f"{name}/0{i}.jpg", 10 * n + i)
+    save_mask(root / "bear/01.png", 3, 5, 9, 12)
+    save_mask(root / "bear/03.png")
+    save_mask(root / "car/02.png", 4, 6, 10, 11)
+    source = scope["read"](root)
+    manifest = build(tmp_path / "out", source)
+    assert manifest.id == "toys-v1" and manifest.subjects == {"test": 2}
+    assert manifest.queries["test"] == {"plain": 2, "absent": 1}
+    assert source.left_out == {"photos without a mask": 3}
+    queries = list(scope["read"](root).queries(0))
+    assert [row.source for row in queries] == ["toys bear/01.jpg", "toys bear/03.jpg", "toys car/02.jpg"]
+    assert box_of(queries[2].mask) == (4, 6, 10, 11)
+    rest = scope["read"](root)
+    assert [row.id for row in rest.queries(2)] == [queries[2].id] and rest.left_out == {"photos without a mask": 2}

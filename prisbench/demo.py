@@ -14,11 +14,13 @@ import numpy as np
 
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import build_tabletop
-from prisbench.evaluate import Progress, evaluate, learn_all, run_name
+from prisbench.evaluate import evaluate
 from prisbench.images import drawing as pictures
 from prisbench.leaderboard import page, tables
 from prisbench.methods import load_method
+from prisbench.predict import Progress, learn_all
 from prisbench.results import write_run
+from prisbench.runs import RunOptions, run_name
 from prisbench.runtime.files import write_bytes, write_text
 from prisbench.settings import MethodOptions
 from prisbench.types import QUERY_TYPES, Example, Method, Prediction
@@ -76,7 +78,7 @@ def run(
         def show(stage: str, done: int, total: int, what: str, label: str = label) -> None:
             progress(f"{label}: {stage}", done, total, what)
 
-        result, _ = evaluate(dataset, method, out / "runs", seed=seed, progress=show)
+        result, _ = evaluate(dataset, method, out / "runs", options=RunOptions(seed=seed), progress=show)
         write_run(result, out / "leaderboard" / f"{run_name(result.method, result.concept, seed)}.json")
     runs = tables.load_runs(out / "leaderboard")
     assert learned is not None

@@ -15,9 +15,12 @@ from prisbench.datasets.build import write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError, WriteError
-from prisbench.evaluate import OnFailure, Scope, evaluate, learn_all, score
+from prisbench.evaluate import evaluate
+from prisbench.predict import learn_all, predict
 from prisbench.results import read_predictions, read_run
+from prisbench.runs import RunOptions, Scope
 from prisbench.runtime.locks import locked
+from prisbench.score import score
 from prisbench.types import Concept, Method, Prediction, Query, Subject
 from tests.drawing import FIVE_TYPES, draw_box, draw_scene
 
@@ -122,7 +125,13 @@ def test_a_run_learns_locates_and_scores(dataset: Dataset, tmp_path: Path) -> No
     method = Boxes()
     assert isinstance(method, Method)
     seen: list[tuple[str, int, int]] = []
-    run, path = evaluate(dataset, method, tmp_path, seed=5, progress=lambda what, n, of, _: seen.append((what, n, of)))
+    run, path = evaluate(
+        dataset,
+        method,
+        tmp_path,
+        options=RunOptions(seed=5),
+        progress=lambda what, n, of, _: seen.append((what, n, of)),
+    )
     assert path == tmp_path / "tiny-v3" / "boxes--boxes--seed-5" / "run.json"
     assert sorted(files(path.parent)) == ["manifest.json", "predictions.jsonl", "run.json"]
     assert read_run(path) == read_run(path, run.dataset)
@@ -269,7 +278,7 @@ def test_a_file_damaged_elsewhere_than_at_its_end_is_not_repaired(dataset: Datas
     predictions.write_bytes(b"".join([lines[0], lines[1][:9] + b"\n", *lines[2:]]))
     with pytest.raises(DataError, match=r"predictions\.jsonl, line 2: not JSON"):
         evaluate(dataset, Boxes(), tmp_path)
-    _, path = evaluate(dataset, Boxes(), tmp_path, fresh=True)
+    _, path = evaluate(dataset, Boxes(), tmp_path, options=RunOptions(fresh=True))
     assert predictions.read_bytes() == b"".join(lines)
 
 
@@ -294,13 +303,13 @@ def test_a_run_goes_on_only_as_what_it_was(
     with pytest.raises(DataError, match=message + "; choose another --out, or say --fresh to start again"):
         evaluate(changed, method, tmp_path)
     assert files(path.parent) == before and method.asked == []
-    run, _ = evaluate(changed, method, tmp_path, fresh=True)
+    run, _ = evaluate(changed, method, tmp_path, options=RunOptions(fresh=True))
     assert len(method.asked) == SCENES + 1
     assert run.settings["tau"] == change.get("tau", 0.5)
 
 
 def test_each_seed_is_a_run_of_its_own(dataset: Dataset, tmp_path: Path) -> None:
-    paths = [evaluate(dataset, Boxes(), tmp_path, seed=seed)[1] for seed in (0, 1)]
+    paths = [evaluate(dataset, Boxes(), tmp_path, options=RunOptions(seed=seed))[1] for seed in (0, 1)]
     assert [path.parent.name for path in paths] == ["boxes--boxes", "boxes--boxes--seed-1"]
     assert [read_run(path).seed for path in paths] == [0, 1]
 
@@ -340,7 +349,7 @@ def test_a_query_that_fails_fails_alone_and_is_recorded(dataset: Dataset, tmp_pa
     for query, other in zip(run.queries, fine.queries, strict=True):
         assert query.error or query == other, "the others are answered as ever"
     again = Boxes(fails={text: ValueError("no box")})
-    evaluate(dataset, again, tmp_path, on_failure=OnFailure(keep=True))
+    evaluate(dataset, again, tmp_path, options=RunOptions(keep_errors=True))
     assert again.asked == [], "--keep-errors: a failure is an answer"
     assert read_run(path).n_errors == SCENES
     evaluate(dataset, again, tmp_path)
@@ -353,11 +362,11 @@ def test_a_query_that_fails_fails_alone_and_is_recorded(dataset: Dataset, tmp_pa
 def test_a_run_can_stop_at_the_first_failure(dataset: Dataset, tmp_path: Path) -> None:
     method = Boxes(fails={"the {subject} far away": RuntimeError("CUDA out of memory")})
     with pytest.raises(DataError, match=r"boxes failed on query '\w{16}': RuntimeError: CUDA out of memory"):
-        evaluate(dataset, method, tmp_path, on_failure=OnFailure(stop=True))
+        evaluate(dataset, method, tmp_path, options=RunOptions(fail_on_error=True))
     assert not list(tmp_path.rglob("run.json"))
     kept = read_predictions(next(tmp_path.rglob("predictions.jsonl")))
     assert [record.error is None for record in kept].count(False) == 1
-    run, _ = evaluate(dataset, Boxes(), tmp_path, on_failure=OnFailure(stop=True))
+    run, _ = evaluate(dataset, Boxes(), tmp_path, options=RunOptions(fail_on_error=True))
     assert run.n_errors == 0
 
 
@@ -466,10 +475,10 @@ def test_a_folder_that_another_process_works_in_is_left_alone(dataset: Dataset, 
         locked(folder),
         pytest.raises(WriteError, match=r"boxes--boxes is in use by process \d+ on .*; wait for it, or choose another"),
     ):
-        evaluate(dataset, method, tmp_path, fresh=True)
+        evaluate(dataset, method, tmp_path, options=RunOptions(fresh=True))
     assert method.asked == [] and len(method.learned) == 1, "noticed before the others are learned"
     with locked(folder):
-        evaluate(dataset, Boxes(), tmp_path, seed=1)
+        evaluate(dataset, Boxes(), tmp_path, options=RunOptions(seed=1))
     evaluate(dataset, method, tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "predictions.jsonl", "run.json"]
 
@@ -505,6 +514,17 @@ def test_scoring_wants_an_answer_to_every_query(dataset: Dataset, tmp_path: Path
     manifest = json.loads(path.with_name("manifest.json").read_text())
     with pytest.raises(DataError, match=r"predictions\.jsonl has no answer to query '\w{16}'; run the same command"):
         score(dataset, path.parent, Scope(), manifest)
+
+
+def test_predicting_then_scoring_gives_the_run_that_evaluating_gives(dataset: Dataset, tmp_path: Path) -> None:
+    whole, path = evaluate(dataset, Boxes(), tmp_path / "whole")
+    predicted = predict(dataset, Boxes(), tmp_path / "parts")
+    assert predicted.out_of_domain is None and not (predicted.folder / "run.json").exists()
+    assert files(predicted.folder).items() <= files(path.parent).items()
+    manifest = json.loads((predicted.folder / "manifest.json").read_text())
+    assert score(dataset, predicted.folder, Scope(), manifest) == whole
+    later = Boxes(stop_at=0)
+    assert evaluate(dataset, later, tmp_path / "parts")[1].read_bytes() == path.read_bytes() and not later.asked
 
 
 def test_a_dataset_of_every_type_is_scored_as_it_is(tiny_dataset: Path, tmp_path: Path) -> None:

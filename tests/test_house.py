@@ -19,7 +19,7 @@ PACKAGE = ROOT / "prisbench"
 
 ORDER = """
 errors runtime images types answers metrics statistics results settings tabletop datasets out_of_domain diffusion speed
-concepts localizer methods learning evaluate leaderboard embedded wsss bench demo doctor cli
+concepts localizer methods learning runs predict score evaluate leaderboard sweep embedded wsss bench demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 

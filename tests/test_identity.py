@@ -16,6 +16,7 @@ from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.errors import DataError
 from prisbench.evaluate import evaluate
 from prisbench.methods import load_method
+from prisbench.runs import RunOptions
 from prisbench.runtime import identity as identities
 from prisbench.runtime.identity import content_of, difference, identity
 from prisbench.runtime.source_code import NO_NUMBERS, PACKAGE, sources_of
@@ -114,7 +115,7 @@ def test_a_change_of_what_a_method_is_made_of_is_named_and_never_answered_with_t
     with pytest.raises(DataError, match=rf"holds a run of mine as it was before: code of {shown} changed; choose"):
         evaluate(dataset, load(), tmp_path / "runs")
     assert path.read_bytes() == before
-    again, _ = evaluate(dataset, load(), tmp_path / "runs", fresh=True)
+    again, _ = evaluate(dataset, load(), tmp_path / "runs", options=RunOptions(fresh=True))
     assert areas(again) != areas(first)
 
 

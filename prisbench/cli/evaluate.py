@@ -5,18 +5,17 @@ Nothing heavy is imported before a command runs, so ``prisbench --help`` answers
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from prisbench.cli.bars import learning_bar, stage_bar
 from prisbench.cli.options import Seeds, Settings
-from prisbench.errors import DataError, UsageError
+from prisbench.errors import DataError
 from prisbench.runtime.console import (
     SOME_FAILED,
     Device,
@@ -28,9 +27,6 @@ from prisbench.runtime.console import (
     tell,
 )
 from prisbench.runtime.devices import usable_device
-
-if TYPE_CHECKING:
-    from prisbench.results import Run
 
 
 class TableFormat(StrEnum):
@@ -78,45 +74,28 @@ def evaluate(
 ) -> None:
     """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
     from prisbench.datasets.named import find_dataset
-    from prisbench.evaluate import OnFailure, Scope
-    from prisbench.evaluate import evaluate as run_method
     from prisbench.leaderboard import intervals, tables
-    from prisbench.leaderboard.publish import publish
-    from prisbench.methods import check_options, load_method
-    from prisbench.out_of_domain import check_dataset
-    from prisbench.runtime.files import check_writable
+    from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
-    from prisbench.types import TellsCost
+    from prisbench.sweep import Sweep, check_sweep, run_sweep
 
-    if leaderboards is not None and (subset is not None or limit is not None):
-        raise UsageError("--leaderboards wants a whole run of a split: leave out --subset and --limit")
-    for target in [out] if leaderboards is None else [out, leaderboards]:
-        check_writable(target)
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
-    wanted = variants(shared, concept or [None], seed)
+    sweep = Sweep(
+        method,
+        variants(shared, concept or [None], seed),
+        out,
+        Scope(split, limit, subset),
+        RunOptions(fresh=fresh, keep_errors=keep_errors, fail_on_error=fail_on_error),
+        leaderboards,
+        out_of_domain,
+    )
     with nothing_on_stdout():
-        check_options(method, wanted)
-    runs: list[Run] = []
-    paths: list[str] = []
+        check_sweep(sweep)
     with progress() as bar:
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
-        for options in wanted:
-            chosen = load_method(method, dataclasses.replace(options, progress=learning_bar(bar, "learning one")))
-            if isinstance(chosen, TellsCost) and not runs:
-                first = next(iter(data.examples(split, 1)), None)
-                with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
-                    if first is not None:
-                        tell(chosen.cost(first.image.shape[:2]))
-            if not runs and (line := check_dataset(data, chosen, split, out_of_domain)):
-                tell(line)
-            scope = Scope(split, limit, subset)
-            on_failure = OnFailure(keep_errors, fail_on_error)
-            run, path = run_method(data, chosen, out, scope, options.seed, stage_bar(bar), fresh, on_failure)
-            runs.append(run)
-            paths.append(str(path))
-            if leaderboards is not None:
-                publish(run, leaderboards)
+        finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
+    runs, paths = [each.run for each in finished], [str(each.path) for each in finished]
     frame, part = tables.rows(runs), intervals.part(runs, sum(data.manifest.queries[split].values()))
     if format is not Format.json:
         print(tables.render(frame, "md") + (f"- {intervals.part_note(part)}\n" if part else ""))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prisbench.errors import DataError
-from prisbench.evaluate import run_name
 from prisbench.leaderboard import tables
 from prisbench.results import Run, read_run, write_run
+from prisbench.runs import run_name
 from prisbench.runtime.files import write_text
 
 

@@ -1,0 +1,219 @@
+"""Every subject learned and every query answered; interrupt it whenever you like, the same call goes on.
+
+Knows: the order of things, and what is written when.  Does not know: any method, how masks are scored or compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prisbench.answers import BreachError, as_list, check_method, checked, checked_concept
+from prisbench.datasets.load import Dataset
+from prisbench.errors import DataError, PrisbenchError, UsageError
+from prisbench.out_of_domain import count_outside
+from prisbench.results import DatasetRef, PredictionRecord, PredictionWriter, settle_predictions
+from prisbench.runs import PREDICTIONS, RunOptions, Scope, check_claim, claim, note_files, run_folder
+from prisbench.runtime.identity import identity
+from prisbench.runtime.locks import locked
+from prisbench.runtime.reads import watched
+from prisbench.types import Concept, Example, Method, Subject, WantsSubjects
+
+Progress = Callable[[str, int, int, str], None]
+"""Called with "learn" or "locate", how many are done, of how many, and the id just done."""
+
+
+class Predicted(NamedTuple):
+    """A run whose every query has an answer, in its folder.
+
+    ``out_of_domain``: scenes unlike anything the method's model was trained on; None where nothing is known.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    out_of_domain: int | None
+
+
+def predict(
+    dataset: Dataset,
+    method: Method,
+    root: Path,
+    scope: Scope | None = None,
+    options: RunOptions | None = None,
+    progress: Progress = lambda *_: None,
+) -> Predicted:
+    """Learn every subject that is asked about and answer every query that has no answer yet.
+
+    Raises DataError when an earlier run in the folder was of something else (naming the first field that differs), and
+    when the method breaks its contract (``answers``); a failure on a query is recorded with it.  WriteError when
+    another process has the run's folder, UsageError when there is no query.
+    """
+    with predicting(dataset, method, root, scope or Scope(), options or RunOptions(), progress) as predicted:
+        return predicted
+
+
+@contextlib.contextmanager
+def predicting(
+    dataset: Dataset, method: Method, root: Path, scope: Scope, options: RunOptions, progress: Progress
+) -> Iterator[Predicted]:
+    """As ``predict``; no other process has the run's folder while the body runs."""
+    check_method(method)
+    about = [example.query.subject_id for example in dataset.examples(scope.split, scope.limit, scope.subset)]
+    if not about:
+        kind = f" of type {scope.subset!r}" if scope.subset else ""
+        raise UsageError(f"{dataset.id} has no queries{kind} in its {scope.split} split")
+    manifest = _manifest(dataset, method, scope, options)
+    with contextlib.ExitStack() as stack:
+        folder = root
+
+        def take_folder(concept: Concept) -> None:
+            """Before the other subjects are learned, which may take hours."""
+            nonlocal folder
+            folder = run_folder(root, dataset, method, concept.learner, scope, options.seed)
+            manifest["concept"] = concept.learner
+            stack.enter_context(locked(folder))
+            check_claim(folder, {**manifest, "concepts": {concept.subject_id: concept.id}}, options.fresh)
+
+        concepts, learn_seconds = learn_all(dataset, method, scope.split, progress, set(about), take_folder)
+        learners = sorted({concept.learner for concept in concepts.values()})
+        if len(learners) != 1:
+            raise UsageError(f"{method.name} gave concepts of several kinds ({', '.join(learners)}); one run has one")
+        manifest["concepts"] = {key: concept.id for key, concept in concepts.items()}
+        manifest = claim(folder, manifest, learn_seconds, _tensor_bytes(concepts.values()))
+        examples = partial(dataset.examples, scope.split, scope.limit, scope.subset)
+        answering = _Answering(method, concepts, options, partial(progress, "locate"), len(about))
+        _locate_all(answering, examples(), folder / PREDICTIONS)
+        yield Predicted(folder, manifest, count_outside(method, examples()))
+
+
+def _manifest(dataset: Dataset, method: Method, scope: Scope, options: RunOptions) -> dict[str, Any]:
+    """What is being run, as far as it is known before anything is learned."""
+    return {
+        "method": method.name,
+        "concept": "",
+        "dataset": vars(DatasetRef(dataset.name, dataset.version, dataset.digest, scope.split)),
+        "settings": dict(method.settings),
+        "backbone": getattr(method, "model", None),
+        "seed": options.seed,
+        "identity": identity(method),
+    }
+
+
+def learn_all(
+    dataset: Dataset,
+    method: Method,
+    split: str,
+    progress: Progress = lambda *_: None,
+    only: Collection[str] | None = None,
+    first: Callable[[Concept], None] = lambda _: None,
+) -> tuple[dict[str, Concept], float]:
+    """The concept of every subject of a split, and the mean seconds a subject took (stored ones take almost none).
+
+    ``only`` leaves out the subjects whose id is not in it.  ``first`` is called with the first concept, before the
+    second is learned.  Raises DataError, naming the subject, when the method fails or gives no concept.
+    """
+    everybody = dataset.subjects(split)
+    if isinstance(method, WantsSubjects):
+        method.subjects = everybody
+    subjects = [subject for subject in everybody if only is None or subject.id in only]
+    concepts: dict[str, Concept] = {}
+    start = time.perf_counter()
+    for n, subject in enumerate(subjects, 1):
+        concepts[subject.id] = _learn(method, subject)
+        if n == 1:
+            first(concepts[subject.id])
+        progress("learn", n, len(subjects), subject.id)
+    return concepts, (time.perf_counter() - start) / max(len(subjects), 1)
+
+
+def _learn(method: Method, subject: Subject) -> Concept:
+    """One subject's concept.  What the method raises itself, other than mistakes a user can mend, is one line."""
+    try:
+        with watched(method):
+            concept = method.learn(subject)
+    except (PrisbenchError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise DataError(f"{method.name} cannot learn subject {subject.id!r}: {_words(error)}") from error
+    return checked_concept(method.name, subject, concept)
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+class _Answering(NamedTuple):
+    """What answering takes: a method, its concepts, and who is told how many queries of ``total`` are done."""
+
+    method: Method
+    concepts: Mapping[str, Concept]
+    options: RunOptions
+    progress: Callable[[int, int, str], None]
+    total: int
+
+
+def _locate_all(answering: _Answering, examples: Iterator[Example], path: Path) -> None:
+    """Answer every query that has no answer yet, image by image."""
+    method, concepts, options, progress, total = answering
+    order: list[str] = []
+    note_files(path.parent, method)
+    with PredictionWriter(path, options.keep_errors) as writer:
+        done = len(writer.done)
+        for group in _by_image(examples):
+            order += [example.query.id for example in group]
+            todo = [example for example in group if example.query.id not in writer.done]
+            for record in _answer(method, todo, concepts):
+                note_files(path.parent, method)
+                writer.write(record)
+                done += 1
+                progress(done, total, record.query_id)
+                if record.error is not None and options.fail_on_error:
+                    raise DataError(f"{method.name} failed on query {record.query_id!r}: {record.error}")
+    settle_predictions(path, order)
+
+
+def _tensor_bytes(concepts: Collection[Concept]) -> float | None:
+    """Bytes of the tensors that localization reads, the mean over concepts; None where there are none."""
+    sizes = [sum(t.nbytes for name, t in each.tensors.items() if name != "losses") for each in concepts]
+    return round(float(statistics.mean(sizes)), 1) if any(sizes) else None
+
+
+def _by_image(examples: Iterator[Example]) -> Iterator[list[Example]]:
+    for _, group in itertools.groupby(examples, key=lambda example: example.image_id):
+        yield list(group)
+
+
+def _answer(method: Method, examples: Sequence[Example], concepts: Mapping[str, Concept]) -> Iterator[PredictionRecord]:
+    """The records of one image's queries; a method that fails is given them one by one, so that it fails on few.
+
+    What breaks the contract is no failure of a query: it raises DataError.
+    """
+    if not examples:
+        return
+    image, queries = examples[0].image, [example.query for example in examples]
+    start = time.perf_counter()
+    try:
+        with watched(method):
+            answers = as_list(method.name, method.locate(image, queries, concepts))
+    except BreachError:
+        raise
+    except (Exception, SystemExit) as error:
+        if len(examples) > 1:
+            for example in examples:
+                yield from _answer(method, [example], concepts)
+            return
+        if isinstance(error, PrisbenchError | MemoryError) and not isinstance(error, DataError | UsageError):
+            raise
+        yield PredictionRecord(queries[0].id, None, error=_words(error))
+        return
+    each = (time.perf_counter() - start) / len(queries)
+    h, w = image.shape[:2]
+    for prediction in checked(method.name, answers, queries, (h, w)):
+        record = PredictionRecord.of(prediction)
+        yield record if record.seconds is not None else PredictionRecord(**{**vars(record), "seconds": each})

@@ -1,0 +1,106 @@
+"""A method evaluated with each of several options, such as every learner with every seed, and put on a leaderboard.
+
+    sweep = Sweep("attn", variants(options, ["textual-inversion", "noun-only"], [0, 1, 2]), Path("runs"))
+    check_sweep(sweep)
+    finished = run_sweep(sweep, open_dataset("tabletop-v2"))
+
+Knows: what is tried before hours are spent, and the order of things.  Does not know: any method, how one is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from prisbench.datasets.load import Dataset
+from prisbench.errors import DataError, UsageError
+from prisbench.evaluate import evaluate
+from prisbench.leaderboard.publish import publish
+from prisbench.methods import check_options, load_method
+from prisbench.out_of_domain import check_dataset
+from prisbench.predict import Progress
+from prisbench.results import Run
+from prisbench.runs import RunOptions, Scope
+from prisbench.runtime.files import check_writable
+from prisbench.settings import MethodOptions
+from prisbench.types import Method, TellsCost
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is run.  ``method`` is a name or a Python file; each of ``wanted`` makes a run of it.
+
+    ``out``: where runs are kept.  ``run``: how each goes; its seed is that of the method's options.  ``leaderboards``:
+    a folder of leaderboards that the results are put on, too.  ``out_of_domain``: run also where the method's model
+    knows nothing of the scenes.
+    """
+
+    method: str
+    wanted: Sequence[MethodOptions]
+    out: Path = Path("runs")
+    scope: Scope = field(default_factory=Scope)
+    run: RunOptions = field(default_factory=RunOptions)
+    leaderboards: Path | None = None
+    out_of_domain: bool = False
+
+
+class Finished(NamedTuple):
+    """A run, and where its ``run.json`` is."""
+
+    run: Run
+    path: Path
+
+
+def check_sweep(sweep: Sweep) -> None:
+    """What can be found wrong before a dataset is opened or weights are loaded.
+
+    Raises UsageError for a part of a split on a leaderboard, WriteError for folders that cannot be written, and what
+    the method's own ``check`` raises.
+    """
+    if sweep.leaderboards is not None and (sweep.scope.subset is not None or sweep.scope.limit is not None):
+        raise UsageError("--leaderboards wants a whole run of a split: leave out --subset and --limit")
+    for target in [sweep.out] if sweep.leaderboards is None else [sweep.out, sweep.leaderboards]:
+        check_writable(target)
+    check_options(sweep.method, sweep.wanted)
+
+
+def run_sweep(
+    sweep: Sweep,
+    dataset: Dataset,
+    progress: Progress = lambda *_: None,
+    learning: Callable[[int, int, float], None] = lambda *_: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Finished]:
+    """Evaluate the method with each of the options, in their order; each run is published as soon as it is scored.
+
+    ``learning`` is called with (step, steps, loss) while a subject is learned.  ``say`` hears what a photo costs and
+    whether the dataset's scenes are unlike what the method's model knows, before the first run.
+
+    Raises as ``load_method``, ``check_dataset``, ``evaluate`` and ``publish``; what is finished then is kept.
+    """
+    finished: list[Finished] = []
+    for options in sweep.wanted:
+        method = load_method(sweep.method, replace(options, progress=learning))
+        if not finished:
+            _tell_before(sweep, dataset, method, say)
+        run_options = replace(sweep.run, seed=options.seed)
+        run, path = evaluate(dataset, method, sweep.out, sweep.scope, run_options, progress)
+        finished.append(Finished(run, path))
+        if sweep.leaderboards is not None:
+            publish(run, sweep.leaderboards)
+    return finished
+
+
+def _tell_before(sweep: Sweep, dataset: Dataset, method: Method, say: Callable[[str], None]) -> None:
+    """What a photo costs, and whether the scenes are out of the method's domain."""
+    split = sweep.scope.split
+    if isinstance(method, TellsCost):
+        first = next(iter(dataset.examples(split, 1)), None)
+        with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
+            if first is not None:
+                say(method.cost(first.image.shape[:2]))
+    if line := check_dataset(dataset, method, split, sweep.out_of_domain):
+        say(line)

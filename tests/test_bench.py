@@ -16,32 +16,19 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import nn
 
-from prisbench.bench import localizer as bench
-from prisbench.bench.localizer import (
-    Comparison,
-    Job,
-    bare_network,
-    calls_of,
-    compare,
-    compiled_forwards,
-    dense_attention,
-    dense_bytes,
-    in_place,
-    last_layer,
-    make_job,
-    measure,
-    our_maps,
-    peak_of,
-    reference_maps,
-    render,
-    scene_multiple,
-)
+from prisbench.bench import models, process
+from prisbench.bench.localizer import Comparison, compare, our_maps, peak_of, render
+from prisbench.bench.network import bare_network, calls_of, compiled_forwards, last_layer
+from prisbench.bench.process import measure
+from prisbench.bench.published import MapJob, dense_attention, dense_bytes, make_job, plain_pass, reference_maps
+from prisbench.bench.scene import scene_multiple
 from prisbench.cli import main as cli
 from prisbench.diffusion.attention import transformer_blocks
 from prisbench.diffusion.backbone import Backbone, Conditioning, load_backbone
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.localizer.background import with_background
 from prisbench.localizer.presets import preset
+from prisbench.speed.lean import in_place
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 CASES = sorted(GOLDEN.glob("case_*.json"))
@@ -66,7 +53,7 @@ def backbone(folder: Path) -> Backbone:
     return load_backbone(folder)
 
 
-def golden_job(unet: UNet2DConditionModel, path: Path) -> tuple[Job, dict[str, torch.Tensor]]:
+def golden_job(unet: UNet2DConditionModel, path: Path) -> tuple[MapJob, dict[str, torch.Tensor]]:
     case, tensors = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
     blocks = list(transformer_blocks(unet))
     settings = dataclasses.replace(
@@ -79,7 +66,7 @@ def golden_job(unet: UNet2DConditionModel, path: Path) -> tuple[Job, dict[str, t
         tau=case["tau"],
     )
     text = tensors["text_embeddings"]
-    return Job(
+    return MapJob(
         unet=unet,
         alphas_cumprod=DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod,
         latents=tensors["latents"],
@@ -118,7 +105,7 @@ def test_the_reference_runs_the_whole_network_and_holds_every_matrix(unet: UNet2
     job, _ = golden_job(unet, CASES[0])
     seen, handle = reached(unet)
     with handle, dense_attention(unet) as kept, torch.no_grad():
-        bench._predict(job, job.latents.expand(2, -1, -1, -1), [job.unconditional, job.text])
+        plain_pass(job, job.latents.expand(2, -1, -1, -1), [job.unconditional, job.text])
     assert seen == ["conv_out"]
     assert set(kept) == {(name, part) for name in transformer_blocks(unet) for part in ("attn1", "attn2")}
     h, w = job.latents.shape[-2:]
@@ -202,9 +189,9 @@ def test_peak_memory_is_what_a_call_takes_at_its_worst_and_forgets_what_was_befo
 
 
 def test_memory_that_cannot_be_known_is_null(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(bench, "PROC", tmp_path)
+    monkeypatch.setattr(process, "PROC", tmp_path)
     assert measure(lambda: 1).peak_bytes is None
-    assert bench.free_bytes() is None
+    assert process.free_bytes() is None
 
 
 def test_the_largest_matrices_are_foreseen(unet: UNet2DConditionModel) -> None:
@@ -260,9 +247,12 @@ def test_random_weights_are_sharpened_so_that_maps_have_peaks(
     backbone: Backbone, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = load_backbone(folder)
-    monkeypatch.setattr(bench, "load_backbone", lambda *_: fresh)
-    monkeypatch.setattr(bench, "free_bytes", lambda: None)
-    loaded, before = bench._load(Comparison("sd15-random")).unet.state_dict(), backbone.unet.state_dict()
+    monkeypatch.setattr(models, "load_backbone", lambda *_: fresh)
+    monkeypatch.setattr(process, "free_bytes", lambda: None)
+    loaded, before = (
+        models.measured_backbone("sd15-random", torch.float32).unet.state_dict(),
+        backbone.unet.state_dict(),
+    )
     changed = {name for name in before if not torch.equal(before[name], loaded[name])}
     assert changed == {name for name in before if ".to_q." in name or ".to_k." in name}
     name = min(changed)
@@ -277,7 +267,7 @@ def test_a_size_that_does_not_fit_names_one_that_does(folder: Path) -> None:
 
 
 def test_too_little_memory_is_said_before_anything_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "free_bytes", lambda: 1_000)
+    monkeypatch.setattr(process, "free_bytes", lambda: 1_000)
     with pytest.raises(UsageError, match=r"the reference at 64 x 64 px needs about 0\.\d GB of memory and 0\.0 GB are"):
         compare(Comparison(str(folder), size=64))
     with pytest.raises(UsageError, match=r"Stable Diffusion 1\.x needs about 4\.3 GB .* or measure another model"):

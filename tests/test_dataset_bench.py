@@ -12,16 +12,16 @@ import pytest
 from prisbench.bench.dataset import (
     EACH,
     TASKS,
-    Job,
+    DatasetTask,
     KilledError,
     bench_dataset,
     drawn_source,
     in_a_process,
-    peak_bytes,
     render,
     resumed,
     run,
 )
+from prisbench.bench.process import peak_bytes
 from prisbench.datasets.build import build
 from prisbench.datasets.load import open_dataset
 from prisbench.errors import UsageError
@@ -46,7 +46,7 @@ def test_drawn_rows_go_on_anywhere_as_if_they_had_begun_there() -> None:
 
 
 def test_both_sides_read_and_write_the_same_rows(tmp_path: Path) -> None:
-    found = {task: run(Job(task, tmp_path / task.split()[-1], 55, SIZE_HW)) for task in TASKS}
+    found = {task: run(DatasetTask(task, tmp_path / task.split()[-1], 55, SIZE_HW)) for task in TASKS}
     assert found["load ours"]["checksum"] == found["load plain"]["checksum"]
     assert all(each["seconds"] > 0 and each["peak_mb"] > 50 for each in found.values())
     assert open_dataset(tmp_path / "ours").digest == found["build ours"]["digest"]
@@ -54,9 +54,9 @@ def test_both_sides_read_and_write_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_other_rows_would_be_noticed(tmp_path: Path) -> None:
-    run(Job("build ours", tmp_path / "a", 55, SIZE_HW))
-    run(Job("build ours", tmp_path / "b", 55, (12, 21)))
-    sums = [run(Job("load ours", tmp_path / name, 55, SIZE_HW))["checksum"] for name in "ab"]
+    run(DatasetTask("build ours", tmp_path / "a", 55, SIZE_HW))
+    run(DatasetTask("build ours", tmp_path / "b", 55, (12, 21)))
+    sums = [run(DatasetTask("load ours", tmp_path / name, 55, SIZE_HW))["checksum"] for name in "ab"]
     assert sums[0] != sums[1]
 
 
@@ -72,13 +72,13 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_digest(tmp_path: Path) ->
 
 def test_a_process_that_dies_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(KilledError, match=r"the process for 'build ours' was killed, .*; take fewer --rows"):
-        in_a_process(Job("build ours", tmp_path / "x", 55, SIZE_HW, killed_at=1))
+        in_a_process(DatasetTask("build ours", tmp_path / "x", 55, SIZE_HW, killed_at=1))
     assert not (tmp_path / "x").exists()
 
 
 def test_what_a_user_can_mend_comes_back_from_the_process(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no dataset at"):
-        in_a_process(Job("load ours", tmp_path / "nothing", 55, SIZE_HW))
+        in_a_process(DatasetTask("load ours", tmp_path / "nothing", 55, SIZE_HW))
 
 
 def test_the_peak_of_the_process_grows_with_what_it_holds() -> None:

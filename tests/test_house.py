@@ -47,7 +47,7 @@ ROOMS = {
     "leaderboard": "intervals tables page publish",
     "embedded": "recipe card",
     "wsss": """palettes voc coco deeplab label_checks examination scoring labelling pseudo_masks train sets demo""",
-    "bench": "ablation crf dataset localizer learner",
+    "bench": "process models published network scene localizer learner dataset crf ablation",
     "cli": "options bars concepts evaluate segment bench project datasets wsss main __main__",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""

@@ -13,7 +13,16 @@ import tiny
 import torch
 
 from prisbench.bench import learner as learner_bench
-from prisbench.bench.learner import bench_learner, drawn_photos, make_job, ours, plain_models, reference, render
+from prisbench.bench.learner import (
+    LearningComparison,
+    bench_learner,
+    drawn_photos,
+    make_job,
+    ours,
+    plain_models,
+    reference,
+    render,
+)
 from prisbench.concepts.textual_inversion import first_vectors
 from prisbench.concepts.training import captions
 from prisbench.diffusion.backbone import Backbone, encode_text, load_backbone
@@ -89,7 +98,7 @@ def test_random_weights_have_the_table_they_would_have(
 
 def test_a_comparison_is_one_record_and_says_what_it_costs(folder: Path) -> None:
     said: list[str] = []
-    record = bench_learner(str(folder), steps=3, batch=2, rounds=2, size=64, dtype="fp32", say=said.append)
+    record = bench_learner(LearningComparison(str(folder), 3, 2, "fp32", 2, 64), said.append)
     assert len(said) == 1
     assert re.search(r"^tiny@\w+: 2 turns of 3 steps of 2 photos on each side, fp32, \d+ threads: about \d+ s", said[0])
     json.dumps(record, allow_nan=False)
@@ -120,18 +129,18 @@ def test_a_comparison_is_one_record_and_says_what_it_costs(folder: Path) -> None
 )
 def test_what_makes_no_sense_is_one_clear_line(folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises((UsageError, UnknownNameError), match=message):
-        bench_learner(str(folder), **options)
+        bench_learner(LearningComparison(str(folder), **options))
 
 
 def test_too_little_memory_is_said_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learner_bench, "free_bytes", lambda: 1_000)
     with pytest.raises(UsageError, match=r"Stable Diffusion 1\.x on both sides needs about 6\.4 GB"):
-        bench_learner("sd15-random", dtype="bf16")
+        bench_learner(LearningComparison("sd15-random", dtype="bf16"))
 
 
 def test_a_model_with_two_text_encoders_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two text encoders"):
-        bench_learner(str(tiny.save(tmp_path / "tiny", kind="sdxl")))
+        bench_learner(LearningComparison(str(tiny.save(tmp_path / "tiny", kind="sdxl"))))
 
 
 def test_the_plain_loop_opens_its_photos_at_every_step_and_ours_once(
@@ -149,11 +158,11 @@ def test_the_plain_loop_opens_its_photos_at_every_step_and_ours_once(
 
 def test_own_photos_are_measured_in_the_size_asked_for(folder: Path, tmp_path: Path) -> None:
     drawn_photos(tmp_path, (130, 90))
-    record = bench_learner(str(folder), steps=2, batch=1, rounds=1, size=64, dtype="fp32", photos=tmp_path)
+    record = bench_learner(LearningComparison(str(folder), 2, 1, "fp32", 1, 64, tmp_path))
     assert (record["size_hw"], record["photos_hw"]) == ([64, 64], [[130, 90]] * 5)
     assert "the largest 130 x 90 px" in render(record)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DataError, match="no photos in"):
-        bench_learner(str(folder), photos=empty)
+        bench_learner(LearningComparison(str(folder), photos=empty))
     assert not any(empty.iterdir())

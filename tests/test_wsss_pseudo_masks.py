@@ -16,8 +16,7 @@ import torch
 from PIL import Image
 
 from prisbench.bench.crf import bench_crf, render
-from prisbench.bench.localizer import Job as Published
-from prisbench.bench.localizer import reference_maps
+from prisbench.bench.published import MapJob, reference_maps
 from prisbench.concepts.controls import noun_only
 from prisbench.diffusion.backbone import Backbone, condition, encode_image, load_backbone, noise, to_photo
 from prisbench.errors import BackboneError, DataError, PrisbenchError, UnknownNameError, UsageError
@@ -230,7 +229,7 @@ def test_the_published_settings_give_the_maps_of_the_published_procedure(tmp_pat
     eps = torch.stack([noise(image_id(photo), k, tuple(encoded.latents.shape[1:])) for k in range(2)])
     text = condition(stable, [asked.prompt], None, encoded.geometry)
     spans = tuple(asked.prompt.groups[slot, "noun"] for slot in asked.slots)
-    plain = Published(stable.unet, stable.alphas_cumprod, encoded.latents, eps, text, text, spans, settings.localizer)
+    plain = MapJob(stable.unet, stable.alphas_cumprod, encoded.latents, eps, text, text, spans, settings.localizer)
     maps = reference_maps(plain)
     frame = dataclasses.replace(encoded.geometry, photo_hw=(40, 160))
     expected = to_photo(maps, (int(maps.shape[1]), int(maps.shape[2])), frame)

@@ -12,16 +12,12 @@ Knows: how to draw rows that cost next to nothing, what to time.  Does not know:
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import signal
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from prisbench.bench import process
 from prisbench.datasets.schema import QueryRow, SubjectRow, features
 from prisbench.datasets.source import Source
 from prisbench.errors import PrisbenchError, UsageError
@@ -49,7 +46,7 @@ SHARDS = 8
 
 
 @dataclass(frozen=True)
-class Job:
+class DatasetTask:
     """What a process is to do.  ``shard_bytes`` and ``killed_at`` (a row) are for "build" only."""
 
     task: str
@@ -83,25 +80,41 @@ def bench_dataset(
         )
     say(f"{rows} rows of {size_hw[0]} x {size_hw[1]} pixels, 8 processes; the first says how long it takes")
     with tempfile.TemporaryDirectory(prefix="prisbench-bench-", dir=work) as temp:
+        found: dict[str, dict[str, Any]] = {}
+        for task in TASKS:
+            jobs = [DatasetTask(task, Path(temp) / f"{task.split()[-1]}-{n}", rows, size_hw) for n in range(repeats)]
+            found[task] = _measured(jobs, say)
+        found["resume"] = resumed(Path(temp) / "killed", rows, size_hw, say)
+    return {
+        **_ratios(found),
+        **{task.replace(" ", "_"): values for task, values in found.items()},
+        "rows": rows,
+        "subjects": -(-rows // EACH),
+        "size_hw": list(size_hw),
+        "repeats": repeats,
+        "environment": dataclasses.asdict(current_environment()),
+    }
 
-        def measured(task: str) -> dict[str, Any]:
-            runs = []
-            for n in range(repeats):
-                folder = Path(temp) / f"{task.split()[-1]}-{n}"
-                runs.append(in_a_process(Job(task, folder, rows, size_hw)))
-                say(f"{task}: {runs[-1]['seconds']:.1f} s, {_megabytes(runs[-1]['peak_mb'])}")
-            seconds, processor = (statistics.median(run[key] for run in runs) for key in ("seconds", "cpu_seconds"))
-            peaks = [run["peak_mb"] for run in runs if run["peak_mb"] is not None]
-            return {
-                **runs[-1],
-                "seconds": seconds,
-                "cpu_seconds": processor,
-                "rows_per_second": rows / seconds,
-                "peak_mb": max(peaks, default=None),
-            }
 
-        found = {task: measured(task) for task in TASKS}
-        found |= {"resume": resumed(Path(temp) / "killed", rows, size_hw, say)}
+def _measured(repeats: Sequence[DatasetTask], say: Callable[[str], None]) -> dict[str, Any]:
+    """What the last repeat says, with the median seconds and the highest peak of all."""
+    runs = []
+    for job in repeats:
+        runs.append(in_a_process(job))
+        say(f"{job.task}: {runs[-1]['seconds']:.1f} s, {_megabytes(runs[-1]['peak_mb'])}")
+    seconds, processor = (statistics.median(run[key] for run in runs) for key in ("seconds", "cpu_seconds"))
+    peaks = [run["peak_mb"] for run in runs if run["peak_mb"] is not None]
+    return {
+        **runs[-1],
+        "seconds": seconds,
+        "cpu_seconds": processor,
+        "rows_per_second": repeats[0].rows / seconds,
+        "peak_mb": max(peaks, default=None),
+    }
+
+
+def _ratios(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """How the sides compare; what was measured only for this is taken out of ``found``."""
     ours, reference = found["build ours"], found["build plain"]
     both = ours["peak_mb"] and reference["peak_mb"]
     del ours["began_at"]
@@ -115,12 +128,6 @@ def bench_dataset(
         "load_ratio": found["load ours"]["rows_per_second"] / found["load plain"]["rows_per_second"],
         "same_rows": found["load ours"].pop("checksum") == found["load plain"].pop("checksum"),
         "same_digest_after_kill": found["resume"].pop("digest") == ours.pop("digest"),
-        **{task.replace(" ", "_"): values for task, values in found.items()},
-        "rows": rows,
-        "subjects": -(-rows // EACH),
-        "size_hw": list(size_hw),
-        "repeats": repeats,
-        "environment": dataclasses.asdict(current_environment()),
     }
 
 
@@ -130,7 +137,7 @@ def resumed(folder: Path, rows: int, size_hw: tuple[int, int], say: Callable[[st
     ``rows_kept`` were in finished shards, ``rows_redone`` were made before and once more.
     """
     at = max(1, int(rows * KILLED_AT))
-    job = Job("build ours", folder, rows, size_hw, shard_bytes=rows * size_hw[0] * size_hw[1] * 3 // SHARDS)
+    job = DatasetTask("build ours", folder, rows, size_hw, shard_bytes=rows * size_hw[0] * size_hw[1] * 3 // SHARDS)
     start = time.perf_counter()
     try:
         in_a_process(dataclasses.replace(job, killed_at=at))
@@ -221,39 +228,31 @@ class KilledError(UsageError):
     """The process died before it could answer."""
 
 
-def in_a_process(job: Job) -> dict[str, Any]:
+def in_a_process(job: DatasetTask) -> dict[str, Any]:
     """What ``run`` says in a fresh process.  Raises KilledError when it died, UsageError for what a user can mend."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            answer = pool.submit(_answer, job).result()
-        except BrokenProcessPool:
-            raise KilledError(
-                f"the process for {job.task!r} was killed, most likely for want of memory; take fewer --rows"
-            ) from None
-    if isinstance(answer, str):
-        raise UsageError(answer)
-    return answer
+    killed = KilledError(f"the process for {job.task!r} was killed, most likely for want of memory; take fewer --rows")
+    return process.in_a_process(_answer, job, killed=killed)
 
 
-def _answer(job: Job) -> dict[str, Any] | str:
+def _answer(job: DatasetTask) -> dict[str, Any] | str:
     try:
         return run(job)
     except PrisbenchError as error:
         return str(error)
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: DatasetTask) -> dict[str, Any]:
     """Do it here, and say how long it took (``seconds``, ``cpu_seconds``) and the process's peak (``peak_mb``)."""
     for name in ("datasets", "pyarrow.parquet", "prisbench.datasets.build"):
         __import__(name)  # loading the libraries is not what is measured
     start, processor = time.perf_counter(), time.process_time()
     more = TASKS[job.task](job)
     taken = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - processor}
-    peak = peak_bytes()
+    peak = process.peak_bytes()
     return {**taken, "peak_mb": None if peak is None else peak / 1e6, **more}
 
 
-def _build_ours(job: Job) -> dict[str, Any]:
+def _build_ours(job: DatasetTask) -> dict[str, Any]:
     from prisbench.datasets.build import SHARD_BYTES, build
 
     source = drawn_source(job.rows, job.size_hw)
@@ -273,7 +272,7 @@ def _build_ours(job: Job) -> dict[str, Any]:
     return {"digest": manifest.digest, "began_at": began[0], "files": len(manifest.files), "files_mb": size / 1e6}
 
 
-def _build_plain(job: Job) -> dict[str, Any]:
+def _build_plain(job: DatasetTask) -> dict[str, Any]:
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
@@ -285,20 +284,20 @@ def _build_plain(job: Job) -> dict[str, Any]:
     return {"files": 2, "files_mb": size / 1e6}
 
 
-def _validate_ours(job: Job) -> dict[str, Any]:
+def _validate_ours(job: DatasetTask) -> dict[str, Any]:
     from prisbench.datasets.checks.validate import validate
 
     return {"findings": len(validate(job.folder, leaks=False).findings)}
 
 
-def _load_ours(job: Job) -> dict[str, Any]:
+def _load_ours(job: DatasetTask) -> dict[str, Any]:
     from prisbench.datasets.load import open_dataset
 
     dataset = open_dataset(job.folder)
     return {"checksum": sum(_sum(e.query.id, e.image, e.mask) for s in dataset.splits for e in dataset.examples(s))}
 
 
-def _load_plain(job: Job) -> dict[str, Any]:
+def _load_plain(job: DatasetTask) -> dict[str, Any]:
     from datasets import Dataset, disable_progress_bars
     from pycocotools import mask as coco
 
@@ -313,7 +312,7 @@ def _load_plain(job: Job) -> dict[str, Any]:
     return {"checksum": total}
 
 
-def _draw(job: Job) -> dict[str, Any]:
+def _draw(job: DatasetTask) -> dict[str, Any]:
     source = drawn_source(job.rows, job.size_hw)
     for _ in source.subjects():
         pass
@@ -322,7 +321,7 @@ def _draw(job: Job) -> dict[str, Any]:
     return {}
 
 
-TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
+TASKS: dict[str, Callable[[DatasetTask], dict[str, Any]]] = {
     "draw": _draw,
     "build ours": _build_ours,
     "build plain": _build_plain,
@@ -336,20 +335,6 @@ TASKS: dict[str, Callable[[Job], dict[str, Any]]] = {
 def _sum(name: str, image: np.ndarray, mask: np.ndarray) -> int:
     """A number that shows, added up over rows in any order, whether two sides saw the same."""
     return int(name[:12], 16) + int(image.sum(dtype=np.int64)) + int(mask.sum(dtype=np.int64))
-
-
-def peak_bytes() -> int | None:
-    """The most memory this process has held, resident, since it began; None where the system does not say."""
-    try:  # of this program alone; the other also counts what its parent held when it was started
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(dict(line.split(":", 1) for line in lines)["VmHWM"].split()[0]) * 1024
-    except (OSError, KeyError):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 # --- for people -----------------------------------------------------------------------------------------------------

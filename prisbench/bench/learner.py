@@ -1,4 +1,4 @@
-"""How fast textual inversion learns, and how much memory it takes, beside the plain loop people start from.
+"""How fast textual inversion learns, and how much memory it takes, beside the example people start from.
 
 ``reference`` is what the training example of diffusers does in a step (``examples/textual_inversion/
 textual_inversion.py``, release 0.42): the batch's photos opened, made smaller and encoded anew, their latents drawn
@@ -22,6 +22,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,9 @@ from jaxtyping import Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prisbench.bench.localizer import DTYPES, SD15_PARAMETERS, Measured, free_bytes, image_hw, measure, shown
+from prisbench.bench.localizer import shown
+from prisbench.bench.models import DTYPES, SD15_PARAMETERS, image_hw
+from prisbench.bench.process import Measured, free_bytes, measure
 from prisbench.concepts.recipes import TextualInversion, default_recipe
 from prisbench.concepts.textual_inversion import first_vectors, teach
 from prisbench.concepts.training import Task, Watch, captions
@@ -60,187 +63,58 @@ Tick = Callable[[], None]
 """Called after every step."""
 
 
-class Job(NamedTuple):
-    """What both sides are given: photos, the size they are learned in, and how many steps there are, of which batch."""
-
-    backbone: Backbone
-    files: tuple[Path, ...]
-    size_hw: tuple[int, int]
-    recipe: TextualInversion
-    task: Task
-
-
-class Plain(NamedTuple):
-    """The models of the plain loop: the text encoder is its own, grown by the new tokens; in bf16 the others, too.
-
-    ``ids`` are the captions.  ``new`` is the number of the new tokens, which are the table's last.
-    """
-
-    text_encoder: Any
-    vae: Any
-    unet: Any
-    ids: Int[Tensor, "texts t"]
-    new: int
-
-
-# --- the two sides --------------------------------------------------------------------------------------------------
-
-
-def pixels_of(job: Job, n: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Photo ``n`` of the job, from its file, in the size of the job (whatever its shape, as in the example)."""
-    return resize_to(load_photo(job.files[n]), job.size_hw)
-
-
-def ours(job: Job, tick: Tick) -> None:
-    """Textual inversion by the code that users run; the photos are read and encoded before the first step."""
-    subject = Subject("bench", NOUN, tuple(pixels_of(job, n) for n in range(len(job.files))))
-    teach(job.backbone, subject, job.recipe, job.task, Watch(progress=lambda *_: tick()))
-
-
-def plain_models(job: Job) -> Plain:
-    """The reference's models, made once; the backbone stays as it is."""
-    backbone, n = job.backbone, job.recipe.vectors
-    vae, unet = backbone.vae, backbone.unet
-    if job.recipe.loop.bfloat16:  # by torch's own call: diffusers' warns of an empty list
-        vae, unet = (nn.Module.to(copy.deepcopy(model), torch.bfloat16) for model in (vae, unet))
-    text_encoder = copy.deepcopy(backbone.text_encoder)
-    old = CLIP_TOKENS if backbone.id.split("@")[0] in ARCHITECTURES else len(backbone.token_table)
-    text_encoder.resize_token_embeddings(old + n, mean_resizing=False)
-    table = text_encoder.get_input_embeddings().weight
-    text_encoder.requires_grad_(False)
-    table.requires_grad_(True)
-    start = first_vectors(backbone, NOUN, n, job.recipe.spread, job.task.key)[VECTORS[0]]
-    table.data[old:] = start.detach()
-
-    rows = []
-    for prompt in captions(backbone, job.recipe.loop.templates, Words(NOUN, n)):
-        ids = list(prompt.ids)
-        for position, _, number in prompt.learned:
-            ids[position] = old + number
-        rows.append(ids)
-    return Plain(text_encoder, vae, unet, torch.tensor(rows, device=backbone.device), n)
-
-
-def reference(job: Job, plain: Plain, tick: Tick) -> None:
-    """The plain loop, one step after the other; the new rows of the plain text encoder's table move."""
-    backbone, loop = job.backbone, job.recipe.loop
-    table = plain.text_encoder.get_input_embeddings().weight
-    optimizer = torch.optim.AdamW([table], lr=RATE, weight_decay=DECAY)
-    before = table.detach().clone()
-    others = torch.ones(len(table), dtype=torch.bool, device=table.device)
-    others[-plain.new :] = False
-    draw = torch.Generator(backbone.device).manual_seed(0)
-    device = backbone.device
-    for _ in range(loop.steps):
-        photos = torch.randint(len(job.files), (loop.batch,), generator=draw, device=device)
-        read = np.stack([(pixels_of(job, n) / 127.5 - 1.0).astype(np.float32) for n in photos.tolist()])
-        pixels = torch.from_numpy(read).permute(0, 3, 1, 2).to(device, plain.vae.dtype)
-        with torch.no_grad():
-            latents = plain.vae.encode(pixels).latent_dist.sample(generator=draw)
-            latents = latents * plain.vae.config["scaling_factor"]
-        eps = torch.randn(latents.shape, generator=draw, device=device).to(latents)
-        t = torch.randint(len(backbone.alphas_cumprod), (loop.batch,), generator=draw, device=device)
-        noisy = add_noise(backbone.alphas_cumprod, latents, eps, t)
-        ids = plain.ids[torch.randint(len(plain.ids), (loop.batch,), generator=draw, device=device)]
-        with torch.autocast(device.type, torch.bfloat16, enabled=bool(loop.bfloat16)):
-            states = plain.text_encoder(ids)[0]
-        predicted = plain.unet(noisy, t, encoder_hidden_states=states.to(latents)).sample
-        target = training_target(backbone, latents, eps, t)
-        F.mse_loss(predicted.float(), target.float()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        with torch.no_grad():
-            table[others] = before[others]
-        tick()
-
-
-# --- the comparison -------------------------------------------------------------------------------------------------
-
-
-def drawn_photos(folder: Path, size_hw: tuple[int, int]) -> None:
-    """PNG files of soft spots of colour, in this size: small files, quickly read."""
-    draw = np.random.default_rng(0)
-    for n in range(PHOTOS):
-        spots = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        (folder / f"{n}.png").write_bytes(png(resize_to(spots, size_hw)))
-
-
-def make_job(
-    backbone: Backbone, photos: Path, steps: int, batch: int | None, dtype: str, size: int | None = None
-) -> Job:
-    """The photos of a folder, in the backbone's own size or ``size`` x ``size`` pixels, and the family's recipe.
-
-    Raises DataError for a folder without photos, UsageError for numbers that make no sense and for models that read
-    text through two encoders.
-    """
-    if dtype not in DTYPES:
-        raise UnknownNameError("dtype", dtype, DTYPES)
-    for name, value, least in (("steps", steps, 2), ("batch", batch, 1)):
-        if value is not None and value < least:
-            raise UsageError(f"--{name} {value} makes no sense; give {least} or more")
-    if backbone.text_encoder_2 is not None:
-        raise UsageError(f"{backbone.id} has two text encoders, and the plain loop knows one; give a model like SD 1.x")
-    size_hw = image_hw(backbone, size, "--size", least=64)
-    files = tuple(photo.path for photo in photo_files(photos))
-    recipe = default_recipe(backbone.family, "textual-inversion")
-    assert isinstance(recipe, TextualInversion)
-    loop = dataclasses.replace(
-        recipe.loop,
-        steps=steps,
-        batch=batch or recipe.loop.batch,
-        accumulate=1,
-        flip=False,
-        bfloat16=dtype == "bf16",
-        working_size=size or "native",
-    )
-    recipe = dataclasses.replace(recipe, loop=loop)
-    return Job(backbone, files, size_hw, recipe, Task(KEY, KEY, recipe.version, KEY))
-
-
-def bench_learner(
-    backbone: str = "embedded",
-    steps: int = 10,
-    batch: int | None = None,
-    dtype: str | None = None,
-    rounds: int = 3,
-    size: int | None = None,
-    photos: str | os.PathLike[str] | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Measure; a record that fits JSON.  ``say`` hears what it will cost once the first steps are known.
-
-    ``dtype`` None is bfloat16 where the processor has instructions for it, else float32, as when learning.
+@dataclass(frozen=True)
+class LearningComparison:
+    """What is measured.
 
     ``backbone``: "embedded", "sd15-random", or a pipeline's folder.  The sides take turns, ``rounds`` times ``steps``
-    steps each; seconds are the median of all steps but each turn's first, bytes the median of the turns.  Memory is
-    above the weights, which are given beside it.  ``batch`` None is the recipe's.  ``photos``: a folder; None is five
-    of the backbone's own size.
+    steps each.  ``batch`` None is the recipe's; ``dtype`` None is bfloat16 where the processor has instructions for it,
+    else float32, as when learning.  ``size``: pixels of a square image; None is the backbone's own size.  ``photos``: a
+    folder; None is five of the backbone's own size.
+    """
+
+    backbone: str = "embedded"
+    steps: int = 10
+    batch: int | None = None
+    dtype: str | None = None
+    rounds: int = 3
+    size: int | None = None
+    photos: str | os.PathLike[str] | None = None
+
+
+def bench_learner(comparison: LearningComparison, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """Measure; a record that fits JSON.  ``say`` is told what it will cost once the first steps are known.
+
+    Seconds are the median of all steps but each turn's first, bytes the median of the turns.  Memory is above the
+    weights, which are given beside it.
 
     Raises UsageError, in one line, for what makes no sense and when memory will not do; DataError for photos;
     BackboneError from loading.
     """
-    dtype = dtype or ("bf16" if computes_bfloat16("cpu") else "fp32")
+    name, size, photos = comparison.backbone, comparison.size, comparison.photos
+    dtype = comparison.dtype or ("bf16" if computes_bfloat16("cpu") else "fp32")
     if dtype not in DTYPES:
         raise UnknownNameError("dtype", dtype, DTYPES)
-    if rounds < 1:
-        raise UsageError(f"--rounds {rounds} makes no sense; give 1 or more")
-    _check_memory(backbone, dtype)
-    loaded = load_backbone(None if backbone == "embedded" else backbone)
+    if comparison.rounds < 1:
+        raise UsageError(f"--rounds {comparison.rounds} makes no sense; give 1 or more")
+    _check_memory(name, dtype)
+    backbone = load_backbone(None if name == "embedded" else name)
     with TemporaryDirectory(prefix="prisbench-") as drawn:
         if photos is None:
-            drawn_photos(Path(drawn), image_hw(loaded, size, "--size", least=64))
-        job = make_job(loaded, Path(drawn if photos is None else photos), steps, batch, dtype, size)
-        return _compared(job, dtype, rounds, say)
+            drawn_photos(Path(drawn), image_hw(backbone, size, "--size", least=64))
+        files = Path(drawn if photos is None else photos)
+        job = make_job(backbone, files, comparison.steps, comparison.batch, dtype, size)
+        return _compared(job, dtype, comparison.rounds, say)
 
 
-def _compared(job: Job, dtype: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _compared(job: LearningJob, dtype: str, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
     plain, steps = plain_models(job), job.recipe.loop.steps
 
-    def theirs(job: Job, tick: Tick) -> None:
+    def theirs(job: LearningJob, tick: Tick) -> None:
         with freed_memory_given_back():
             reference(job, plain, tick)
 
-    sides: dict[str, Callable[[Job, Tick], None]] = {"reference": theirs, "ours": ours}
+    sides: dict[str, Callable[[LearningJob, Tick], None]] = {"reference": theirs, "ours": ours}
     short = job._replace(recipe=dataclasses.replace(job.recipe, loop=dataclasses.replace(job.recipe.loop, steps=2)))
     first = {name: _turn(side, short) for name, side in sides.items()}
     seconds = sum(turn.each[-1] for turn in first.values()) * steps * rounds
@@ -263,7 +137,7 @@ class _Turn(NamedTuple):
     peak_bytes: int | None
 
 
-def _turn(side: Callable[[Job, Tick], None], job: Job) -> _Turn:
+def _turn(side: Callable[[LearningJob, Tick], None], job: LearningJob) -> _Turn:
     times: list[float] = []
 
     def whole() -> None:
@@ -275,7 +149,9 @@ def _turn(side: Callable[[Job, Tick], None], job: Job) -> _Turn:
     return _Turn(before, tuple(each), measured.peak_bytes)
 
 
-def _record(job: Job, plain: Plain, turns: Mapping[str, list[_Turn]], dtype: str, rounds: int) -> dict[str, Any]:
+def _record(
+    job: LearningJob, plain: ReferenceModels, turns: Mapping[str, list[_Turn]], dtype: str, rounds: int
+) -> dict[str, Any]:
     step = {name: statistics.median(s for turn in of_side for s in turn.each) for name, of_side in turns.items()}
     peaks = {name: _median([turn.peak_bytes for turn in of_side]) for name, of_side in turns.items()}
     once = max(0.0, statistics.median(turn.before for turn in turns["ours"]) - step["ours"])
@@ -334,6 +210,143 @@ def _check_memory(backbone: str, dtype: str) -> None:
             f"Stable Diffusion 1.x on both sides needs about {needed / 1e9:.1f} GB of memory for its weights and "
             f"{free / 1e9:.1f} GB are free; free some, or measure another model with --backbone"
         )
+
+
+# --- what both sides are given ------------------------------------------------------------------------------------
+
+
+class LearningJob(NamedTuple):
+    """What both sides are given: photos, the size they are learned in, and how many steps there are, of which batch."""
+
+    backbone: Backbone
+    files: tuple[Path, ...]
+    size_hw: tuple[int, int]
+    recipe: TextualInversion
+    task: Task
+
+
+class ReferenceModels(NamedTuple):
+    """The models of the reference: the text encoder is its own, grown by the new tokens; in bf16 the others, too.
+
+    ``ids`` are the captions.  ``new`` is the number of the new tokens, which are the table's last.
+    """
+
+    text_encoder: Any
+    vae: Any
+    unet: Any
+    ids: Int[Tensor, "texts t"]
+    new: int
+
+
+def drawn_photos(folder: Path, size_hw: tuple[int, int]) -> None:
+    """PNG files of soft spots of colour, in this size: small files, quickly read."""
+    draw = np.random.default_rng(0)
+    for n in range(PHOTOS):
+        spots = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        (folder / f"{n}.png").write_bytes(png(resize_to(spots, size_hw)))
+
+
+def make_job(
+    backbone: Backbone, photos: Path, steps: int, batch: int | None, dtype: str, size: int | None = None
+) -> LearningJob:
+    """The photos of a folder, in the backbone's own size or ``size`` x ``size`` pixels, and the family's recipe.
+
+    Raises DataError for a folder without photos, UsageError for numbers that make no sense and for models that read
+    text through two encoders.
+    """
+    if dtype not in DTYPES:
+        raise UnknownNameError("dtype", dtype, DTYPES)
+    for name, value, least in (("steps", steps, 2), ("batch", batch, 1)):
+        if value is not None and value < least:
+            raise UsageError(f"--{name} {value} makes no sense; give {least} or more")
+    if backbone.text_encoder_2 is not None:
+        raise UsageError(f"{backbone.id} has two text encoders, and the plain loop knows one; give a model like SD 1.x")
+    size_hw = image_hw(backbone, size, "--size", least=64)
+    files = tuple(photo.path for photo in photo_files(photos))
+    recipe = default_recipe(backbone.family, "textual-inversion")
+    assert isinstance(recipe, TextualInversion)
+    loop = dataclasses.replace(
+        recipe.loop,
+        steps=steps,
+        batch=batch or recipe.loop.batch,
+        accumulate=1,
+        flip=False,
+        bfloat16=dtype == "bf16",
+        working_size=size or "native",
+    )
+    recipe = dataclasses.replace(recipe, loop=loop)
+    return LearningJob(backbone, files, size_hw, recipe, Task(KEY, KEY, recipe.version, KEY))
+
+
+# --- the two sides --------------------------------------------------------------------------------------------------
+
+
+def pixels_of(job: LearningJob, n: int) -> UInt8[np.ndarray, "h w 3"]:
+    """Photo ``n`` of the job, from its file, in the size of the job (whatever its shape, as in the example)."""
+    return resize_to(load_photo(job.files[n]), job.size_hw)
+
+
+def ours(job: LearningJob, tick: Tick) -> None:
+    """Textual inversion by the code that users run; the photos are read and encoded before the first step."""
+    subject = Subject("bench", NOUN, tuple(pixels_of(job, n) for n in range(len(job.files))))
+    teach(job.backbone, subject, job.recipe, job.task, Watch(progress=lambda *_: tick()))
+
+
+def plain_models(job: LearningJob) -> ReferenceModels:
+    """The reference's models, made once; the backbone stays as it is."""
+    backbone, n = job.backbone, job.recipe.vectors
+    vae, unet = backbone.vae, backbone.unet
+    if job.recipe.loop.bfloat16:  # by torch's own call: diffusers' warns of an empty list
+        vae, unet = (nn.Module.to(copy.deepcopy(model), torch.bfloat16) for model in (vae, unet))
+    text_encoder = copy.deepcopy(backbone.text_encoder)
+    old = CLIP_TOKENS if backbone.id.split("@")[0] in ARCHITECTURES else len(backbone.token_table)
+    text_encoder.resize_token_embeddings(old + n, mean_resizing=False)
+    table = text_encoder.get_input_embeddings().weight
+    text_encoder.requires_grad_(False)
+    table.requires_grad_(True)
+    start = first_vectors(backbone, NOUN, n, job.recipe.spread, job.task.key)[VECTORS[0]]
+    table.data[old:] = start.detach()
+
+    rows = []
+    for prompt in captions(backbone, job.recipe.loop.templates, Words(NOUN, n)):
+        ids = list(prompt.ids)
+        for position, _, number in prompt.learned:
+            ids[position] = old + number
+        rows.append(ids)
+    return ReferenceModels(text_encoder, vae, unet, torch.tensor(rows, device=backbone.device), n)
+
+
+def reference(job: LearningJob, plain: ReferenceModels, tick: Tick) -> None:
+    """The training example, one step after the other; the new rows of its text encoder's table move."""
+    backbone, loop = job.backbone, job.recipe.loop
+    table = plain.text_encoder.get_input_embeddings().weight
+    optimizer = torch.optim.AdamW([table], lr=RATE, weight_decay=DECAY)
+    before = table.detach().clone()
+    others = torch.ones(len(table), dtype=torch.bool, device=table.device)
+    others[-plain.new :] = False
+    draw = torch.Generator(backbone.device).manual_seed(0)
+    device = backbone.device
+    for _ in range(loop.steps):
+        photos = torch.randint(len(job.files), (loop.batch,), generator=draw, device=device)
+        read = np.stack([(pixels_of(job, n) / 127.5 - 1.0).astype(np.float32) for n in photos.tolist()])
+        pixels = torch.from_numpy(read).permute(0, 3, 1, 2).to(device, plain.vae.dtype)
+        with torch.no_grad():
+            latents = plain.vae.encode(pixels).latent_dist.sample(generator=draw)
+            latents = latents * plain.vae.config["scaling_factor"]
+        eps = torch.randn(latents.shape, generator=draw, device=device).to(latents)
+        t = torch.randint(len(backbone.alphas_cumprod), (loop.batch,), generator=draw, device=device)
+        noisy = add_noise(backbone.alphas_cumprod, latents, eps, t)
+        ids = plain.ids[torch.randint(len(plain.ids), (loop.batch,), generator=draw, device=device)]
+        with torch.autocast(device.type, torch.bfloat16, enabled=bool(loop.bfloat16)):
+            states = plain.text_encoder(ids)[0]
+        predicted = plain.unet(noisy, t, encoder_hidden_states=states.to(latents)).sample
+        target = training_target(backbone, latents, eps, t)
+        F.mse_loss(predicted.float(), target.float()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            table[others] = before[others]
+        tick()
 
 
 # --- for people -----------------------------------------------------------------------------------------------------

@@ -128,9 +128,8 @@ def bench_learner(
     """Textual inversion beside the plain loop of the diffusers example: steps a second, and memory."""
     from prisbench.bench import learner as learner_bench
 
-    record = learner_bench.bench_learner(
-        backbone, steps, batch, dtype and dtype.value, rounds, size, photos=photos, say=tell
-    )
+    comparison = learner_bench.LearningComparison(backbone, steps, batch, dtype and dtype.value, rounds, size, photos)
+    record = learner_bench.bench_learner(comparison, tell)
     say(record, format, learner_bench.render(record))
 
 

@@ -13,23 +13,26 @@ from __future__ import annotations
 
 import datetime
 import json
-import math
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Annotated, Any
 
 import numpy as np
 from jaxtyping import Bool
+from pydantic import AfterValidator
 
 from prisbench.errors import DataError
 from prisbench.images.masks import from_rle, to_rle
 from prisbench.metrics import Counts
+from prisbench.runtime import strict_json
 from prisbench.runtime.files import read_bytes, write_bytes, write_errors
+from prisbench.runtime.strict_json import Strict, dump, parse
 from prisbench.types import QUERY_TYPES, Prediction
 
 SCHEMA_VERSION = 2
@@ -145,7 +148,7 @@ def read_run(path: Path, dataset: DatasetRef | None = None) -> Run:
     Raises DataError, naming the file and the key, for anything missing, of a wrong type, not a number, or at odds
     with itself.
     """
-    run = _run_from(_parse(read_bytes(path), str(path)), str(path))
+    run = _run_from(read_bytes(path), str(path))
     if dataset is not None:
         check_dataset(run, dataset, str(path))
     return run
@@ -259,7 +262,7 @@ def settle_predictions(path: Path, order: Iterable[str]) -> None:
 
 
 def _line(record: PredictionRecord, where: str) -> bytes:
-    return (_dump(asdict(record), f"{where}: query {record.query_id!r}") + "\n").encode()
+    return (dump(asdict(record), f"{where}: query {record.query_id!r}") + "\n").encode()
 
 
 def _whole_lines(path: Path) -> bytes:
@@ -273,18 +276,12 @@ def _records(lines: bytes, where: str) -> list[PredictionRecord]:
     numbers: dict[str, int] = {}
     for number, line in enumerate(lines.split(b"\n")[:-1], start=1):
         at = f"{where}, line {number}"
-        raw = _parse(line, at)
-        peak = _get(raw, "peak_yx", (list, None), at)
-        if peak is not None and (len(peak) != 2 or any(type(n) is not int for n in peak)):
+        raw = parse(line, at)
+        peak = raw.get("peak_yx")
+        if isinstance(peak, list) and (len(peak) != 2 or any(type(n) is not int for n in peak)):
             raise DataError(f"{at}: 'peak_yx' is {peak!r}; expected [y, x] in pixels")
-        record = PredictionRecord(
-            query_id=_get(raw, "query_id", (str,), at),
-            rle=_get(raw, "rle", (dict, None), at),
-            peak_yx=None if peak is None else (peak[0], peak[1]),
-            presence=_get(raw, "presence", (float, None), at),
-            seconds=_get(raw, "seconds", (float, None), at),
-            error=_get(raw, "error", (str, None), at),
-        )
+        values = dict(strict_json.read(_PredictionLine, raw, at))
+        record = PredictionRecord(**{**values, "peak_yx": None if peak is None else tuple(peak)})
         known = records.get(record.query_id)
         if known is not None and known.error is None:
             if record.error is None and replace(record, seconds=known.seconds) != known:
@@ -310,80 +307,42 @@ def _run_bytes(run: Run, where: str) -> bytes:
         head[field.name] = asdict(value) if isinstance(value, (DatasetRef, Environment, SecondsPerImage)) else value
     head["n_errors"] = run.n_errors
     head["query_fields"] = list(QUERY_FIELDS)
-    lines = [f"{json.dumps(key)}: {_dump(value, where, sort=key == 'settings')}" for key, value in head.items()]
+    lines = [f"{json.dumps(key)}: {dump(value, where, sort=key == 'settings')}" for key, value in head.items()]
     rows = []
     for query in run.queries:
         record = {**vars(query), **vars(query.counts)}
-        rows.append(_dump([record[name] for name in QUERY_FIELDS], where))
+        rows.append(dump([record[name] for name in QUERY_FIELDS], where))
     data = ("{\n" + ",\n".join(lines) + ',\n"queries": [\n' + ",\n".join(rows) + "\n]\n}\n").encode()
-    _run_from(_parse(data, where), where)
+    _run_from(data, where)
     return data
 
 
-def _run_from(raw: Mapping[str, Any], where: str) -> Run:
-    found = raw.get("schema_version")
+def _run_from(data: bytes, where: str) -> Run:
+    found = parse(data, where).get("schema_version")
     if found != SCHEMA_VERSION:
         raise DataError(
             f"{where}: 'schema_version' is {found!r}, this prisbench reads {SCHEMA_VERSION}; "
             "write the file again with `prisbench evaluate`"
         )
-    dataset = _get(raw, "dataset", (dict,), where)
-    environment = _get(raw, "environment", (dict,), where)
-    seconds = _get(raw, "seconds_per_image", (dict, None), where)
-    run = Run(
-        method=_get(raw, "method", (str,), where),
-        concept=_get(raw, "concept", (str,), where),
-        dataset=DatasetRef(
-            **{key: _get(dataset, key, (str,), where) for key in ("name", "version", "digest", "split")}
-        ),
-        metric_spec=_get(raw, "metric_spec", (str,), where),
-        prisbench_version=_get(raw, "prisbench_version", (str,), where),
-        settings=_get(raw, "settings", (dict,), where),
-        backbone=_get(raw, "backbone", (str, None), where),
-        seed=_get(raw, "seed", (int,), where),
-        created=_date(_get(raw, "created", (str,), where), where),
-        environment=Environment(
-            python=_get(environment, "python", (str,), where),
-            torch=_get(environment, "torch", (str, None), where),
-            numpy=_get(environment, "numpy", (str,), where),
-            machine=_get(environment, "machine", (str,), where),
-            cpu_count=_get(environment, "cpu_count", (int,), where),
-        ),
-        seconds_per_image=None
-        if seconds is None
-        else SecondsPerImage(
-            median=_get(seconds, "median", (float,), where), mean=_get(seconds, "mean", (float,), where)
-        ),
-        learn_seconds=_get(raw, "learn_seconds", (float, None), where),
-        concept_bytes=_get(raw, "concept_bytes", (float, None), where),
-        queries=_queries(raw, where),
-        out_of_domain=_get(raw, "out_of_domain", (int,), where) if "out_of_domain" in raw else None,
-    )
-    if (stated := _get(raw, "n_errors", (int,), where)) != run.n_errors:
+    file = dict(strict_json.read(_RunFile, data, where))
+    stated, columns, rows = (file.pop(key) for key in ("n_errors", "query_fields", "queries"))
+    if tuple(columns) != QUERY_FIELDS:
+        raise DataError(f"{where}: 'query_fields' is {columns}, expected {list(QUERY_FIELDS)}; score it again")
+    run = Run(**file, queries=_queries(rows, where))
+    if stated != run.n_errors:
         raise DataError(f"{where}: 'n_errors' is {stated}, but {run.n_errors} queries carry an error; score it again")
     return run
 
 
-def _queries(raw: Mapping[str, Any], where: str) -> tuple[QueryResult, ...]:
-    columns = _get(raw, "query_fields", (list,), where)
-    if tuple(columns) != QUERY_FIELDS:
-        raise DataError(f"{where}: 'query_fields' is {columns}, expected {list(QUERY_FIELDS)}; score it again")
+def _queries(rows: Sequence[Any], where: str) -> tuple[QueryResult, ...]:
     queries: dict[str, QueryResult] = {}
-    for number, row in enumerate(_get(raw, "queries", (list,), where), start=1):
+    for number, row in enumerate(rows, start=1):
         at = f"{where}: query row {number}"
         if not isinstance(row, list) or len(row) != len(QUERY_FIELDS):
             raise DataError(f"{at}: expected a list of the {len(QUERY_FIELDS)} values in 'query_fields'")
-        record = dict(zip(QUERY_FIELDS, row, strict=True))
-        query = QueryResult(
-            query_id=_get(record, "query_id", (str,), at),
-            subject_id=_get(record, "subject_id", (str,), at),
-            image_id=_get(record, "image_id", (str,), at),
-            query_type=_get(record, "query_type", (str,), at),
-            counts=_counts(record, at),
-            presence=_get(record, "presence", (float, None), at),
-            seconds=_get(record, "seconds", (float, None), at),
-            error=_get(record, "error", (str, None), at),
-        )
+        record = dict(strict_json.read(_QueryRow, dict(zip(QUERY_FIELDS, row, strict=True)), at))
+        counts = _sound(Counts(**{name: record.pop(name) for name in COUNT_FIELDS}), at)
+        query = QueryResult(**record, counts=counts)
         if query.query_type not in QUERY_TYPES:
             raise DataError(f"{at}: 'query_type' is {query.query_type!r}, known: {', '.join(QUERY_TYPES)}")
         if (query.query_type == "absent") != (query.counts.truth_area == 0):
@@ -394,11 +353,8 @@ def _queries(raw: Mapping[str, Any], where: str) -> tuple[QueryResult, ...]:
     return tuple(queries.values())
 
 
-def _counts(record: Mapping[str, Any], where: str) -> Counts:
-    """Counts that could come from masks; numbers that contradict each other were not counted."""
-    answers = ("pointing_hit", "wrong_instance", "absent_fp")
-    values = {key: _get(record, key, (bool, None) if key in answers else (int,), where) for key in COUNT_FIELDS}
-    counts = Counts(**values)
+def _sound(counts: Counts, where: str) -> Counts:
+    """Counts that could come from masks.  Raises DataError for numbers that contradict each other."""
     sound = (
         0 <= counts.intersection <= min(counts.predicted_area, counts.truth_area)
         and 0 <= counts.look_alike_intersection <= counts.predicted_area - counts.intersection
@@ -412,56 +368,69 @@ def _counts(record: Mapping[str, Any], where: str) -> Counts:
         and not (counts.truth_area == 0 and (counts.pointing_hit is not None or counts.wrong_instance is not None))
     )
     if not sound:
-        raise DataError(f"{where}: the counts contradict each other ({values}); score it again")
+        raise DataError(f"{where}: the counts contradict each other ({vars(counts)}); score it again")
     return counts
-
-
-# JSON without surprises
-
-
-def _get(record: Mapping[str, Any], key: str, kinds: tuple[type | None, ...], where: str) -> Any:
-    """The value under a key, when it is of one of ``kinds`` (None for null); whole numbers pass as floats."""
-    if key not in record:
-        raise DataError(f"{where}: the key {key!r} is missing; the file is incomplete, make it again")
-    value = record[key]
-    if float in kinds and type(value) is int:
-        return float(value)
-    if type(value) is float and not math.isfinite(value):
-        raise DataError(f"{where}: {key!r} is {value!r}, which is not a number; undefined values are null")
-    if type(value) in kinds or (value is None and None in kinds):
-        return value
-    wanted = " or ".join("null" if kind is None else kind.__name__ for kind in kinds)
-    raise DataError(f"{where}: {key!r} is {value!r}, expected {wanted}")
-
-
-def _date(text: str, where: str) -> str:
-    try:
-        if datetime.date.fromisoformat(text).isoformat() == text:
-            return text
-    except ValueError:
-        pass
-    raise DataError(f"{where}: 'created' is {text!r}, expected a date such as 2026-01-31")
-
-
-def _parse(data: bytes, where: str) -> dict[str, Any]:
-    def refuse(name: str) -> NoReturn:
-        raise DataError(f"{where}: holds {name}, which is not a number; undefined values are null")
-
-    try:
-        raw = json.loads(data.decode(), parse_constant=refuse)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{where}: not JSON ({error}); the file is corrupt, make it again") from None
-    if not isinstance(raw, dict):
-        raise DataError(f"{where}: expected a JSON object, found {type(raw).__name__}")
-    return cast(dict[str, Any], raw)
-
-
-def _dump(value: Any, where: str, sort: bool = False) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: cannot be written as JSON ({error}); undefined values are None") from None
 
 
 def _describe(dataset: DatasetRef) -> str:
     return f"{dataset.name} {dataset.version} {dataset.split} (digest {dataset.digest})"
+
+
+# what the files must look like
+
+
+class _PredictionLine(Strict):
+    peak_yx: list[Any] | None
+    query_id: str
+    rle: dict[str, Any] | None
+    presence: float | None
+    seconds: float | None
+    error: str | None
+
+
+def _date(text: str) -> str:
+    with suppress(ValueError):
+        if datetime.date.fromisoformat(text).isoformat() == text:
+            return text
+    raise ValueError("a date such as 2026-01-31")
+
+
+class _RunFile(Strict):
+    method: str
+    concept: str
+    dataset: DatasetRef
+    metric_spec: str
+    prisbench_version: str
+    settings: dict[str, Any]
+    backbone: str | None
+    seed: int
+    created: Annotated[str, AfterValidator(_date)]
+    environment: Environment
+    seconds_per_image: SecondsPerImage | None
+    learn_seconds: float | None
+    concept_bytes: float | None
+    out_of_domain: int = None  # type: ignore[assignment]  # or it is not in the file
+    n_errors: int
+    query_fields: list[Any]
+    queries: list[Any]
+
+
+class _QueryRow(Strict):
+    query_id: str
+    subject_id: str
+    image_id: str
+    query_type: str
+    intersection: int
+    union: int
+    predicted_area: int
+    truth_area: int
+    look_alike_intersection: int
+    boundary_intersection: int
+    boundary_union: int
+    area: int
+    pointing_hit: bool | None
+    wrong_instance: bool | None
+    absent_fp: bool | None
+    presence: float | None
+    seconds: float | None
+    error: str | None

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pydantic import TypeAdapter, ValidationError
+
 from prisbench.errors import UnknownNameError, UsageError
 
 
@@ -94,13 +96,25 @@ def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: st
     return values
 
 
-def _same_kind(old: Any, new: Any) -> bool:
-    """Whether a JSON value may stand where ``old`` stands; null, and a list's items, are judged by whose they are."""
-    if old is None or new is None or isinstance(old, tuple | list):
-        return True
-    if isinstance(old, bool) or isinstance(new, bool):
-        return type(old) is type(new)
-    for kind, fitting in ((float, int | float), (int, int), (str, str | int), (Mapping, Mapping)):
-        if isinstance(old, kind):
-            return isinstance(new, fitting)
-    return dataclasses.is_dataclass(old) and isinstance(new, Mapping)
+def _same_kind(default: Any, value: Any) -> bool:
+    """Whether a JSON value may stand where ``default`` stands; null may anywhere, and whose items a list has is known
+    to its owner alone.
+    """
+    kind: Any = next((kinds for each, kinds in _KINDS if isinstance(default, each)), Any)
+    if dataclasses.is_dataclass(default):
+        kind = Mapping[Any, Any]
+    try:
+        TypeAdapter(kind | None).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+_KINDS: tuple[tuple[type, Any], ...] = (
+    (bool, bool),  # before int, which it is, too
+    (int, int),
+    (float, float),  # or a whole number
+    (str, str | int),  # a name of digits is a number to JSON
+    (Mapping, Mapping[Any, Any]),
+)
+"""The type of a default -> what may stand in its place."""

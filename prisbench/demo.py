@@ -16,7 +16,10 @@ from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import build_tabletop
 from prisbench.evaluate import evaluate
 from prisbench.images import drawing as pictures
-from prisbench.leaderboard import page, tables
+from prisbench.leaderboard.html_page import Overlay, render_page
+from prisbench.leaderboard.pages import write_readme
+from prisbench.leaderboard.render import render
+from prisbench.leaderboard.rows import load_runs, rows
 from prisbench.methods import load_method
 from prisbench.predict import Progress, learn_all
 from prisbench.results import write_run
@@ -80,17 +83,17 @@ def run(
 
         result, _ = evaluate(dataset, method, out / "runs", options=RunOptions(seed=seed), progress=show)
         write_run(result, out / "leaderboard" / f"{run_name(result.method, result.concept, seed)}.json")
-    runs = tables.load_runs(out / "leaderboard")
+    runs = load_runs(out / "leaderboard")
     assert learned is not None
-    rows = gallery(dataset, learned)
-    sheet = write_bytes(out / "pictures.png", pictures.png(pictures.sheet(rows)))
-    tables.write_readme(out / "leaderboard")
+    drawn = gallery(dataset, learned)
+    sheet = write_bytes(out / "pictures.png", pictures.png(pictures.sheet(drawn)))
+    write_readme(out / "leaderboard")
     overlays = [
-        page.Overlay(row[2][0], f"{row[1][0].partition(':')[0]}; {row[-1][0]}", pictures.png(pictures.sheet([row])))
-        for row in rows
+        Overlay(row[2][0], f"{row[1][0].partition(':')[0]}; {row[-1][0]}", pictures.png(pictures.sheet([row])))
+        for row in drawn
     ]
-    html = write_text(out / "leaderboard.html", page.render_page(runs, overlays))
-    return Demo(tables.render(tables.rows(runs)), sheet, html)
+    html = write_text(out / "leaderboard.html", render_page(runs, overlays))
+    return Demo(render(rows(runs)), sheet, html)
 
 
 def gallery(dataset: Dataset, method: Method, split: str = "test") -> list[list[tuple[str, np.ndarray]]]:

@@ -15,7 +15,7 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPSegProc
 from prisbench.datasets.load import open_dataset
 from prisbench.errors import BackboneError, UsageError
 from prisbench.evaluate import evaluate
-from prisbench.leaderboard.tables import records_of, rows
+from prisbench.leaderboard.rows import records_of, rows
 from prisbench.methods import load_method
 from prisbench.settings import MethodOptions
 from prisbench.types import Concept, Method, Query, Subject

@@ -21,7 +21,7 @@ from prisbench import demo
 from prisbench.datasets.load import open_dataset
 from prisbench.demo import Demo, gallery
 from prisbench.images.drawing import GREEN, SKY
-from prisbench.leaderboard.tables import load_runs
+from prisbench.leaderboard.rows import load_runs
 from prisbench.localizer.method import AttentionMethod
 from prisbench.settings import MethodOptions
 from prisbench.types import Subject

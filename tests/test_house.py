@@ -44,7 +44,7 @@ ROOMS = {
         names interop learners""",
     "localizer": """refine background settings presets presence attend texts evidence observe maps answer method
         sheet""",
-    "leaderboard": "intervals tables page publish",
+    "leaderboard": "intervals rows render summaries pages html_page publish",
     "embedded": "recipe card",
     "wsss": """palettes voc coco deeplab label_checks examination scoring labelling pseudo_masks train sets demo""",
     "bench": "process models published network scene localizer learner dataset crf ablation",

@@ -19,20 +19,11 @@ from PIL import Image
 
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.leaderboard import intervals
-from prisbench.leaderboard.page import Overlay, render_page
-from prisbench.leaderboard.tables import (
-    COLUMNS,
-    check,
-    check_pages,
-    learners,
-    load_runs,
-    readme,
-    render,
-    rows,
-    summary,
-    write_pages,
-    write_readme,
-)
+from prisbench.leaderboard.html_page import Overlay, render_page
+from prisbench.leaderboard.pages import check, check_pages, readme, write_pages, write_readme
+from prisbench.leaderboard.render import render
+from prisbench.leaderboard.rows import COLUMNS, load_runs, rows
+from prisbench.leaderboard.summaries import learners, summary
 from prisbench.metrics import Counts
 from prisbench.results import DatasetRef, Environment, QueryResult, Run, SecondsPerImage, write_run
 

@@ -9,7 +9,7 @@ import pytest
 
 from prisbench.errors import DataError
 from prisbench.leaderboard.publish import check_leaderboards, publish
-from prisbench.leaderboard.tables import load_runs
+from prisbench.leaderboard.rows import load_runs
 from prisbench.results import DatasetRef
 from tests.test_leaderboard import CONTROL, FLOOR, LEARNED
 

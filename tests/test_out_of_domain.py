@@ -24,7 +24,8 @@ from prisbench.embedded.card import measure_domain
 from prisbench.errors import BackboneError, DataError
 from prisbench.evaluate import evaluate
 from prisbench.images.photos import load_photo
-from prisbench.leaderboard import tables
+from prisbench.leaderboard.render import render
+from prisbench.leaderboard.rows import rows
 from prisbench.localizer.method import AttentionMethod
 from prisbench.out_of_domain import Strangeness, check_dataset, count_outside, in_domain, look, warning
 from prisbench.results import read_run, write_run
@@ -193,9 +194,9 @@ def test_a_run_records_what_is_outside_and_its_row_says_so(tmp_path: Path) -> No
     write_run(read_run(path), path)
     assert path.read_bytes() == before
     assert evaluate(data, Boxes(), tmp_path)[0].out_of_domain == 2  # the same after it went on
-    assert "boxes / none: 40% of the scenes are unlike anything its backbone" in tables.render(tables.rows([run]), "md")
+    assert "boxes / none: 40% of the scenes are unlike anything its backbone" in render(rows([run]), "md")
     clean = dataclasses.replace(run, out_of_domain=0)
-    assert "unlike" not in tables.render(tables.rows([clean]), "md")
+    assert "unlike" not in render(rows([clean]), "md")
 
 
 @pytest.fixture(scope="module")

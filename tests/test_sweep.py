@@ -9,7 +9,7 @@ import pytest
 
 from prisbench.datasets.load import open_dataset
 from prisbench.errors import UnknownNameError, UsageError, WriteError
-from prisbench.leaderboard.tables import load_runs, rows
+from prisbench.leaderboard.rows import load_runs, rows
 from prisbench.runs import RunOptions, Scope
 from prisbench.settings import MethodOptions, variants
 from prisbench.sweep import Sweep, check_sweep, run_sweep

@@ -74,7 +74,9 @@ def evaluate(
 ) -> None:
     """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
     from prisbench.datasets.named import find_dataset
-    from prisbench.leaderboard import intervals, tables
+    from prisbench.leaderboard import intervals
+    from prisbench.leaderboard.render import render
+    from prisbench.leaderboard.rows import records_of, rows
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
     from prisbench.sweep import Sweep, check_sweep, run_sweep
@@ -96,14 +98,14 @@ def evaluate(
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     runs, paths = [each.run for each in finished], [str(each.path) for each in finished]
-    frame, part = tables.rows(runs), intervals.part(runs, sum(data.manifest.queries[split].values()))
+    frame, part = rows(runs), intervals.part(runs, sum(data.manifest.queries[split].values()))
     if format is not Format.json:
-        print(tables.render(frame, "md") + (f"- {intervals.part_note(part)}\n" if part else ""))
+        print(render(frame, "md") + (f"- {intervals.part_note(part)}\n" if part else ""))
         print("\n".join(f"full record: {path}" for path in paths))
     elif len(runs) == 1:
-        print(json.dumps({"run": paths[0], "partial": part, **tables.records_of(frame)[0]}))
+        print(json.dumps({"run": paths[0], "partial": part, **records_of(frame)[0]}))
     else:
-        print(json.dumps({"runs": paths, "partial": part, "rows": tables.records_of(frame)}))
+        print(json.dumps({"runs": paths, "partial": part, "rows": records_of(frame)}))
     if failures := [query for run in runs for query in run.queries if query.error is not None]:
         tell(
             f"{len(failures)} of {sum(len(run.queries) for run in runs)} queries failed, first "
@@ -126,8 +128,10 @@ def leaderboard(
     ] = False,
 ) -> None:
     """The table of a dataset, from its committed result files."""
-    from prisbench.leaderboard import page, tables
+    from prisbench.leaderboard import html_page, summaries
     from prisbench.leaderboard.publish import check_leaderboards
+    from prisbench.leaderboard.render import render
+    from prisbench.leaderboard.rows import load_runs, rows
     from prisbench.runtime.files import write_text
 
     if check:
@@ -142,22 +146,18 @@ def leaderboard(
 
         known = [path.name for path in folder.glob("*/")] if folder.is_dir() else []
         raise UnknownNameError(f"leaderboard in {folder}", dataset, known)
-    runs = tables.load_runs(folder / dataset)
-    frame = tables.rows(runs, subset)
+    runs = load_runs(folder / dataset)
+    frame = rows(runs, subset)
     if gallery is not None and not gallery.is_dir():
         raise DataError(f"no gallery in {gallery}: there is no such folder")
     if format is TableFormat.html:
-        pictures = gallery or folder / dataset / "gallery"
-        overlays = [
-            page.Overlay(p.stem, p.stem.replace("-", " "), p.read_bytes()) for p in sorted(pictures.glob("*.png"))
-        ]
-        text = page.render_page(runs, overlays)
+        text = html_page.render_page(runs, html_page.gallery_in(gallery or folder / dataset / "gallery"))
     elif format is TableFormat.summary:
-        text = tables.summary(runs)
+        text = summaries.summary(runs)
     elif format is TableFormat.learners:
-        text = tables.learners(runs)
+        text = summaries.learners(runs)
     else:
-        text = tables.render(frame, format.value)
+        text = render(frame, format.value)
     if out is None:
         print(text)
     else:

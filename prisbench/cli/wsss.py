@@ -470,7 +470,7 @@ def _render_scores(record: dict[str, Any], format: TableFormat) -> str:
     """Classes in rows, mIoU in the last; with a second folder its columns come first, then the gain."""
     if format is TableFormat.json:
         return json.dumps(record)
-    from prisbench.leaderboard.tables import cell
+    from prisbench.leaderboard.render import cell
 
     earlier = record.get("before")
     rows: list[dict[str, Any]] = [
@@ -526,7 +526,7 @@ def _render_sweep(record: dict[str, Any], format: TableFormat) -> str:
         return json.dumps(record)
     if format is TableFormat.csv:
         return _csv(record["sweep"])
-    from prisbench.leaderboard.tables import cell
+    from prisbench.leaderboard.render import cell
 
     best = record["best"]
     lines = ["| threshold | mIoU |", "| ---: | ---: |"]

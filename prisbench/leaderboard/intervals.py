@@ -1,6 +1,6 @@
 """What a table says of its intervals: over how many subjects they are, why some are missing, what part was run.
 
-Knows: the rows of ``tables``, as records.  Does not know: how an interval is made (``statistics``), how rows are made.
+Knows: the rows of ``rows``, as records.  Does not know: how an interval is made (``statistics``), how rows are made.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Putting a run on a leaderboard, and holding every leaderboard to its result files.
 
 A leaderboard is a folder of result files with a README.md made from them; pages beside the folder of leaderboards may
-show its table, too (``tables.PAGES``).
+show its table, too (``pages.PAGES``).
 
 Knows: which files change together.  Does not know: how a table is made, how a run came about.
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prisbench.errors import DataError
-from prisbench.leaderboard import tables
+from prisbench.leaderboard.pages import check, check_pages, readme, write_pages
+from prisbench.leaderboard.rows import board_name, load_runs
 from prisbench.results import Run, read_run, write_run
 from prisbench.runs import run_name
 from prisbench.runtime.files import write_text
@@ -28,14 +29,14 @@ def publish(run: Run, root: Path) -> Path:
     Raises DataError when the run may not stand among those that are there; nothing is written then.  WriteError.
     """
     data = run.dataset
-    folder = root / tables.board_name(data)
+    folder = root / board_name(data)
     place = folder / f"{run_name(run.method, run.concept, run.seed)}.json"
     paths = sorted({*folder.glob("*.json"), place})
     runs = [run if path == place else read_run(path, data) for path in paths]
-    text = tables.readme(runs)
+    text = readme(runs)
     write_run(run, place)
     write_text(folder / "README.md", text)
-    tables.write_pages(root.parent, runs)
+    write_pages(root.parent, runs)
     return place
 
 
@@ -55,7 +56,7 @@ class Checked(NamedTuple):
 def check_leaderboards(root: Path) -> Iterator[Checked]:
     """Every leaderboard below ``root``, one after the other.
 
-    Raises DataError when there are none, and as ``tables.load_runs``.
+    Raises DataError when there are none, and as ``load_runs``.
     """
     folders = sorted({path.parent for path in root.glob("*/*.json")})
     if not folders:
@@ -66,13 +67,13 @@ def check_leaderboards(root: Path) -> Iterator[Checked]:
 
 def _checked(folder: Path, root: Path) -> Checked:
     files = len(list(folder.glob("*.json")))
-    if changes := tables.check(folder):
+    if changes := check(folder):
         complaint = (
             f"{folder}/README.md does not agree with the result files beside it; "
             "make it again with prisbench evaluate --leaderboards, or commit the regenerated one"
         )
         return Checked(folder, files, complaint, tuple(changes))
-    if changes := tables.check_pages(root.parent, tables.load_runs(folder)):
+    if changes := check_pages(root.parent, load_runs(folder)):
         complaint = (
             f"{changes[0].removeprefix('--- ')}: its table is not what {folder} says; make it again with prisbench "
             "evaluate --leaderboards, or put there what leaderboard --format summary (learners.md: learners) prints"

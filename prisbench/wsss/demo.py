@@ -20,7 +20,7 @@ from prisbench.diffusion.backbone import Backbone
 from prisbench.errors import DataError, UsageError
 from prisbench.images import drawing as pictures
 from prisbench.images.photos import encode_png
-from prisbench.leaderboard.tables import cell
+from prisbench.leaderboard.render import cell
 from prisbench.localizer.settings import Evidence
 from prisbench.runtime.files import write_bytes, write_json, write_text
 from prisbench.statistics import interval_words

@@ -15,7 +15,8 @@ import jinja2
 
 from prisbench.errors import DataError
 from prisbench.leaderboard.intervals import WITH_INTERVAL
-from prisbench.leaderboard.tables import SUBSETS, cell, named, notes, records_of, render, rows
+from prisbench.leaderboard.render import cell, named, notes, render
+from prisbench.leaderboard.rows import SUBSETS, records_of, rows
 from prisbench.metrics import METRIC_SPEC, METRICS
 from prisbench.results import Run
 from prisbench.types import REFERENTLESS
@@ -32,7 +33,7 @@ class Overlay(NamedTuple):
 def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
     """The whole page.  Every text in it is escaped.
 
-    Raises DataError as ``tables.rows``, without runs, and for a gallery image of another kind.
+    Raises DataError as ``rows.rows``, without runs, and for a gallery image of another kind.
     """
     if not runs:
         raise DataError("a leaderboard needs at least one run")
@@ -52,6 +53,11 @@ def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
         tables=[_table(runs, subset) for subset in subsets],
         gallery=[{"title": each.title, "caption": each.caption, "uri": _data_uri(each)} for each in gallery],
     )
+
+
+def gallery_in(folder: Path) -> list[Overlay]:
+    """The PNG files of a folder, in the order of their names, each under its name."""
+    return [Overlay(path.stem, path.stem.replace("-", " "), path.read_bytes()) for path in sorted(folder.glob("*.png"))]
 
 
 def _table(runs: Sequence[Run], subset: str | None) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""Markdown files that are made from runs: the README of a leaderboard, and the tables in a project's pages.
+
+Knows: which files there are, and between which marks a table stands.  Does not know: what a table shows.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from prisbench.errors import DataError
+from prisbench.leaderboard.render import render
+from prisbench.leaderboard.rows import board_name, load_runs, rows
+from prisbench.leaderboard.summaries import learners, summary
+from prisbench.metrics import METRIC_SPEC
+from prisbench.results import Run
+from prisbench.runtime.files import write_text
+from prisbench.types import QUERY_TYPES
+
+PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
+    "README.md": ("table", summary),
+    "docs/learners.md": ("learners", learners),
+}
+"""Files beside the folder of leaderboards that may hold a table: the word of its marks, and what makes it."""
+
+
+def readme(runs: Sequence[Run]) -> str:
+    """The README of a leaderboard folder: the table over all queries, then one for every query type.
+
+    Raises DataError as ``rows``, and without runs.
+    """
+    if not runs:
+        raise DataError("a leaderboard needs at least one run")
+    data = runs[0].dataset
+    parts = [
+        f"# {data.name} {data.version}, {data.split} split",
+        "Made by `prisbench leaderboard` from the result files in this folder; do not edit. "
+        f"Dataset digest `{data.digest}`, metric spec {METRIC_SPEC} (`docs/metrics.md`).",
+        "## All queries",
+        render(rows(runs)),
+    ]
+    types = {query.query_type for run in runs for query in run.queries}
+    for subset in (each for each in QUERY_TYPES if each in types):
+        parts += [f"## Only {subset} queries", render(rows(runs, subset))]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def write_readme(folder: Path) -> Path:
+    """Write the folder's README.md from its result files."""
+    return write_text(folder / "README.md", readme(load_runs(folder)))
+
+
+def check(folder: Path) -> list[str]:
+    """What regenerating the folder's README.md would change, as lines of a unified diff; empty when it is current.
+
+    Raises DataError as ``load_runs``.
+    """
+    path = folder / "README.md"
+    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    new = readme(load_runs(folder))
+    names = (str(path), f"{path} (made again)")
+    return list(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=0, lineterm=""))
+
+
+def check_pages(root: Path, runs: Sequence[Run]) -> list[str]:
+    """How the dataset's tables in PAGES differ from what the runs say, as lines of a diff; empty when they do not, or
+    when no page has a table of this dataset.
+    """
+    changes: list[str] = []
+    for each in _places(root, runs):
+        names = (str(each.path), f"{each.path} (made again)")
+        changes += difflib.unified_diff(each.found.splitlines(), each.made.splitlines(), *names, n=0, lineterm="")
+    return changes
+
+
+def write_pages(root: Path, runs: Sequence[Run]) -> list[Path]:
+    """Put the tables where PAGES have the dataset's; pages without one stay as they are."""
+    return [write_text(each.path, each.head + each.made + each.rest) for each in _places(root, runs)]
+
+
+def _marks(word: str, runs: Sequence[Run]) -> tuple[str, str]:
+    """What a page's table stands between."""
+    return f"<!-- {word} {board_name(runs[0].dataset)} -->\n", f"<!-- /{word} -->"
+
+
+class _Place(NamedTuple):
+    """A dataset's table in a page: what stands before it, the table as it is and as it should be, what follows."""
+
+    path: Path
+    head: str
+    found: str
+    made: str
+    rest: str
+
+
+def _places(root: Path, runs: Sequence[Run]) -> Iterator[_Place]:
+    for name, (word, make) in PAGES.items():
+        path, (start, end) = root / name, _marks(word, runs)
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        head, mark, tail = text.partition(start)
+        if mark:
+            found, _, rest = tail.partition(end)
+            yield _Place(path, head + start, found, make(runs), end + rest)

@@ -1,0 +1,129 @@
+"""Rows -> Markdown, CSV and JSON.
+
+Knows: how numbers are printed, and what a reader of a table must know.  Does not know: how rows are made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import pandas as pd
+
+from prisbench.errors import UnknownNameError
+from prisbench.leaderboard.intervals import interval_notes
+from prisbench.leaderboard.rows import records_of
+from prisbench.metrics import METRICS
+from prisbench.out_of_domain import TOLERATED
+from prisbench.statistics import FEWEST_SUBJECTS
+
+FORMATS = ("md", "csv", "json")
+
+
+def render(frame: pd.DataFrame, format: str = "md") -> str:
+    """A frame of ``rows`` as text.
+
+    "json" is a list of objects and "csv" has a header line, both with all columns and scores 0..1; "md" is a table
+    to read, with the notes it needs below it.
+
+    Raises UnknownNameError for another format.
+    """
+    writers: dict[str, Callable[[pd.DataFrame], str]] = {"md": _markdown, "csv": _csv, "json": _json}
+    if format not in writers:
+        raise UnknownNameError("format", format, FORMATS)
+    return writers[format](frame)
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    heads = ["tier", "method", "concept", "n", *(metric.label for metric in METRICS.values()), "s / image"]
+    lines = ["| " + " | ".join(heads) + " |", "| ---: | :--- | :--- |" + " ---: |" * (len(heads) - 3)]
+    for row in records_of(frame):
+        seconds = row["seconds_per_image"]
+        cells = [
+            "–" if row["tier"] is None else str(row["tier"]),
+            *(name.replace("|", "\\|") for name in (row["method"], named(row))),
+            str(row["n"]),
+            *(cell(row[name], row.get(f"{name}_ci")) for name in METRICS),
+            "–" if seconds is None else f"{seconds:.3g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    notes_below = notes(frame)
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes_below)]) + "\n"
+
+
+def notes(frame: pd.DataFrame) -> list[str]:
+    """What a reader of the table must know: gains, what is ranked, what is missing."""
+    records = records_of(frame)
+    out = []
+    for row in records:
+        if row["gain_over_noun"] is not None:
+            gain = signed(row["gain_over_noun"], row["gain_over_noun_ci"], 3)
+            out.append(f"{row['method']}: {row['concept']} over noun-only, paired: mIoU {gain}.")
+    for row in records:
+        if row["presence_auc"] is not None:
+            out.append(
+                f"{row['method']} / {row['concept']}: its belief tells present from absent with an area under the ROC "
+                f"of {cell(row['presence_auc'], row['presence_auc_ci'])}."
+            )
+    out += interval_notes(records)
+    for row in records:
+        if row["iou_mean_seed_sd"] is not None:
+            spread = f"mIoU has a standard deviation of {row['iou_mean_seed_sd']:.3f} over seeds"
+            out.append(f"{row['method']} / {row['concept']}: {spread}.")
+    complete = max((row["n"] for row in records), default=0)
+    for row in records:
+        name = f"{row['method']} / {row['concept']}"
+        ranked = row["tier"] is not None or row["iou_mean"] is None
+        if not ranked and (row["n"] < complete or row["iou_mean_n_subjects"] >= FEWEST_SUBJECTS):
+            out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
+        if (row["out_of_domain"] or 0) > TOLERATED:
+            out.append(
+                f"{name}: {row['out_of_domain']:.0%} of the scenes are unlike anything its backbone was trained on; "
+                "its masks there are meaningless."
+            )
+        if row["n_errors"]:
+            out.append(f"{name} failed on {row['n_errors']} queries; they count as empty masks.")
+        if row["pointing_n"] and row["pointing_n_undefined"]:
+            out.append(f"{name} names no pixel in {row['pointing_n_undefined']} queries; pointing leaves them out.")
+    return out
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """A row's concept to read, with the number of its seeds where they are several."""
+    return row["concept"] + (f" ({len(row['seeds'])} seeds)" if len(row["seeds"]) > 1 else "")
+
+
+def cell(value: float | None, ci: Sequence[float] | None = None) -> str:
+    """A score to read: ``0.652 [0.61, 0.69]``, or a dash when undefined."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + (f" [{ci[0]:.2f}, {ci[1]:.2f}]" if ci else "")
+
+
+def short(value: float | None, ci: Sequence[float] | None = None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" + (f" [{ci[0]:.2f}, {ci[1]:.2f}]" if ci else "")
+
+
+def signed(value: float | None, ci: Sequence[float] | None, digits: int = 2) -> str:
+    if value is None:
+        return "–"
+    return f"{value:+.{digits}f}" + (f" [{ci[0]:+.2f}, {ci[1]:+.2f}]" if ci else "")
+
+
+def _json(frame: pd.DataFrame) -> str:
+    return json.dumps(records_of(frame), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """An interval becomes two columns, ``*_low`` and ``*_high``."""
+    flat = frame.copy()
+    for column in [name for name in flat.columns if name.endswith("_ci")]:
+        at = flat.columns.get_loc(column)
+        pairs = flat.pop(column)
+        for offset, end in enumerate(("low", "high")):
+            values = pd.Series([None if pair is None else pair[offset] for pair in pairs], flat.index, dtype=object)
+            flat.insert(at + offset, column.removesuffix("_ci") + f"_{end}", values)
+    return cast(str, flat.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,221 @@
+"""Runs -> one row each, seeds together.
+
+Knows: which runs may stand in one table, and which are ranked.  Does not know: masks, images, methods; how a metric is
+defined (``metrics``), how sure it is (``statistics``), how a number is printed (``render``).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from prisbench.concepts.recipes import UNLEARNED
+from prisbench.errors import DataError, UnknownNameError
+from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL
+from prisbench.metrics import METRIC_SPEC, METRICS, Metric, summarise
+from prisbench.results import DatasetRef, QueryResult, Run, check_dataset, read_run
+from prisbench.statistics import Roc, Sample, interval, paired_difference, rank_tiers, roc
+from prisbench.types import QUERY_TYPES, REFERENTLESS
+
+SUBSETS = ("present", *QUERY_TYPES)
+"""Parts of a dataset that can have their own table; "present" is every type but those without a referent."""
+
+COLUMNS = (
+    *("method", "concept", "seeds", "tier", "n", "n_subjects", "n_errors"),
+    *(column for name in METRICS for column in ((name, f"{name}_ci") if name in WITH_INTERVAL else (name,))),
+    *("iou_mean_seed_sd", "presence_auc", "presence_auc_ci", "seconds_per_image", "learn_seconds", "concept_bytes"),
+    *("gain_over_noun", "gain_over_noun_ci"),
+    *(f"{name}_{part}" for name in METRICS for part in ("n", "n_undefined")),
+    *(f"{name}_n_subjects" for name in COUNTED),
+    "out_of_domain",
+)
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """The runs in a leaderboard folder's ``*.json``, in the order of their file names.
+
+    Raises DataError when there are none, when one is not sound, or when they may not stand in one table.
+    """
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise DataError(f"{folder}: no result files (*.json); make one with `prisbench evaluate`")
+    runs = [read_run(path) for path in paths]
+    _check_comparable(runs, [str(path) for path in paths])
+    return runs
+
+
+def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
+    """One row a method and concept, best first; ``COLUMNS``, object dtype, undefined values None.
+
+    Runs that differ in their seed alone share a row: ``seeds`` lists them, each answer weighs the same, intervals stay
+    over subjects (whose answers from all seeds are drawn together), and ``iou_mean_seed_sd`` is the standard deviation
+    of the seeds' ``iou_mean``, None for one seed.  ``n`` counts queries, ``n_errors`` and the metrics' ``*_n`` answers.
+
+    Scores are 0..1; ``*_ci`` are lists [low, high] over the ``*_n_subjects`` subjects that define the number, None
+    where they are fewer than ``statistics.FEWEST_SUBJECTS``.  ``tier`` ranks by ``iou_mean``
+    (``statistics.rank_tiers``); None for so few subjects, for a run that does not answer every query of the subset
+    that another run answers, and where ``iou_mean`` is undefined.  ``gain_over_noun`` is the paired difference in
+    ``iou_mean`` of a learned concept over the same method's "noun-only" control, when both are complete.
+    ``presence_auc``: how well the run's presence scores tell the subset's present queries from its absent ones
+    (``statistics.roc``); None where there are none or only one kind.  ``seconds_per_image`` is the median over all
+    images, whatever the subset; ``learn_seconds`` and ``concept_bytes`` are means over subjects.
+
+    Raises UnknownNameError for an unknown subset, DataError for runs that may not stand in one table: of other
+    dataset versions or metric specs, twice the same method, concept and seed, or of a method and concept whose
+    settings differ in more than the seed.
+    """
+    if subset is not None and subset not in SUBSETS:
+        raise UnknownNameError("subset", subset, SUBSETS)
+    _check_comparable(runs, [_name_of(run) for run in runs])
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_name_of(run), []).append(run)
+    answers = {key: queries_within(group, subset) for key, group in groups.items()}
+    every = {query.query_id for queries in answers.values() for query in queries}
+    ious = {key: sample_of(METRICS["iou_mean"], queries) for key, queries in answers.items()}
+    ranked = {key: iou for key, iou in ious.items() if len(answers[key]) == len(every) * len(groups[key])}
+    tiers = rank_tiers(ranked)
+    records = [_row(group, subset, tiers.get(key), ranked) for key, group in groups.items()]
+    records.sort(key=lambda row: (row["tier"] is None, -(row["iou_mean"] or 0.0), row["method"], row["concept"]))
+    return pd.DataFrame(records, columns=list(COLUMNS), dtype=object)
+
+
+def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as plain dicts, in order."""
+    return cast(list[dict[str, Any]], frame.to_dict(orient="records"))
+
+
+def board_name(data: DatasetRef) -> str:
+    """What a dataset's leaderboard is called: ``tabletop-v2``, or ``tabletop-v2-validation`` for another split."""
+    return f"{data.name}-v{data.version.removeprefix('v')}" + ("" if data.split == "test" else f"-{data.split}")
+
+
+def queries_within(runs: Sequence[Run], subset: str | None) -> list[QueryResult]:
+    return [query for run in runs for query in run.queries if _within(query, subset)]
+
+
+def _within(query: QueryResult, subset: str | None) -> bool:
+    return subset in (None, query.query_type) or (subset == "present" and query.query_type not in REFERENTLESS)
+
+
+def sample_of(metric: Metric, queries: Sequence[QueryResult]) -> Sample:
+    """A metric's terms, those of a query's answers from several seeds added up."""
+    subjects: dict[str, str] = {}
+    above: dict[str, float] = {}
+    below: dict[str, float] = {}
+    for query in queries:
+        term = metric.terms(query.counts) if metric.scope(query.counts) else None
+        if term is not None:
+            subjects[query.query_id] = query.subject_id
+            above[query.query_id] = above.get(query.query_id, 0.0) + term[0]
+            below[query.query_id] = below.get(query.query_id, 0.0) + term[1]
+    return Sample(
+        query_ids=tuple(subjects),
+        subject_ids=tuple(subjects.values()),
+        numerator=np.array(list(above.values()), dtype=np.float64),
+        denominator=np.array(list(below.values()), dtype=np.float64),
+    )
+
+
+def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dict[str, Sample]) -> dict[str, Any]:
+    run, queries, seeds = group[0], queries_within(group, subset), sorted(run.seed for run in group)
+    means = summarise(query.counts for query in queries)
+    by_seed = [sample_of(METRICS["iou_mean"], queries_within([run], subset)).value for run in group]
+    known = [value for value in by_seed if value is not None]
+    row: dict[str, Any] = {
+        "method": run.method,
+        "concept": run.concept,
+        "seeds": seeds,
+        "tier": tier,
+        "n": len({query.query_id for query in queries}),
+        "n_subjects": len({query.subject_id for query in queries}),
+        "n_errors": sum(query.error is not None for query in queries),
+        "out_of_domain": _outside(run),
+        "iou_mean_seed_sd": statistics.stdev(known) if len(known) > 1 else None,
+        "seconds_per_image": _median([each.seconds_per_image.median for each in group if each.seconds_per_image]),
+        "learn_seconds": _median([each.learn_seconds for each in group if each.learn_seconds is not None]),
+        "concept_bytes": _median([each.concept_bytes for each in group if each.concept_bytes is not None]),
+        "presence_auc": None,
+        "presence_auc_ci": None,
+        "presence_auc_n_subjects": 0,
+        "gain_over_noun": None,
+        "gain_over_noun_ci": None,
+        "gain_over_noun_n_subjects": 0,
+    }
+    if curve := presence_roc(queries):
+        row |= {"presence_auc": curve.auc, "presence_auc_ci": None if curve.interval is None else list(curve.interval)}
+        row["presence_auc_n_subjects"] = curve.n_subjects
+    for name, mean in means.items():
+        row |= {name: mean.value, f"{name}_n": mean.n, f"{name}_n_undefined": mean.n_undefined}
+    for name in WITH_INTERVAL:
+        sample = sample_of(METRICS[name], queries)
+        found = interval(sample)
+        row |= {f"{name}_ci": None if found is None else list(found), f"{name}_n_subjects": sample.n_subjects}
+    ours, control = ranked.get(_name_of(run)), ranked.get(f"{run.method} / noun-only")
+    if ours is not None and control is not None and run.concept not in UNLEARNED:
+        gain = paired_difference(ours, control)
+        row |= {"gain_over_noun": gain.value, "gain_over_noun_n_subjects": ours.n_subjects}
+        row["gain_over_noun_ci"] = None if gain.interval is None else list(gain.interval)
+    return row
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def presence_roc(queries: Sequence[QueryResult]) -> Roc | None:
+    """How well presence scores tell present queries from absent ones; queries without a score are left out."""
+    sure = [query for query in queries if query.presence is not None]
+    return roc(
+        np.array([query.presence for query in sure], dtype=np.float64),
+        np.array([query.query_type not in REFERENTLESS for query in sure], dtype=bool),
+        [query.subject_id for query in sure],
+    )
+
+
+def _outside(run: Run) -> float | None:
+    """The share of a run's scenes that are outside of what its model was trained on."""
+    if run.out_of_domain is None:
+        return None
+    return run.out_of_domain / max(1, len({query.image_id for query in run.queries}))
+
+
+def _name_of(run: Run) -> str:
+    return f"{run.method} / {run.concept}"
+
+
+def _check_comparable(runs: Sequence[Run], where: Sequence[str]) -> None:
+    seen: dict[tuple[str, int], str] = {}
+    first: dict[str, tuple[Run, str]] = {}
+    for run, name in zip(runs, where, strict=True):
+        if run.metric_spec != METRIC_SPEC:
+            raise DataError(
+                f"{name}: scored by metric spec {run.metric_spec}, this table is of {METRIC_SPEC}; "
+                "score its predictions again with `prisbench evaluate`"
+            )
+        check_dataset(run, runs[0].dataset, name)
+        key = _name_of(run)
+        if (key, run.seed) in seen:
+            raise DataError(
+                f"{name}: the same method, concept and seed ({key}, {run.seed}) as {seen[key, run.seed]}; "
+                "remove one of the two"
+            )
+        seen[key, run.seed] = name
+        other, its_name = first.setdefault(key, (run, name))
+        if _but_for_the_seed(run) != _but_for_the_seed(other):
+            raise DataError(
+                f"{name} and {its_name} are both {key} but differ in more than the seed (settings or backbone); "
+                "run both again with the same"
+            )
+
+
+def _but_for_the_seed(run: Run) -> Any:
+    def without(value: Any) -> Any:
+        return {k: without(v) for k, v in value.items() if k != "seed"} if isinstance(value, Mapping) else value
+
+    return run.backbone, without(run.settings)

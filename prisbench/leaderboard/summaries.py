@@ -1,0 +1,132 @@
+"""The short tables of a project's pages: the methods of a dataset, and what concepts are worth.
+
+Knows: which numbers such a page shows, in words.  Does not know: where a table stands (``pages``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prisbench.concepts.recipes import UNLEARNED
+from prisbench.errors import DataError
+from prisbench.leaderboard.intervals import missing, most_subjects, promise
+from prisbench.leaderboard.render import named, short, signed
+from prisbench.leaderboard.rows import queries_within, records_of, rows, sample_of
+from prisbench.metrics import METRICS
+from prisbench.results import Run
+from prisbench.statistics import FEWEST_SUBJECTS, Sample, paired_difference
+from prisbench.types import QUERY_TYPES, REFERENTLESS
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """The table for a project's front page: mIoU of each query type, wrong instances, absent FP, seconds.
+
+    Raises DataError as ``rows``.
+    """
+    data, everything = runs[0].dataset, rows(runs)
+    kinds = [kind for kind in QUERY_TYPES if kind not in (*REFERENTLESS, "referred")]
+    by_kind = {kind: {_which(row): row for row in records_of(rows(runs, kind))} for kind in ("present", *kinds)}
+    first = records_of(everything)[0]
+    name = f"{data.name.capitalize()} v{data.version.removeprefix('v')}"
+    lines = [
+        f"{name}, {first['n_subjects']} {data.split} subjects, {first['n']} queries; "
+        f"{promise(records_of(everything))}, wrong instance and absent FP as rates (less is better):",
+        "",
+        "| method | concept | all present | " + " | ".join(kinds) + " | wrong instance | absent FP | s / image |",
+        "|---|---|" + "---|" * (len(kinds) + 4),
+    ]
+    for row in sorted(records_of(everything), key=lambda row: -(by_kind["present"][_which(row)]["iou_mean"] or 0.0)):
+        ious = [by_kind[kind][_which(row)] for kind in ("present", *kinds)]
+        cells = [row["method"], named(row), *(short(each["iou_mean"], each["iou_mean_ci"]) for each in ious)]
+        cells += [short(row["wrong_instance_rate"]), short(row["absent_fp_rate"])]
+        cells.append("–" if row["seconds_per_image"] is None else f"{row['seconds_per_image']:.2g}")
+        lines.append("| " + " | ".join(cells) + " |")
+    alike = [row for row in by_kind["look-alike"].values() if row["gain_over_noun"] is not None]
+    for row in alike:
+        gain = signed(row["gain_over_noun"], row["gain_over_noun_ci"])
+        lines += ["", f"What {row['concept']} adds over the noun alone, paired, on look-alikes: **{gain}**."]
+    lines += _missing(records_of(everything), by_kind)
+    return "\n".join(lines) + "\n"
+
+
+def learners(runs: Sequence[Run]) -> str:
+    """The table that compares what concepts are worth, and who is ahead where.
+
+    One method's runs; ratios are shares of queries (wrong instance, absent FP) or of a mask (on look-alikes, on
+    background).  Raises DataError as ``rows``, and without runs of a method with concepts.
+    """
+    chosen = [run for run in runs if run.concept != "none"]
+    if len({run.method for run in chosen}) != 1:
+        raise DataError("a table of learners is of one method with concepts; evaluate attn with several --concept")
+    every = ("present", "plain", "other-category", "look-alike", "relation")
+    types = {query.query_type for run in chosen for query in run.queries}
+    subsets = tuple(each for each in every if each == "present" or each in types)
+    by_subset = {subset: {_which(row): row for row in records_of(rows(chosen, subset))} for subset in subsets}
+    everything = records_of(rows(chosen))
+    first = everything[0]
+    data = chosen[0].dataset
+    heads = ["concept", *("all present" if subset == "present" else subset for subset in subsets), "wrong instance"]
+    heads += ["on look-alikes", "on background", "absent FP", "presence AUC", "SD of seeds", "s to learn", "KB"]
+    lines = [
+        f"{data.name.capitalize()} v{data.version.removeprefix('v')}, {first['n_subjects']} {data.split} subjects, "
+        f"{first['n']} queries of each seed; {promise(everything)}; of the rest, but for presence AUC, less is better:",
+        "",
+        "| " + " | ".join(heads) + " |",
+        "|---|" + "---|" * (len(heads) - 1),
+    ]
+    for row in sorted(everything, key=lambda row: -(by_subset["present"][_which(row)]["iou_mean"] or 0.0)):
+        ious = [by_subset[subset][_which(row)] for subset in subsets]
+        cells = [named(row), *(short(each["iou_mean"], each["iou_mean_ci"]) for each in ious)]
+        cells += [short(row["wrong_instance_rate"], row["wrong_instance_rate_ci"])]
+        cells += [short(row["on_look_alikes"]), short(row["on_background"])]
+        cells += [short(row["absent_fp_rate"]), short(row["presence_auc"])]
+        cells.append("–" if row["iou_mean_seed_sd"] is None else f"{row['iou_mean_seed_sd']:.3f}")
+        cells.append("–" if row["learn_seconds"] is None else f"{row['learn_seconds']:.0f}")
+        cells.append("–" if row["concept_bytes"] is None else f"{row['concept_bytes'] / 1e3:,.1f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "Paired differences in mIoU, to the noun alone and to the concept that is ahead:", ""]
+    lines += _ahead(chosen, subsets)
+    lines += _missing(everything, by_subset)
+    return "\n".join(lines) + "\n"
+
+
+def _ahead(runs: Sequence[Run], subsets: Sequence[str]) -> list[str]:
+    """Who is ahead in each subset, by how much, and what each concept adds to the noun."""
+
+    def gap(first: Sample, second: Sample) -> str:
+        found = paired_difference(first, second)
+        return signed(found.value, found.interval)
+
+    by_concept = {each: [run for run in runs if run.concept == each] for each in (run.concept for run in runs)}
+    lines = []
+    for subset in subsets:
+        samples = {
+            concept: sample_of(METRICS["iou_mean"], queries_within(of_concept, subset))
+            for concept, of_concept in by_concept.items()
+        }
+        order = sorted((concept for concept in by_concept if samples[concept].value is not None),
+                       key=lambda concept: -(samples[concept].value or 0.0))  # fmt: skip
+        if not order:
+            continue
+        best, parts = order[0], []
+        for concept in order:
+            words = [] if concept == best else [f"{gap(samples[concept], samples[best])} to the first"]
+            if "noun-only" in samples and concept not in UNLEARNED:
+                words.append(f"{gap(samples[concept], samples['noun-only'])} over the noun")
+            parts.append(concept + (f" ({', '.join(words)})" if words else ""))
+        title = "all present" if subset == "present" else subset
+        lines.append(f"- {title}: " + "; ".join(parts) + ".")
+    return lines
+
+
+def _missing(everything: Sequence[dict[str, Any]], tables: Mapping[str, Mapping[Any, dict[str, Any]]]) -> list[str]:
+    """Why parts of a page's table have no interval, where others have; the heading says it of all."""
+    if most_subjects(everything, ["iou_mean"]) < FEWEST_SUBJECTS:
+        return []
+    found = [note for part, rows in tables.items() for note in missing([*rows.values()], ["iou_mean"], f"({part})")]
+    return ["", *(f"- {note}" for note in found)] if found else []
+
+
+def _which(row: dict[str, Any]) -> tuple[str, str]:
+    return row["method"], row["concept"]

@@ -15,7 +15,7 @@ import numpy as np
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import build_tabletop
 from prisbench.evaluate import evaluate
-from prisbench.images import drawing as pictures
+from prisbench.images import drawing
 from prisbench.leaderboard.html_page import Overlay, render_page
 from prisbench.leaderboard.pages import write_readme
 from prisbench.leaderboard.render import render
@@ -86,10 +86,10 @@ def run(
     runs = load_runs(out / "leaderboard")
     assert learned is not None
     drawn = gallery(dataset, learned)
-    sheet = write_bytes(out / "pictures.png", pictures.png(pictures.sheet(drawn)))
+    sheet = write_bytes(out / "pictures.png", drawing.png(drawing.sheet(drawn)))
     write_readme(out / "leaderboard")
     overlays = [
-        Overlay(row[2][0], f"{row[1][0].partition(':')[0]}; {row[-1][0]}", pictures.png(pictures.sheet([row])))
+        Overlay(row[2][0], f"{row[1][0].partition(':')[0]}; {row[-1][0]}", drawing.png(drawing.sheet([row])))
         for row in drawn
     ]
     html = write_text(out / "leaderboard.html", render_page(runs, overlays))
@@ -117,8 +117,8 @@ def _row(
 ) -> list[tuple[str, np.ndarray]]:
     truth = example.image
     for other in example.look_alikes:
-        truth = pictures.outline(truth, other, pictures.SKY, fill=0.0)
-    truth = pictures.outline(truth, example.mask, pictures.GREEN)
+        truth = drawing.outline(truth, other, drawing.SKY, fill=0.0)
+    truth = drawing.outline(truth, example.mask, drawing.GREEN)
     mask = answer.mask if answer.mask is not None else np.zeros(example.mask.shape, bool)
     union = int((mask | example.mask).sum())
     verdict = "right, it is not here" if answer.mask is None else "wrong, it is not here"
@@ -130,6 +130,6 @@ def _row(
         (f"{kind}: another photo", photos[1]),
         (example.query.text, example.image),
         ("truth (blue: look-alike)", truth),
-        (f"map, presence {answer.presence or 0:.3f}", pictures.heat(example.image, score)),
-        (f"mask, {verdict}", pictures.outline(example.image, mask, pictures.VERMILION)),
+        (f"map, presence {answer.presence or 0:.3f}", drawing.heat(example.image, score)),
+        (f"mask, {verdict}", drawing.outline(example.image, mask, drawing.VERMILION)),
     ]

@@ -18,10 +18,10 @@ from typing import Any
 
 from prisbench.concepts.store import write_concept
 from prisbench.errors import WriteError
-from prisbench.images import drawing as pictures
-from prisbench.localizer import sheet as concept_sheet
+from prisbench.images import drawing
 from prisbench.localizer.method import AttentionMethod
 from prisbench.localizer.presence import TUNED
+from prisbench.localizer.sheet import sheet as draw_sheet
 from prisbench.out_of_domain import Strangeness, in_domain, look, warning
 from prisbench.runtime.files import check_new_folder, check_writable, write_bytes
 from prisbench.settings import MethodOptions
@@ -32,7 +32,7 @@ Bar = Callable[[str], Callable[[int, int, float], None]]
 
 
 @dataclass(frozen=True)
-class Job:
+class ConceptJob:
     """One concept to learn.  ``out`` is its folder and ``sheet`` its picture, None where none is wanted."""
 
     options: MethodOptions
@@ -43,7 +43,7 @@ class Job:
 
 def plan(
     wanted: Sequence[MethodOptions], subjects: Sequence[Subject], out: Path | None, sheet: Path | None
-) -> list[Job]:
+) -> list[ConceptJob]:
     """Every subject with each of the options.  Below ``out`` a folder is named by what there are several of.
 
     Raises WriteError when a folder or a sheet could not be written.
@@ -55,7 +55,7 @@ def plan(
         several += [f"seed-{options.seed}"] if len(seeds) > 1 else []
         parts = [subject.id, *several] if len(subjects) > 1 else several
         name = "--".join([subject.id, *several])
-        jobs.append(Job(options, subject, out and out.joinpath(*parts), sheet and sheet / f"{name}.png"))
+        jobs.append(ConceptJob(options, subject, out and out.joinpath(*parts), sheet and sheet / f"{name}.png"))
     for job in jobs:
         if job.out is not None:
             check_new_folder(job.out, overwrite=True, marker="concept.json")
@@ -66,7 +66,9 @@ def plan(
     return jobs
 
 
-def carry_out(jobs: Sequence[Job], spare: Path | None, say: Callable[[str], None], bar: Bar) -> list[dict[str, Any]]:
+def carry_out(
+    jobs: Sequence[ConceptJob], spare: Path | None, say: Callable[[str], None], bar: Bar
+) -> list[dict[str, Any]]:
     """Learn the concepts; one record each, as plain JSON values.  The backbone is loaded once.
 
     ``spare`` is where concepts and checkpoints are kept meanwhile, when the store cannot be written.
@@ -93,15 +95,15 @@ def carry_out(jobs: Sequence[Job], spare: Path | None, say: Callable[[str], None
     return records
 
 
-def _learn(method: AttentionMethod, job: Job) -> dict[str, Any]:
+def _learn(method: AttentionMethod, job: ConceptJob) -> dict[str, Any]:
     concept = method.learn(job.subject)
     kept = method.kept(concept.id)
     with _kept_in(kept):
         folder = kept if job.out is None else write_concept(concept, job.out)
     if job.sheet is not None:
-        drawn = concept_sheet.sheet(method.backbone, concept, job.subject.photos, None, method.localizer)
+        drawn = draw_sheet(method.backbone, concept, job.subject.photos, None, method.localizer)
         with _kept_in(folder):
-            write_bytes(job.sheet, pictures.png(drawn))
+            write_bytes(job.sheet, drawing.png(drawn))
     return {
         "subject": job.subject.id,
         "concept": concept.id,

@@ -48,7 +48,7 @@ def predict(
     options: RunOptions | None = None,
     progress: Progress = lambda *_: None,
 ) -> Predicted:
-    """Learn every subject that is asked about and answer every query that has no answer yet.
+    """Learn every subject that a query is about and answer every query that has no answer yet.
 
     Raises DataError when an earlier run in the folder was of something else (naming the first field that differs), and
     when the method breaks its contract (``answers``); a failure on a query is recorded with it.  WriteError when

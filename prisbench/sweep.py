@@ -76,7 +76,7 @@ def run_sweep(
 ) -> list[Finished]:
     """Evaluate the method with each of the options, in their order; each run is published as soon as it is scored.
 
-    ``learning`` is called with (step, steps, loss) while a subject is learned.  ``say`` hears what a photo costs and
+    ``learning`` is called with (step, steps, loss) while a subject is learned.  ``say`` is told what a photo costs and
     whether the dataset's scenes are unlike what the method's model knows, before the first run.
 
     Raises as ``load_method``, ``check_dataset``, ``evaluate`` and ``publish``; what is finished then is kept.

@@ -1,4 +1,4 @@
-"""How fast soft maps become labels: the dense CRF in worker processes, in a plain loop, and the refinement in torch.
+"""How fast soft maps become labels: the dense CRF in worker processes, in this one, and the refinement in torch.
 
 Knows: how to time ``labelling``.  Does not know: networks.
 
@@ -23,7 +23,7 @@ from scipy import ndimage
 from prisbench.errors import UsageError
 from prisbench.localizer.refine import PHOTO_ADAPTIVE, PUBLISHED_CRF
 from prisbench.results import current_environment
-from prisbench.tabletop import scenes as tabletop
+from prisbench.tabletop import scenes
 from prisbench.wsss.labelling import Labels, LabelSettings, in_order, label, worker_processes
 from prisbench.wsss.scoring import SoftMap
 
@@ -34,8 +34,8 @@ def drawn(index: int, size_hw: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h w 
     """A scene of two things, and soft maps of them as blurred as a network's."""
     rng = random.Random(f"crf bench/{index}")
     h, w = size_hw
-    who = [tabletop.draw_individual(rng, noun) for noun in ("mug", "bottle")]
-    scene = tabletop.compose(rng, who, (0.3 * min(h, w), 0.5 * min(h, w)), size_hw)
+    who = [scenes.draw_individual(rng, noun) for noun in ("mug", "bottle")]
+    scene = scenes.compose(rng, who, (0.3 * min(h, w), 0.5 * min(h, w)), size_hw)
     blurred = [ndimage.gaussian_filter(mask.astype(np.float32), 0.04 * min(h, w)) for mask in scene.masks]
     scores = np.stack([each / each.max() for each in blurred])
     return scene.image, SoftMap((1, 2), scores.astype(np.float16))

@@ -77,7 +77,7 @@ class Comparison:
 
 
 def compare(comparison: Comparison, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Measure; a record that fits JSON.  ``say`` hears what it will cost before it starts.
+    """Measure; a record that fits JSON.  ``say`` is told what it will cost before it starts.
 
     Seconds and bytes are medians of the repeats; what was not or cannot be measured is null.  Raises UsageError, in one
     line, when memory will not do, for a size the backbone cannot take, and when torch.compile does not work here;

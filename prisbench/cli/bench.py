@@ -138,11 +138,11 @@ def bench_shortcuts(format: OutputFormat = Format.text) -> None:
     """How far Tabletop can be solved without knowing the subject: predictors that look at one thing only; fails when
     one of them is above chance.
     """
-    from prisbench.tabletop import audit as shortcuts
+    from prisbench.tabletop import audit
 
-    rows = shortcuts.measure(shortcuts.benchmark())
-    say([dataclasses.asdict(row) for row in rows], format, shortcuts.markdown(rows))
-    if flaws := shortcuts.flaws(rows):
+    rows = audit.measure(audit.benchmark())
+    say([dataclasses.asdict(row) for row in rows], format, audit.markdown(rows))
+    if flaws := audit.flaws(rows):
         raise DataError(
             f"{len(flaws)} predictors are above chance, first {flaws[0].predictor!r}: a method could use it"
         )
@@ -155,11 +155,11 @@ def bench_unseen(
     format: OutputFormat = Format.text,
 ) -> None:
     """Prove that no training scene or caption of the embedded backbone shows a subject's pattern or pair of colours."""
-    from prisbench.tabletop import audit as shortcuts
-    from prisbench.tabletop import scenes as tabletop
+    from prisbench.tabletop import audit
+    from prisbench.tabletop.scenes import TRAINING_SCENES
 
-    wanted = tabletop.TRAINING_SCENES if scenes is None else scenes
-    found = shortcuts.unseen(wanted, shortcuts.drawn_captions(wanted, processes))
+    wanted = TRAINING_SCENES if scenes is None else scenes
+    found = audit.unseen(wanted, audit.drawn_captions(wanted, processes))
     record = dataclasses.asdict(found)
     record["pairs"] = {" and ".join(pair): n for pair, n in found.pairs.items()}
     say(record, format, found.render())

@@ -34,8 +34,7 @@ def segment(
 
     from prisbench.concepts.controls import noun_only
     from prisbench.concepts.store import read_concept
-    from prisbench.images import drawing as pictures
-    from prisbench.images import masks
+    from prisbench.images import drawing, masks
     from prisbench.images.photos import load_photo
     from prisbench.localizer.method import AttentionMethod
     from prisbench.out_of_domain import in_domain, look, warning
@@ -68,9 +67,9 @@ def segment(
 
     mask = answer.mask if answer.mask is not None else np.zeros(image.shape[:2], bool)
     write_bytes(out / "mask.png", masks.to_png(mask))
-    write_bytes(out / "overlay.png", pictures.png(pictures.outline(image, mask, width=max(1, max(image.shape) // 300))))
+    write_bytes(out / "overlay.png", drawing.png(drawing.outline(image, mask, width=max(1, max(image.shape) // 300))))
     if answer.score is not None:
-        write_bytes(out / "map.png", pictures.png(pictures.heat(image, answer.score)))
+        write_bytes(out / "map.png", drawing.png(drawing.heat(image, answer.score)))
     threshold = method.presence(known)
     record = {
         "found": bool(mask.any()),

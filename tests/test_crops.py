@@ -10,8 +10,9 @@ from PIL import Image
 
 from prisbench.datasets.checks import crops
 from prisbench.datasets.checks.crops import Place, PointStore, brightness, prove
+from prisbench.datasets.checks.gallery import Gallery, PictureRecord
 from prisbench.datasets.checks.keypoints import MOST_POINTS, keypoints
-from prisbench.datasets.checks.leaks import Audit, Gallery, Picture, audit
+from prisbench.datasets.checks.leaks import Audit, audit
 from prisbench.images.perceptual import TURNS
 from prisbench.images.photos import load_photo
 
@@ -44,9 +45,9 @@ def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 def look(reference: np.ndarray, *scenes: np.ndarray) -> Audit:
     """Audit one subject's reference photo and scenes, which are called 0, 1 ..."""
     gallery = Gallery()
-    gallery.add(reference, -1, Picture("photo", "reference", ("mug",), "test", ""))
+    gallery.add(reference, -1, PictureRecord("photo", "reference", ("mug",), "test", ""))
     for n, scene in enumerate(scenes):
-        gallery.add(scene, n, Picture(f"{n}", "scene", ("mug",), "test", ""))
+        gallery.add(scene, n, PictureRecord(f"{n}", "scene", ("mug",), "test", ""))
     return audit(gallery, lambda n: reference if n < 0 else scenes[n])
 
 
@@ -96,7 +97,7 @@ def test_reference_photos_cut_out_of_a_scene_are_leaks() -> None:
     gallery = Gallery()
     for name, image in shown.items():
         role = "reference" if name in CROPS else "scene"
-        gallery.add(np.ascontiguousarray(image), name, Picture(name, role, ("mug",), "test", ""))
+        gallery.add(np.ascontiguousarray(image), name, PictureRecord(name, role, ("mug",), "test", ""))
     found = [
         leak for leak in audit(gallery, lambda name: np.ascontiguousarray(shown[name])).leaks if leak.kind == "leak"
     ]
@@ -116,8 +117,8 @@ def test_a_scene_cut_out_of_a_reference_photo_is_a_leak() -> None:
 def test_cut_out_scenes_of_another_split_are_leaks_and_those_of_the_same_split_are_not_told() -> None:
     for split, kinds in (("validation", ["leak"]), ("test", [])):
         gallery = Gallery()
-        gallery.add(CROP, 0, Picture("crop", "scene", ("cup",), split, ""))
-        gallery.add(SCENE, 1, Picture("scene", "scene", ("mug",), "test", ""))
+        gallery.add(CROP, 0, PictureRecord("crop", "scene", ("cup",), split, ""))
+        gallery.add(SCENE, 1, PictureRecord("scene", "scene", ("mug",), "test", ""))
         assert [leak.kind for leak in audit(gallery, [CROP, SCENE].__getitem__).leaks] == kinds
 
 
@@ -130,7 +131,7 @@ def test_what_is_found_does_not_depend_on_order_or_on_how_many_are_looked_at_at_
         gallery = Gallery()
         for name in names:
             role = "reference" if name == "crop" else "scene"
-            gallery.add(np.ascontiguousarray(shown[name]), name, Picture(name, role, ("mug",), "test", ""))
+            gallery.add(np.ascontiguousarray(shown[name]), name, PictureRecord(name, role, ("mug",), "test", ""))
         leaks = audit(gallery, lambda name: np.ascontiguousarray(shown[name])).leaks
         return {(leak.a.where, leak.b.where, leak.how, leak.agreement) for leak in leaks}
 
@@ -143,7 +144,7 @@ def test_what_is_found_does_not_depend_on_order_or_on_how_many_are_looked_at_at_
 
 
 def test_in_large_sets_crops_are_sought_among_a_subjects_own_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prisbench.datasets.checks.leaks.WIDE", 0)
+    monkeypatch.setattr("prisbench.datasets.checks.candidates.WIDE", 0)
     found = look(CROP, SCENE)
     assert (copies(found), found.wide) == ([("0", "the same picture, with more around it")], False)
 
@@ -151,14 +152,14 @@ def test_in_large_sets_crops_are_sought_among_a_subjects_own_pictures(monkeypatc
 def test_of_too_many_scenes_parts_are_sought_for_reference_photos_only(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = {"photo": draw_scene(2, (60, 80)), "crop": CROP, "scene": SCENE}
     gallery = Gallery()
-    gallery.add(shown["photo"], "photo", Picture("photo", "reference", ("mug",), "test", ""))
-    gallery.add(CROP, "crop", Picture("crop", "scene", ("cup",), "validation", ""))
-    gallery.add(SCENE, "scene", Picture("scene", "scene", ("mug",), "test", ""))
+    gallery.add(shown["photo"], "photo", PictureRecord("photo", "reference", ("mug",), "test", ""))
+    gallery.add(CROP, "crop", PictureRecord("crop", "scene", ("cup",), "validation", ""))
+    gallery.add(SCENE, "scene", PictureRecord("scene", "scene", ("mug",), "test", ""))
     assert (found := audit(gallery, shown.__getitem__)).scenes_wide and len(found.leaks) == 1
-    gallery.add(draw_scene(3, (60, 80)), "more", Picture("more", "scene", ("cup",), "validation", ""))
-    gallery.add(draw_scene(4, (60, 80)), "again", Picture("again", "scene", ("mug",), "test", ""))
+    gallery.add(draw_scene(3, (60, 80)), "more", PictureRecord("more", "scene", ("cup",), "validation", ""))
+    gallery.add(draw_scene(4, (60, 80)), "again", PictureRecord("again", "scene", ("mug",), "test", ""))
     monkeypatch.setattr(
-        "prisbench.datasets.checks.leaks.WIDE", 5
+        "prisbench.datasets.checks.candidates.WIDE", 5
     )  # a photo and five pictures; two scenes are asked about
     found = audit(gallery, shown.__getitem__)
     assert (found.wide, found.scenes_wide, found.leaks) == (True, False, ())

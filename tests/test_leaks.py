@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from prisbench.datasets.checks import hash_index, leaks
+from prisbench.datasets.checks import candidates, embedding, hash_index, leaks
+from prisbench.datasets.checks.gallery import Gallery, PictureRecord
 from prisbench.datasets.checks.hash_index import HashIndex
-from prisbench.datasets.checks.leaks import Audit, Gallery, Leak, Picture, audit
+from prisbench.datasets.checks.leaks import Audit, Leak, audit
 from prisbench.datasets.checks.registration import (
     GRID,
     PROBES,
@@ -50,11 +51,13 @@ def as_jpeg(image: np.ndarray, quality: int, scale: float = 1) -> np.ndarray:
     return np.asarray(Image.open(out).convert("RGB"))
 
 
-def picture(where: str, role: str = "reference", subject: str = "mug", split: str = "test", other: str = "") -> Picture:
-    return Picture(where, role, (subject,), split, other)
+def picture(
+    where: str, role: str = "reference", subject: str = "mug", split: str = "test", other: str = ""
+) -> PictureRecord:
+    return PictureRecord(where, role, (subject,), split, other)
 
 
-def look(*shown: tuple[np.ndarray, Picture], **changes: Any) -> Audit:
+def look(*shown: tuple[np.ndarray, PictureRecord], **changes: Any) -> Audit:
     """Audit pictures that are given with what is known of them."""
     gallery = Gallery(changes.get("embed"), parts=changes.get("parts", True))
     images = {}
@@ -237,7 +240,7 @@ def test_pictures_of_one_colour_are_copies_only_with_the_same_pixels() -> None:
 def test_what_a_copy_means_follows_from_whose_the_pictures_are() -> None:
     image, mirror = draw_photo(1), np.ascontiguousarray(draw_photo(1)[:, ::-1])
 
-    def kinds(one: Picture, other: Picture, again: np.ndarray = mirror) -> list[str]:
+    def kinds(one: PictureRecord, other: PictureRecord, again: np.ndarray = mirror) -> list[str]:
         return [leak.kind for leak in look((image, one), (again, other)).leaks]
 
     photo = picture("photo")
@@ -266,7 +269,7 @@ def test_a_scene_of_two_queries_is_one_scene_of_two_subjects() -> None:
 
 
 def test_in_large_sets_shifted_copies_are_sought_within_a_subject(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaks, "WIDE", 0)
+    monkeypatch.setattr(candidates, "WIDE", 0)
     wide = draw_photo(5, (120, 240))
     shifted, mirrored = np.ascontiguousarray(wide[:, 54:234]), np.ascontiguousarray(wide[:, 179::-1])
     found = look(
@@ -282,7 +285,7 @@ def test_in_large_sets_shifted_copies_are_sought_within_a_subject(monkeypatch: p
 def test_what_was_not_compared_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     image = draw_photo(1)
     copies = [(as_jpeg(image, quality), picture(f"{quality}", "scene")) for quality in (60, 70, 80, 90)]
-    monkeypatch.setattr(leaks, "MOST_CANDIDATES", 3)
+    monkeypatch.setattr(candidates, "MOST_CANDIDATES", 3)
     found = look((image, picture("photo")), *copies, parts=False)
     assert found.left_out + found.registered == 4
     assert found.left_out > 0
@@ -358,7 +361,7 @@ def test_a_vision_model_from_a_folder_embeds(tmp_path: Path) -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     ViTModel(ViTConfig(image_size=32, patch_size=16, **sizes)).save_pretrained(tmp_path)
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    embed = leaks.load_embedding(str(tmp_path))
+    embed = embedding.load_embedding(str(tmp_path))
     vector = embed(draw_photo(1))
     assert vector.shape == (16,)
     np.testing.assert_allclose(embed(draw_photo(1)), vector, atol=1e-6)
@@ -370,7 +373,7 @@ def test_a_missing_vision_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         BackboneError, match=r"no vision model '.*nothing' for embeddings .*such as facebook/dinov2"
     ) as found:
-        leaks.load_embedding(str(tmp_path / "nothing"))
+        embedding.load_embedding(str(tmp_path / "nothing"))
     assert "\n" not in str(found.value)
 
 
@@ -387,7 +390,7 @@ def test_the_copies_among_the_dreambooth_photos_are_found_and_nothing_else() -> 
     sets = (("", root / "dreambooth512", "reference"), ("perseg", root / "perseg_examples/Images", "scene"))
     for other, folder, role in sets:
         for path in sorted(folder.glob("*/*.jpg")):
-            about = Picture(f"{path.parent.name}/{path.stem}", role, (path.parent.name,), "", other)
+            about = PictureRecord(f"{path.parent.name}/{path.stem}", role, (path.parent.name,), "", other)
             gallery.add(np.asarray(Image.open(path).convert("RGB")), path, about)
     found = audit(gallery, lambda path: np.asarray(Image.open(path).convert("RGB")))
     assert (found.references, found.scenes) == (158, 9)

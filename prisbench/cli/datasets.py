@@ -101,7 +101,7 @@ def validate(
     """Check a dataset: exit code 0 when it is sound, 1 when it has errors, 2 when there is nothing to examine."""
     from prisbench.datasets import named
     from prisbench.datasets.checks import findings, validate
-    from prisbench.datasets.checks.leaks import load_embedding
+    from prisbench.datasets.checks.embedding import load_embedding
 
     embed = load_embedding(embedding) if embedding else None
     with progress() as bar:

@@ -27,7 +27,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from prisbench.datasets.checks.leaks import Gallery, Picture, audit
+from prisbench.datasets.checks.gallery import Gallery, PictureRecord
+from prisbench.datasets.checks.leaks import audit
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.sources.frames import rule_of, turn_of
 from prisbench.datasets.sources.mask_files import PLAIN, MaskRule, mask_file
@@ -135,7 +136,7 @@ def near_duplicates(photos: Sequence[ImageLike]) -> list[tuple[int, ...]]:
     small = [fit_within(photo, _COMPARED_SIDE) for photo in photos]
     gallery = Gallery(parts=False)
     for i, photo in enumerate(small):
-        gallery.add(photo, i, Picture(str(i), "reference", (), "", ""))
+        gallery.add(photo, i, PictureRecord(str(i), "reference", (), "", ""))
     pairs = [(int(leak.a.where), int(leak.b.where)) for leak in audit(gallery, lambda i: small[i]).leaks]
     hashes = [perceptual_hash(photo) for photo in small]
     turned = [set(turned_hashes(photo).values()) for photo in small]

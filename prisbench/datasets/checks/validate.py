@@ -26,7 +26,8 @@ from jaxtyping import Bool, UInt8
 
 from prisbench.datasets.book import Book
 from prisbench.datasets.checks.findings import Findings, Report
-from prisbench.datasets.checks.leaks import SAME_PIXELS, Audit, Embed, Gallery, Leak, Picture, audit
+from prisbench.datasets.checks.gallery import Embed, Gallery, PictureRecord
+from prisbench.datasets.checks.leaks import SAME_PIXELS, Audit, Leak, audit
 from prisbench.datasets.schema import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -266,7 +267,7 @@ class _DatasetCheck:
         row = QueryRow(image=image, mask=mask, look_alikes=tuple(o for o in others if o is not None), **words)
         if self._gallery is not None:
             where = f"{shard.name}: {at}"
-            self._gallery.add(image, key, Picture(where, "scene", (row.subject_id,), shard.split, ""), row.sha256)
+            self._gallery.add(image, key, PictureRecord(where, "scene", (row.subject_id,), shard.split, ""), row.sha256)
         fine = self._holds("rule", lambda: check_query(row), shard, at)
         fine &= self._derived(record, {**row.derived(), "split": shard.split}, shard, at)
         if row.subject_id not in self._damaged:  # else every query of a damaged subject would be told, too
@@ -341,7 +342,9 @@ class _DatasetCheck:
         if self._gallery is not None:
             for n, photo in enumerate(photos):
                 if photo is not None:
-                    picture = Picture(f"{shard.name}: {at}, photo {n + 1}", "reference", (subject,), shard.split, "")
+                    picture = PictureRecord(
+                        f"{shard.name}: {at}, photo {n + 1}", "reference", (subject,), shard.split, ""
+                    )
                     self._gallery.add(photo, key._replace(photo=n), picture)
 
     def _against_manifest(self, manifest: Manifest | None) -> None:
@@ -484,7 +487,7 @@ def _check_photos(
             if min(h, w) < SMALLEST_SIDE:
                 findings.add("photo-small", f"{w} x {h} pixels; the shorter side should have {SMALLEST_SIDE}", name)
             if gallery is not None:
-                gallery.add(image, _Key(path), Picture(name, "reference", (subject,), "", ""))
+                gallery.add(image, _Key(path), PictureRecord(name, "reference", (subject,), "", ""))
             if progress:
                 progress("checking photos", n)
     return {"subjects": len(photos), "photos": n}
@@ -506,12 +509,12 @@ def _add_other(gallery: Gallery, folder: Path, findings: Findings, progress: Pro
         findings.add("incomplete", f"{bad} of {n} pictures of {folder} cannot be read")
 
 
-def _other_pictures(folder: Path, name: str) -> Iterator[tuple[_Key, Picture]]:
+def _other_pictures(folder: Path, name: str) -> Iterator[tuple[_Key, PictureRecord]]:
     """Every picture of a dataset, each scene once, or every photo below a folder."""
     shards = _shards(folder)
     for path in sorted(folder.rglob("*")) if not shards else ():
         if path.suffix.lower() in SUFFIXES and path.is_file():
-            yield _Key(path), Picture(f"{name}/{path.relative_to(folder).as_posix()}", "scene", (), "", name)
+            yield _Key(path), PictureRecord(f"{name}/{path.relative_to(folder).as_posix()}", "scene", (), "", name)
     seen: set[str] = set()
     for shard in shards:
         role = "reference" if shard.table == "subjects" else "scene"
@@ -524,10 +527,10 @@ def _other_pictures(folder: Path, name: str) -> Iterator[tuple[_Key, Picture]]:
                 where = f"{name}/{shard.name}: {role} of {record['id']}"
                 if role == "scene" and record["sha256"] not in seen:
                     seen.add(record["sha256"])
-                    yield _Key(shard.path, group, row), Picture(where, role, (), shard.split, name)
+                    yield _Key(shard.path, group, row), PictureRecord(where, role, (), shard.split, name)
                 for n in range(len(record.get("photos") or ())):
                     subject = (f"{name}/{record['id']}",)
-                    yield _Key(shard.path, group, row, n), Picture(where, role, subject, shard.split, name)
+                    yield _Key(shard.path, group, row, n), PictureRecord(where, role, subject, shard.split, name)
 
 
 def _reader() -> Callable[[_Key], UInt8[np.ndarray, "h w 3"]]:

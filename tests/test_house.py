@@ -36,7 +36,8 @@ ROOMS = {
         sources.public.perv_ytvos sources.public.pods_lists sources.public.pods sources.public.voc_instances
         sources.public.ycb_video_frames sources.public.ycb_video named
         checks.registration checks.hash_index checks.keypoints checks.crops checks.gallery checks.candidates
-        checks.copies checks.embedding checks.leaks checks.findings checks.validate photo_folder
+        checks.copies checks.embedding checks.leaks checks.findings checks.stored checks.rows checks.folder
+        checks.pictures checks.validate photo_folder
         cards.facts cards.text cards.croissant cards.publish show.page""",
     "diffusion": "architectures configuration prompts attention domain backbone encodings",
     "speed": "lean",

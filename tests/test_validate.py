@@ -16,7 +16,7 @@ from PIL import Image
 
 from prisbench.datasets.build import write_dataset
 from prisbench.datasets.checks import findings as telling
-from prisbench.datasets.checks import leaks, validate
+from prisbench.datasets.checks import leaks, stored, validate
 from prisbench.datasets.checks.findings import CODES, MOST_EACH, Findings, Report, exit_code, render, summary
 from prisbench.datasets.schema import SCHEMA_VERSION, TABLES, QueryRow, SubjectRow
 from prisbench.errors import DataError, UnknownNameError
@@ -362,7 +362,7 @@ def test_a_table_in_other_types_is_told_and_examined_all_the_same(folder: Path) 
 
 
 def test_a_group_that_says_to_be_huge_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validate, "MOST_GROUP_BYTES", 100)
+    monkeypatch.setattr(stored, "MOST_GROUP_BYTES", 100)
     report = look(folder)
     assert report.found["parquet"] == 4
     assert report.counts == {"subjects": 0, "queries": 0}

@@ -38,7 +38,7 @@ MOST_LEAKS = 10_000
 _REFERENCES_AT_A_TIME = 1000
 
 Progress = Callable[[str, int], None]
-"""Called with what is done and how many pictures of it so far."""
+"""Called with what is done and how many rows, files or pictures of it so far."""
 
 SAME_PIXELS = "the same pixels"
 

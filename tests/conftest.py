@@ -71,7 +71,7 @@ def without_root() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset folder ``tiny-v1``: a validation mug, a test mug and a test bowl with one query of each type."""
-    from prisbench.datasets.build import write_dataset
+    from prisbench.datasets.build import NewDataset, write_dataset
     from prisbench.datasets.schema import QueryRow, SubjectRow
 
     subjects = [
@@ -95,5 +95,5 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i, kind in enumerate(FIVE_TYPES)
     ]
     folder = tmp_path_factory.mktemp("datasets") / "tiny-v1"
-    write_dataset(folder, "tiny", "1", subjects, queries, "# Tiny\n\nDrawn by the tests.\n", seed=7)
+    write_dataset(folder, NewDataset("tiny", "1", subjects, queries, "# Tiny\n\nDrawn by the tests.\n", seed=7))
     return folder

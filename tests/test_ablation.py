@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from prisbench.bench import ablation
-from prisbench.datasets.build import write_dataset
+from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import UnknownNameError, UsageError
@@ -48,7 +48,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
                 )
             )
     folder = tmp_path_factory.mktemp("ablation") / "set"
-    write_dataset(folder, "drawn", "1", subjects, queries, "# Drawn\n")
+    write_dataset(folder, NewDataset("drawn", "1", subjects, queries, "# Drawn\n"))
     return open_dataset(folder)
 
 

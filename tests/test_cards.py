@@ -9,22 +9,17 @@ from typing import Any
 
 import pytest
 
-from prisbench.datasets.build import write_dataset
-from prisbench.datasets.cards import croissant
-from prisbench.datasets.cards import text as cards
+from prisbench.datasets.build import NewDataset, write_dataset
+from prisbench.datasets.cards import check, croissant
+from prisbench.datasets.cards.check import check_card, check_cards, render
 from prisbench.datasets.cards.facts import facts, facts_markdown
+from prisbench.datasets.cards.front_matter import hub_licence, size_category
+from prisbench.datasets.cards.structure import FACTS, HEADINGS, structure
 from prisbench.datasets.cards.text import (
-    HEADINGS,
     block,
-    check_card,
-    check_cards,
-    hub_licence,
     parse_card,
     read_card,
     readme,
-    render,
-    size_category,
-    structure,
     with_block,
     with_facts,
     write_facts,
@@ -57,7 +52,7 @@ PROSE = "".join(f"\n## {heading}\n\nWhat stands under {heading.lower()},\non two
 BODY = f"# Small\n\nA set of boxes,\ndrawn by the tests.\n\n<!-- facts -->\nold\n<!-- /facts -->\n{PROSE}"
 CARD = f"---\n{FRONT}---\n\n{BODY}"
 UNKNOWN = "| fact | value | known from |\n| --- | --- | --- |\n" + "".join(
-    f"| {fact} | not built here | |\n" for fact in cards.FACTS
+    f"| {fact} | not built here | |\n" for fact in FACTS
 )
 UNBUILT = CARD.replace("old\n", f"built: no\n\n{UNKNOWN}")
 
@@ -89,7 +84,7 @@ def small(folder: Path) -> Dataset:
         ask(box, 13, "absent", other),
         ask(box, 14, "absent"),
     ]
-    write_dataset(folder, "small", "1.2", [mug, box], queries, "# Small\n\nA few boxes.\n", seed=5)
+    write_dataset(folder, NewDataset("small", "1.2", [mug, box], queries, "# Small\n\nA few boxes.\n", seed=5))
     return open_dataset(folder)
 
 
@@ -142,7 +137,7 @@ def test_a_subject_nobody_asks_about_counts_with_no_queries(tmp_path: Path) -> N
         "MIT",
         "x",
     )
-    write_dataset(tmp_path / "d", "lonely", "1", rows, [query], "")
+    write_dataset(tmp_path / "d", NewDataset("lonely", "1", rows, [query], ""))
     assert dict(facts(open_dataset(tmp_path / "d")).splits["test"].queries_each) == {0: 1, 1: 1}
 
 
@@ -316,7 +311,7 @@ def test_a_licence_without_a_name_on_the_hub_gets_its_own_words(tmp_path: Path) 
     subject = SubjectRow("mug", (draw_scene(1, (9, 14)),), "test", "Flickr terms of use", "drawn")
     mask = draw_box((12, 20), 0, 0, 2, 2)
     query = QueryRow(subject.id, "mug", draw_scene(9), "the {subject}", "plain", mask, (), "test", "MIT", "x")
-    write_dataset(tmp_path / "d", "flickr", "1", [subject], [query], "")
+    write_dataset(tmp_path / "d", NewDataset("flickr", "1", [subject], [query], ""))
     front = parse_card(with_facts(CARD, facts(open_dataset(tmp_path / "d"))), "x").front
     assert (front["license"], front["license_name"]) == (["mit", "other"], "Flickr terms of use; MIT")
 
@@ -326,7 +321,7 @@ def test_a_licence_without_a_name_on_the_hub_gets_its_own_words(tmp_path: Path) 
 
 def test_the_card_becomes_the_readme_that_load_dataset_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = small(tmp_path / "small")
-    monkeypatch.setattr(cards, "cards_folder", lambda: tmp_path / "cards")
+    monkeypatch.setattr("prisbench.datasets.cards.text.cards_folder", lambda: tmp_path / "cards")
     (tmp_path / "cards").mkdir()
     write_readme(dataset.folder)  # no card of that name: the few words that are there
     card = read_card(dataset.folder / "README.md")
@@ -335,7 +330,7 @@ def test_the_card_becomes_the_readme_that_load_dataset_reads(tmp_path: Path, mon
     assert write_readme(dataset.folder) == dataset.folder / "README.md"
     card = read_card(dataset.folder / "README.md")
     assert card.front["pretty_name"] == "Small" and "## Who could be harmed" in card.body
-    assert check_cards([dataset.folder])[0] == cards.CardReport(
+    assert check_cards([dataset.folder])[0] == check.CardReport(
         dataset.folder / "README.md", (), "held to the data beside it"
     )
     from datasets import load_dataset
@@ -414,13 +409,13 @@ def test_the_benchmarks_card_has_the_digest_of_what_is_drawn() -> None:
 @pytest.mark.data
 @pytest.mark.skipif(REAL is None, reason="PRISBENCH_DATA names no folder with real photos")
 def test_the_cards_of_the_small_real_sets_agree_with_the_files() -> None:
-    reports = check_cards([CARDS / f"{name}.md" for name in cards.SAMPLES], data=REAL)
+    reports = check_cards([CARDS / f"{name}.md" for name in check.SAMPLES], data=REAL)
     assert [(report.differences, report.note) for report in reports] == 2 * [((), "held to the real files")]
 
 
 def test_without_the_real_files_only_their_structure_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PRISBENCH_DATA", raising=False)
-    for report in check_cards([CARDS / f"{name}.md" for name in cards.SAMPLES]):
+    for report in check_cards([CARDS / f"{name}.md" for name in check.SAMPLES]):
         assert report.differences == () and report.note.startswith("PRISBENCH_DATA names no folder with ")
 
 

@@ -23,10 +23,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from prisbench.datasets import build as building
-from prisbench.datasets import named
-from prisbench.datasets.book import Book
-from prisbench.datasets.build import build, write_dataset
+from prisbench.datasets import named, shards
+from prisbench.datasets.build import NewDataset, build, write_dataset
 from prisbench.datasets.build_notes import build_notes
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.schema import (
@@ -39,6 +37,7 @@ from prisbench.datasets.schema import (
     query_id,
     subject_id,
 )
+from prisbench.datasets.seen_rows import SeenRows
 from prisbench.datasets.source import Source
 from prisbench.errors import DataError, UnknownNameError, UsageError, WriteError
 from prisbench.images.perceptual import perceptual_hash
@@ -71,7 +70,7 @@ def query(about: SubjectRow, seed: int = 50, **changes: Any) -> QueryRow:
 
 
 def write(folder: Path, subjects: list[SubjectRow], queries: list[QueryRow], **options: Any) -> Manifest:
-    return write_dataset(folder, "tiny", "1", subjects, queries, "# Tiny\n", **options)
+    return write_dataset(folder, NewDataset("tiny", "1", subjects, queries, "# Tiny\n"), **options)
 
 
 def copy(source: Path, target: Path) -> Path:
@@ -279,11 +278,11 @@ def test_many_rows_make_many_shards_and_read_the_same(tmp_path: Path) -> None:
 
 
 def test_shards_of_many_small_rows_are_closed_by_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "SHARD_ROWS", 12)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 12)
     mug = subject()
     manifest = write(tmp_path / "set", [mug], [query(mug, seed) for seed in range(100, 130)])
-    shards = [tmp_path / "set" / path for path in manifest.files if path.startswith("queries/")]
-    assert [pq.ParquetFile(path).metadata.num_rows for path in shards] == [12, 12, 6]
+    written = [tmp_path / "set" / path for path in manifest.files if path.startswith("queries/")]
+    assert [pq.ParquetFile(path).metadata.num_rows for path in written] == [12, 12, 6]
 
 
 def test_row_groups_are_small_enough_for_the_viewer_and_have_a_page_index(
@@ -292,8 +291,8 @@ def test_row_groups_are_small_enough_for_the_viewer_and_have_a_page_index(
     mug = subject()
     rows = [query(mug, seed) for seed in range(100, 225)]
     sizes = []
-    for group_bytes in (building.GROUP_BYTES, 20_000):
-        monkeypatch.setattr(building, "GROUP_BYTES", group_bytes)
+    for group_bytes in (shards.GROUP_BYTES, 20_000):
+        monkeypatch.setattr(shards, "GROUP_BYTES", group_bytes)
         write(tmp_path / "set", [mug], rows, overwrite=True)
         metadata = pq.ParquetFile(tmp_path / "set/queries/test-00000.parquet").metadata
         groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
@@ -464,9 +463,9 @@ def test_a_file_that_shows_something_else_than_the_scene_is_named(tmp_path: Path
 
 def test_names_that_are_no_folder_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"dataset name 'My Set': use small letters and digits"):
-        write_dataset(tmp_path / "set", "My Set", "1", [], [], "")
+        write_dataset(tmp_path / "set", NewDataset("My Set", "1", [], [], ""))
     with pytest.raises(UsageError, match=r"dataset version 'v1': use numbers with dots between, like 1 or 1\.2"):
-        write_dataset(tmp_path / "set", "set", "v1", [], [], "")
+        write_dataset(tmp_path / "set", NewDataset("set", "v1", [], [], ""))
 
 
 # Writing whole or not at all.
@@ -751,9 +750,8 @@ def test_a_build_is_what_write_dataset_writes_and_leaves_nothing_beside_it(tmp_p
     manifest = build(tmp_path / "built", source, shard_bytes=SHARD)
     card = "# Tiny\n" + build_notes((), source.left_out)
     assert "- Left out: 3 (in a crowd)\n" in card
-    write_dataset(
-        tmp_path / "written", "tiny", "1", source.subjects(), source.queries(0), card, seed=7, shard_bytes=SHARD
-    )
+    new = NewDataset("tiny", "1", source.subjects(), source.queries(0), card, seed=7)
+    write_dataset(tmp_path / "written", new, shard_bytes=SHARD)
     assert hashes(tmp_path / "built") == hashes(tmp_path / "written")
     assert open_dataset(tmp_path / "built", verify=True).manifest == manifest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["built", "written"]
@@ -999,19 +997,19 @@ def test_a_built_dataset_is_replaced_in_one_step(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_the_book_keeps_little_of_a_query() -> None:
+def test_the_seen_rows_keep_little_of_a_query() -> None:
     mug = subject()
-    book = Book()
-    book.add_subject(mug)
+    seen = SeenRows()
+    seen.add_subject(mug)
     row = query(mug)
     row.digest  # noqa: B018  hashed now; the copies below only have another id
     tracemalloc.start()
     for n in range(500):
         other = dataclasses.replace(row)
         vars(other).update(id=f"{n * 7_919_111:016x}", sha256=f"{n * 5_555_555:016x}", digest=row.digest)
-        book.add_query(other)
+        seen.add_query(other)
         if n % 100 == 99:
-            book.new_notes()
+            seen.new_notes()
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept / 500 < 400, "200,000 queries fit into 80 MB"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prisbench.datasets.build import write_dataset
+from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError, WriteError
@@ -110,7 +110,7 @@ def rows() -> tuple[list[SubjectRow], list[QueryRow]]:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("evaluate") / "data"
-    write_dataset(folder, "tiny", "3", *rows(), "# Tiny\n")
+    write_dataset(folder, NewDataset("tiny", "3", *rows(), "# Tiny\n"))
     return open_dataset(folder)
 
 
@@ -182,7 +182,7 @@ def test_a_control_and_another_concept_are_runs_of_their_own(dataset: Dataset, t
 
 def test_the_result_does_not_depend_on_the_order_of_the_questions(dataset: Dataset, tmp_path: Path) -> None:
     subjects, queries = rows()
-    write_dataset(tmp_path / "turned", "tiny", "3", subjects[::-1], queries[::-1], "# Tiny\n")
+    write_dataset(tmp_path / "turned", NewDataset("tiny", "3", subjects[::-1], queries[::-1], "# Tiny\n"))
     turned = open_dataset(tmp_path / "turned")
     assert turned.digest == dataset.digest
     first, _ = evaluate(dataset, Boxes(), tmp_path / "a")

@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prisbench.datasets.build import write_dataset
+from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.named import build_source
 from prisbench.datasets.schema import QueryRow, SubjectRow
@@ -705,7 +705,7 @@ def test_rows_that_break_a_rule_leave_nothing_either(places: Path) -> None:
         ([], r"the dataset bad-v1 would have no queries"),
     ):
         with pytest.raises(DataError, match=says):
-            write_dataset(places / "out" / "new", "bad", "1", [subject], queries, "# Bad\n")
+            write_dataset(places / "out" / "new", NewDataset("bad", "1", [subject], queries, "# Bad\n"))
     assert everything(places) == before
 
 

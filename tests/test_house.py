@@ -27,7 +27,9 @@ ROOMS = {
     "runtime": "console devices files strict_json locks source_code reads identity method_files",
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": "render scenes audit",
-    "datasets": """schema book remarks source build_notes spread build load sources.reading.files sources.reading.values
+    "datasets": """schema seen_rows remarks source build_notes cards.front_matter
+        shards journal spread build load
+        sources.reading.files sources.reading.values
         sources.reading.images sources.reading.regions sources.mask_files sources.frames sources.archives
         sources.options sources.tables sources.identities sources.reference_photos sources.plan
         sources.picture_files sources.annotated_pictures sources.instances sources.tabletop sources.folder
@@ -38,7 +40,8 @@ ROOMS = {
         checks.registration checks.hash_index checks.keypoints checks.crops checks.gallery checks.candidates
         checks.copies checks.embedding checks.leaks checks.findings checks.stored checks.rows checks.folder
         checks.pictures checks.validate photo_folder
-        cards.facts cards.text cards.croissant cards.publish show.page""",
+        cards.facts cards.text cards.structure cards.check cards.croissant cards.publish show.picture show.choose
+        show.sheet show.page""",
     "diffusion": "architectures configuration prompts attention domain backbone encodings",
     "speed": "lean",
     "concepts": """recipes training class_images store controls textual_inversion custom_diffusion weights dreambooth

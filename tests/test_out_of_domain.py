@@ -15,7 +15,7 @@ import tiny
 from PIL import Image
 
 from prisbench.cli import main as cli
-from prisbench.datasets.build import write_dataset
+from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.diffusion.backbone import EMBEDDED, Backbone, has_embedded, load_backbone
@@ -151,7 +151,7 @@ def dataset(folder: Path, bright: int, of: int = 5) -> Dataset:
         queries.append(
             QueryRow(subject.id, "mug", scene, "the {subject}", "plain", mask, (), "test", "CC0-1.0", "drawn")
         )
-    write_dataset(folder, "tiny", "1", [subject], queries, "# Tiny\n\nDrawn by the tests.\n")
+    write_dataset(folder, NewDataset("tiny", "1", [subject], queries, "# Tiny\n\nDrawn by the tests.\n"))
     return open_dataset(folder)
 
 

@@ -18,29 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from prisbench.datasets.build import write_dataset
+from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.datasets.show.page import (
-    LARGEST,
-    LONGEST,
-    MOST,
-    PHOTOS,
-    PIXELS,
-    TILE,
-    Asked,
-    Block,
-    Picture,
-    Totals,
-    _side,
-    choose,
-    draw,
-    draw_sheet,
-    flat,
-    show,
-    shown,
-    wrap,
-)
+from prisbench.datasets.show.choose import LARGEST, PHOTOS, PIXELS, Block, ShownQuery, Totals, _side, choose
+from prisbench.datasets.show.page import MOST, show
+from prisbench.datasets.show.picture import LONGEST, OutlinedPicture, draw, flat, shown
+from prisbench.datasets.show.sheet import TILE, draw_sheet, wrap
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.drawing import PINK, SKY, VERMILION
 from tests.drawing import FIVE_TYPES, draw_box, draw_scene
@@ -75,12 +59,12 @@ def near(image: np.ndarray, colour: tuple[int, int, int], by: int = 40) -> np.nd
     return found
 
 
-def a_picture(size_hw: tuple[int, int], colour: int) -> Picture:
-    return Picture(np.full((*size_hw, 3), colour, np.uint8), None, "")
+def a_picture(size_hw: tuple[int, int], colour: int) -> OutlinedPicture:
+    return OutlinedPicture(np.full((*size_hw, 3), colour, np.uint8), None, "")
 
 
 def a_block(size_hw: tuple[int, int] = (12, 20), n: int = 1, kind: str = "plain") -> Block:
-    asked = tuple(Asked(f"{i}", "the {subject}", kind, "", a_picture(size_hw, 100)) for i in range(n))
+    asked = tuple(ShownQuery(f"{i}", "the {subject}", kind, "", a_picture(size_hw, 100)) for i in range(n))
     return Block("mug-1", "mug", "", 1, (a_picture((30, 10), 50),), asked)
 
 
@@ -255,7 +239,7 @@ def test_hostile_texts_are_shown_and_do_nothing(tmp_path: Path) -> None:
         QueryRow(subject.id, subject.noun, scene, text, "plain", box, (), "test", "<u>CC0</u>", "'onload='x")
         for text in HOSTILE
     ]
-    write_dataset(tmp_path / "set", "evil", "1", [subject], queries, "# Evil\n")
+    write_dataset(tmp_path / "set", NewDataset("evil", "1", [subject], queries, "# Evil\n"))
     done = show(open_dataset(tmp_path / "set"), tmp_path / "out")
     text = done.page.read_text()
     page = Page(text)
@@ -318,7 +302,7 @@ def test_masks_of_reference_photos_are_outlined_too(tmp_path: Path) -> None:
     subject = SubjectRow("mug", photos, "test", "CC0-1.0", "drawn", masks=masks)
     box = draw_box((12, 20), 2, 3, 8, 9)
     query = QueryRow(subject.id, "mug", draw_scene(99), "the {subject}", "plain", box, (), "test", "CC0-1.0", "drawn")
-    write_dataset(tmp_path / "set", "masked", "1", [subject], [query], "# Masked\n")
+    write_dataset(tmp_path / "set", NewDataset("masked", "1", [subject], [query], "# Masked\n"))
     page = Page(show(open_dataset(tmp_path / "set"), tmp_path / "out").page.read_text())
     alts = [str(image["alt"]) for image in page.all("img") if str(image["alt"]).startswith("Reference")]
     assert len(alts) == PHOTOS and alts[:2] == [

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from prisbench.datasets.book import Book
 from prisbench.datasets.build import build
 from prisbench.datasets.schema import QueryRow, SubjectRow, check_query, check_subject
+from prisbench.datasets.seen_rows import SeenRows
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources import coco, folder, labelme
 from prisbench.datasets.sources.public import mug19, voc_instances
@@ -46,15 +46,15 @@ def save_mask(path: Path, *box: int, size_hw: tuple[int, int] = SIZE) -> Path:
 
 def rows(source: Source) -> tuple[list[SubjectRow], list[QueryRow]]:
     """All rows, which keep all rules, are as many as was said, and go on from anywhere with the same rows."""
-    book = Book()
+    seen = SeenRows()
     subjects = list(source.subjects())
     for subject in subjects:
         check_subject(subject)
-        book.add_subject(subject)
+        seen.add_subject(subject)
     queries = list(source.queries(0))
     for query in queries:
         check_query(query)
-        book.add_query(query)
+        seen.add_query(query)
     assert (len(subjects), len(queries)) == (source.n_subjects, source.n_queries)
     assert [query.id for query in source.queries(1)] == [query.id for query in queries[1:]]
     assert list(source.queries(len(queries))) == []

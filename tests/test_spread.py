@@ -8,21 +8,21 @@ from collections import Counter
 
 import pytest
 
-from prisbench.datasets.spread import Asked, spread_queries, spread_subjects
+from prisbench.datasets.spread import QueryTraits, spread_queries, spread_subjects
 from prisbench.tabletop import scenes as tabletop
 from tests.drawing import FIVE_TYPES
 
 NOUNS = {f"s{n}": noun for n, noun in enumerate(["mug"] * 5 + ["bowl"] * 2 + ["book"])}
 EACH = {"plain": 3, "other-category": 4, "look-alike": 4, "relation": 3, "absent": 3}
 QUERIES = [
-    Asked(f"{subject}/{kind}/{n}", subject, noun, kind)
+    QueryTraits(f"{subject}/{kind}/{n}", subject, noun, kind)
     for subject, noun in NOUNS.items()
     for kind, many in EACH.items()
     for n in range(many)
 ]
 
 
-def taken(queries: list[Asked], limit: int) -> list[Asked]:
+def taken(queries: list[QueryTraits], limit: int) -> list[QueryTraits]:
     return [queries[i] for i in spread_queries(queries, limit)]
 
 
@@ -74,7 +74,7 @@ def test_subjects_are_spread_over_nouns_whatever_their_order() -> None:
 
 def test_six_queries_of_tabletop_are_about_six_subjects_and_all_types() -> None:
     asked = [
-        Asked(f"{subject.key}/{kind}/{n}", subject.key, subject.who.noun, kind)
+        QueryTraits(f"{subject.key}/{kind}/{n}", subject.key, subject.who.noun, kind)
         for subject in tabletop.subjects()
         if subject.split == "test"
         for kind, many in tabletop.QUERIES.items()

@@ -21,7 +21,7 @@ from prisbench.concepts.learners import learn
 from prisbench.concepts.recipes import Recipe, default_recipe
 from prisbench.concepts.store import read_concept
 from prisbench.concepts.training import Watch, checkpoint_path
-from prisbench.datasets.build import write_dataset
+from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.diffusion import backbone as backbones
 from prisbench.diffusion.backbone import Backbone, load_backbone
@@ -277,7 +277,7 @@ def test_evaluate_goes_on_without_the_cache_and_looks_before_it_learns(
     query = QueryRow(
         row.id, "mug", draw_scene(1, (112, 144)), "the {subject}", "plain", mask, (), "test", "CC0-1.0", "drawn"
     )
-    write_dataset(open_ / "set", "tiny", "1", [row], [query], "# Tiny\n\nDrawn by the tests.\n")
+    write_dataset(open_ / "set", NewDataset("tiny", "1", [row], [query], "# Tiny\n\nDrawn by the tests.\n"))
     run = ["evaluate", "--dataset", open_ / "set", "--backbone", folder / "tiny", *QUICK]
     for further in (["--out", taken / "runs"], ["--out", open_ / "runs", "--leaderboards", taken / "boards"]):
         code, _, err = prisbench(*run, *further)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from prisbench.datasets.build import write_dataset
+from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.checks import findings as telling
 from prisbench.datasets.checks import leaks, stored, validate
 from prisbench.datasets.checks.findings import CODES, MOST_EACH, Findings, Report, exit_code, render, summary
@@ -52,7 +52,7 @@ def query(about: SubjectRow, seed: int = 50, **changes: Any) -> QueryRow:
 
 
 def write(folder: Path, subjects: list[SubjectRow], queries: list[QueryRow]) -> Path:
-    write_dataset(folder, "tiny", "1", subjects, queries, "# Tiny\n")
+    write_dataset(folder, NewDataset("tiny", "1", subjects, queries, "# Tiny\n"))
     return folder
 
 

@@ -253,7 +253,8 @@ def run(job: DatasetTask) -> dict[str, Any]:
 
 
 def _build_ours(job: DatasetTask) -> dict[str, Any]:
-    from prisbench.datasets.build import SHARD_BYTES, build
+    from prisbench.datasets.build import build
+    from prisbench.datasets.shards import SHARD_BYTES
 
     source = drawn_source(job.rows, job.size_hw)
     began: list[int] = []

@@ -59,7 +59,7 @@ def build_dataset(
     """Build a dataset that datasets.load_dataset opens; interrupted, the same command goes on."""
     from prisbench.datasets import named
     from prisbench.datasets.cards import croissant, publish
-    from prisbench.datasets.cards import text as cards
+    from prisbench.datasets.cards.text import write_readme
 
     known("source", source, named.SOURCES)
     if describe:
@@ -76,7 +76,7 @@ def build_dataset(
     with progress() as bar:
         show = table_bars(bar, "writing", {})
         manifest, left_out = named.build_source(source, root, given, out, named.Reports(show, tell), overwrite)
-    cards.write_readme(out)
+    write_readme(out)
     croissant.write_croissant(out)
     address = publish.push(out, push_to_hub, private) if push_to_hub else None
     lines = [f"{manifest.id} in {out}", f"digest {manifest.digest}"]
@@ -129,12 +129,12 @@ def card(
     format: OutputFormat = Format.text,
 ) -> None:
     """Hold data cards to their data: facts, front matter, headings."""
-    from prisbench.datasets.cards import text as cards
+    from prisbench.datasets.cards.check import check_cards, render
 
     with progress() as bar:
-        reports = cards.check_cards(paths or [], dataset, write, data, table_bars(bar, "drawing", {}))
+        reports = check_cards(paths or [], dataset, write, data, table_bars(bar, "drawing", {}))
     records = [{"card": str(r.path), "differences": list(r.differences), "held_to": r.note} for r in reports]
-    say(records, format, cards.render(reports))
+    say(records, format, render(reports))
     if check and any(report.differences for report in reports):
         raise DataError("data cards and data disagree; mend the card, or run prisbench card --write for the facts")
 

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prisbench.datasets.book import Book
 from prisbench.datasets.schema import (
     MANIFEST,
     SPLITS,
@@ -28,7 +27,8 @@ from prisbench.datasets.schema import (
     check_query,
     check_subject,
 )
-from prisbench.datasets.spread import Asked, spread_queries
+from prisbench.datasets.seen_rows import SeenRows
+from prisbench.datasets.spread import QueryTraits, spread_queries
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.masks import from_rle
 from prisbench.images.photos import decode_photo
@@ -105,8 +105,10 @@ class Dataset:
         if limit is None:
             return places
         there = list(places)
-        asked = [Asked(id, subject, noun, kind) for _, kind, id, subject, noun in (place.keys for place in there)]
-        return (there[i] for i in spread_queries(asked, limit))
+        traits = [
+            QueryTraits(id, subject, noun, kind) for _, kind, id, subject, noun in (place.keys for place in there)
+        ]
+        return (there[i] for i in spread_queries(traits, limit))
 
     def subject_rows(self, split: str) -> Iterator[SubjectRow]:
         """Subjects with licence, source and files.  Raises UnknownNameError and DataError."""
@@ -211,24 +213,24 @@ def _verify(dataset: Dataset) -> None:
     for name, expected in dataset.manifest.files.items():
         if sha256_file(dataset.folder / name) != expected:
             raise DataError(f"{dataset.folder / name} has changed (another sha256 than in {MANIFEST}); copy it again")
-    book = Book()
+    seen = SeenRows()
     for split in dataset.splits:
         for path, record in dataset.records("subjects", split):
             subject = _subject_row(record, path)
             with _at(path):
                 check_subject(subject)
                 _check_columns(record, {"id": subject.id, "split": split}, f"subject {subject.id}")
-                book.add_subject(subject)
+                seen.add_subject(subject)
     for split in dataset.splits:
         for path, record in dataset.records("queries", split):
             query = _query_row(record, path)
             with _at(path):
                 check_query(query)
                 _check_columns(record, {**query.derived(), "split": split}, f"query {query.id}")
-                book.add_query(query)
+                seen.add_query(query)
     written = dataset.manifest
     with _at(dataset.folder):
-        found = book.manifest(written.name, written.version, written.seed, dict(written.files))
+        found = seen.manifest(written.name, written.version, written.seed, dict(written.files))
     if found.digest != written.digest:
         raise DataError(f"{dataset.folder}: the content has another digest than {MANIFEST} says; rebuild the dataset")
     for table in ("subjects", "queries", "images"):

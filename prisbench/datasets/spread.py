@@ -15,7 +15,7 @@ from typing import NamedTuple
 from prisbench.types import QUERY_TYPES
 
 
-class Asked(NamedTuple):
+class QueryTraits(NamedTuple):
     """What the choice of a query goes by."""
 
     id: str
@@ -34,7 +34,7 @@ def spread_subjects(subjects: Sequence[tuple[str, str]]) -> list[str]:
     return list(dict.fromkeys(queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)))
 
 
-def spread_queries(queries: Sequence[Asked], limit: int) -> list[int]:
+def spread_queries(queries: Sequence[QueryTraits], limit: int) -> list[int]:
     """The indices of ``limit`` queries, or of all where there are fewer; rising.
 
     Subjects take turns (``spread_subjects``), a query each.  A subject gives the type that it gave least often, of

@@ -20,7 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from prisbench.datasets.cards.text import SPDX_LICENCES, Card, parse_card
+from prisbench.datasets.cards.front_matter import SPDX_LICENCES
+from prisbench.datasets.cards.text import Card, parse_card
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import SPLITS, TABLES
 from prisbench.errors import DataError
@@ -255,8 +256,8 @@ def _field(table: str, column: pa.Field) -> dict[str, Any]:
         out |= {"isArray": True, "arrayShape": "-1"}
     if pa.types.is_struct(element) and "counts" in {part.name for part in element}:
         out["subField"] = [
-            _part(table, name, column.name, "size", "height and width, pixels", "sc:Integer", is_list),
-            _part(table, name, column.name, "counts", "COCO's compressed runs", "sc:Text", is_list),
+            _part(table, column.name, "size", "height and width, pixels", "sc:Integer", is_list),
+            _part(table, column.name, "counts", "COCO's compressed runs", "sc:Text", is_list),
         ]
         return out
     image = pa.types.is_struct(element)
@@ -270,13 +271,13 @@ def _field(table: str, column: pa.Field) -> dict[str, Any]:
     return out
 
 
-def _part(table: str, parent: str, column: str, part: str, means: str, kind: str, is_list: bool) -> dict[str, Any]:
+def _part(table: str, column: str, part: str, means: str, kind: str, is_list: bool) -> dict[str, Any]:
     """A subfield of run lengths; of a list of them, the subfield is the list of the parts."""
     array = {"isArray": True, "arrayShape": "-1,2" if is_list else "2"} if part == "size" else {}
     array = array or ({"isArray": True, "arrayShape": "-1"} if is_list else {})
     return {
         "@type": "cr:Field",
-        "@id": f"{parent}/{part}",
+        "@id": f"{table}/{column}/{part}",
         "name": part,
         "description": means,
         "dataType": kind,

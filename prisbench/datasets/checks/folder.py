@@ -125,7 +125,7 @@ def _card(folder: Path, findings: Findings) -> None:
 def _compare(manifest: Manifest, rows: RowChecks, findings: Findings) -> None:
     """Counts and digest of the rows with those of the manifest."""
     try:
-        found = rows.book.manifest(manifest.name, manifest.version, manifest.seed, dict(manifest.files))
+        found = rows.seen.manifest(manifest.name, manifest.version, manifest.seed, dict(manifest.files))
     except DataError as error:
         findings.add("counts", str(error))
         return

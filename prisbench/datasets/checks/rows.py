@@ -1,9 +1,9 @@
 """The rows of a dataset, one by one: what is wrong with each is a finding, and the next one is examined.
 
 Knows: nulls, pictures, masks, the rules of a row and between rows, columns that follow from others.  Does not know: the
-manifest, how findings are told; the rules themselves (``schema``, ``book``).
+manifest, how findings are told; the rules themselves (``schema``, ``seen_rows``).
 
-A row group is in memory at a time, and what ``Book`` keeps of each row.
+A row group is in memory at a time, and what ``SeenRows`` keeps of each row.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from prisbench.datasets.book import Book
 from prisbench.datasets.checks.findings import Findings
 from prisbench.datasets.checks.gallery import Gallery, PictureRecord
 from prisbench.datasets.checks.leaks import Progress
 from prisbench.datasets.checks.stored import Key, Shard, row_groups
 from prisbench.datasets.schema import QueryRow, SubjectRow, check_query, check_subject
+from prisbench.datasets.seen_rows import SeenRows
 from prisbench.errors import DataError, MissingExtraError
 from prisbench.images.masks import from_rle
 from prisbench.images.photos import decode_photo
@@ -44,14 +44,14 @@ class Spot(NamedTuple):
 class RowChecks:
     """The rows examined so far.
 
-    ``sound``: whether all of them could be read and broke no rule.  ``book``: what is kept of those that did not.
+    ``sound``: whether all of them could be read and broke no rule.  ``seen``: what is kept of those that did not.
     ``counts``: table -> rows.  ``queries_of``: subject -> its queries.  ``types``: query type -> queries.
     ``split_of``: subject -> split.
     """
 
     def __init__(self, findings: Findings, gallery: Gallery | None) -> None:
         self.sound = True
-        self.book = Book()
+        self.seen = SeenRows()
         self.counts: Counter[str] = Counter()
         self.queries_of: Counter[str] = Counter()
         self.types: Counter[str] = Counter()
@@ -100,7 +100,7 @@ class RowChecks:
         row = SubjectRow(photos=tuple(p for p in photos if p is not None), masks=tuple(masks), **words)
         fine = self._holds("rule", lambda: check_subject(row), spot)
         fine &= self._derived(record, {"id": row.id, "split": spot.shard.split}, spot)
-        fine &= self._holds("between-rows", lambda: self.book.add_subject(row), spot)
+        fine &= self._holds("between-rows", lambda: self.seen.add_subject(row), spot)
         for n, mask in enumerate(row.masks, 1):
             if mask is not None:
                 self._tiny(mask, spot.part(f"mask {n}"))
@@ -131,7 +131,7 @@ class RowChecks:
         fine = self._holds("rule", lambda: check_query(row), spot)
         fine &= self._derived(record, {**row.derived(), "split": spot.shard.split}, spot)
         if row.subject_id not in self._damaged:  # else every query of a damaged subject would be told, too
-            fine &= self._holds("between-rows", lambda: self.book.add_query(row), spot)
+            fine &= self._holds("between-rows", lambda: self.seen.add_query(row), spot)
         if mask.any():
             self._tiny(mask, spot.part("mask"))
         self._overlaps(row, spot)

@@ -44,7 +44,7 @@ class _Query(NamedTuple):
     digest: str
 
 
-class Book:
+class SeenRows:
     """What has been seen of a dataset so far."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Book:
         self._note(_Query(row.id, row.image_id, row.split, row.query_type, row.licence, row.digest))
 
     def new_notes(self) -> bytes:
-        """What has been added since this was last asked, a line of JSON a row."""
+        """What has been added since the last call, a line of JSON a row."""
         lines = "".join(f"{line}\n" for line in self._fresh)
         self._fresh = []
         return lines.encode("ascii")

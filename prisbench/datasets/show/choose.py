@@ -1,0 +1,172 @@
+"""Which queries of a dataset are shown, and what is read of them.
+
+Knows: how a choice spreads over subjects and query types, how large pictures may be together.  Does not know: how
+pictures are outlined (``picture``) and laid out (``sheet``, ``page``).
+
+Reads only the rows it chooses, so a large dataset is looked at as fast as a small one.  All pictures together are
+shrunk to ``PIXELS``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prisbench.datasets.load import Dataset
+from prisbench.datasets.show.picture import OutlinedPicture, draw, shown
+from prisbench.errors import DataError, UnknownNameError
+from prisbench.images.masks import from_rle
+from prisbench.images.photos import decode_photo
+from prisbench.types import QUERY_TYPES
+
+SCENES = 5
+"""Of a subject, as long as there are subjects enough: one of each query type where it has them."""
+
+PHOTOS = 9
+"""Reference photos of a subject that are shown."""
+
+PIXELS = 16_000_000
+"""In all pictures of a page, about.  Of a photo, WebP takes 0.1 to 0.3 bytes a pixel, of pure noise 1.1; outlines take
+0.02, of a mask of noise 0.3; a third more in a page."""
+
+LARGEST, SMALLEST = 480, 64
+"""Long side of a picture, between: what a sharp screen shows of it, and what can still be recognised."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShownQuery:
+    """A query to show."""
+
+    id: str
+    text: str
+    query_type: str
+    origin: str
+    picture: OutlinedPicture
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A subject to show, with its queries; ``photos`` are the first ``PHOTOS`` of ``n_photos``."""
+
+    id: str
+    noun: str
+    origin: str
+    n_photos: int
+    photos: tuple[OutlinedPicture, ...]
+    queries: tuple[ShownQuery, ...]
+
+
+class Totals(NamedTuple):
+    """What could have been shown."""
+
+    queries: int
+    subjects: int
+
+
+def blocks(
+    dataset: Dataset, split: str, limit: int, subset: str | None, subject: str | None
+) -> tuple[list[Block], Totals]:
+    """The subjects to show, with their queries, and how many there were to choose from.
+
+    Raises UnknownNameError for a subject; DataError for a choice that leaves nothing and for a damaged row.
+    """
+    places = list(dataset.places("queries", split, ("subject_id", "query_type")))
+    wanted = [place for place in places if subject in (None, place.keys[0]) and subset in (None, place.keys[1])]
+    people = {place.keys[0]: place for place in dataset.places("subjects", split, ("id",))}
+    if subject is not None and subject not in people:
+        raise UnknownNameError(f"subject of {dataset.id} {split}", subject, sorted(people)[:50])
+    if not wanted:
+        what = " and ".join([f"of the type {subset}"] * (subset is not None) + [f"about {subject}"] * bool(subject))
+        raise DataError(f"{dataset.id} has no queries {what} in its {split} split; leave out --subset or --subject")
+    chosen = choose([(place.keys[0], place.keys[1]) for place in wanted], limit)
+    taken = [wanted[i] for i in chosen]
+    owners = list(dict.fromkeys(place.keys[0] for place in taken))
+    for owner in owners:
+        if owner not in people:
+            raise DataError(f"{dataset.folder}: queries are about {owner!r}, which is not among the subjects")
+
+    side = _side(len(taken) + PHOTOS * len(owners))
+    queries: dict[str, list[ShownQuery]] = defaultdict(list)
+    for place, record in dataset.records_at("queries", taken):
+        queries[place.keys[0]].append(_query(record, place.path, side))
+    shown_subjects = [
+        _block(record, place.path, side, queries[place.keys[0]])
+        for place, record in dataset.records_at("subjects", [people[owner] for owner in owners])
+    ]
+    return shown_subjects, Totals(len(wanted), len({place.keys[0] for place in wanted}))
+
+
+def choose(queries: Sequence[tuple[str, str]], limit: int) -> list[int]:
+    """At most ``limit`` of the (subject, query type) pairs, by index: subject after subject, its types taking turns.
+
+    Subjects stand evenly apart and give ``SCENES`` each; more subjects or more of each come in only where these are
+    too few.
+    """
+    of_subject: dict[str, list[int]] = defaultdict(list)
+    for i, (subject, _) in enumerate(queries):
+        of_subject[subject].append(i)
+    groups = [_by_turns(indices, [queries[i][1] for i in indices]) for indices in of_subject.values()]
+
+    def spread(n: int) -> list[list[int]]:
+        return [groups[i * len(groups) // n] for i in range(n)]
+
+    def holds(n: int, each: int) -> int:
+        return sum(min(each, len(group)) for group in spread(n))
+
+    n, each = min(len(groups), math.ceil(limit / SCENES)), SCENES
+    while n < len(groups) and holds(n, each) < limit:
+        n += 1
+    while holds(n, each) < min(limit, len(queries)):
+        each += 1
+    return [i for group in spread(n) for i in group[:each]][:limit]
+
+
+def _by_turns(indices: list[int], types: list[str]) -> list[int]:
+    """The first of each type, then the second of each, and so on."""
+    turn: dict[str, int] = defaultdict(int)
+    keys = []
+    for index, kind in zip(indices, types, strict=True):
+        keys.append((turn[kind], QUERY_TYPES.index(kind) if kind in QUERY_TYPES else len(QUERY_TYPES), index))
+        turn[kind] += 1
+    return [index for *_, index in sorted(keys)]
+
+
+def _side(pictures: int) -> int:
+    """Long side of a picture when there are so many."""
+    return max(SMALLEST, min(LARGEST, int((PIXELS / pictures) ** 0.5)))
+
+
+def _query(record: dict[str, Any], path: Path, side: int) -> ShownQuery:
+    where = f"{path}: query {record['id']}"
+    image = decode_photo(record["image"]["bytes"] or b"", f"{where}: image")
+    mask = from_rle(record["mask"], f"{where}: mask")
+    others = [from_rle(rle, f"{where}: look-alike {n}") for n, rle in enumerate(record["look_alikes"], 1)]
+    return ShownQuery(
+        id=shown(record["id"]),
+        text=shown(record["text"]),
+        query_type=shown(record["query_type"]),
+        origin=shown(f"{record['licence']}; {record['source']}"),
+        picture=draw(image, mask, others, side, where),
+    )
+
+
+def _block(record: dict[str, Any], path: Path, side: int, queries: list[ShownQuery]) -> Block:
+    where = f"{path}: subject {record['id']}"
+    photos = []
+    masks = record["masks"] or [None] * len(record["photos"])
+    for n, (photo, rle) in enumerate(list(zip(record["photos"], masks, strict=False))[:PHOTOS], 1):
+        image = decode_photo((photo or {}).get("bytes") or b"", f"{where}: photo {n}")
+        mask = None if rle is None else from_rle(rle, f"{where}: mask {n}")
+        photos.append(draw(image, mask, [], side, where))
+    return Block(
+        id=shown(record["id"]),
+        noun=shown(record["noun"]),
+        origin=shown(f"{record['licence']}; {record['source']}"),
+        n_photos=len(record["photos"]),
+        photos=tuple(photos),
+        queries=tuple(queries),
+    )

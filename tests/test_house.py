@@ -28,7 +28,7 @@ ROOMS = {
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": "render scenes audit",
     "datasets": """schema seen_rows remarks source build_notes cards.front_matter
-        shards journal spread build load
+        shards journal spread build records load
         sources.reading.files sources.reading.values
         sources.reading.images sources.reading.regions sources.mask_files sources.frames sources.archives
         sources.options sources.tables sources.identities sources.reference_photos sources.plan

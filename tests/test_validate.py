@@ -233,6 +233,17 @@ def test_what_is_wrong_is_found(code: str, folder: Path) -> None:
         assert set(report.found) == {code}
 
 
+def test_queries_that_all_lack_a_value_have_no_balance(folder: Path) -> None:
+    def spoil(rows: list[Record]) -> None:
+        for row in rows:
+            row.update(subject_id=None, query_type=None)
+
+    for name in (QUERIES, QUERIES.replace("test", "validation")):
+        edit(folder, name, spoil)
+    found = look(folder).found
+    assert (found["null"], found["unused"]) == (12, 4) and "balance" not in found
+
+
 MESSAGES: list[tuple[str, str, Callable[[list[Record]], Any], str, str]] = [
     ("null", QUERIES, first(licence=None, text=None), "text, licence are null", "query "),
     ("null", QUERIES, first(image=None), "image is null", "query "),

@@ -151,11 +151,11 @@ def show(
 ) -> None:
     """A contact sheet and an offline page: scenes with outlines, look-alikes, texts, the subject's photos."""
     from prisbench.datasets.named import find_dataset
-    from prisbench.datasets.show.page import show as draw
+    from prisbench.datasets.show import page
 
     with progress() as bar:
         found = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
-    shown = draw(found, out, split, limit, subset, subject)
+    shown = page.show(found, out, split, limit, subset, subject)
     say({"sheet": str(shown.sheet), "page": str(shown.page)}, format, f"{shown.sheet}\n{shown.page}")
 
 

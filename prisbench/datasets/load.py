@@ -1,6 +1,7 @@
 """Read a dataset folder: subjects for the learners, examples for the loop.
 
-Knows: the manifest, the shards, what can be wrong with them.  Does not know: torch, the ``datasets`` package, methods.
+Knows: the manifest, which shards there are, how a dataset is verified.
+Does not know: what is in a shard (``records``), torch, the ``datasets`` package, methods.
 Reads a row group at a time, so memory stays flat however large the dataset is.
 """
 
@@ -14,9 +15,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from prisbench.datasets.records import query_row, row_group, row_groups, subject_row, whole
 from prisbench.datasets.schema import (
     MANIFEST,
     SPLITS,
@@ -30,139 +29,8 @@ from prisbench.datasets.schema import (
 from prisbench.datasets.seen_rows import SeenRows
 from prisbench.datasets.spread import QueryTraits, spread_queries
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.images.masks import from_rle
-from prisbench.images.photos import decode_photo
 from prisbench.runtime.files import read_json, sha256_file
 from prisbench.types import QUERY_TYPES, Example, Query, Subject
-
-_A_ROW = {"subjects": "subject", "queries": "query"}
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset version on disk; nothing but its manifest is in memory."""
-
-    folder: Path
-    manifest: Manifest
-
-    @property
-    def id(self) -> str:
-        """Name and version, like ``tabletop-v2``."""
-        return self.manifest.id
-
-    @property
-    def name(self) -> str:
-        return self.manifest.name
-
-    @property
-    def version(self) -> str:
-        return self.manifest.version
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the content; two datasets with the same digest ask the same questions."""
-        return self.manifest.digest
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return tuple(split for split in SPLITS if split in self.manifest.subjects)
-
-    @property
-    def nouns(self) -> tuple[str, ...]:
-        """The class words of all subjects, sorted, each once."""
-        nouns: set[str] = set()
-        for path in self._shards("subjects"):
-            for group in _groups(path, "subjects", ["noun"]):
-                nouns.update(group.column("noun").to_pylist())
-        return tuple(sorted(nouns))
-
-    def subjects(self, split: str) -> list[Subject]:
-        """The subjects of a split, in the dataset's order.  Raises UnknownNameError and DataError."""
-        return [Subject(row.id, row.noun, row.photos, row.masks) for row in self.subject_rows(split)]
-
-    def examples(self, split: str, limit: int | None = None, subset: str | None = None) -> Iterator[Example]:
-        """The examples of a split, all of one scene together, scenes in the dataset's order.
-
-        ``limit`` keeps so many, spread over subjects and query types whatever the order of rows
-        (``spread.spread_queries``); ``subset`` keeps one query type.  Raises, before the first example,
-        UnknownNameError for a split or subset and UsageError for a limit below 1; DataError at a damaged row.
-        """
-        if subset is not None and subset not in QUERY_TYPES:
-            raise UnknownNameError("subset", subset, QUERY_TYPES)
-        if limit is not None and limit < 1:
-            raise UsageError(f"a limit of {limit} examples leaves nothing; give 1 or more")
-        scenes: dict[str, list[Place]] = {}
-        for place in self._chosen(split, limit, subset):
-            scenes.setdefault(place.keys[0], []).append(place)
-        places = [place for together in scenes.values() for place in together]
-        return (_example(_query_row(record, place.path)) for place, record in self.records_at("queries", places))
-
-    def _chosen(self, split: str, limit: int | None, subset: str | None) -> Iterator[Place]:
-        """Where the queries of ``examples`` are; no image is read."""
-        choosing = () if limit is None else ("id", "subject_id", "noun")
-        places = self.places("queries", split, ("image_id", "query_type", *choosing))
-        places = (place for place in places if subset in (None, place.keys[1]))
-        if limit is None:
-            return places
-        there = list(places)
-        traits = [
-            QueryTraits(id, subject, noun, kind) for _, kind, id, subject, noun in (place.keys for place in there)
-        ]
-        return (there[i] for i in spread_queries(traits, limit))
-
-    def subject_rows(self, split: str) -> Iterator[SubjectRow]:
-        """Subjects with licence, source and files.  Raises UnknownNameError and DataError."""
-        return (_subject_row(record, path) for path, record in self.records("subjects", split))
-
-    def query_rows(self, split: str) -> Iterator[QueryRow]:
-        """Queries with licence, source and file, in the dataset's order.  Raises UnknownNameError and DataError."""
-        return (_query_row(record, path) for path, record in self.records("queries", split))
-
-    def records(
-        self, table: str, split: str, columns: Sequence[str] | None = None
-    ) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """The rows of a table, or some columns of them, as they are in the files, and the file each is in.
-
-        Raises UnknownNameError for the split; DataError at a damaged file and at a row with a null.
-        """
-        return (
-            (path, _whole(record, table, path))
-            for path in self._shards(table, split)
-            for group in _groups(path, table, columns)
-            for record in group.to_pylist()
-        )
-
-    def places(self, table: str, split: str, keys: Sequence[str]) -> Iterator[Place]:
-        """Where the rows of a table are; of their content only ``keys`` is read.  Raises as ``records``."""
-        for path in self._shards(table, split):
-            for number, group in enumerate(_groups(path, table, keys)):
-                for row, record in enumerate(group.to_pylist()):
-                    yield Place(path, number, row, tuple(str(record[key]) for key in keys))
-
-    def records_at(self, table: str, places: Iterable[Place]) -> Iterator[tuple[Place, dict[str, Any]]]:
-        """The rows at these places, in their order; where neighbours stand together, each group is read once.
-
-        Raises DataError as ``records``.
-        """
-        # Rows of one scene usually stand together, so two groups in memory are enough.
-        group = lru_cache(maxsize=2)(lambda path, number: _group(path, table, number).to_pylist())
-        for place in places:
-            yield place, _whole(group(place.path, place.group)[place.row], table, place.path)
-
-    def _shards(self, table: str, split: str | None = None) -> list[Path]:
-        if split is not None and split not in self.splits:
-            raise UnknownNameError(f"split of {self.id}", split, self.splits)
-        start = f"{table}/" if split is None else f"{table}/{split}-"
-        return [self.folder / path for path in sorted(self.manifest.files) if path.startswith(start)]
-
-
-class Place(NamedTuple):
-    """Where a row is, and what a choice goes by."""
-
-    path: Path
-    group: int
-    row: int
-    keys: tuple[str, ...]
 
 
 def open_dataset(folder: str | os.PathLike[str], verify: bool = False) -> Dataset:
@@ -194,6 +62,133 @@ def open_dataset(folder: str | os.PathLike[str], verify: bool = False) -> Datase
     return dataset
 
 
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset version on disk; nothing but its manifest is in memory."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        """Name and version, like ``tabletop-v2``."""
+        return self.manifest.id
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the content; two datasets with the same digest have the same queries."""
+        return self.manifest.digest
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(split for split in SPLITS if split in self.manifest.subjects)
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """The class words of all subjects, sorted, each once."""
+        nouns: set[str] = set()
+        for path in self._shards("subjects"):
+            for group in row_groups(path, "subjects", ["noun"]):
+                nouns.update(group.column("noun").to_pylist())
+        return tuple(sorted(nouns))
+
+    def subjects(self, split: str) -> list[Subject]:
+        """The subjects of a split, in the dataset's order.  Raises UnknownNameError and DataError."""
+        return [Subject(row.id, row.noun, row.photos, row.masks) for row in self.subject_rows(split)]
+
+    def examples(self, split: str, limit: int | None = None, subset: str | None = None) -> Iterator[Example]:
+        """The examples of a split, all of one scene together, scenes in the dataset's order.
+
+        ``limit`` keeps so many, spread over subjects and query types whatever the order of rows
+        (``spread.spread_queries``); ``subset`` keeps one query type.  Raises, before the first example,
+        UnknownNameError for a split or subset and UsageError for a limit below 1; DataError at a damaged row.
+        """
+        if subset is not None and subset not in QUERY_TYPES:
+            raise UnknownNameError("subset", subset, QUERY_TYPES)
+        if limit is not None and limit < 1:
+            raise UsageError(f"a limit of {limit} examples leaves nothing; give 1 or more")
+        scenes: dict[str, list[Place]] = {}
+        for place in self._chosen(split, limit, subset):
+            scenes.setdefault(place.keys[0], []).append(place)
+        places = [place for together in scenes.values() for place in together]
+        return (_example(query_row(record, place.path)) for place, record in self.records_at("queries", places))
+
+    def _chosen(self, split: str, limit: int | None, subset: str | None) -> Iterator[Place]:
+        """Where the queries of ``examples`` are; no image is read."""
+        choosing = () if limit is None else ("id", "subject_id", "noun")
+        places = self.places("queries", split, ("image_id", "query_type", *choosing))
+        places = (place for place in places if subset in (None, place.keys[1]))
+        if limit is None:
+            return places
+        there = list(places)
+        traits = [
+            QueryTraits(id, subject, noun, kind) for _, kind, id, subject, noun in (place.keys for place in there)
+        ]
+        return (there[i] for i in spread_queries(traits, limit))
+
+    def subject_rows(self, split: str) -> Iterator[SubjectRow]:
+        """Subjects with licence, source and files.  Raises UnknownNameError and DataError."""
+        return (subject_row(record, path) for path, record in self.records("subjects", split))
+
+    def query_rows(self, split: str) -> Iterator[QueryRow]:
+        """Queries with licence, source and file, in the dataset's order.  Raises UnknownNameError and DataError."""
+        return (query_row(record, path) for path, record in self.records("queries", split))
+
+    def records(
+        self, table: str, split: str, columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The rows of a table, or some columns of them, as they are in the files, and the file each is in.
+
+        Raises UnknownNameError for the split; DataError at a damaged file and at a row with a null.
+        """
+        return (
+            (path, whole(record, table, path))
+            for path in self._shards(table, split)
+            for group in row_groups(path, table, columns)
+            for record in group.to_pylist()
+        )
+
+    def places(self, table: str, split: str, keys: Sequence[str]) -> Iterator[Place]:
+        """Where the rows of a table are; of their content only ``keys`` is read.  Raises as ``records``."""
+        for path in self._shards(table, split):
+            for number, group in enumerate(row_groups(path, table, keys)):
+                for row, record in enumerate(group.to_pylist()):
+                    yield Place(path, number, row, tuple(str(record[key]) for key in keys))
+
+    def records_at(self, table: str, places: Iterable[Place]) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """The rows at these places, in their order; where neighbours stand together, each group is read once.
+
+        Raises DataError as ``records``.
+        """
+        # Rows of one scene usually stand together, so two groups in memory are enough.
+        group = lru_cache(maxsize=2)(lambda path, number: row_group(path, number).to_pylist())
+        for place in places:
+            yield place, whole(group(place.path, place.group)[place.row], table, place.path)
+
+    def _shards(self, table: str, split: str | None = None) -> list[Path]:
+        if split is not None and split not in self.splits:
+            raise UnknownNameError(f"split of {self.id}", split, self.splits)
+        start = f"{table}/" if split is None else f"{table}/{split}-"
+        return [self.folder / path for path in sorted(self.manifest.files) if path.startswith(start)]
+
+
+class Place(NamedTuple):
+    """Where a row is, and what a choice goes by."""
+
+    path: Path
+    group: int
+    row: int
+    keys: tuple[str, ...]
+
+
 def _inside(path: str) -> bool:
     """Whether a manifest's path is ``<table>/<split>-<number>.parquet``, so that it cannot leave the folder.
 
@@ -216,14 +211,14 @@ def _verify(dataset: Dataset) -> None:
     seen = SeenRows()
     for split in dataset.splits:
         for path, record in dataset.records("subjects", split):
-            subject = _subject_row(record, path)
+            subject = subject_row(record, path)
             with _at(path):
                 check_subject(subject)
                 _check_columns(record, {"id": subject.id, "split": split}, f"subject {subject.id}")
                 seen.add_subject(subject)
     for split in dataset.splits:
         for path, record in dataset.records("queries", split):
-            query = _query_row(record, path)
+            query = query_row(record, path)
             with _at(path):
                 check_query(query)
                 _check_columns(record, {**query.derived(), "split": split}, f"query {query.id}")
@@ -251,107 +246,6 @@ def _at(path: Path) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-
-
-def _groups(path: Path, table: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The row groups of a shard, one at a time."""
-    for number in range(_open(path, table).num_row_groups):
-        yield _group(path, table, number, columns)
-
-
-def _group(path: Path, table: str, number: int, columns: Sequence[str] | None = None) -> pa.Table:
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            return file.read_row_group(number, columns=columns and list(columns), use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(_damaged(path, error)) from None
-
-
-def _open(path: Path, table: str) -> pq.FileMetaData:
-    """A shard's metadata, once its columns are found to be right."""
-    try:
-        with pq.ParquetFile(path) as file:
-            columns, metadata = file.schema_arrow, file.metadata
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(_damaged(path, error)) from None
-    for field in TABLES[table]:
-        if field.name not in columns.names:
-            raise DataError(f"{path} has no column {field.name!r}; rebuild the dataset")
-        if columns.field(field.name).type != field.type:
-            found = columns.field(field.name).type
-            raise DataError(f"{path}: column {field.name!r} is {found}, not {field.type}; rebuild the dataset")
-    return metadata
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    return f"{path} is damaged ({' '.join(str(error).split())}); copy it again or rebuild the dataset"
-
-
-def _subject_row(record: dict[str, Any], path: Path) -> SubjectRow:
-    where = f"{path}: subject {record['id']}"
-    files = tuple(_file(photo, f"{where}: photo {n}") for n, photo in enumerate(record["photos"], 1))
-    row = SubjectRow(
-        noun=record["noun"],
-        photos=tuple(decode_photo(file, f"{where}: photo {n}") for n, file in enumerate(files, 1)),
-        split=record["split"],
-        licence=record["licence"],
-        source=record["source"],
-        masks=tuple(
-            None if rle is None else from_rle(rle, f"{where}: the mask of photo {n}")
-            for n, rle in enumerate(record["masks"], 1)
-        ),
-        files=files,
-    )
-    if row.id != record["id"]:
-        raise DataError(f"{where} is damaged: its content gives the id {row.id}; rebuild the dataset")
-    fitting = [
-        mask is None or mask.shape == photo.shape[:2] for photo, mask in zip(row.photos, row.masks, strict=False)
-    ]
-    if row.masks and (len(row.masks) != len(row.photos) or not all(fitting)):
-        raise DataError(f"{where} is damaged: its masks do not fit its photos; rebuild the dataset")
-    return row
-
-
-def _query_row(record: dict[str, Any], path: Path) -> QueryRow:
-    where = f"{path}: query {record['id']}"
-    file = _file(record["image"], f"{where}: image")
-    image = decode_photo(file, f"{where}: image")
-    sizes = [rle["size"] for rle in (record["mask"], *record["look_alikes"]) if rle]
-    if any(size is not None and size != [*image.shape[:2]] for size in sizes):  # before anything is unpacked
-        raise DataError(f"{where} is damaged: a mask has not the scene's size; rebuild the dataset")
-    row = QueryRow(
-        subject_id=record["subject_id"],
-        noun=record["noun"],
-        image=image,
-        text=record["text"],
-        query_type=record["query_type"],
-        mask=from_rle(record["mask"], f"{where}: mask"),
-        look_alikes=tuple(from_rle(rle, f"{where}: look-alike {n}") for n, rle in enumerate(record["look_alikes"], 1)),
-        split=record["split"],
-        licence=record["licence"],
-        source=record["source"],
-        file=file,
-    )
-    if (row.id, row.image_id) != (record["id"], record["image_id"]):
-        raise DataError(f"{where} is damaged: its content gives the id {row.id}; rebuild the dataset")
-    return row
-
-
-def _file(image: dict[str, Any] | None, where: str) -> bytes:
-    """The bytes of an image column."""
-    if image is None or image["bytes"] is None:
-        raise DataError(f"{where} is null, or only names a file; rebuild the dataset")
-    file: bytes = image["bytes"]
-    return file
-
-
-def _whole(record: dict[str, Any], table: str, path: Path) -> dict[str, Any]:
-    """The record.  Raises DataError when something in it is null."""
-    for name, value in record.items():
-        if value is None:
-            where = f"{path}: {_A_ROW[table]} {record.get('id')}"
-            raise DataError(f"{where} is damaged: {name} is null; rebuild the dataset")
-    return record
 
 
 def _example(row: QueryRow) -> Example:

@@ -15,7 +15,7 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.types import SLOT
 
 DEFAULT_TEXT = f"a photo of the {SLOT}"
-"""What is asked where a set has no texts of its own."""
+"""The text of a query where a set has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Source:
     for the progress bar, None when only reading tells.  ``left_out`` counts the records that rows cannot express,
     by reason; it may grow while rows are read, but ``queries(n)`` adds nothing for what lies before the n-th query.
     ``warnings``: a line for each thing that was read in one way and may have been meant in another.
-    ``remarks`` is what the user should hear of files that were read; it grows while rows are read.
+    ``remarks`` is what the user should know of files that were read; it grows while rows are read.
     """
 
     name: str

@@ -28,7 +28,7 @@ MOST_CANDIDATES = 1000
 """Of one reference photo; more, of which the least likely are left out and counted, come of pictures all alike."""
 
 
-class Candidate(NamedTuple):
+class WindowMatch(NamedTuple):
     """That picture ``b`` might show picture ``a``: a window of ``a``, laid as ``turn`` says, on a part of ``b``.
 
     ``distance``: bits in which the two hashes differ.  Pictures have their numbers in the gallery.
@@ -60,9 +60,9 @@ class Search:
         self.scenes_wide = self.wide and len(self._scenes_to_query()) * len(gallery.pictures) <= WIDE
         self.left_out = 0
 
-    def of_reference(self, i: int, thumb: Float[np.ndarray, "g g"]) -> list[Candidate]:
+    def of_reference(self, i: int, thumb: Float[np.ndarray, "g g"]) -> list[WindowMatch]:
         """Of a reference photo and its thumbnail: copies of all kinds, the likeliest first."""
-        found: dict[tuple[int, int], Candidate] = {}
+        found: dict[tuple[int, int], WindowMatch] = {}
         for turn, turned in TURNS.items():
             laid = np.ascontiguousarray(turned(thumb))
             if turn in MIRRORED:
@@ -71,7 +71,9 @@ class Search:
                 hashes, loud = (each[:1] for each in probe_hashes(laid))  # the first window and probe are the whole
             windows = np.flatnonzero(loud)
             for window, slot, distance in self._parts_near(hashes[windows], i, turn):
-                candidate = Candidate(i, slot // len(PROBES), distance, turn, int(windows[window]), slot % len(PROBES))
+                candidate = WindowMatch(
+                    i, slot // len(PROBES), distance, turn, int(windows[window]), slot % len(PROBES)
+                )
                 best = found.get((candidate.b, candidate.probe))
                 if best is None or candidate.distance < best.distance:
                     found[candidate.b, candidate.probe] = candidate
@@ -90,11 +92,11 @@ class Search:
             queries = [i for i in own if pictures[i].role == "reference"]
             yield from self._fewer(crops.candidates(points, queries, own, self._matters))
 
-    def of_scenes(self) -> list[Candidate]:
+    def of_scenes(self) -> list[WindowMatch]:
         """Of scenes: whole copies in another split or set; scenes of the largest split are no queries."""
         pictures = self._gallery.pictures
         queries = self._scenes_to_query()
-        found: dict[tuple[int, int], Candidate] = {}
+        found: dict[tuple[int, int], WindowMatch] = {}
         for turn in MIRRORED:
             hashes = self._gallery.whole(turn)
             for start in range(0, len(queries), 1000):
@@ -103,7 +105,7 @@ class Search:
                     a, b = sorted((block[n], j))
                     if pictures[j].role == "scene" and self._matters(a, b):
                         # The same in both directions: a mirrored copy's mirrored copy is the picture.
-                        candidate = Candidate(a, b, distance, turn, 0, 0)
+                        candidate = WindowMatch(a, b, distance, turn, 0, 0)
                         if distance < found.get((a, b), candidate._replace(distance=65)).distance:
                             found[a, b] = candidate
         return list(found.values())
@@ -140,7 +142,7 @@ class Search:
         gallery = self._gallery
         return i != j and gallery.digests[i] != gallery.digests[j] and matters(gallery.pictures[i], gallery.pictures[j])
 
-    def _likeliest(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+    def _likeliest(self, candidates: Iterable[WindowMatch]) -> list[WindowMatch]:
         ordered = sorted(candidates, key=lambda one: (one.distance, one.b, one.probe))
         kept = ordered[:MOST_CANDIDATES]
         self.left_out += len({one.b for one in ordered} - {one.b for one in kept})

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from prisbench.datasets.checks import crops
-from prisbench.datasets.checks.candidates import Candidate
+from prisbench.datasets.checks.candidates import WindowMatch
 from prisbench.datasets.checks.crops import AGREEMENT
 from prisbench.datasets.checks.gallery import Gallery
 from prisbench.datasets.checks.registration import PROBES, WINDOWS, Fit, fit, thumbnail
@@ -55,7 +55,7 @@ class Proofs:
             self._kept[i] = self._look(i)
         return self._kept[i]
 
-    def look_at(self, candidates: list[Candidate], keep: Iterable[int]) -> None:
+    def look_at(self, candidates: list[WindowMatch], keep: Iterable[int]) -> None:
         """Register the candidates, in the order of the later picture, then forget the thumbnails of ``keep``."""
         ordered = sorted(candidates, key=lambda one: (max(one.a, one.b), min(one.a, one.b), one.a > one.b, *one[2:]))
         for pair, some in itertools.groupby(ordered, key=lambda one: (min(one.a, one.b), max(one.a, one.b))):

@@ -241,12 +241,12 @@ def _agreed(
 ) -> Place | None:
     """The place that most pairs of points agree on; each pair proposes one."""
     octaves = np.log2(b_size / a_size)
-    asked = np.arange(len(a))[:: max(1, -(-len(a) // _MOST_HYPOTHESES))]
-    grown = 2 ** octaves[asked][:, None, None] * (a[None] - a[asked][:, None])
-    away = np.abs(b[None] - b[asked][:, None] - grown).max(axis=2)
+    tried = np.arange(len(a))[:: max(1, -(-len(a) // _MOST_HYPOTHESES))]
+    grown = 2 ** octaves[tried][:, None, None] * (a[None] - a[tried][:, None])
+    away = np.abs(b[None] - b[tried][:, None] - grown).max(axis=2)
     fits = away <= 1.5 * b_size[None] + 0.15 * np.abs(grown).max(axis=2)
-    fits &= np.abs(octaves[None] - octaves[asked][:, None]) <= _SCALE_OFF
-    best = max(range(len(asked)), key=lambda n: _different(a, b, fits[n]))
+    fits &= np.abs(octaves[None] - octaves[tried][:, None]) <= _SCALE_OFF
+    best = max(range(len(tried)), key=lambda n: _different(a, b, fits[n]))
     some = fits[best]
     for _ in range(3):
         if _different(a, b, some) < LEAST_POINTS:

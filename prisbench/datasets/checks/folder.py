@@ -146,12 +146,14 @@ def _balance(rows: RowChecks, findings: Findings) -> None:
         message = "there is no test split: nothing can be reported"
         findings.add("balance", message, cure="give some subjects to 'test'")
     queries, types = rows.queries_of, rows.types
-    most, median = max(queries, key=lambda one: queries[one]), sorted(queries.values())[len(queries) // 2]
-    if queries[most] >= LOPSIDED * median:
-        findings.add("balance", f"{queries[most]} queries are about {most}, about the median subject {median}")
-    big, small = max(types, key=lambda one: types[one]), min(types, key=lambda one: types[one])
-    if types[big] >= LOPSIDED * types[small]:
-        findings.add("balance", f"{types[big]} queries are {big!r}, only {types[small]} {small!r}")
+    if queries:
+        most, median = max(queries, key=lambda one: queries[one]), sorted(queries.values())[len(queries) // 2]
+        if queries[most] >= LOPSIDED * median:
+            findings.add("balance", f"{queries[most]} queries are about {most}, about the median subject {median}")
+    if types:
+        big, small = max(types, key=lambda one: types[one]), min(types, key=lambda one: types[one])
+        if types[big] >= LOPSIDED * types[small]:
+            findings.add("balance", f"{types[big]} queries are {big!r}, only {types[small]} {small!r}")
 
 
 def _plain(value: Any) -> str:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prisbench.datasets.checks.candidates import Candidate, Search
+from prisbench.datasets.checks.candidates import Search, WindowMatch
 from prisbench.datasets.checks.copies import Proofs, Read
 from prisbench.datasets.checks.gallery import Gallery, PictureRecord, matters
 
@@ -54,7 +54,7 @@ def audit(gallery: Gallery, read: Read, progress: Progress | None = None) -> Aud
     proofs = Proofs(gallery, read)
     for start in range(0, len(references), _REFERENCES_AT_A_TIME):
         block = references[start : start + _REFERENCES_AT_A_TIME]
-        candidates: list[Candidate] = []
+        candidates: list[WindowMatch] = []
         for n, i in enumerate(block, start + 1):
             thumb = proofs.thumb(i)
             candidates += [] if thumb is None else search.of_reference(i, thumb)

@@ -24,7 +24,8 @@ concepts localizer methods learning runs predict score evaluate leaderboard swee
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
 ROOMS = {
-    "runtime": "console devices files strict_json locks source_code reads identity method_files",
+    "runtime": """console devices files strict_json locks resume checkpoints seeds source_code reads identity
+        method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": "render scenes audit",
     "datasets": """schema seen_rows remarks source build_notes cards.front_matter

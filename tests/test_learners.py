@@ -41,6 +41,7 @@ from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import DataError, UnknownNameError, UsageError, WriteError
 from prisbench.localizer.observe import observe
 from prisbench.localizer.presets import default_settings
+from prisbench.runtime.checkpoints import read_header
 from prisbench.types import Concept, Query, Subject
 
 WITH_WEIGHTS = [learner for learner in LEARNERS if learner != "textual-inversion"]
@@ -428,7 +429,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert process.wait() == -signal.SIGKILL
     backbone = load_backbone(folder)
     recipe = short(learner, steps=500)
-    header = training._header(checkpoint_path(store, key(backbone, subject(), learner, recipe)))
+    header = read_header(checkpoint_path(store, key(backbone, subject(), learner, recipe)))
     assert header is not None and int(header["step"]) >= 6, "of the step before at least"
     until = int(header["step"]) + 6
     losses: dict[str, list[float]] = {"whole": [], "resumed": []}

@@ -15,10 +15,8 @@ the batches of a step, draw what one would.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import re
 import shutil
 import sys
 import time
@@ -32,8 +30,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Int16, Int32
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,8 +47,17 @@ from prisbench.diffusion.encodings import latents_of
 from prisbench.diffusion.prompts import Prompt, Words, compose
 from prisbench.errors import BackboneError, DataError, UsageError, WriteError
 from prisbench.images.photos import SMALLEST_SIDE, pixels_sha256
+from prisbench.runtime.checkpoints import (
+    Checkpoint,
+    moments,
+    put_moments,
+    read_checkpoint,
+    read_header,
+    write_checkpoint,
+)
 from prisbench.runtime.devices import Together, side_by_side
-from prisbench.runtime.files import replacing, write_errors
+from prisbench.runtime.files import write_errors
+from prisbench.runtime.seeds import seed_of
 from prisbench.speed.lean import lean
 from prisbench.types import SLOT, Subject
 
@@ -271,8 +276,7 @@ def denoising_loss(
 
 def chance(key: str, step: int, part: int = 0) -> torch.Generator:
     """The only source of chance in a part of a step; step -1 is before the first."""
-    seed = int.from_bytes(hashlib.sha256(f"{key}:{step}:{part}".encode()).digest()[:8], "big")
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(seed_of(key, step, part))
 
 
 def _at_once(device: torch.device, loop: Loop) -> int:
@@ -592,7 +596,7 @@ def forget(store: Path, key: str) -> None:
 def _furthest(task: Task, watch: Watch) -> Watch:
     """The watch over that one of its stores which holds the later checkpoint."""
     stores = [store for store in (watch.store, watch.spare) if store is not None]
-    steps = [int((_header(checkpoint_path(store, task.key)) or {}).get("step", -1)) for store in stores]
+    steps = [int((read_header(checkpoint_path(store, task.key)) or {}).get("step", -1)) for store in stores]
     return replace(watch, store=stores[steps.index(max(steps))])
 
 
@@ -616,9 +620,8 @@ def _write_checkpoint(
     task: Task, moving: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, state: _State, store: Path
 ) -> None:
     """Raises WriteError; an earlier checkpoint is then as it was."""
-    tensors = {f"value.{name}": parameter.detach() for name, parameter in moving.items()}
-    for name, parameter in moving.items():
-        tensors |= {f"moment.{key}.{name}": value for key, value in optimizer.state[parameter].items()}
+    tensors = {f"value.{name}": parameter for name, parameter in moving.items()}
+    tensors |= moments(optimizer, moving, "moment.")
     tensors |= {f"total.{name}": value for name, value in state.total.items()}
     tensors["losses"] = torch.tensor(state.losses, dtype=torch.float64)
     header = {"format": FORMAT, "key": task.key, "versionless": task.versionless, "version": task.version}
@@ -626,23 +629,14 @@ def _write_checkpoint(
     path = checkpoint_path(store, task.key)
     with write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temp:
-        try:
-            save_file(
-                {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-                temp,
-                {name: str(value) for name, value in header.items()},
-            )
-        except SafetensorError as error:  # which hides the system's reason in its text
-            number = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(number[1]) if number else 0, str(error)) from error
+    write_checkpoint(path, Checkpoint(tensors, {name: str(value) for name, value in header.items()}))
 
 
 def _resumed(task: Task, moving: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, watch: Watch) -> _State:
     """The state in the task's checkpoint, parameters and moments in their places; a new state where there is none."""
     assert watch.store is not None
     path = checkpoint_path(watch.store, task.key)
-    header = _header(path)
+    header = read_header(path)
     if header is None:
         if path.exists():
             watch.say(f"{path} is no checkpoint that can be read; learning starts again")
@@ -650,38 +644,25 @@ def _resumed(task: Task, moving: Mapping[str, Tensor], optimizer: torch.optim.Op
     if header.get("format") != str(FORMAT) or header.get("key") != task.key:
         watch.say(f"{path} is of another version of prisbench; learning starts again")
         return _State()
-    tensors = load_file(path)
+    tensors = read_checkpoint(path).tensors
     wanted = {name: f"value.{name}" for name in moving}
     if any(name not in tensors or tensors[name].shape != moving[own].shape for own, name in wanted.items()):
         watch.say(f"{path} holds something else; learning starts again")
         return _State()
-    moments: dict[int, dict[str, Tensor]] = {}
     total = {}
-    for i, (name, parameter) in enumerate(moving.items()):
+    for name, parameter in moving.items():
         parameter.data.copy_(tensors[f"value.{name}"])
-        found = {key: tensors.get(f"moment.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-        if found["step"] is not None:
-            moments[i] = {key: value for key, value in found.items() if value is not None}
         if (value := tensors.get(f"total.{name}")) is not None:
             total[name] = value.to(parameter.device)
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    put_moments(optimizer, moving, tensors, "moment.")
     return _State(int(header["step"]), tensors["losses"].tolist(), total)
-
-
-def _header(path: Path) -> dict[str, str] | None:
-    """What a checkpoint says of itself; None when there is none, or it is damaged."""
-    try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError):
-        return None
 
 
 def _mention_other_versions(task: Task, watch: Watch) -> None:
     """Say that a checkpoint of the same thing by another recipe version is there; it is left alone."""
     assert watch.store is not None
     for path in sorted(watch.store.glob(".partial-*/checkpoint.safetensors")):
-        header = _header(path) or {}
+        header = read_header(path) or {}
         if header.get("versionless") == task.versionless and header.get("key") != task.key:
             watch.say(
                 f"{path.parent} is a checkpoint of {task.name} by recipe version {header.get('version')}, this is "

@@ -44,6 +44,7 @@ from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageEr
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import resize_to
 from prisbench.runtime.devices import keep_freed_memory
+from prisbench.runtime.seeds import seed_of
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "weights"
 """The pipeline folder that comes with prisbench."""
@@ -654,8 +655,7 @@ def _padded(ids: tuple[int, ...], old: int, new: int, eos: int) -> tuple[int, ..
 
 def noise(image_id: str, sample: int, shape: tuple[int, ...]) -> Float[Tensor, "..."]:
     """Standard normal noise that belongs to an image and a sample number: whatever the order, batch or device."""
-    seed = int.from_bytes(hashlib.sha256(f"{image_id}:{sample}".encode()).digest()[:8], "big")
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed_of(image_id, sample)))
 
 
 def add_noise(

@@ -24,15 +24,15 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from safetensors.torch import load_file, save_file
 from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from prisbench.errors import DataError
+from prisbench.runtime.checkpoints import Checkpoint, moments, put_moments, read_checkpoint, write_checkpoint
 from prisbench.runtime.devices import computes_bfloat16
 from prisbench.runtime.files import new_folder, read_json, replacing, write_json
 from prisbench.runtime.locks import locked
+from prisbench.runtime.resume import claim
 from prisbench.tabletop import render as drawing
 from prisbench.tabletop import scenes as tabletop
 
@@ -120,17 +120,12 @@ def train(out: Path, recipe: Recipe, report: Report = lambda *_: None, checkpoin
 
 def _claim(out: Path, recipe: Recipe) -> None:
     """Write the recipe beside its results.  ``steps`` may grow on resuming: the schedule decays only at its end."""
-    path = out / "recipe.json"
-    wanted = json.loads(json.dumps(asdict(recipe)))
-    if path.exists():
-        found = read_json(path)
-        changed = [k for k in wanted if k not in ("steps", "decay_share") and found.get(k) != wanted[k]]
-        if changed:
-            k = changed[0]
-            raise DataError(
-                f"{out} holds another recipe ({k} is {found.get(k)!r}, asked for {wanted[k]!r}); choose an empty --out"
-            )
-    write_json(path, wanted)
+    claim(
+        out / "recipe.json",
+        asdict(recipe),
+        lambda changed: f"{out} holds another recipe ({changed[0].words}); choose an empty --out",
+        free=("steps", "decay_share"),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -279,37 +274,24 @@ class _Run:
         """Write the state; the log first, because rows past the state's step are dropped on loading."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "log.json", self.log)
-        tensors = {f"now.{k}": p.detach() for k, p in self.parameters.items()}
+        tensors: dict[str, Tensor] = {f"now.{k}": p for k, p in self.parameters.items()}
         tensors |= {f"average.{k}": p for k, p in self.average.items()}
-        for k, p in self.parameters.items():
-            for name, value in self.optimizer.state.get(p, {}).items():
-                tensors[f"{name}.{k}"] = value
-        target = self.folder / "state.safetensors"
-        save_file(
-            {k: v.contiguous() for k, v in tensors.items()},
-            str(target) + ".new",
-            {"step": str(self.step), "seconds": str(self.seconds)},
-        )
-        Path(str(target) + ".new").replace(target)
+        tensors |= moments(self.optimizer, self.parameters)
+        header = {"step": str(self.step), "seconds": str(self.seconds)}
+        write_checkpoint(self.folder / "state.safetensors", Checkpoint(tensors, header))
 
     def load(self) -> None:
         path = self.folder / "state.safetensors"
         if not path.exists():
             return
-        from safetensors import safe_open
-
-        with safe_open(str(path), "pt") as file:
-            meta = file.metadata()
-        self.step, self.seconds = int(meta["step"]), float(meta["seconds"])
-        self.log = [row for row in json.loads((self.folder / "log.json").read_text()) if row["step"] <= self.step]
-        tensors = load_file(path)
+        tensors, header = read_checkpoint(path)
+        self.step, self.seconds = int(header["step"]), float(header["seconds"])
+        self.log = [row for row in read_json(self.folder / "log.json") if row["step"] <= self.step]
         with torch.no_grad():
             for k, p in self.parameters.items():
                 p.copy_(tensors[f"now.{k}"])
                 self.average[k].copy_(tensors[f"average.{k}"])
-                moments = {n: tensors[f"{n}.{k}"] for n in ("step", "exp_avg", "exp_avg_sq") if f"{n}.{k}" in tensors}
-                if moments:
-                    self.optimizer.state[p] = moments
+        put_moments(self.optimizer, self.parameters, tensors)
 
     def apply_average(self) -> None:
         with torch.no_grad():

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prisbench.concepts.recipes import UNLEARNED
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError
 from prisbench.runtime.files import read_json, write_errors, write_json
 from prisbench.runtime.identity import difference, with_files
-from prisbench.types import Method
+from prisbench.types import UNLEARNED, Method
 
 PREDICTIONS, RUN = "predictions.jsonl", "run.json"
 """Files of a run beside its manifest."""

@@ -35,6 +35,12 @@ GRADES = ("colour", "second", "pattern", "swap", "build", "copy")
 """In what a look-alike differs from the subject: main colour, second colour, pattern, colours swapped, shape; nothing.
 """
 
+CONTROLS = ("noun-only", "untrained-token", "another-subject")
+"""Concepts that learned nothing of the subject: what a learner has to beat."""
+
+UNLEARNED = (*CONTROLS, "none")
+"""What a concept's learner may be called where nobody learned it; "none" is that of methods without concepts."""
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:

@@ -13,9 +13,10 @@ import pytest
 import tiny
 import torch
 
-from prisbench.concepts import training
+from prisbench.concepts import loop
 from prisbench.concepts.controls import another_subject, noun_only, other_subject, untrained_token
 from prisbench.concepts.learners import key, learn
+from prisbench.concepts.loss import Batch, denoising_loss
 from prisbench.concepts.recipes import TextualInversion, as_record, changed
 from prisbench.concepts.store import (
     check_backbone,
@@ -25,10 +26,11 @@ from prisbench.concepts.store import (
     read_concept,
     write_concept,
 )
-from prisbench.concepts.training import Watch, denoising_loss, halved, rounded, whole
+from prisbench.concepts.watch import Watch
 from prisbench.diffusion.backbone import Backbone, Conditioning, encode_image, encode_text, load_backbone, noise
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import BackboneError, DataError, UsageError, WriteError
+from prisbench.speed.rounding import frozen_in_bfloat16, rounded, whole
 from prisbench.types import Concept, Subject
 
 TI = "textual-inversion"
@@ -177,7 +179,7 @@ def test_learning_lowers_the_loss_on_noise_it_never_saw(backbone: Backbone) -> N
             text = encode_text(backbone, [prompt], {"subject": torch.from_numpy(concept.tensors["vectors"])})
             t = torch.arange(16) * 60
             heard = Conditioning(text.expand(16, -1, -1), None)
-            return denoising_loss(backbone, latents, torch.ones(16, 28, 36), eps, t, heard).item()
+            return denoising_loss(backbone, Batch(latents, torch.ones(16, 28, 36), eps, t), heard).item()
 
     assert loss(40) < loss(0) - 1e-4
 
@@ -196,8 +198,8 @@ def test_padding_takes_no_part_in_the_loss(backbone: Backbone) -> None:
     t = torch.tensor([500])
     everywhere, left = torch.ones(1, 12, 16), torch.ones(1, 12, 16)
     left[..., 10:] = 0
-    whole = denoising_loss(backbone, latents, everywhere, eps, t, Conditioning(text, None))
-    part = denoising_loss(backbone, latents, left, eps, t, Conditioning(text, None))
+    whole = denoising_loss(backbone, Batch(latents, everywhere, eps, t), Conditioning(text, None))
+    part = denoising_loss(backbone, Batch(latents, left, eps, t), Conditioning(text, None))
     rest = (whole * 16 - part * 10) / 6
     assert rest > 0 and not torch.isclose(part, whole)
     predicted = backbone.unet(
@@ -212,7 +214,7 @@ def test_a_velocity_model_is_asked_for_velocity(backbone: Backbone) -> None:
     velocity = dataclasses.replace(backbone, prediction_type="v_prediction")
     predicted = backbone.unet(a.sqrt() * latents + (1 - a).sqrt() * eps, t, encoder_hidden_states=text).sample
     target = a.sqrt() * eps - (1 - a).sqrt() * latents
-    loss = denoising_loss(velocity, latents, torch.ones(1, 12, 16), eps, t, Conditioning(text, None))
+    loss = denoising_loss(velocity, Batch(latents, torch.ones(1, 12, 16), eps, t), Conditioning(text, None))
     assert torch.isclose(loss, (predicted - target).square().mean())
 
 
@@ -280,10 +282,10 @@ def test_weights_rounded_once_teach_what_rounding_them_every_step_does(backbone:
     before = {name: p.detach().clone() for name, p in backbone.unet.named_parameters()}
     once = learn(backbone, subject(), TI, recipe)
     assert all(torch.equal(p, before[name]) for name, p in backbone.unet.named_parameters()), "back as they were"
-    with halved(backbone, {}, True):
+    with frozen_in_bfloat16(backbone, (), True):
         assert backbone.unet.conv_in.weight.dtype is torch.bfloat16
         assert backbone.unet.conv_norm_out.weight.dtype is torch.float32, "mixed precision leaves norms alone"
-    monkeypatch.setattr(training, "halved", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(loop, "frozen_in_bfloat16", lambda *_: contextlib.nullcontext())
     every_step = learn(backbone, subject(), TI, recipe)
     assert np.array_equal(once.tensors["vectors"], every_step.tensors["vectors"])
 
@@ -303,7 +305,7 @@ def test_what_rounding_takes_away_gives_the_number_back_bit_for_bit() -> None:
 
 def test_what_moves_is_not_rounded(backbone: Backbone) -> None:
     moving = {"w": backbone.unet.conv_in.weight}
-    with halved(backbone, moving, True):
+    with frozen_in_bfloat16(backbone, moving.values(), True):
         assert backbone.unet.conv_in.weight.dtype is torch.float32
-    with halved(backbone, {}, False):
+    with frozen_in_bfloat16(backbone, (), False):
         assert backbone.unet.conv_in.weight.dtype is torch.float32

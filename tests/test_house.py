@@ -24,7 +24,7 @@ concepts localizer methods learning runs predict score evaluate leaderboard swee
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
 ROOMS = {
-    "runtime": """console devices files strict_json locks resume checkpoints seeds source_code reads identity
+    "runtime": """console devices files strict_json locks resume checkpoints processes seeds source_code reads identity
         method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": "render scenes audit",
@@ -44,13 +44,15 @@ ROOMS = {
         cards.facts cards.text cards.structure cards.check cards.croissant cards.publish show.picture show.choose
         show.sheet show.page""",
     "diffusion": "architectures configuration prompts attention domain backbone encodings",
-    "speed": "lean",
-    "concepts": """recipes training class_images store controls textual_inversion custom_diffusion weights dreambooth
-        names interop learners""",
+    "speed": "rounding lean",
+    "concepts": """recipes watch latents loss parameters loop cost checkpoints training class_images store controls
+        textual_inversion custom_diffusion weights dreambooth names interop.formats
+        interop.parameter_names interop.reading interop.vectors interop.weights interop.export interop.imports
+        learners""",
     "localizer": """refine background settings presets presence attend texts evidence observe maps answer method
         sheet""",
     "leaderboard": "intervals rows render summaries pages html_page publish",
-    "embedded": "recipe card",
+    "embedded": "recipe files scenes words stage models autoencoder denoiser training card",
     "wsss": """palettes voc coco deeplab label_checks examination scoring labelling pseudo_masks train sets demo""",
     "bench": "process models published network scene localizer learner dataset crf ablation",
     "cli": "options bars concepts evaluate segment bench project datasets wsss main __main__",
@@ -271,7 +273,7 @@ def diffusers_models(source: str) -> list[str]:
 
 def test_only_the_backbone_knows_the_model_classes_of_diffusers() -> None:
     # ``lean`` knows layers, and one that diffusers calls a model: Transformer2DModel.
-    allowed = {PACKAGE / name for name in ("diffusion/backbone.py", "embedded/recipe.py", "speed/lean.py")}
+    allowed = {PACKAGE / name for name in ("diffusion/backbone.py", "embedded/models.py", "speed/lean.py")}
     wrong = {
         str(path): found for path in modules() if path not in allowed and (found := diffusers_models(path.read_text()))
     }

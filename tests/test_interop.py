@@ -15,7 +15,8 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from prisbench.concepts.interop import export_concept, import_concept
+from prisbench.concepts.interop.export import export_concept
+from prisbench.concepts.interop.imports import import_concept
 from prisbench.concepts.weights import adapted
 from prisbench.diffusion.backbone import Backbone, condition, fit, learned_vectors, load_backbone
 from prisbench.diffusion.prompts import Words, compose

@@ -23,8 +23,8 @@ from prisbench.bench.learner import (
     reference,
     render,
 )
+from prisbench.concepts.loss import captions
 from prisbench.concepts.textual_inversion import first_vectors
-from prisbench.concepts.training import captions
 from prisbench.diffusion.backbone import Backbone, encode_text, load_backbone
 from prisbench.diffusion.prompts import Words
 from prisbench.errors import DataError, UnknownNameError, UsageError

@@ -21,12 +21,16 @@ import torch
 from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
-from prisbench.concepts import class_images, dreambooth, training
+from prisbench.concepts import class_images, dreambooth, loss, textual_inversion
+from prisbench.concepts.checkpoints import checkpoint_path
 from prisbench.concepts.dreambooth import adapters
+from prisbench.concepts.latents import latent_batch, photo_latents
 from prisbench.concepts.learners import key, learn
+from prisbench.concepts.loop import State, Task, Training, computing, learned_values, steps
+from prisbench.concepts.loss import Batch, Objective, captions, chance, denoising_loss, text_condition
 from prisbench.concepts.names import placeholders, rare_word, unfamiliar
 from prisbench.concepts.recipes import LEARNERS, Loop, Prior, Recipe, as_record, changed, default_recipe
-from prisbench.concepts.training import Task, Watch, checkpoint_path, denoising_loss, latent_shelf, photo_shelves
+from prisbench.concepts.watch import Watch
 from prisbench.concepts.weights import adapted
 from prisbench.diffusion.backbone import (
     Backbone,
@@ -42,6 +46,7 @@ from prisbench.errors import DataError, UnknownNameError, UsageError, WriteError
 from prisbench.localizer.observe import observe
 from prisbench.localizer.presets import default_settings
 from prisbench.runtime.checkpoints import read_header
+from prisbench.runtime.processes import Share
 from prisbench.types import Concept, Query, Subject
 
 WITH_WEIGHTS = [learner for learner in LEARNERS if learner != "textual-inversion"]
@@ -88,7 +93,7 @@ def held_out_loss(backbone: Backbone, concept: Concept) -> float:
     with adapted(backbone, concept):
         text = heard(backbone, concept).rows([0] * 8)
         t = torch.arange(8) * 60 + 450
-        return denoising_loss(backbone, latents, torch.ones(8, *latents.shape[2:]), eps, t, text).item()
+        return denoising_loss(backbone, Batch(latents, torch.ones(8, *latents.shape[2:]), eps, t), text).item()
 
 
 # --- the gradients ----------------------------------------------------------------------------------------------------
@@ -113,7 +118,7 @@ def test_two_halves_of_a_batch_teach_what_all_of_it_does(
     monkeypatch.setattr(torch.optim.AdamW, "step", noted)
     halves = learn(backbone, subject(), learner, recipe)
     of_halves = moved["last"]
-    monkeypatch.setattr(training, "_at_once", lambda device, loop: loop.batch)
+    monkeypatch.setattr(loss, "_at_once", lambda device, loop: loop.batch)
     whole = learn(backbone, subject(), learner, recipe)
     assert len(of_halves) == len(moved["last"])
     scale = max(float(gradient.abs().max()) for gradient in moved["last"])
@@ -279,8 +284,10 @@ def test_class_images_are_made_once_for_all_subjects_of_a_noun(backbones: dict[s
     assert len(making) == 1
     loop = recipe.loop
     for images in (0, 5):
-        lessons = class_images.prior_lesson(backbone, "mug", Prior(images, steps=2), loop, Watch(encodings=tmp_path))
-        assert [len(lesson.shelves[0].latents) for lesson in lessons] == [5] * bool(images)
+        objectives = class_images.prior_objectives(
+            backbone, "mug", Prior(images, steps=2), loop, Watch(encodings=tmp_path)
+        )
+        assert [len(each.batches[0].latents) for each in objectives] == [5] * bool(images)
 
 
 def test_the_prior_takes_part_in_what_is_learned(backbones: dict[str, Backbone]) -> None:
@@ -304,8 +311,8 @@ def test_min_snr_bounds_the_weight_of_the_loss_of_clean_latents(kind: str, backb
     for timestep in (20, 900):
         t, signal = torch.tensor([timestep]), backbone.alphas_cumprod[timestep]
         with torch.no_grad():
-            plain = denoising_loss(backbone, latents, everywhere, eps, t, text)
-            bounded = denoising_loss(backbone, latents, everywhere, eps, t, text, min_snr=5.0)
+            plain = denoising_loss(backbone, Batch(latents, everywhere, eps, t), text)
+            bounded = denoising_loss(backbone, Batch(latents, everywhere, eps, t), text, min_snr=5.0)
         snr = signal / (1 - signal)
         of_clean = plain / (snr if kind == "embedded" else snr + 1)
         assert torch.isclose(bounded, of_clean * min(float(snr), 5.0))
@@ -318,11 +325,11 @@ def test_a_mask_says_where_the_loss_counts(backbones: dict[str, Backbone]) -> No
     mask[:32, 100:] = True
     thing = subject((64, 112), 2, masks=(mask, None))
     loop = Loop(working_size=80, masked=True, outside=0.25, flip=True)
-    (shelf,) = photo_shelves(backbone, thing, loop, Watch(say=lines.append))
+    (batch,) = photo_latents(backbone, thing, loop, Watch(say=lines.append))
     assert lines == ["the loss of 1 of 2 photos weighs 0.25 outside of their masks"]
-    h, w = (math.ceil(n / 4) for n in shelf.geometry.resized_hw)
-    assert shelf.geometry.resized_hw == (60, 106) and shelf.latents.shape[-2:] == (16, 28)
-    first, mirrored, second, _ = shelf.weights
+    h, w = (math.ceil(n / 4) for n in batch.geometry.resized_hw)
+    assert batch.geometry.resized_hw == (60, 106) and batch.latents.shape[-2:] == (16, 28)
+    first, mirrored, second, _ = batch.weights
     assert not first[h:].any() and not first[:, w:].any(), "nothing counts in the padding"
     assert float(first[0, w - 2]) == 1 and float(first[0, 0]) == 0.25 and float(first[h - 1, w - 2]) == 0.25
     assert float(mirrored[0, 1]) == 1 and float(mirrored[0, w - 3]) == 0.25
@@ -350,8 +357,32 @@ def test_the_batches_of_a_step_add_up_and_recomputing_changes_nothing(backbones:
     for name, tensor in kept.items():
         assert np.allclose(tensor, computed_twice[name], atol=1e-6), name
     assert not backbone.unet.is_gradient_checkpointing
-    alone = [training.chance("k", 0, part).initial_seed() for part in (0, 1)]
-    assert len(set(alone)) == 2 and training.chance("k", 1).initial_seed() not in alone
+    alone = [chance("k", 0, part).initial_seed() for part in (0, 1)]
+    assert len(set(alone)) == 2 and chance("k", 1).initial_seed() not in alone
+
+
+def test_the_loop_is_a_generator_whose_caller_stops_when_it_likes(backbones: dict[str, Backbone]) -> None:
+    backbone, recipe = backbones["embedded"], short("textual-inversion", steps=5, bfloat16=False)
+    whole = learn(backbone, subject(), "textual-inversion", recipe)
+    prompts = captions(backbone, recipe.loop.templates, Words("mug", recipe.vectors))
+    vectors = textual_inversion.first_vectors(backbone, "mug", recipe.vectors, recipe.spread, whole.id)
+    objective = Objective(
+        photo_latents(backbone, subject(), recipe.loop, Watch()),
+        len(prompts),
+        text_condition(backbone, prompts, vectors),
+    )
+    groups = textual_inversion.vector_groups(backbone, vectors, recipe.loop.learning_rate)
+    training, state = Training(backbone, Task(whole.id, "", 1, "a test"), [objective], groups, recipe.loop), State()
+    seen = []
+    with computing(training) as together:
+        for loss_of_step in steps(training, state, Share(), together):
+            seen.append(loss_of_step)
+            if state.step == 3:
+                break
+        assert state.step == 3 and np.array_equal(np.float32(seen), whole.tensors["losses"][:3])
+        seen += steps(training, state, Share(), together)
+    assert np.array_equal(np.float32(seen), whole.tensors["losses"]) and seen == state.losses
+    assert np.array_equal(learned_values(training, state)["vectors"], whole.tensors["vectors"])
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------------
@@ -399,7 +430,7 @@ import sys
 from pathlib import Path
 import test_learners as t
 from prisbench.concepts.learners import learn
-from prisbench.concepts.training import Watch
+from prisbench.concepts.watch import Watch
 from prisbench.diffusion.backbone import load_backbone
 
 def step(n, steps, loss):
@@ -663,12 +694,12 @@ def test_what_it_costs_is_said_before_and_measured_after_the_first_steps(backbon
 def test_pictures_that_are_latents_already_count_where_they_show_anything(backbones: dict[str, Backbone]) -> None:
     geometry = encode_image(backbones["embedded"], subject((60, 41)).photos[0], 64).geometry
     h, w = geometry.padded_hw[0] // 4, geometry.padded_hw[1] // 4
-    shelf = latent_shelf(geometry, torch.zeros(3, 4, h, w))
-    assert shelf.weights.shape == (3, h, w) and 0 < float(shelf.weights.mean()) < 1
+    batch = latent_batch(geometry, torch.zeros(3, 4, h, w))
+    assert batch.weights.shape == (3, h, w) and 0 < float(batch.weights.mean()) < 1
 
 
 def test_a_batch_in_bfloat16_is_computed_in_one_piece() -> None:
     for half, rows in ((False, 3), (True, 5)):
         loop = dataclasses.replace(default_recipe("embedded", "textual-inversion").loop, batch=5, bfloat16=half)
-        assert training._at_once(torch.device("cpu"), loop) == rows
-        assert training._at_once(torch.device("meta"), loop) == 5
+        assert loss._at_once(torch.device("cpu"), loop) == rows
+        assert loss._at_once(torch.device("meta"), loop) == 5

@@ -12,9 +12,10 @@ import torch
 from PIL import Image, ImageFilter
 
 from prisbench.cli.concepts import chosen_subjects
+from prisbench.concepts.latents import photo_latents
 from prisbench.concepts.learners import learn
 from prisbench.concepts.recipes import TextualInversion, changed, default_recipe
-from prisbench.concepts.training import Watch, photo_shelves
+from prisbench.concepts.watch import Watch
 from prisbench.datasets.photo_folder import OwnPhotos, near_duplicates, read_own_photos, remarks, suggested_noun
 from prisbench.diffusion.backbone import has_embedded, load_backbone
 from prisbench.errors import DataError, UsageError
@@ -328,9 +329,9 @@ def test_the_thirty_subjects_of_dreambooth_go_through_loading_encoding_and_two_s
         noun = suggested_noun(folder)
         assert noun is not None
         thing = Subject(folder.name, noun, own.photos)
-        shelves = photo_shelves(backbone, thing, recipe.loop, watch)
-        assert sum(len(shelf.latents) for shelf in shelves) == len(own.photos), folder.name
-        assert all(bool(torch.isfinite(shelf.latents).all()) for shelf in shelves), folder.name
+        batches = photo_latents(backbone, thing, recipe.loop, watch)
+        assert sum(len(batch.latents) for batch in batches) == len(own.photos), folder.name
+        assert all(bool(torch.isfinite(batch.latents).all()) for batch in batches), folder.name
         tensors = learn(backbone, thing, "textual-inversion", recipe, 0, watch).tensors
         assert len(tensors["losses"]) == 2 and all(np.isfinite(each).all() for each in tensors.values()), folder.name
         if groups := near_duplicates(own.photos):

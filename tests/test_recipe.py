@@ -20,21 +20,21 @@ from transformers import CLIPTokenizer
 
 from prisbench.diffusion.backbone import EMBEDDED, has_embedded, load_backbone
 from prisbench.embedded import card as backbone_card
-from prisbench.embedded import recipe as recipes
 from prisbench.embedded.card import finish, phrases
-from prisbench.embedded.recipe import (
-    GRAMMAR,
-    Recipe,
+from prisbench.embedded.denoiser import _timesteps, averaged_denoiser, batches, beginning, mirror
+from prisbench.embedded.files import SceneFolder
+from prisbench.embedded.models import (
     alphas_cumprod,
-    averaged_denoiser,
-    byte_pairs,
-    cost,
-    make_tokenizer,
-    mirror,
+    build_autoencoder,
+    build_denoiser,
+    build_text_encoder,
     samples_sheet,
-    token_ids,
-    train,
 )
+from prisbench.embedded.recipe import Recipe, cost
+from prisbench.embedded.scenes import GRAMMAR, vocabulary
+from prisbench.embedded.stage import rate_shape
+from prisbench.embedded.training import claim_recipe, train
+from prisbench.embedded.words import byte_pairs, make_tokenizer, token_ids
 from prisbench.errors import DataError, WriteError
 from prisbench.tabletop import scenes as tabletop
 from prisbench.tabletop.render import COLOURS, SEEN_PATTERNS, UNSEEN_PATTERNS, Individual
@@ -74,7 +74,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
-    make_tokenizer(folder, TINY)
+    make_tokenizer(folder, vocabulary(), TINY.context)
     return CLIPTokenizer.from_pretrained(folder)
 
 
@@ -111,7 +111,8 @@ def test_a_run_interrupted_anywhere_ends_with_the_same_bits(
     # for the noise of every step of the denoiser (2 x 6).
     for n in (3, 3, 2, 5):
         with monkeypatch.context() as patch:
-            patch.setattr(recipes, "_generator", Interrupt(recipes._generator, n))
+            stop = Interrupt(Recipe.generator, n)
+            patch.setattr(Recipe, "generator", lambda *arguments, stop=stop: stop(*arguments))
             with pytest.raises(KeyboardInterrupt):
                 train(out, TINY)
         assert not (out / "pipeline").exists()
@@ -174,9 +175,9 @@ def test_another_recipe_in_the_same_folder_is_refused(finished: Path) -> None:
     ):
         with pytest.raises(DataError, match=f"holds another recipe .{message}.; choose an empty --out"):
             train(finished, dataclasses.replace(TINY, **change))
-    recipes._claim(finished, dataclasses.replace(TINY, steps=9))
+    claim_recipe(finished, dataclasses.replace(TINY, steps=9))
     assert json.loads((finished / "recipe.json").read_text())["steps"] == 9
-    recipes._claim(finished, TINY)
+    claim_recipe(finished, TINY)
 
 
 def test_a_damaged_recipe_is_told(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_training_changes_the_weights_and_keeps_their_average(finished: Path) ->
     unet, text, step = averaged_denoiser(finished, TINY, tokenizer)
     assert step == TINY.steps
     torch.manual_seed(TINY.seed + 1)
-    start = dict(recipes.build_denoiser(TINY).named_parameters())
+    start = dict(build_denoiser(TINY).named_parameters())
     name = "conv_in.weight"
     assert torch.equal(dict(unet.named_parameters())[name], state[f"average.unet.{name}"])
     assert not torch.equal(state[f"now.unet.{name}"], state[f"average.unet.{name}"])
@@ -208,7 +209,7 @@ def test_training_changes_the_weights_and_keeps_their_average(finished: Path) ->
 
 def test_words_stand_apart_from_the_first_step_and_still_do_after_training(finished: Path) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(finished / "tokenizer")
-    _, text = recipes.beginning(TINY, tokenizer)
+    _, text = beginning(TINY, tokenizer)
     assert text.get_input_embeddings().weight.std().item() == pytest.approx(TINY.token_spread, rel=0.05)
     for encoder in (text, averaged_denoiser(finished, TINY, tokenizer)[1], load_backbone().text_encoder):
         words = token_ids(tokenizer, ["a red mug", "a blue mug"], TINY.context)
@@ -223,7 +224,7 @@ def test_the_text_encoder_learns_at_its_own_rate(finished: Path, tmp_path: Path)
     train(out, frozen)
     state = load_file(out / "unet-run" / "state.safetensors")
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
-    unet, text = recipes.beginning(frozen, tokenizer)
+    unet, text = beginning(frozen, tokenizer)
     assert all(torch.equal(state[f"now.text.{name}"], p) for name, p in text.named_parameters())
     moved = [not torch.equal(state[f"now.unet.{name}"], p) for name, p in unet.named_parameters()]
     assert sum(moved) > len(moved) / 2
@@ -249,7 +250,9 @@ def test_the_latents_have_unit_scale_and_a_mirror_image_each(finished: Path) -> 
 
 def test_a_batch_follows_from_its_step_and_pairs_latents_with_their_captions(finished: Path) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(finished / "tokenizer")
-    batch = recipes.batches(finished, dataclasses.replace(TINY, batch=16, caption_dropout=0.3), tokenizer)
+    batch = batches(
+        SceneFolder(finished, tabletop.SIZES_HW), dataclasses.replace(TINY, batch=16, caption_dropout=0.3), tokenizer
+    )
     empty, dropped = token_ids(tokenizer, [""], TINY.positions)[0], 0
     for step in (0, 1, 2, 3):
         latents, tokens = batch(step)
@@ -268,7 +271,7 @@ def test_a_batch_follows_from_its_step_and_pairs_latents_with_their_captions(fin
 
 
 def test_timesteps_lie_in_range_and_mostly_where_noise_is_strong() -> None:
-    t = recipes._timesteps(dataclasses.replace(TINY, batch=4000), torch.Generator().manual_seed(0))
+    t = _timesteps(dataclasses.replace(TINY, batch=4000), torch.Generator().manual_seed(0))
     assert 0 <= t.min() < 100 and 900 < t.max() <= 999
     low, high = TINY.strong_noise
     expected = TINY.strong_noise_share + (1 - TINY.strong_noise_share) * (high - low) / 1000
@@ -276,7 +279,7 @@ def test_timesteps_lie_in_range_and_mostly_where_noise_is_strong() -> None:
 
 
 def test_the_rate_warms_up_stays_and_falls_to_zero() -> None:
-    rates = [recipes._shape(step, 1000, 0.25) for step in range(1001)]
+    rates = [rate_shape(step, 1000, 0.25) for step in range(1001)]
     assert rates[0] == 0.01 and rates[99] == rates[749] == 1.0 and rates[875] == 0.5 and rates[1000] == 0.0
 
 
@@ -373,7 +376,7 @@ def test_captions_fit_the_context_and_are_padded_to_it(tokenizer: CLIPTokenizer)
 
 
 def test_the_same_words_always_get_the_same_ids_and_a_run_keeps_those_it_began_with(tmp_path: Path) -> None:
-    first, second = (make_tokenizer(tmp_path / name, TINY).get_vocab() for name in ("one", "two"))
+    first, second = (make_tokenizer(tmp_path / name, vocabulary(), TINY.context).get_vocab() for name in ("one", "two"))
     assert first == second
     one, two = ((tmp_path / name / "tokenizer.json").read_bytes() for name in ("one", "two"))
     assert one == two
@@ -381,7 +384,7 @@ def test_the_same_words_always_get_the_same_ids_and_a_run_keeps_those_it_began_w
     turned = json.loads(path.read_text())
     turned["model"]["vocab"] |= {"red</w>": blue, "blue</w>": red}
     path.write_text(json.dumps(turned))
-    kept = make_tokenizer(tmp_path / "two", dataclasses.replace(TINY, context=20))
+    kept = make_tokenizer(tmp_path / "two", vocabulary(), context=20)
     assert kept("red", add_special_tokens=False).input_ids == [blue] and kept.model_max_length == 20
 
 
@@ -450,9 +453,9 @@ needs_weights = pytest.mark.skipif(not has_embedded(), reason="the embedded back
 def test_the_embedded_weights_are_the_recipes() -> None:
     backbone = load_backbone()
     for model, built in (
-        (backbone.unet, recipes.build_denoiser(Recipe())),
-        (backbone.text_encoder, recipes.build_text_encoder(Recipe(), backbone.tokenizer)),
-        (backbone.vae, recipes.build_autoencoder(Recipe())),
+        (backbone.unet, build_denoiser(Recipe())),
+        (backbone.text_encoder, build_text_encoder(Recipe(), backbone.tokenizer)),
+        (backbone.vae, build_autoencoder(Recipe())),
     ):
         shapes = {name: tuple(p.shape) for name, p in built.named_parameters()}
         assert {name: tuple(p.shape) for name, p in model.named_parameters()} == shapes

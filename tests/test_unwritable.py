@@ -17,10 +17,11 @@ from PIL import Image
 
 from prisbench import learning
 from prisbench.cli import main as cli
+from prisbench.concepts.checkpoints import checkpoint_path
 from prisbench.concepts.learners import learn
 from prisbench.concepts.recipes import Recipe, default_recipe
 from prisbench.concepts.store import read_concept
-from prisbench.concepts.training import Watch, checkpoint_path
+from prisbench.concepts.watch import Watch
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.diffusion import backbone as backbones

@@ -37,9 +37,11 @@ from torch.nn import functional as F
 from prisbench.bench.localizer import shown
 from prisbench.bench.models import DTYPES, SD15_PARAMETERS, image_hw
 from prisbench.bench.process import Measured, free_bytes, measure
+from prisbench.concepts.loop import Task
+from prisbench.concepts.loss import captions
 from prisbench.concepts.recipes import TextualInversion, default_recipe
 from prisbench.concepts.textual_inversion import first_vectors, teach
-from prisbench.concepts.training import Task, Watch, captions
+from prisbench.concepts.watch import Watch
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.backbone import VECTORS, Backbone, add_noise, load_backbone, training_target
 from prisbench.diffusion.prompts import Words

@@ -80,12 +80,12 @@ def export_concept(
     format: OutputFormat = Format.text,
 ) -> None:
     """Write a concept in a form that diffusers, kohya's scripts or web UIs load."""
-    from prisbench.concepts import interop
+    from prisbench.concepts.interop import export, formats
     from prisbench.concepts.store import read_concept
     from prisbench.diffusion.backbone import load_backbone
 
-    known("concept format", to, interop.FORMATS)
-    written = interop.export_concept(read_concept(concept), to, out, load_backbone(backbone), token)
+    known("concept format", to, formats.FORMATS)
+    written = export.export_concept(read_concept(concept), to, out, load_backbone(backbone), token)
     say({"files": [str(path) for path in written]}, format, "\n".join(map(str, written)))
 
 
@@ -99,11 +99,11 @@ def import_concept(
     format: OutputFormat = Format.text,
 ) -> None:
     """Take up a concept that another program learned on the same backbone."""
-    from prisbench.concepts import interop
+    from prisbench.concepts.interop import imports
     from prisbench.concepts.store import default_store, write_concept
     from prisbench.diffusion.backbone import load_backbone
 
-    concept = interop.import_concept(path, load_backbone(backbone), noun, rare=rare)
+    concept = imports.import_concept(path, load_backbone(backbone), noun, rare=rare)
     folder = write_concept(concept, out or default_store() / concept.id)
     say({"concept": concept.id, "folder": str(folder), "learner": concept.learner}, format, str(folder))
 

@@ -49,13 +49,14 @@ def train_backbone(
     format: OutputFormat = Format.text,
 ) -> None:
     """Train the embedded backbone again, from nothing; hours on a CPU, resumable."""
-    from prisbench.embedded import recipe as recipes
     from prisbench.embedded.card import finish
+    from prisbench.embedded.recipe import Recipe, cost
+    from prisbench.embedded.training import train
 
     given = {"steps": steps, "scenes": scenes, "vae_steps": vae_steps, "seed": seed}
-    recipe = recipes.Recipe(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-    tell(recipes.cost(recipe))
+    recipe = Recipe(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    tell(cost(recipe))
     with progress() as bar:
-        folder = recipes.train(out, recipe, training_bar(bar))
+        folder = train(out, recipe, training_bar(bar))
     quality = finish(folder, out, recipe, quality_scenes)
     say({"folder": str(folder), **quality}, format, f"pipeline in {folder}; held-out phrases: {quality}")

@@ -1,1 +1,3 @@
-"""What is remembered of a subject: learning it, controls for it, keeping it on disk.  Import the modules you need."""
+"""What is remembered of a subject: learning it, controls for it, keeping it on disk.  Import the
+modules you need.
+"""

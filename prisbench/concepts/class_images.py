@@ -1,8 +1,9 @@
-"""Pictures of a noun that the frozen model makes itself: what a learner holds on to so that the noun keeps its meaning.
+"""Pictures of a noun that the frozen model makes itself: what a learner holds on to so that the
+noun keeps its meaning.
 
-They are latents from first to last: the loop learns from latents, so nothing is decoded, saved as a picture and encoded
-again.  Every picture is drawn from the noise of its noun and number, and kept by content, so all subjects of a noun
-share them.
+They are latents from first to last: the loop learns from latents, so nothing is decoded, saved as
+a picture and encoded again.  Every picture is drawn from the noise of its noun and number, and
+kept by content, so all subjects of a noun share them.
 
 Knows: deterministic sampling (DDIM) with guidance.  Does not know: subjects, what is learned.
 """
@@ -16,8 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from prisbench.concepts.latents import latent_batch
+from prisbench.concepts.loss import Objective, captions, text_condition
 from prisbench.concepts.recipes import Loop, Prior
-from prisbench.concepts.training import Lesson, Watch, captions, hearing, latent_shelf
+from prisbench.concepts.watch import Watch
 from prisbench.diffusion.backbone import Backbone, Conditioning, Geometry, condition, fit, noise
 from prisbench.diffusion.encodings import made_by, once
 from prisbench.diffusion.prompts import Words, compose
@@ -26,10 +29,10 @@ AT_ONCE = 4
 """Pictures made by one call of the network, always: their last bits may depend on it."""
 
 
-def prior_lesson(
+def prior_objectives(
     backbone: Backbone, noun: str, prior: Prior, loop: Loop, watch: Watch, moving_text: bool = False
-) -> list[Lesson]:
-    """The lesson that the noun means what it meant; empty where the recipe does without.
+) -> list[Objective]:
+    """The objective that the noun means what it meant; none where the recipe does without.
 
     ``moving_text``: the text encoder's weights are learned.
     """
@@ -41,9 +44,9 @@ def prior_lesson(
     made, said = [], False
     for start in range(0, prior.images, AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, prior.images))
-        asked = [prompts[n % len(prompts)] for n in numbers]
+        texts = [prompts[n % len(prompts)] for n in numbers]
 
-        def compute(numbers: range = numbers, asked: list[Any] = asked) -> dict[str, Tensor]:
+        def compute(numbers: range = numbers, texts: list[Any] = texts) -> dict[str, Tensor]:
             nonlocal said
             if not said:
                 watch.say(
@@ -53,19 +56,19 @@ def prior_lesson(
                 said = True
             eps = torch.stack([noise(f"class image of {noun}", n, shape) for n in numbers])
             with torch.no_grad():
-                heard = condition(backbone, asked, None, geometry)
-                return {"latents": sample(backbone, heard, without, eps, prior.steps, prior.guidance)}
+                text = condition(backbone, texts, None, geometry)
+                return {"latents": sample(backbone, text, without, eps, prior.steps, prior.guidance)}
 
         parts = made_by(backbone) | {
-            "class images": [list(prompt.ids) for prompt in asked],
+            "class images": [list(prompt.ids) for prompt in texts],
             "noun": noun,
             "numbers": list(numbers),
             "steps": prior.steps,
             "guidance": prior.guidance,
         }
         made.append(once(watch.encodings, parts, backbone.device, compute)["latents"])
-    shelf = latent_shelf(geometry, torch.cat(made))
-    return [Lesson((shelf,), len(prompts), hearing(backbone, prompts, None, moving_text), prior.weight)]
+    batch = latent_batch(geometry, torch.cat(made))
+    return [Objective((batch,), len(prompts), text_condition(backbone, prompts, None, moving_text), prior.weight)]
 
 
 class Canvas(NamedTuple):
@@ -83,7 +86,9 @@ def canvas(backbone: Backbone) -> Canvas:
 
 
 def nothing(backbone: Backbone, geometry: Geometry) -> Conditioning:
-    """What guidance leads away from: how the model hears an empty text; SDXL's pipeline has zeros for it."""
+    """What guidance leads away from: how the model reads an empty text; SDXL's pipeline has zeros
+    for it.
+    """
     empty = condition(backbone, [compose(backbone.tokenizer, "", {})], None, geometry)
     if empty.added is None:
         return empty
@@ -100,10 +105,11 @@ def sample(
     steps: int,
     guidance: float,
 ) -> Float[Tensor, "b c h w"]:
-    """Latents that follow the texts, one a row, from noise: DDIM without further noise (Song et al. 2020, arXiv
-    2010.02502, equation 12), evenly spaced steps from the last timestep on, classifier-free guidance.
+    """Latents that follow the texts, one a row, from noise: DDIM without further noise (Song et
+    al. 2020, arXiv 2010.02502, equation 12), evenly spaced steps from the last timestep on,
+    classifier-free guidance.
 
-    ``without`` has one row, what is heard beside; ``guidance`` 1 does not need it.
+    ``without`` has one row, the condition beside it; ``guidance`` 1 does not need it.
     """
     signal = backbone.alphas_cumprod.to(backbone.device, torch.float32)
     times = [round(len(signal) * (1 - i / steps)) - 1 for i in range(steps)]
@@ -111,17 +117,19 @@ def sample(
     texts = [text] if guidance == 1 else [text, without.rows([0] * len(eps))]
     for now, after in zip(times, [*times[1:], None], strict=True):
         t = torch.full((len(eps),), now, device=backbone.device)
-        said = [
+        predictions = [
             backbone.unet(
                 latents.to(backbone.dtype),
                 t,
-                encoder_hidden_states=heard.states,
-                added_cond_kwargs=heard.added,
+                encoder_hidden_states=each.states,
+                added_cond_kwargs=each.added,
                 return_dict=False,
             )[0].float()
-            for heard in texts
+            for each in texts
         ]
-        predicted = said[0] if len(said) == 1 else said[1] + guidance * (said[0] - said[1])
+        predicted = predictions[0]
+        if len(predictions) == 2:
+            predicted = predictions[1] + guidance * (predicted - predictions[1])
         a = float(signal[now])
         if backbone.prediction_type == "v_prediction":
             clean = math.sqrt(a) * latents - math.sqrt(1 - a) * predicted

@@ -23,7 +23,9 @@ def noun_only(subject: Subject) -> Concept:
 
 
 def untrained_token(backbone: Backbone, subject: Subject, vectors: int = 1, seed: int = 0) -> Concept:
-    """Learned places that hold chance: vectors with the token table's mean and deviation in every dimension."""
+    """Learned places that hold chance: vectors with the token table's mean and deviation in every
+    dimension.
+    """
     recipe = {"vectors": vectors, "seed": seed, "version": 1}
     key = concept_key(subject, "untrained-token", backbone.id, recipe)
     draw = torch.Generator().manual_seed(int(key, 16) % 2**63)
@@ -44,9 +46,11 @@ def untrained_token(backbone: Backbone, subject: Subject, vectors: int = 1, seed
 
 
 def other_subject(subject: Subject, subjects: Sequence[Subject]) -> Subject:
-    """Whose concept stands in for a subject's: the next one by id, of the same noun where there is one.
+    """Whose concept stands in for a subject's: the next one by id, of the same noun where there is
+    one.
 
-    So every subject lends its concept to one other of its noun.  Raises UsageError where there is no other subject.
+    So every subject lends its concept to one other of its noun.  Raises UsageError where there is
+    no other subject.
     """
     others = sorted((each for each in subjects if each.id != subject.id), key=lambda each: each.id)
     alike = [each for each in others if each.noun == subject.noun] or others

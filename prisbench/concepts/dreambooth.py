@@ -1,9 +1,10 @@
 """DreamBooth: the network's own weights learn that a rare word before the noun means the subject.
 
-After Ruiz et al. 2022 (arXiv 2208.12242).  All weights of the U-Net move ("dreambooth"), or updates of low rank beside
-its attention's ("dreambooth-lora"; Hu et al. 2021, arXiv 2106.09685, by peft); the text encoders' too where the recipe
-says so.  Pictures that the frozen model made of the noun are learned beside the photos, so that the noun keeps its
-meaning.  The backbone is as it was afterwards, bit for bit.
+After Ruiz et al. 2022 (arXiv 2208.12242).  All weights of the U-Net move ("dreambooth"), or
+updates of low rank beside its attention's ("dreambooth-lora"; Hu et al. 2021, arXiv 2106.09685, by
+peft); the text encoders' too where the recipe says so.  Pictures that the frozen model made of the
+noun are learned beside the photos, so that the noun keeps its meaning.  The backbone is as it was
+afterwards, bit for bit.
 
 Knows: what moves.  Does not know: the loop, how the rare word is chosen, where concepts are kept.
 """
@@ -19,20 +20,14 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from prisbench.concepts.class_images import prior_lesson
+from prisbench.concepts.class_images import prior_objectives
+from prisbench.concepts.latents import photo_latents
+from prisbench.concepts.loop import Task
+from prisbench.concepts.loss import Objective, captions, chance, text_condition
+from prisbench.concepts.parameters import Group, trainable
 from prisbench.concepts.recipes import DreamBooth, DreamBoothLora
-from prisbench.concepts.training import (
-    Group,
-    Lesson,
-    Task,
-    Watch,
-    captions,
-    chance,
-    hearing,
-    loosened,
-    photo_shelves,
-    run,
-)
+from prisbench.concepts.training import run
+from prisbench.concepts.watch import Watch
 from prisbench.concepts.weights import LORA, PARTS
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.prompts import Words
@@ -46,17 +41,17 @@ TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 def teach(
     backbone: Backbone, subject: Subject, recipe: DreamBooth | DreamBoothLora, task: Task, watch: Watch
 ) -> dict[str, np.ndarray]:
-    """New values of the parameters, or the two halves of each update; the names are those of ``concepts.weights``.
+    """New values of the parameters, or the two halves of each update; the names are those of
+    ``concepts.weights``.
 
-    ``recipe.rare`` is a word by now.  Raises as ``training.run`` and ``photo_shelves``, and UsageError for targets that
-    the U-Net does not have.
+    ``recipe.rare`` is a word by now.  Raises as ``training.run`` and ``photo_latents``, and
+    UsageError for targets that the U-Net does not have.
     """
     loop, text = recipe.loop, recipe.text_encoder
     prompts = captions(backbone, loop.templates, Words(subject.noun, rare=recipe.rare))
-    photos = Lesson(
-        photo_shelves(backbone, subject, loop, watch), len(prompts), hearing(backbone, prompts, None, moving=text)
-    )
-    lessons = [photos, *prior_lesson(backbone, subject.noun, recipe.prior, loop, watch, moving_text=text)]
+    photos = photo_latents(backbone, subject, loop, watch)
+    objectives = [Objective(photos, len(prompts), text_condition(backbone, prompts, None, moving=text))]
+    objectives += prior_objectives(backbone, subject.noun, recipe.prior, loop, watch, moving_text=text)
     models = {part: getattr(backbone, part) for part in PARTS if part == "unet" or text}
     with ExitStack() as stack:
         moving: dict[str, Tensor] = {}
@@ -65,23 +60,25 @@ def teach(
                 continue
             if isinstance(recipe, DreamBooth):
                 own = dict(model.named_parameters())
-                stack.enter_context(loosened(own))
+                stack.enter_context(trainable(own))
             else:
                 targets = recipe.targets if part == "unet" else TEXT_TARGETS
                 draw = chance(f"{task.key}:{part}", -1)
                 own = stack.enter_context(adapters(model, targets, recipe.rank, recipe.alpha, draw))
             moving |= {f"{part}.{name}": parameter for name, parameter in own.items()}
-        return run(backbone, task, lessons, [Group(moving, loop.learning_rate)], loop, watch)
+        return run(backbone, task, objectives, [Group(moving, loop.learning_rate)], loop, watch)
 
 
 @contextmanager
 def adapters(
     model: nn.Module, targets: Sequence[str], rank: int, alpha: float, draw: torch.Generator
 ) -> Iterator[dict[str, Tensor]]:
-    """Updates of low rank beside the layers whose names end so, by the names they have in a concept.
+    """Updates of low rank beside the layers whose names end so, by the names they have in a
+    concept.
 
-    The first half begins with deviation ``1 / rank``, the second at zero, so the model begins as it was.  The layers
-    themselves are back in their places afterwards.  Raises UsageError when no linear or convolutional layer fits.
+    The first half begins with deviation ``1 / rank``, the second at zero, so the model begins as
+    it was.  The layers themselves are back in their places afterwards.  Raises UsageError when no
+    linear or convolutional layer fits.
     """
     layers = {
         name: module

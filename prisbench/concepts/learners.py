@@ -1,6 +1,7 @@
 """Learning a concept by the learner's name, once: what was learned before is taken from the store.
 
-Knows: which learner is which, what decides a concept's key.  Does not know: how any of them learns.
+Knows: which learner is which, what decides a concept's key.  Does not know: how any of them
+learns.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from prisbench.concepts import custom_diffusion, dreambooth, textual_inversion
+from prisbench.concepts.checkpoints import forget
+from prisbench.concepts.loop import Task
 from prisbench.concepts.names import check_rare_word, rare_word, unfamiliar
 from prisbench.concepts.recipes import DreamBooth, DreamBoothLora, Recipe, as_record, default_recipe, on_device
 from prisbench.concepts.store import concept_key, find_concept, keep_concept
-from prisbench.concepts.training import Task, Watch, forget, processes
+from prisbench.concepts.watch import Watch
 from prisbench.diffusion.backbone import Backbone
 from prisbench.errors import WriteError
 from prisbench.images.masks import mask_sha256
 from prisbench.runtime.devices import computes_bfloat16
 from prisbench.runtime.files import check_writable, sha256_json
+from prisbench.runtime.processes import processes
 from prisbench.types import Concept, Subject
 
 TEACHERS: Mapping[str, Any] = {
@@ -27,7 +31,8 @@ TEACHERS: Mapping[str, Any] = {
     "dreambooth-lora": dreambooth.teach,
     "custom-diffusion": custom_diffusion.teach,
 }
-"""Learner -> ``teach(backbone, subject, recipe, task, watch)``, which gives the concept's tensors."""
+"""Learner -> ``teach(backbone, subject, recipe, task, watch)``, which gives the concept's tensors.
+"""
 
 
 def key(backbone: Backbone, subject: Subject, learner: str, recipe: Recipe | None = None, seed: int = 0) -> str:
@@ -44,14 +49,17 @@ def learn(
     seed: int = 0,
     watch: Watch | None = None,
 ) -> Concept:
-    """The concept that a learner makes of a subject: the same arguments give the same bits on one machine.
+    """The concept that a learner makes of a subject: the same arguments give the same bits on one
+    machine.
 
-    With a store in ``watch`` it is looked up there first, kept there when it is new, and an interrupted call goes on
-    where the last checkpoint was.  Where the store cannot be written, ``watch.spare`` takes its place; without one,
-    nothing is learned in vain: the error comes first.  ``recipe`` None is the one made for the backbone's family.
+    With a store in ``watch`` it is looked up there first, kept there when it is new, and an
+    interrupted call goes on where the last checkpoint was.  Where the store cannot be written,
+    ``watch.spare`` takes its place; without one, nothing is learned in vain: the error comes
+    first.  ``recipe`` None is the one made for the backbone's family.
 
-    Raises UnknownNameError for the learner, DataError without photos or with photos nothing can be learned from,
-    UsageError for a noun the tokenizer does not know, BackboneError when learning diverges, WriteError.
+    Raises UnknownNameError for the learner, DataError without photos or with photos nothing can be
+    learned from, UsageError for a noun the tokenizer does not know, BackboneError when learning
+    diverges, WriteError.
     """
     recipe, watch = _completed(backbone, subject, recipe or default_recipe(backbone.family, learner)), watch or Watch()
     record = _record(subject, recipe, seed)

@@ -1,4 +1,5 @@
-"""Words for what is learned: a rare word that stands for a subject, names for its tokens, whether a noun is a word.
+"""Words for what is learned: a rare word that stands for a subject, names for its tokens, whether
+a noun is a word.
 
 Knows: a CLIP tokenizer's vocabulary.  Does not know: models, what is learned.
 """
@@ -14,15 +15,19 @@ from prisbench.diffusion.prompts import FUNCTION_WORDS
 from prisbench.errors import UsageError
 
 LARGE_VOCABULARY = 10_000
-"""With more tokens than this, most words of a language are there; with fewer, all words there are in use."""
+"""With more tokens than this, most words of a language are there; with fewer, all words there are
+in use.
+"""
 
 
 def rare_word(tokenizer: Any, taken: Iterable[str] = ()) -> str:
-    """A word of one token that means nothing, for a subject (DreamBooth; Ruiz et al. 2022, arXiv 2208.12242, 4.3).
+    """A word of one token that means nothing, for a subject (DreamBooth; Ruiz et al. 2022, arXiv
+    2208.12242, 4.3).
 
-    CLIP's vocabulary is in the order in which its pieces were merged, the most frequent first: the word is the last one
-    of three or four small letters that neither is a function word nor stands in ``taken`` texts.  In a vocabulary made
-    for a few captions every such piece is in use, and the word is the last single letter that is not.
+    CLIP's vocabulary is in the order in which its pieces were merged, the most frequent first: the
+    word is the last one of three or four small letters that neither is a function word nor stands
+    in ``taken`` texts.  In a vocabulary made for a few captions every such piece is in use, and
+    the word is the last single letter that is not.
     """
     words = {word for text in taken for word in re.findall(r"[a-z]+", text.lower())} | FUNCTION_WORDS
     letters = r"[a-z]{3,4}</w>" if len(tokenizer) > LARGE_VOCABULARY else r"[a-z]</w>"
@@ -43,7 +48,8 @@ def check_rare_word(tokenizer: Any, word: str, noun: str) -> None:
 
 
 def unfamiliar(tokenizer: Any, noun: str) -> str | None:
-    """One line when a word of the noun is spelled out rather than known: the model may never have seen it.
+    """One line when a word of the noun is spelled out rather than known: the model may never have
+    seen it.
 
     That is, more pieces than half its letters.
     """
@@ -59,10 +65,11 @@ def unfamiliar(tokenizer: Any, noun: str) -> str | None:
 
 
 def placeholders(tokenizer: Any, name: str, vectors: int) -> list[str]:
-    """The tokens that stand for a concept's vectors in other programs: ``name``, ``name_1``, ``name_2``, ...
+    """The tokens that stand for a concept's vectors in other programs: ``name``, ``name_1``,
+    ``name_2``, ...
 
-    diffusers writes them into prompts by plain replacement, so a token that is there already, or that begins another,
-    would be torn apart.  Raises UsageError for such a name.
+    diffusers writes them into prompts by plain replacement, so a token that is there already, or
+    that begins another, would be torn apart.  Raises UsageError for such a name.
     """
     if not name or any(letter.isspace() for letter in name):
         raise UsageError(f"a token's name must be one word, such as <my-mug>; not {name!r}")

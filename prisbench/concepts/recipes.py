@@ -1,9 +1,10 @@
-"""Every number that decides a concept, apart from the seed: one recipe a learner, and the ones made for each backbone.
+"""Every number that decides a concept, apart from the seed: one recipe a learner, and the ones
+made for each backbone.
 
 Knows: names and numbers.  Does not know: torch, models, how learning goes.
 
-A recipe is its learner's own numbers and ``loop``, those that all learners share; users say either by name
-(``--set learner.rank=8``, ``--set learner.steps=200``), so no two have the same.
+A recipe is its learner's own numbers and ``loop``, those that all learners share; users say either
+by name (``--set learner.rank=8``, ``--set learner.steps=200``), so no two have the same.
 """
 
 from __future__ import annotations
@@ -16,11 +17,6 @@ from typing import Any
 from prisbench.errors import UnknownNameError, UsageError
 
 LEARNERS = ("textual-inversion", "dreambooth", "dreambooth-lora", "custom-diffusion")
-CONTROLS = ("noun-only", "untrained-token", "another-subject")
-"""Concepts that learned nothing of the subject: what a learner has to beat."""
-
-UNLEARNED = (*CONTROLS, "none")
-"""What a run's concept may be called where nobody learned it; "none" is that of methods without concepts."""
 
 
 def _check(recipe: Any, checks: Mapping[str, bool], prefix: str = "") -> None:
@@ -31,17 +27,19 @@ def _check(recipe: Any, checks: Mapping[str, bool], prefix: str = "") -> None:
 
 @dataclass(frozen=True)
 class Loop:
-    """What every learner's loop is told.
+    """The numbers of every learner's loop.
 
-    A step takes ``accumulate`` batches of ``batch`` photos, and one of its processes each where several run.
-    ``learning_rate`` is reached after ``warmup`` steps; gradients longer than ``clip`` are shortened to it.
-    ``average_last`` is the share of the steps, at the end, whose values are averaged.  ``timesteps`` is half open.
-    ``min_snr``: the loss of a timestep weighs no more than with this signal-to-noise ratio (Hang et al. 2023, arXiv
-    2303.09556, which suggests 5); None weighs all timesteps alike.  ``masked``: outside of a photo's mask the loss
-    weighs ``outside``.  ``flip``: also the photos' mirror images (nothing else is done to a photo, so the subject is
-    always in sight).  ``bfloat16`` computes in bfloat16 and keeps what is learned in float32; None does where the
-    device has instructions for it (``devices.computes_bfloat16``), and the concept's record says which it was.
-    ``checkpointing`` computes the U-Net's activations twice instead of keeping them.
+    A step takes ``accumulate`` batches of ``batch`` photos, and one of its processes each where
+    several run.  ``learning_rate`` is reached after ``warmup`` steps; gradients longer than
+    ``clip`` are shortened to it.  ``average_last`` is the share of the steps, at the end, whose
+    values are averaged.  ``timesteps`` is half open.  ``min_snr``: the loss of a timestep weighs
+    no more than with this signal-to-noise ratio (Hang et al. 2023, arXiv 2303.09556, which
+    suggests 5); None weighs all timesteps alike.  ``masked``: outside of a photo's mask the loss
+    weighs ``outside``.  ``flip``: also the photos' mirror images (nothing else is done to a photo,
+    so the subject is always in sight).  ``bfloat16`` computes in bfloat16 and keeps what is
+    learned in float32; None does where the device has instructions for it
+    (``devices.computes_bfloat16``), and the concept's record says which it was.  ``checkpointing``
+    computes the U-Net's activations twice instead of keeping them.
     """
 
     steps: int = 350
@@ -93,11 +91,12 @@ class Loop:
 
 @dataclass(frozen=True)
 class Prior:
-    """Pictures of the noun that the backbone makes itself, learned beside the photos under the noun alone, so that the
-    noun keeps its meaning (prior preservation: Ruiz et al. 2022, arXiv 2208.12242, section 3.2).
+    """Pictures of the noun that the backbone makes itself, learned beside the photos under the
+    noun alone, so that the noun keeps its meaning (prior preservation: Ruiz et al. 2022, arXiv
+    2208.12242, section 3.2).
 
-    ``images`` 0 does without.  ``weight``: of their loss, the photos' being 1.  ``steps`` and ``guidance``: how they
-    are made.
+    ``images`` 0 does without.  ``weight``: of their loss, the photos' being 1.  ``steps`` and
+    ``guidance``: how they are made.
     """
 
     images: int = 0
@@ -112,8 +111,9 @@ class Prior:
 
 @dataclass(frozen=True)
 class TextualInversion:
-    """``learning_rate`` and ``spread`` (the noise that sets several vectors apart at the start) are in units of the
-    token table's root mean square, so one recipe suits text encoders of any scale.
+    """``learning_rate`` and ``spread`` (the noise that sets several vectors apart at the start)
+    are in units of the token table's root mean square, so one recipe suits text encoders of any
+    scale.
     """
 
     loop: Loop = Loop()
@@ -127,8 +127,8 @@ class TextualInversion:
 
 @dataclass(frozen=True)
 class DreamBooth:
-    """``rare``: the word that will mean the subject; "" takes one that the tokenizer has and nobody uses.
-    ``text_encoder``: the text encoders' weights are learned, too.
+    """``rare``: the word that will mean the subject; "" takes one that the tokenizer has and
+    nobody uses.  ``text_encoder``: the text encoders' weights are learned, too.
     """
 
     loop: Loop = Loop()
@@ -140,8 +140,8 @@ class DreamBooth:
 
 @dataclass(frozen=True)
 class DreamBoothLora:
-    """As ``DreamBooth``; the updates have ``rank``, are scaled by ``alpha / rank``, and stand beside the U-Net's layers
-    whose names end as ``targets`` say.
+    """As ``DreamBooth``; the updates have ``rank``, are scaled by ``alpha / rank``, and stand
+    beside the U-Net's layers whose names end as ``targets`` say.
     """
 
     loop: Loop = Loop()
@@ -159,7 +159,9 @@ class DreamBoothLora:
 
 @dataclass(frozen=True)
 class CustomDiffusion:
-    """``learning_rate`` is of the keys and values, ``vector_rate`` of the vectors, as in ``TextualInversion``."""
+    """``learning_rate`` is of the keys and values, ``vector_rate`` of the vectors, as in
+    ``TextualInversion``.
+    """
 
     loop: Loop = Loop()
     vectors: int = 1
@@ -212,7 +214,9 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
 
 
 def default_recipe(family: str, learner: str) -> Recipe:
-    """What is learned by default; a family nobody made recipes for has those of "sd".  Raises UnknownNameError."""
+    """What is learned by default; a family nobody made recipes for has those of "sd".  Raises
+    UnknownNameError.
+    """
     if learner not in LEARNERS:
         raise UnknownNameError("learner", learner, LEARNERS)
     return RECIPES.get(family, RECIPES["sd"])[learner]

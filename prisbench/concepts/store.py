@@ -1,4 +1,5 @@
-"""Concepts on disk: a folder with ``concept.json`` and ``concept.safetensors``, found again by what they were made of.
+"""Concepts on disk: a folder with ``concept.json`` and ``concept.safetensors``, found again by
+what they were made of.
 
 Knows: files and keys.  Does not know: models, how a concept is learned.
 
@@ -33,7 +34,8 @@ FORMAT = 1
 
 
 def concept_key(subject: Subject, learner: str, backbone: str | None, recipe: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of all that decides a concept: backbone, photos in their order, noun, learner and recipe.
+    """16 hexadecimal digits of all that decides a concept: backbone, photos in their order, noun,
+    learner and recipe.
 
     ``recipe`` holds the seed and the recipe's version.
     """
@@ -48,13 +50,16 @@ def default_store() -> Path:
 
 
 def find_concept(store: str | Path, key: str) -> Concept | None:
-    """The concept with this key, None when it was never learned.  Raises DataError when it is there and corrupt."""
+    """The concept with this key, None when it was never learned.  Raises DataError when it is
+    there and corrupt.
+    """
     folder = Path(store) / key
     return read_concept(folder) if (folder / "concept.json").is_file() else None
 
 
 def write_concept(concept: Concept, folder: str | Path) -> Path:
-    """Write a concept, whole or not at all; an older concept there is replaced, anything else is not.
+    """Write a concept, whole or not at all; an older concept there is replaced, anything else is
+    not.
 
     Raises WriteError.
     """
@@ -77,7 +82,8 @@ def write_concept(concept: Concept, folder: str | Path) -> Path:
 
 
 def keep_concept(concept: Concept, stores: Sequence[Path], say: Callable[[str], None]) -> Path:
-    """Write a concept into the first of the stores that takes it; ``say`` is told why the others did not.
+    """Write a concept into the first of the stores that takes it; ``say`` is told why the others
+    did not.
 
     Returns its folder.  Raises WriteError when none takes it.
     """
@@ -91,7 +97,9 @@ def keep_concept(concept: Concept, stores: Sequence[Path], say: Callable[[str], 
 
 
 def read_concept(folder: str | Path) -> Concept:
-    """The concept in a folder.  Raises DataError when it is missing, of another format, or corrupt."""
+    """The concept in a folder.  Raises DataError when it is missing, of another format, or
+    corrupt.
+    """
     folder = Path(folder)
     record = read_json(folder / "concept.json")
     try:

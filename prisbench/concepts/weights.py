@@ -1,10 +1,10 @@
 """A concept's weights in the frozen backbone, for as long as a body runs.
 
-Of a concept's tensors, ``unet.<parameter>``, ``text_encoder.<parameter>`` and ``text_encoder_2.<parameter>`` are new
-values of parameters (DreamBooth; the keys and values of Custom Diffusion), and ``<part>.<module>.lora_A.weight`` with
-its ``lora_B`` is an update of low rank to that module's weight (Hu et al. 2021, arXiv 2106.09685):
-``W + alpha / rank B A``.  So every learner's result is used in one way, and whatever reads the network reads what was
-learned.
+Of a concept's tensors, ``unet.<parameter>``, ``text_encoder.<parameter>`` and
+``text_encoder_2.<parameter>`` are new values of parameters (DreamBooth; the keys and values of
+Custom Diffusion), and ``<part>.<module>.lora_A.weight`` with its ``lora_B`` is an update of low
+rank to that module's weight (Hu et al. 2021, arXiv 2106.09685): ``W + alpha / rank B A``.  So
+every learner's result is used in one way, and whatever reads the network reads what was learned.
 
 Knows: names and storage of parameters.  Does not know: how weights were learned, attention, texts.
 """
@@ -31,21 +31,26 @@ LORA = (".lora_A.weight", ".lora_B.weight")
 
 
 def weights_key(concept: Concept) -> str | None:
-    """What tells the concept's weights from others'; None when it has none and speaks through its vectors alone."""
+    """What tells the concept's weights from others'; None when it has none and speaks through its
+    vectors alone.
+    """
     return concept.id if any(name.split(".")[0] in PARTS for name in concept.tensors) else None
 
 
 def text_key(concept: Concept) -> str | None:
-    """As ``weights_key``, of the text encoders alone: None where a text reads as in the frozen model."""
+    """As ``weights_key``, of the text encoders alone: None where a text reads as in the frozen
+    model.
+    """
     return concept.id if any(name.startswith("text_encoder") for name in concept.tensors) else None
 
 
 @contextmanager
 def adapted(backbone: Backbone, concept: Concept) -> Iterator[None]:
-    """The backbone with the concept's weights in the place of its own, which are back however the body ends.
+    """The backbone with the concept's weights in the place of its own, which are back however the
+    body ends.
 
-    Parameters change their storage, nothing is copied.  Do not nest.  Raises BackboneError when the concept was learned
-    on another backbone, or its weights do not fit this one.
+    Parameters change their storage, nothing is copied.  Do not nest.  Raises BackboneError when
+    the concept was learned on another backbone, or its weights do not fit this one.
     """
     if weights_key(concept) is None:
         yield

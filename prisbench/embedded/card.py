@@ -17,7 +17,8 @@ from prisbench.concepts.controls import noun_only
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.diffusion.backbone import Backbone, load_backbone
 from prisbench.diffusion.domain import FEATURES, Domain, measure, write_domain
-from prisbench.embedded.recipe import Recipe, samples_sheet
+from prisbench.embedded.models import samples_sheet
+from prisbench.embedded.recipe import Recipe
 from prisbench.images.drawing import png
 from prisbench.images.photos import image_id
 from prisbench.localizer.answer import locate
@@ -41,7 +42,9 @@ PROMPTS = (
 
 
 def phrases(scenes: int, name: str = "held-out") -> Iterator[tuple[tabletop.Scene, int, str]]:
-    """(scene, index of a thing, phrase with the slot for its noun): things of ordinary scenes that words single out."""
+    """(scene, index of a thing, phrase with the slot for its noun): things of ordinary scenes that
+    words single out.
+    """
     for n in range(scenes):
         scene, _ = tabletop.ordinary_scene(f"{name}/{n}")
         rng = random.Random(f"{name}/{n}/phrases")
@@ -56,8 +59,8 @@ def phrases(scenes: int, name: str = "held-out") -> Iterator[tuple[tabletop.Scen
 def phrase_quality(
     backbone: Backbone, settings: LocalizerSettings, scenes: int, name: str = "held-out"
 ) -> dict[str, Any]:
-    """Mean IoU and pointing accuracy of full phrases ("the striped red and white mug") on ordinary scenes never
-    trained on.
+    """Mean IoU and pointing accuracy of full phrases ("the striped red and white mug") on ordinary
+    scenes never trained on.
 
     The interval is a bootstrap over scenes.
     """
@@ -90,24 +93,29 @@ DOMAIN_SEED = 90_001
 
 
 def measure_domain(folder: str | Path, scenes: int = 400) -> Domain:
-    """Measure what the world looks like to the pipeline in a folder, and put that beside it as ``domain.json``.
+    """Measure what the world looks like to the pipeline in a folder, and put that beside it as
+    ``domain.json``.
 
-    So many ordinary scenes, as training shows them, and as many of the kind that benchmarks ask about.  Neither
-    training nor any other measurement uses these.
+    So many ordinary scenes, as training shows them, and as many of the kind that benchmarks ask
+    about.  Neither training nor any other measurement uses these.
     """
     name, world = "domain", f"Tabletop {tabletop.VERSION}"
     subjects = -(-2 * scenes // sum(tabletop.QUERIES.values())) + 1
-    asked = {query.image_id: query.image for query in tabletop_rows({"validation": subjects}, None, DOMAIN_SEED)[1]}
+    queried = {query.image_id: query.image for query in tabletop_rows({"validation": subjects}, None, DOMAIN_SEED)[1]}
     images = [tabletop.ordinary_scene(f"{name}/{n}")[0].image for n in range(scenes)]
-    images += list(asked.values())[:scenes]
-    said = f"{world}: ordinary scenes {name}/0 to {name}/{scenes - 1}, and {len(images) - scenes} of seed {DOMAIN_SEED}"
-    domain = measure(load_backbone(folder), images, said)
+    images += list(queried.values())[:scenes]
+    described = (
+        f"{world}: ordinary scenes {name}/0 to {name}/{scenes - 1}, and {len(images) - scenes} of seed {DOMAIN_SEED}"
+    )
+    domain = measure(load_backbone(folder), images, described)
     write_domain(domain, Path(folder))
     return domain
 
 
 def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, Any]:
-    """Measure a trained pipeline folder, draw its samples and write its card (README.md, samples.png, card.json)."""
+    """Measure a trained pipeline folder, draw its samples and write its card (README.md,
+    samples.png, card.json).
+    """
     backbone = load_backbone(folder)
     settings = default_settings(backbone)
     quality = phrase_quality(backbone, settings, scenes)
@@ -137,20 +145,6 @@ def _spread(n: int, most: int = 8) -> list[int]:
 
 
 def _card(facts: dict[str, Any]) -> str:
-    recipe, quality = facts["recipe"], facts["held_out_phrases"]
-    spread = str(list(quality["iou_mean_ci"])) if quality["iou_mean_ci"] else "(no interval: too few scenes)"
-    rows = "\n".join(
-        f"| {row['step']} | {row['seconds'] / 60:.0f} | {row['loss']:.4f} |" for row in facts["losses"]["unet"]
-    )
-    vae = facts["losses"]["vae"][-1]
-    vae_how = (
-        f"{tuple(recipe['vae_channels'])} channels, factor 4, 4 latent channels; L1 + 2 L2 + 2e-4 KL; "
-        f"batch {recipe['vae_batch']} crops of {recipe['vae_crop']} px, AdamW {recipe['vae_rate']}"
-    )
-    unet_how = (
-        f"{tuple(recipe['unet_channels'])} channels, text width {recipe['text_width']}, {recipe['text_layers']} "
-        f"layers; noise prediction, batch {recipe['batch']}, AdamW {recipe['rate']}, averaged weights"
-    )
     prompts = "\n".join(f"{i}. {prompt}" for i, prompt in enumerate(PROMPTS, 1))
     return f"""---
 license: apache-2.0
@@ -168,26 +162,11 @@ pixels.
 
 ## Recipe
 
-`prisbench train-backbone --out DIR --seed {recipe["seed"]}` ({recipe["scenes"]} scenes with captions, drawn by the
-same code as the benchmark, without the subjects' patterns and colour pairs; masks are never shown to it).
-
-| part | how | steps | hours on 2 CPU cores |
-|---|---|---|---|
-| autoencoder | {vae_how} | {facts["steps"]["vae"]} | {facts["hours"]["vae"]} |
-| U-Net and text encoder | {unet_how} | {facts["steps"]["unet"]} | {facts["hours"]["unet"]} |
-
-The hours are wall time of the training steps; other work ran on the same cores.  Autoencoder at the end: L1
-{vae["l1"]:.3f}, squared error {vae["l2"]:.4f} (pixels in -1..1, noise of 1 to 4.5 grey levels included).  Denoiser:
-
-| step | minutes | loss |
-|---|---|---|
-{rows}
+{_recipe(facts)}
 
 ## Quality
 
-Localization of captioned phrases ("the striped red and white mug") on {quality["scenes"]} ordinary scenes outside
-training, {quality["n"]} phrases, settings of the preset `accurate` (chosen on other scenes): mean IoU
-**{quality["iou_mean"]:.3f}** {spread}, pointing **{quality["pointing"]:.3f}**.
+{_quality(facts["held_out_phrases"])}
 
 ![samples](samples.png)
 
@@ -201,6 +180,47 @@ Left to right, top to bottom:
 
 All numbers are in `card.json`; size on disk {facts["bytes"] / 1e6:.1f} MB.
 """
+
+
+def _recipe(facts: dict[str, Any]) -> str:
+    """The card's section on training."""
+    recipe = facts["recipe"]
+    rows = "\n".join(
+        f"| {row['step']} | {row['seconds'] / 60:.0f} | {row['loss']:.4f} |" for row in facts["losses"]["unet"]
+    )
+    vae = facts["losses"]["vae"][-1]
+    vae_how = (
+        f"{tuple(recipe['vae_channels'])} channels, factor 4, 4 latent channels; L1 + 2 L2 + 2e-4 KL; "
+        f"batch {recipe['vae_batch']} crops of {recipe['vae_crop']} px, AdamW {recipe['vae_rate']}"
+    )
+    unet_how = (
+        f"{tuple(recipe['unet_channels'])} channels, text width {recipe['text_width']}, {recipe['text_layers']} "
+        f"layers; noise prediction, batch {recipe['batch']}, AdamW {recipe['rate']}, averaged weights"
+    )
+    return f"""\
+`prisbench train-backbone --out DIR --seed {recipe["seed"]}` ({recipe["scenes"]} scenes with captions, drawn by the
+same code as the benchmark, without the subjects' patterns and colour pairs; masks are never shown to it).
+
+| part | how | steps | hours on 2 CPU cores |
+|---|---|---|---|
+| autoencoder | {vae_how} | {facts["steps"]["vae"]} | {facts["hours"]["vae"]} |
+| U-Net and text encoder | {unet_how} | {facts["steps"]["unet"]} | {facts["hours"]["unet"]} |
+
+The hours are wall time of the training steps; other work ran on the same cores.  Autoencoder at the end: L1
+{vae["l1"]:.3f}, squared error {vae["l2"]:.4f} (pixels in -1..1, noise of 1 to 4.5 grey levels included).  Denoiser:
+
+| step | minutes | loss |
+|---|---|---|
+{rows}"""
+
+
+def _quality(quality: dict[str, Any]) -> str:
+    """The card's section on held-out phrases."""
+    spread = str(list(quality["iou_mean_ci"])) if quality["iou_mean_ci"] else "(no interval: too few scenes)"
+    return f"""\
+Localization of captioned phrases ("the striped red and white mug") on {quality["scenes"]} ordinary scenes outside
+training, {quality["n"]} phrases, settings of the preset `accurate` (chosen on other scenes): mean IoU
+**{quality["iou_mean"]:.3f}** {spread}, pointing **{quality["pointing"]:.3f}**."""
 
 
 def _world(domain: dict[str, Any]) -> str:

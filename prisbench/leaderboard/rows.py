@@ -14,13 +14,12 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from prisbench.concepts.recipes import UNLEARNED
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL
 from prisbench.metrics import METRIC_SPEC, METRICS, Metric, summarise
 from prisbench.results import DatasetRef, QueryResult, Run, check_dataset, read_run
 from prisbench.statistics import Roc, Sample, interval, paired_difference, rank_tiers, roc
-from prisbench.types import QUERY_TYPES, REFERENTLESS
+from prisbench.types import QUERY_TYPES, REFERENTLESS, UNLEARNED
 
 SUBSETS = ("present", *QUERY_TYPES)
 """Parts of a dataset that can have their own table; "present" is every type but those without a referent."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prisbench.concepts.recipes import UNLEARNED
 from prisbench.errors import DataError
 from prisbench.leaderboard.intervals import missing, most_subjects, promise
 from prisbench.leaderboard.render import named, short, signed
@@ -16,7 +15,7 @@ from prisbench.leaderboard.rows import queries_within, records_of, rows, sample_
 from prisbench.metrics import METRICS
 from prisbench.results import Run
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, paired_difference
-from prisbench.types import QUERY_TYPES, REFERENTLESS
+from prisbench.types import QUERY_TYPES, REFERENTLESS, UNLEARNED
 
 
 def summary(runs: Sequence[Run]) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prisbench.concepts.recipes import (
-    CONTROLS,
     LEARNERS,
     Recipe,
     as_record,
@@ -29,7 +28,7 @@ from prisbench.runtime.devices import computes_bfloat16
 from prisbench.runtime.files import cache_folder, check_writable
 from prisbench.runtime.locks import locked
 from prisbench.settings import MethodOptions, take_settings
-from prisbench.types import Concept, Prediction, Query, Subject
+from prisbench.types import CONTROLS, Concept, Prediction, Query, Subject
 
 if TYPE_CHECKING:
     from prisbench.diffusion.backbone import Backbone
@@ -89,9 +88,9 @@ class AttentionMethod:
         import torch
 
         from prisbench.concepts.store import default_store
-        from prisbench.concepts.training import processes
         from prisbench.diffusion.backbone import check_timesteps, load_backbone
         from prisbench.localizer.presets import default_settings
+        from prisbench.runtime.processes import processes
 
         processes(torch.device(options.device))  # where several were started, each takes its own GPU as "cuda"
         chosen = given.pop("localizer.preset", None)
@@ -172,7 +171,7 @@ class AttentionMethod:
     def _turn(self, subject: Subject) -> Iterator[None]:
         """This process's turn at a concept of the store; a store that cannot be written says so when it is used."""
         from prisbench.concepts import controls, learners
-        from prisbench.concepts.training import processes
+        from prisbench.runtime.processes import processes
 
         learned = self.concept in LEARNERS or self.concept == "another-subject"
         with contextlib.ExitStack() as stack:
@@ -187,7 +186,7 @@ class AttentionMethod:
 
     def _learn(self, subject: Subject) -> Concept:
         from prisbench.concepts import controls, learners, store
-        from prisbench.concepts.training import Watch
+        from prisbench.concepts.watch import Watch
         from prisbench.localizer.answer import calibrate
 
         vectors = numbers(self.recipe).get("vectors", 1)

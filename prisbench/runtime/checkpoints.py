@@ -1,7 +1,7 @@
 """The state of a training run in one file: safetensors, whose header says what it is a part of.
 
-Knows: how a file appears whole or not at all, an optimizer's moments as tensors.  Does not know: what is trained, when
-a checkpoint is due, whose run it is (``runtime.resume``).
+Knows: how a file appears whole or not at all, an optimizer's moments as tensors.  Does not know:
+what is trained, when a checkpoint is due, whose run it is (``runtime.resume``).
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The tensors, on the CPU, and the header.  Raises OSError or SafetensorError when it is missing or damaged."""
+    """The tensors, on the CPU, and the header.  Raises OSError or SafetensorError when it is
+    missing or damaged.
+    """
     with safe_open(path, "pt") as file:
         return Checkpoint({key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {}))  # noqa: SIM118
 
@@ -56,7 +58,9 @@ def read_header(path: Path) -> dict[str, str] | None:
 
 
 def moments(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
-    """What the optimizer keeps of the parameters: ``<prefix><slot>.<parameter's name>`` (``exp_avg.conv.weight``)."""
+    """What the optimizer keeps of the parameters: ``<prefix><slot>.<parameter's name>``
+    (``exp_avg.conv.weight``).
+    """
     return {
         f"{prefix}{slot}.{name}": value
         for name, parameter in parameters.items()
@@ -71,7 +75,9 @@ def put_moments(
     tensors: Mapping[str, Tensor],
     prefix: str = "",
 ) -> None:
-    """Put back what ``moments`` gave; of a parameter that has none there, the optimizer knows nothing then."""
+    """Put back what ``moments`` gave; of a parameter that has none there, the optimizer knows
+    nothing then.
+    """
     for name, parameter in parameters.items():
         found = {slot: tensors[key] for slot in SLOTS if (key := f"{prefix}{slot}.{name}") in tensors}
         # The counter of steps stays on the CPU, where AdamW keeps it.

@@ -109,7 +109,7 @@ def progress() -> Iterator[Progress]:
 
 
 def stages(bar: Progress) -> Callable[[str, int, int], None]:
-    """Hears of (stage, done, total) and shows a bar for each stage."""
+    """Called with (stage, done, total) and shows a bar for each stage."""
     tasks: dict[str, Any] = {}
 
     def show(stage: str, done: int, total: int) -> None:
@@ -121,20 +121,20 @@ def stages(bar: Progress) -> Callable[[str, int, int], None]:
 
 
 def table_bars(bar: Progress, verb: str, totals: dict[str, int]) -> Callable[[str, int], None]:
-    """Hears of (table, rows) and shows a bar for each table; ``totals`` says how many rows are to come, where known."""
+    """Called with (table, rows); shows a bar for each table.  ``totals``: how many rows are to come, where known."""
     show = stages(bar)
     return lambda table, rows: show(f"{verb} {table}", rows, max(totals.get(table, rows), rows))
 
 
 @contextlib.contextmanager
 def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A display that hears of (stage, done, total)."""
+    """A display that is called with (stage, done, total)."""
     with progress() as bar:
         yield stages(bar)
 
 
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A display that hears of (done, total)."""
+    """A display that is called with (done, total)."""
     with stage_bars() as show:
         yield lambda done, total: show(title, done, total)

@@ -1,10 +1,11 @@
-"""Is this the same run?  What decides a run's result stands in a JSON file of its folder; who goes on must agree.
+"""Is this the same run?  What decides a run's result stands in a JSON file of its folder; who goes
+on must agree.
 
     differences   where two records part, value by value
     claim         the folder is this run's from now on, or it is refused
 
-Knows: records, and which of their values differ.  Does not know: what a run computes, its checkpoints
-(``runtime.checkpoints``).
+Knows: records, and which of their values differ.  Does not know: what a run computes, its
+checkpoints (``runtime.checkpoints``).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from prisbench.runtime.files import read_json, write_json
 
 
 class Difference(NamedTuple):
-    """A value in which two records differ: its keys from the outermost to its own, and both values (None: there is
-    none).  ``min`` of several is the first in the alphabet.
+    """A value in which two records differ: its keys from the outermost to its own, and both values
+    (None: there is none).  ``min`` of several is the first in the alphabet.
     """
 
     place: tuple[str, ...]
@@ -33,16 +34,20 @@ class Difference(NamedTuple):
 
 
 Refusal = Callable[[Sequence[Difference]], str]
-"""What to tell the user about a folder whose record differs so; there is one difference at least."""
+"""What to tell the user about a folder whose record differs so; there is one difference at least.
+"""
 
 
 def claim(path: Path, record: Mapping[str, Any], refusal: Refusal, free: Collection[str] = ()) -> bool:
-    """Write into ``path`` what decides a run's result, or find that the record there is of the same run.
+    """Write into ``path`` what decides a run's result, or find that the record there is of the
+    same run.
 
-    True where there was one: a run to go on with.  The record's values called ``free`` may differ, and are then brought
-    up to date.  What else stands in the file beside the record's own keys is a note and decides nothing.
+    True where there was one: a run to go on with.  The record's values called ``free`` may differ,
+    and are then brought up to date.  What else stands in the file beside the record's own keys is
+    a note and decides nothing.
 
-    Raises DataError with ``refusal``'s text for another run's record, and for a damaged one; WriteError.
+    Raises DataError with ``refusal``'s text for another run's record, and for a damaged one;
+    WriteError.
     """
     if not path.exists():
         write_json(path, record)
@@ -58,7 +63,9 @@ def claim(path: Path, record: Mapping[str, Any], refusal: Refusal, free: Collect
 
 
 def differences(found: Any, wanted: Any, place: tuple[str, ...] = ()) -> Iterator[Difference]:
-    """Where two JSON values differ, in the order of what is wanted; mappings are compared key by key."""
+    """Where two JSON values differ, in the order of what is wanted; mappings are compared key by
+    key.
+    """
     if found == wanted:
         return
     inner: list[Difference] = []

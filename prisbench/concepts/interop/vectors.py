@@ -1,0 +1,53 @@
+"""Learned vectors from a file: one for each token of a concept, for each text encoder.
+
+Knows: the layouts of diffusers and of AUTOMATIC1111's program.  Does not know: weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prisbench.concepts.interop.formats import FORMATS, XL_KEYS
+from prisbench.concepts.interop.reading import tensors_of
+from prisbench.diffusion.backbone import VECTORS, Backbone
+from prisbench.errors import DataError
+
+
+def vectors_of(file: Path, found: Mapping[str, Tensor], backbone: Backbone, hashes: dict[str, str]) -> dict[str, Any]:
+    """The vectors for each text encoder; of SDXL in diffusers' layout, with the second file that
+    stands beside.
+    """
+    tables = backbone.token_tables
+    if set(found) == set(XL_KEYS):
+        rows = {name: (file, key, found[key]) for name, key in zip(VECTORS, XL_KEYS, strict=True)}
+    elif len(found) == 1:
+        rows = {VECTORS[0]: (file, *next(iter(found.items())))}
+        second = file.with_name(f"{file.stem}_2.safetensors")
+        if len(tables) == 2:
+            if not second.is_file():
+                raise DataError(f"{file} has vectors for one text encoder, {backbone.id} has two: no {second.name}")
+            more, _ = tensors_of(second, hashes)
+            if len(more) != 1:
+                raise DataError(f"{second}: one token is wanted, it has {', '.join(sorted(more)[:3])}, ...")
+            rows[VECTORS[1]] = (second, *next(iter(more.items())))
+    else:
+        raise DataError(f"{file}: key {sorted(found)[0]!r} is of no format we know ({', '.join(FORMATS)})")
+    if len(rows) != len(tables):
+        raise DataError(f"{file} has vectors for {len(rows)} text encoders, {backbone.id} has {len(tables)}")
+    vectors = {}
+    for name, (where, key, tensor) in rows.items():
+        n_d = torch.atleast_2d(tensor)
+        if n_d.ndim != 2 or not len(n_d) or n_d.shape[1] != tables[name].shape[1]:
+            raise DataError(
+                f"{where}: {key!r} of shape {tuple(tensor.shape)} does not fit {backbone.id}, whose tokens are vectors "
+                f"of {tables[name].shape[1]}"
+            )
+        vectors[name] = n_d.numpy()
+    if len({len(each) for each in vectors.values()}) != 1:
+        raise DataError(f"{file}: the two text encoders have different numbers of vectors")
+    return vectors

@@ -1,0 +1,98 @@
+"""The stage that trains the autoencoder, and the one that encodes every scene by it.
+
+Knows: the loss on pixels.  Does not know: captions, the U-Net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prisbench.embedded.files import SceneFolder, read_array, save_array
+from prisbench.embedded.models import build_autoencoder, load_autoencoder
+from prisbench.embedded.recipe import Recipe, Report
+from prisbench.embedded.stage import Stage, in_bfloat16, rate_shape
+from prisbench.runtime.files import new_folder
+
+
+def train_autoencoder(folder: SceneFolder, recipe: Recipe, report: Report, every: float) -> Any:
+    """L1 + L2 + a small KL on random crops; the latents' scale is measured afterwards and stored
+    in the config.
+    """
+    done = folder.out / "vae"
+    if (done / "config.json").exists():
+        return load_autoencoder(done)
+    torch.manual_seed(recipe.seed)
+    vae = build_autoencoder(recipe)
+    stage = Stage(folder.out / "vae-run", {"vae": vae}, recipe.vae_rate, recipe.ema)
+    stacks = [read_array(folder.scenes(hw)) for hw in folder.sizes_hw]
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        g = recipe.generator(1, step)
+        x = _crops(stacks, recipe.vae_crop, recipe.vae_batch, g)
+        with in_bfloat16():
+            posterior = vae.encode(x).latent_dist
+            z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=g)
+            y = vae.decode(z).sample
+        error = y.float() - x
+        l1, l2 = error.abs().mean(), error.square().mean()
+        kl = posterior.kl().float().mean() / x[0].numel()
+        return l1 + 2 * l2 + 2e-4 * kl, {"l1": l1.item(), "l2": l2.item(), "kl": kl.item()}
+
+    stage.run(
+        recipe.vae_steps,
+        "autoencoder",
+        loss,
+        lambda s: recipe.vae_rate * rate_shape(s, recipe.vae_steps, 0.4),
+        report,
+        every,
+    )
+    stage.apply_average()
+    vae.eval()
+    with torch.no_grad():
+        z = vae.encode(_crops(stacks, recipe.vae_crop, 256, recipe.generator(1, 10**6))).latent_dist.mean
+    vae.register_to_config(scaling_factor=round(1 / float(z.std()), 5))
+    with new_folder(done) as temp:
+        vae.save_pretrained(temp)
+    return vae
+
+
+def _crops(stacks: Sequence[np.ndarray], side: int, n: int, g: torch.Generator) -> Tensor:
+    """Squares of so many pixels out of scenes of any size, in -1..1: n 3 side side."""
+    picks = []
+    for _ in range(n):
+        stack = stacks[int(torch.randint(len(stacks), (), generator=g))]
+        at = [
+            int(torch.randint(m, (), generator=g))
+            for m in (len(stack), stack.shape[1] - side + 1, stack.shape[2] - side + 1)
+        ]
+        crop = stack[at[0], at[1] : at[1] + side, at[2] : at[2] + side]
+        picks.append(torch.from_numpy(np.ascontiguousarray(crop)))
+    return torch.stack(picks).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def encode_latents(folder: SceneFolder, vae: Any, report: Report) -> None:
+    """Scaled posterior means of all scenes, then of their mirror images: ``latents-<h>x<w>.npy``,
+    fp16.
+    """
+    for hw in folder.sizes_hw:
+        path = folder.latents(hw)
+        if path.exists():
+            continue
+        scenes = read_array(folder.scenes(hw))
+        both = []
+        for mirrored in (False, True):
+            parts = []
+            for at in range(0, len(scenes), 64):
+                chunk = np.array(scenes[at : at + 64, :, ::-1] if mirrored else scenes[at : at + 64])
+                x = torch.from_numpy(chunk).permute(0, 3, 1, 2).float() / 127.5 - 1
+                with torch.no_grad(), in_bfloat16():
+                    z = vae.encode(x).latent_dist.mean.float() * vae.config.scaling_factor
+                parts.append(z.half().numpy())
+                report("latents", at + mirrored * len(scenes), 2 * len(scenes), {})
+            both.append(np.concatenate(parts))
+        save_array(path, np.concatenate(both))

@@ -1,0 +1,132 @@
+"""The stage that trains the U-Net together with its text encoder.
+
+Knows: noise prediction, captions and their mirror images.  Does not know: pixels; masks are never
+shown to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from prisbench.embedded.files import SceneFolder, read_array
+from prisbench.embedded.models import alphas_cumprod, build_denoiser, build_text_encoder
+from prisbench.embedded.recipe import Recipe, Report
+from prisbench.embedded.stage import Stage, in_bfloat16, rate_shape
+from prisbench.embedded.words import token_ids
+
+
+def train_denoiser(
+    folder: SceneFolder, recipe: Recipe, tokenizer: CLIPTokenizer, report: Report, every: float
+) -> tuple[Any, CLIPTextModel]:
+    """Noise prediction; U-Net and text encoder learn together.  Returns their running averages."""
+    unet, text = beginning(recipe, tokenizer)
+    unet.set_attn_processor(AttnProcessor())  # on CPU the plain product trains faster than the fused one
+    parts = {"unet": unet, "text": text}
+    stage = Stage(folder.out / "unet-run", parts, recipe.rate, recipe.ema, {"text": recipe.text_rate})
+    batch, abar = batches(folder, recipe, tokenizer), alphas_cumprod()
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        latents, tokens = batch(step)
+        g = recipe.generator(3, step)
+        t = _timesteps(recipe, g)
+        eps = torch.randn(latents.shape, generator=g)
+        a = abar[t][:, None, None, None]
+        with in_bfloat16():
+            context = text(tokens).last_hidden_state
+            predicted = unet(a.sqrt() * latents + (1 - a).sqrt() * eps, t, context).sample
+        each = (predicted.float() - eps).square().mean((1, 2, 3))
+        weighted = ((1 / abar[t]).clamp(max=recipe.most_weight) * each).mean()
+        return weighted, {"loss": weighted.item(), "noise_error": each.mean().item()}
+
+    stage.run(
+        recipe.steps,
+        "denoiser",
+        loss,
+        lambda s: recipe.rate * rate_shape(s, recipe.steps, recipe.decay_share),
+        report,
+        every,
+    )
+    stage.apply_average()
+    return unet.eval(), text.eval()
+
+
+def beginning(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextModel]:
+    """The U-Net and the text encoder before the first step; words stand apart
+    (``Recipe.token_spread``).
+    """
+    torch.manual_seed(recipe.seed + 1)
+    unet = build_denoiser(recipe)
+    torch.manual_seed(recipe.seed + 2)
+    second, text = build_denoiser(recipe), build_text_encoder(recipe, tokenizer)
+    for name, p in text.named_parameters():
+        if "token_embedding" in name:
+            nn.init.normal_(p, std=recipe.token_spread)
+        elif "position_embedding" in name:
+            nn.init.normal_(p, std=recipe.position_spread)
+    # Cross-attention from the second draw: so began the weights that ship.
+    finest = f"up_blocks.{len(recipe.unet_channels) - 1}."  # there both attentions of a block are cross-attention
+    drawn = dict(second.named_parameters())
+    with torch.no_grad():
+        for name, p in unet.named_parameters():
+            if ".attn2." in name or (name.startswith(finest) and ".attn1." in name):
+                p.copy_(drawn[name])
+    return unet, text
+
+
+def averaged_denoiser(out: Path, recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextModel, int]:
+    """The running averages of the newest checkpoint and its step, also while training goes on."""
+    unet, text = build_denoiser(recipe), build_text_encoder(recipe, tokenizer)
+    stage = Stage(out / "unet-run", {"unet": unet, "text": text}, recipe.rate, recipe.ema)
+    stage.load()
+    stage.apply_average()
+    return unet.eval(), text.eval(), stage.step
+
+
+class Batch(NamedTuple):
+    latents: Tensor
+    tokens: Tensor
+
+
+def batches(folder: SceneFolder, recipe: Recipe, tokenizer: CLIPTokenizer) -> Callable[[int], Batch]:
+    """``batch(step)``: scenes of one size, drawn with that step's own generator."""
+    pools = []
+    empty = token_ids(tokenizer, [""], recipe.positions)[0]
+    for hw in folder.sizes_hw:
+        latents = read_array(folder.latents(hw))
+        plain = json.loads(folder.captions(hw).read_text())
+        pools.append((latents, token_ids(tokenizer, plain + [mirror(c) for c in plain], recipe.positions)))
+    if max(int((tokens != empty[-1]).sum(1).max()) for _, tokens in pools) > recipe.context - 2:
+        raise AssertionError("a caption is longer than the context")
+
+    def batch(step: int) -> Batch:
+        g = recipe.generator(2, step)
+        latents, tokens = pools[step % len(pools)]
+        rows = torch.randint(len(latents), (recipe.batch,), generator=g)
+        chosen = tokens[rows].clone()
+        chosen[torch.rand(recipe.batch, generator=g) < recipe.caption_dropout] = empty
+        order = rows.argsort()
+        return Batch(torch.from_numpy(latents[rows[order].numpy()]).float(), chosen[order, : recipe.context])
+
+    return batch
+
+
+def mirror(caption: str) -> str:
+    """The caption of the mirror image."""
+    return caption.replace(" left of ", " \0 ").replace(" right of ", " left of ").replace(" \0 ", " right of ")
+
+
+def _timesteps(recipe: Recipe, g: torch.Generator) -> Tensor:
+    uniform = torch.rand(recipe.batch, generator=g)
+    torch.randn(recipe.batch, generator=g)  # unused; the weights that ship were trained with this stream
+    coin = torch.rand(recipe.batch, generator=g)
+    low, high = recipe.strong_noise
+    strong = low + uniform * (high - low)
+    return torch.where(coin < recipe.strong_noise_share, strong, uniform * 1000).long().clamp(0, 999)

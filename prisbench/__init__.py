@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prisbench.datasets.load import Dataset as Dataset
     from prisbench.datasets.load import open_dataset as open_dataset
-    from prisbench.diffusion.backbone import load_pretrained as load_pretrained
+    from prisbench.diffusion.loading import load_pretrained as load_pretrained
     from prisbench.errors import BackboneError as BackboneError
     from prisbench.errors import DataError as DataError
     from prisbench.errors import MissingExtraError as MissingExtraError
@@ -60,7 +60,7 @@ _HOME = {
     "image_id": "images.photos",
     "load_photo": "images.photos",
     "load_photos": "images.photos",
-    "load_pretrained": "diffusion.backbone",
+    "load_pretrained": "diffusion.loading",
     "open_dataset": "datasets.load",
     "take_settings": "settings",
 }

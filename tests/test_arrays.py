@@ -17,7 +17,8 @@ from prisbench import metrics
 from prisbench.concepts.controls import noun_only
 from prisbench.datasets.photo_folder import near_duplicates
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.diffusion.backbone import Backbone, load_backbone
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import DataError
 from prisbench.images import drawing as pictures
 from prisbench.images import masks, photos

@@ -22,28 +22,14 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from prisbench.diffusion.architectures import ARCHITECTURES, FAMILIES, family
 from prisbench.diffusion.attention import hop, record, transformer_blocks
-from prisbench.diffusion.backbone import (
-    Backbone,
-    Conditioning,
-    Geometry,
-    _PlainWhereSmall,
-    add_noise,
-    condition,
-    eager_attention,
-    encode_image,
-    encode_text,
-    fit,
-    has_embedded,
-    learned_vectors,
-    load_backbone,
-    load_pretrained,
-    noise,
-    random_backbone,
-    to_photo,
-    training_target,
-)
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import Geometry, encode_image, fit, to_photo
+from prisbench.diffusion.loading import has_embedded, load_backbone, load_pretrained, random_backbone
+from prisbench.diffusion.noise import add_noise, noise, training_target
 from prisbench.diffusion.prompts import Words, compose
+from prisbench.diffusion.text import Conditioning, condition, encode_text, learned_vectors
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
+from prisbench.speed.eager import _PlainWhereSmall, eager_attention
 
 TOKENIZER = tiny.tokenizer()
 MUG, THE, BOS, EOS = (
@@ -577,7 +563,7 @@ def test_attention_whose_matrix_would_fill_the_memory_stays_fused(
             return result
 
         monkeypatch.setattr(_PlainWhereSmall, name, staticmethod(told))
-    monkeypatch.setattr("prisbench.diffusion.backbone.PLAIN_CELLS", 7 * 9 * 10)
+    monkeypatch.setattr("prisbench.speed.eager.PLAIN_CELLS", 7 * 9 * 10)
     with torch.no_grad(), eager_attention(backbone):
         backbone.unet(latents, torch.tensor([1]), encoder_hidden_states=text)
     assert {name for name, cells in called if cells == 7 * 9} == {"plain", "fused"}, (

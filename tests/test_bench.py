@@ -24,7 +24,9 @@ from prisbench.bench.published import MapJob, dense_attention, dense_bytes, make
 from prisbench.bench.scene import scene_multiple
 from prisbench.cli import main as cli
 from prisbench.diffusion.attention import transformer_blocks
-from prisbench.diffusion.backbone import Backbone, Conditioning, load_backbone
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.loading import load_backbone
+from prisbench.diffusion.text import Conditioning
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.localizer.background import with_background
 from prisbench.localizer.presets import preset

@@ -25,7 +25,7 @@ from prisbench.cli import main as cli
 from prisbench.cli.options import spread
 from prisbench.concepts.store import read_concept
 from prisbench.datasets.load import open_dataset
-from prisbench.diffusion.backbone import has_embedded
+from prisbench.diffusion.loading import has_embedded
 from prisbench.results import read_run
 from tests.drawing import FIVE_TYPES, draw_scene
 
@@ -766,7 +766,7 @@ def test_a_mistake_is_one_line_in_a_process_of_its_own_too(tmp_path: Path) -> No
 def test_without_weights_the_embedded_backbone_says_how_to_get_them(
     prisbench: Prisbench, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prisbench.diffusion.backbone.EMBEDDED", tmp_path)
+    monkeypatch.setattr("prisbench.diffusion.loading.EMBEDDED", tmp_path)
     answer = prisbench("segment", photos / "0.png", "--noun", "mug", "--out", tmp_path / "out")
     fails(answer, "the embedded backbone's weights are not installed; train them with `prisbench train-backbone`")
 

@@ -9,7 +9,8 @@ import pytest
 import tiny
 import torch
 
-from prisbench.diffusion.backbone import Backbone, load_backbone
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import BackboneError
 from prisbench.images.drawing import PINK, png
 from prisbench.localizer import sheet as concept_sheet

@@ -27,8 +27,12 @@ from prisbench.concepts.store import (
     write_concept,
 )
 from prisbench.concepts.watch import Watch
-from prisbench.diffusion.backbone import Backbone, Conditioning, encode_image, encode_text, load_backbone, noise
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import encode_image
+from prisbench.diffusion.loading import load_backbone
+from prisbench.diffusion.noise import noise
 from prisbench.diffusion.prompts import Words, compose
+from prisbench.diffusion.text import Conditioning, encode_text
 from prisbench.errors import BackboneError, DataError, UsageError, WriteError
 from prisbench.speed.rounding import frozen_in_bfloat16, rounded, whole
 from prisbench.types import Concept, Subject

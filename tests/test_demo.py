@@ -41,7 +41,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tiny.save(tmp_path_factory.mktemp("demo") / "tiny")
     make = AttentionMethod.make
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prisbench.diffusion.backbone.EMBEDDED", folder)
+        patch.setattr("prisbench.diffusion.loading.EMBEDDED", folder)
         patch.setattr(demo, "QUERIES", dict.fromkeys(FIVE_TYPES, 1))
         patch.setattr(AttentionMethod, "make", lambda options: make(dataclasses.replace(options, settings=QUICK)))
         yield

@@ -16,7 +16,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from prisbench.diffusion.attention import transformer_blocks
-from prisbench.diffusion.backbone import Conditioning
+from prisbench.diffusion.text import Conditioning
 from prisbench.localizer.attend import Reading, attend, span_columns
 from prisbench.localizer.background import with_background
 from prisbench.localizer.maps import min_max, self_cross

@@ -14,20 +14,20 @@ LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 6
 
 LONG_FILES: dict[str, int] = {
     "cli/wsss.py": 605,
-    "diffusion/backbone.py": 692,
     "results.py": 436,
     "tabletop/audit.py": 603,
     "tabletop/render.py": 653,
     "tabletop/scenes.py": 428,
     "wsss/deeplab.py": 425,
-    "wsss/pseudo_masks.py": 680,
+    "wsss/pseudo_masks.py": 674,
     "wsss/scoring.py": 465,
     "wsss/train.py": 720,
     "wsss/voc.py": 584,
 }
 """Files of more than LINES lines, and how many they have at most."""
 
-LONG_FUNCTIONS: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {
+}
 """Functions outside the command line of more than FUNCTION_LINES lines."""
 
 MANY_PARAMETERS: dict[str, int] = {

@@ -18,8 +18,11 @@ from safetensors.torch import load_file, save_file
 from prisbench.concepts.interop.export import export_concept
 from prisbench.concepts.interop.imports import import_concept
 from prisbench.concepts.weights import adapted
-from prisbench.diffusion.backbone import Backbone, condition, fit, learned_vectors, load_backbone
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import fit
+from prisbench.diffusion.loading import load_backbone
 from prisbench.diffusion.prompts import Words, compose
+from prisbench.diffusion.text import condition, learned_vectors
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.localizer.observe import observe
 from prisbench.localizer.presets import preset

@@ -25,8 +25,10 @@ from prisbench.bench.learner import (
 )
 from prisbench.concepts.loss import captions
 from prisbench.concepts.textual_inversion import first_vectors
-from prisbench.diffusion.backbone import Backbone, encode_text, load_backbone
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.loading import load_backbone
 from prisbench.diffusion.prompts import Words
+from prisbench.diffusion.text import encode_text
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.photos import load_photo
 

@@ -32,16 +32,12 @@ from prisbench.concepts.names import placeholders, rare_word, unfamiliar
 from prisbench.concepts.recipes import LEARNERS, Loop, Prior, Recipe, as_record, changed, default_recipe
 from prisbench.concepts.watch import Watch
 from prisbench.concepts.weights import adapted
-from prisbench.diffusion.backbone import (
-    Backbone,
-    Conditioning,
-    condition,
-    encode_image,
-    learned_vectors,
-    load_backbone,
-    noise,
-)
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import encode_image
+from prisbench.diffusion.loading import load_backbone
+from prisbench.diffusion.noise import noise
 from prisbench.diffusion.prompts import Words, compose
+from prisbench.diffusion.text import Conditioning, condition, learned_vectors
 from prisbench.errors import DataError, UnknownNameError, UsageError, WriteError
 from prisbench.localizer.observe import observe
 from prisbench.localizer.presets import default_settings
@@ -540,7 +536,7 @@ import sys
 import numpy as np
 import test_learners as t
 from prisbench.concepts.learners import learn
-from prisbench.diffusion.backbone import load_backbone
+from prisbench.diffusion.loading import load_backbone
 
 recipe = t.short("textual-inversion", steps=3, accumulate=2, bfloat16=False)
 concept = learn(load_backbone(sys.argv[1]), t.subject(), "textual-inversion", recipe)

@@ -15,16 +15,12 @@ from diffusers import UNet2DConditionModel
 from prisbench.diffusion import encodings
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.attention import Attention, Recording, transformer_blocks
-from prisbench.diffusion.backbone import (
-    Backbone,
-    Geometry,
-    add_noise,
-    encode_image,
-    encode_text,
-    load_backbone,
-    noise,
-)
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import Geometry, encode_image
+from prisbench.diffusion.loading import load_backbone
+from prisbench.diffusion.noise import add_noise, noise
 from prisbench.diffusion.prompts import TOKEN_GROUPS, Words, compose
+from prisbench.diffusion.text import encode_text
 from prisbench.errors import BackboneError, UnknownNameError, UsageError
 from prisbench.images.photos import image_id
 from prisbench.localizer import attend, evidence, texts

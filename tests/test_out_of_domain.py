@@ -18,8 +18,9 @@ from prisbench.cli import main as cli
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.diffusion.backbone import EMBEDDED, Backbone, has_embedded, load_backbone
+from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.domain import FEATURES, FILE, Domain, features, read_domain, statistics_of, write_domain
+from prisbench.diffusion.loading import EMBEDDED, has_embedded, load_backbone
 from prisbench.embedded.card import measure_domain
 from prisbench.errors import BackboneError, DataError
 from prisbench.evaluate import evaluate

@@ -17,7 +17,7 @@ from prisbench.concepts.learners import learn
 from prisbench.concepts.recipes import TextualInversion, changed, default_recipe
 from prisbench.concepts.watch import Watch
 from prisbench.datasets.photo_folder import OwnPhotos, near_duplicates, read_own_photos, remarks, suggested_noun
-from prisbench.diffusion.backbone import has_embedded, load_backbone
+from prisbench.diffusion.loading import has_embedded, load_backbone
 from prisbench.errors import DataError, UsageError
 from prisbench.images.photos import load_photos
 from prisbench.types import Subject

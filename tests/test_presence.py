@@ -14,7 +14,7 @@ from PIL import Image
 
 from prisbench.cli import main as cli
 from prisbench.concepts.controls import noun_only
-from prisbench.diffusion.backbone import load_backbone
+from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import UsageError
 from prisbench.localizer.method import AttentionMethod
 from prisbench.localizer.presence import UNTUNED, calibrated, calibration_key, in_use

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import CLIPTokenizer
 
-from prisbench.diffusion.backbone import EMBEDDED, has_embedded, load_backbone
+from prisbench.diffusion.loading import EMBEDDED, has_embedded, load_backbone
 from prisbench.embedded import card as backbone_card
 from prisbench.embedded.card import finish, phrases
 from prisbench.embedded.denoiser import _timesteps, averaged_denoiser, batches, beginning, mirror

@@ -11,7 +11,8 @@ import tiny
 import torch
 
 from prisbench.concepts.weights import adapted, text_key, weights_key
-from prisbench.diffusion.backbone import Backbone, load_backbone
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.loading import load_backbone
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.errors import BackboneError
 from prisbench.localizer.observe import observe, observe_all

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from prisbench.cli.wsss import app
-from prisbench.diffusion.backbone import load_backbone
+from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import BackboneError, DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.localizer.refine import EMBEDDED_CRF
 from prisbench.localizer.settings import Evidence

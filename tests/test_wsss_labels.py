@@ -15,7 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from prisbench.cli.wsss import app
-from prisbench.diffusion.backbone import Backbone, load_backbone
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import DataError
 from prisbench.wsss import coco, label_checks, palettes, pseudo_masks, scoring, sets, voc
 from prisbench.wsss.label_checks import CheckedMasks

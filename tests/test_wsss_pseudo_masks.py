@@ -18,7 +18,11 @@ from PIL import Image
 from prisbench.bench.crf import bench_crf, render
 from prisbench.bench.published import MapJob, reference_maps
 from prisbench.concepts.controls import noun_only
-from prisbench.diffusion.backbone import Backbone, condition, encode_image, load_backbone, noise, to_photo
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import encode_image, to_photo
+from prisbench.diffusion.loading import load_backbone
+from prisbench.diffusion.noise import noise
+from prisbench.diffusion.text import condition
 from prisbench.errors import BackboneError, DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.images.photos import image_id
 from prisbench.localizer import answer

@@ -43,7 +43,9 @@ from prisbench.concepts.recipes import TextualInversion, default_recipe
 from prisbench.concepts.textual_inversion import first_vectors, teach
 from prisbench.concepts.watch import Watch
 from prisbench.diffusion.architectures import ARCHITECTURES
-from prisbench.diffusion.backbone import VECTORS, Backbone, add_noise, load_backbone, training_target
+from prisbench.diffusion.backbone import VECTORS, Backbone
+from prisbench.diffusion.loading import load_backbone
+from prisbench.diffusion.noise import add_noise, training_target
 from prisbench.diffusion.prompts import Words
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.images.drawing import png

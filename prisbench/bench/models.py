@@ -9,7 +9,8 @@ import torch
 
 from prisbench.bench import process
 from prisbench.diffusion.architectures import ARCHITECTURES
-from prisbench.diffusion.backbone import Backbone, load_backbone
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

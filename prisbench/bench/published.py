@@ -28,7 +28,9 @@ from torch.nn import functional as F
 
 from prisbench.bench.process import seconds_of
 from prisbench.diffusion.attention import transformer_blocks
-from prisbench.diffusion.backbone import Backbone, Conditioning, noise
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.noise import noise
+from prisbench.diffusion.text import Conditioning
 from prisbench.localizer.presets import preset
 from prisbench.localizer.settings import LocalizerSettings
 

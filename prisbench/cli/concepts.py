@@ -82,7 +82,7 @@ def export_concept(
     """Write a concept in a form that diffusers, kohya's scripts or web UIs load."""
     from prisbench.concepts.interop import export, formats
     from prisbench.concepts.store import read_concept
-    from prisbench.diffusion.backbone import load_backbone
+    from prisbench.diffusion.loading import load_backbone
 
     known("concept format", to, formats.FORMATS)
     written = export.export_concept(read_concept(concept), to, out, load_backbone(backbone), token)
@@ -101,7 +101,7 @@ def import_concept(
     """Take up a concept that another program learned on the same backbone."""
     from prisbench.concepts.interop import imports
     from prisbench.concepts.store import default_store, write_concept
-    from prisbench.diffusion.backbone import load_backbone
+    from prisbench.diffusion.loading import load_backbone
 
     concept = imports.import_concept(path, load_backbone(backbone), noun, rare=rare)
     folder = write_concept(concept, out or default_store() / concept.id)

@@ -237,7 +237,7 @@ def pseudo_masks(
         with progress_bar("masks") as progress, locked(out, f".lock-{shard.replace('/', '-of-')}"):
             made = making.remake(from_maps, job, dataclasses.replace(base, **numbers), progress)
     else:
-        from prisbench.diffusion.backbone import load_backbone
+        from prisbench.diffusion.loading import load_backbone
 
         if backbone is None and found.layout.name in LAYOUTS:
             raise UsageError(
@@ -381,7 +381,7 @@ def demo(
     format: OutputFormat = Format.text,
 ) -> None:
     """All of it on generated scenes in minutes: pseudo masks, a network trained on them, and its ceiling."""
-    from prisbench.diffusion.backbone import load_backbone
+    from prisbench.diffusion.loading import load_backbone
     from prisbench.wsss import demo as demonstration
 
     settings = demonstration.DemoSettings(train_scenes, val_scenes)

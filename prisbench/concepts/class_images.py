@@ -21,9 +21,12 @@ from prisbench.concepts.latents import latent_batch
 from prisbench.concepts.loss import Objective, captions, text_condition
 from prisbench.concepts.recipes import Loop, Prior
 from prisbench.concepts.watch import Watch
-from prisbench.diffusion.backbone import Backbone, Conditioning, Geometry, condition, fit, noise
+from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.encodings import made_by, once
+from prisbench.diffusion.images import Geometry, fit
+from prisbench.diffusion.noise import noise
 from prisbench.diffusion.prompts import Words, compose
+from prisbench.diffusion.text import Conditioning, condition
 
 AT_ONCE = 4
 """Pictures made by one call of the network, always: their last bits may depend on it."""

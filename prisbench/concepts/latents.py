@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from prisbench.concepts.recipes import Loop
 from prisbench.concepts.watch import Say, Watch
-from prisbench.diffusion.backbone import Backbone, Geometry
+from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.encodings import latents_of
+from prisbench.diffusion.images import Geometry
 from prisbench.errors import DataError
 from prisbench.images.photos import SMALLEST_SIDE, pixels_sha256
 from prisbench.types import Subject

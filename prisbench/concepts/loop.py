@@ -24,10 +24,11 @@ from torch import Tensor
 from prisbench.concepts.loss import Objective, Setup, add_gradients, chance
 from prisbench.concepts.parameters import Group
 from prisbench.concepts.recipes import Loop
-from prisbench.diffusion.backbone import Backbone, eager_attention
+from prisbench.diffusion.backbone import Backbone
 from prisbench.errors import BackboneError
 from prisbench.runtime.devices import Together, side_by_side
 from prisbench.runtime.processes import Share, sum_up
+from prisbench.speed.eager import eager_attention
 from prisbench.speed.lean import lean
 from prisbench.speed.rounding import frozen_in_bfloat16
 

@@ -21,8 +21,11 @@ from torch import Tensor
 
 from prisbench.concepts.latents import LatentBatch
 from prisbench.concepts.recipes import Loop
-from prisbench.diffusion.backbone import Backbone, Conditioning, Geometry, add_noise, condition, training_target
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import Geometry
+from prisbench.diffusion.noise import add_noise, training_target
 from prisbench.diffusion.prompts import Prompt, Words, compose
+from prisbench.diffusion.text import Conditioning, condition
 from prisbench.runtime.devices import Together
 from prisbench.runtime.seeds import seed_of
 from prisbench.types import SLOT

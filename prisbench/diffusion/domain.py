@@ -21,20 +21,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from scipy import ndimage
 
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import encode_image
 from prisbench.errors import BackboneError
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import resize_to
 from prisbench.runtime.files import read_json, write_json
-
-if TYPE_CHECKING:
-    from prisbench.diffusion.backbone import Backbone
 
 FILE = "domain.json"
 
@@ -69,8 +67,6 @@ class Domain:
 @torch.no_grad()
 def features(backbone: Backbone, photo: ImageLike) -> dict[str, float]:
     """The numbers that FEATURES names, of a photo in the backbone's own size.  Raises DataError as ``encode_image``."""
-    from prisbench.diffusion.backbone import encode_image
-
     photo = as_image(photo)
     latents, geometry = encode_image(backbone, photo)
     h, w = geometry.resized_hw

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from prisbench.diffusion.backbone import Backbone, Encoded, encode_image, fit
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import Encoded, encode_image, fit
 from prisbench.errors import PrisbenchError
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import image_id

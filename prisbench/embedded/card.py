@@ -15,8 +15,9 @@ import numpy as np
 
 from prisbench.concepts.controls import noun_only
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
-from prisbench.diffusion.backbone import Backbone, load_backbone
+from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.domain import FEATURES, Domain, measure, write_domain
+from prisbench.diffusion.loading import load_backbone
 from prisbench.embedded.models import samples_sheet
 from prisbench.embedded.recipe import Recipe
 from prisbench.images.drawing import png

@@ -26,7 +26,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from prisbench.diffusion.attention import Recording
-from prisbench.diffusion.backbone import Backbone, Geometry, to_photo
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import Geometry, to_photo
 from prisbench.diffusion.prompts import TOKEN_GROUPS
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.localizer import evidence

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from prisbench.diffusion.attention import Attention, Recording, record
-from prisbench.diffusion.backbone import Conditioning, add_noise
+from prisbench.diffusion.noise import add_noise
+from prisbench.diffusion.text import Conditioning
 
 ROWS_BYTES = 2**29
 """The memory that the rows of one U-Net call may take, above the weights; one row may take more."""

@@ -26,8 +26,11 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 from torch import Tensor
 
-from prisbench.diffusion.backbone import Backbone, Conditioning, Encoded, Geometry, add_noise, noise, training_target
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import Encoded, Geometry
+from prisbench.diffusion.noise import add_noise, noise, training_target
 from prisbench.diffusion.prompts import Prompt, compose
+from prisbench.diffusion.text import Conditioning
 from prisbench.localizer.attend import rows_at_once
 from prisbench.localizer.settings import Evidence
 from prisbench.localizer.texts import Reader, rare_word

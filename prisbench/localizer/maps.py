@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prisbench.diffusion.attention import Attention, Recording, hop
-from prisbench.diffusion.backbone import Geometry
+from prisbench.diffusion.images import Geometry
 from prisbench.diffusion.prompts import CONTENT
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.localizer.texts import COLUMNS

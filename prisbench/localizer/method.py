@@ -88,7 +88,8 @@ class AttentionMethod:
         import torch
 
         from prisbench.concepts.store import default_store
-        from prisbench.diffusion.backbone import check_timesteps, load_backbone
+        from prisbench.diffusion.loading import load_backbone
+        from prisbench.diffusion.noise import check_timesteps
         from prisbench.localizer.presets import default_settings
         from prisbench.runtime.processes import processes
 

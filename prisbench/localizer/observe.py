@@ -22,8 +22,11 @@ from jaxtyping import UInt8
 
 from prisbench.concepts.weights import adapted, text_key, weights_key
 from prisbench.diffusion.attention import Recording, transformer_blocks
-from prisbench.diffusion.backbone import Backbone, Conditioning, Encoded, Geometry, fit, noise
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import Encoded, Geometry, fit
+from prisbench.diffusion.noise import noise
 from prisbench.diffusion.prompts import compose
+from prisbench.diffusion.text import Conditioning
 from prisbench.errors import BackboneError
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import image_id

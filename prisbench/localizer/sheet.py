@@ -16,8 +16,11 @@ from prisbench.concepts.class_images import canvas, nothing
 from prisbench.concepts.class_images import sample as follow
 from prisbench.concepts.recipes import DreamBooth, default_recipe
 from prisbench.concepts.weights import adapted
-from prisbench.diffusion.backbone import VECTORS, Backbone, condition, fit, learned_vectors, noise
+from prisbench.diffusion.backbone import VECTORS, Backbone
+from prisbench.diffusion.images import fit
+from prisbench.diffusion.noise import noise
 from prisbench.diffusion.prompts import Words, compose
+from prisbench.diffusion.text import condition, learned_vectors
 from prisbench.images import drawing as pictures
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import resize_to

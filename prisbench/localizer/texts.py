@@ -19,17 +19,11 @@ from torch import Tensor
 
 from prisbench.concepts.store import check_backbone
 from prisbench.diffusion.attention import Recording
-from prisbench.diffusion.backbone import (
-    VECTORS,
-    Backbone,
-    Conditioning,
-    Encoded,
-    Geometry,
-    condition,
-    learned_vectors,
-)
+from prisbench.diffusion.backbone import VECTORS, Backbone
 from prisbench.diffusion.encodings import latents_of, made_by, once
+from prisbench.diffusion.images import Encoded, Geometry
 from prisbench.diffusion.prompts import CONTENT, TOKEN_GROUPS, Prompt, Words, compose
+from prisbench.diffusion.text import Conditioning, condition, learned_vectors
 from prisbench.localizer.attend import span_columns
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.runtime.files import sha256_bytes

@@ -29,17 +29,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from prisbench.diffusion.backbone import (
-    Backbone,
-    Conditioning,
-    Encoded,
-    condition,
-    encode_image,
-    fit,
-    noise,
-    to_photo,
-)
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.images import Encoded, encode_image, fit, to_photo
+from prisbench.diffusion.noise import noise
 from prisbench.diffusion.prompts import Prompt, Words, compose
+from prisbench.diffusion.text import Conditioning, condition
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.photos import image_id
 from prisbench.localizer import evidence, presets

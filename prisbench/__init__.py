@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from prisbench.settings import take_settings as take_settings
     from prisbench.types import QUERY_TYPES as QUERY_TYPES
     from prisbench.types import SLOT as SLOT
+    from prisbench.types import Candidate as Candidate
     from prisbench.types import Concept as Concept
     from prisbench.types import Example as Example
+    from prisbench.types import GivesCandidates as GivesCandidates
     from prisbench.types import Method as Method
     from prisbench.types import Prediction as Prediction
     from prisbench.types import Query as Query
@@ -41,10 +43,12 @@ __version__ = "0.1.0"
 _HOME = {
     "AttentionMethod": "localizer.method",
     "BackboneError": "errors",
+    "Candidate": "types",
     "Concept": "types",
     "DataError": "errors",
     "Dataset": "datasets.load",
     "Example": "types",
+    "GivesCandidates": "types",
     "Method": "types",
     "MethodOptions": "settings",
     "MissingExtraError": "errors",

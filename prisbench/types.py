@@ -143,6 +143,14 @@ class Prediction:
     seconds: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A part of a photo that a method considers as the subject; ``score`` in 0..1 says how much."""
+
+    mask: Bool[np.ndarray, "h w"]
+    score: float
+
+
 @runtime_checkable
 class TellsCost(Protocol):
     """What a method may also have: what a photo costs."""
@@ -174,6 +182,19 @@ class KnowsItsWorld(Protocol):
 
 
 @runtime_checkable
+class GivesCandidates(Protocol):
+    """What a method may also have: the parts of a photo to choose among, before it chooses itself."""
+
+    def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> Sequence[Candidate]:
+        """The parts that may be the subject, the likeliest first; none where nothing is considered.
+
+        Masks have the photo's size, hold a pixel each, and may overlap.  The scores of one photo are
+        comparable with each other.  Whether the subject is there at all is not said: see ``locate``.
+        """
+        ...
+
+
+@runtime_checkable
 class Method(Protocol):
     """What is compared.  No base class: anything with these members is a method.
 
@@ -181,7 +202,8 @@ class Method(Protocol):
     ``model`` (the name of its weights, for the record of a run) and ``weights``: the files, folders or hub ids whose
     content decides the masks, or a mapping of names to what identifies their content; default: ``model``.  A run goes
     on only with the same settings, code and weights.  Further members that are used where a method has them:
-    ``TellsCost``, ``WantsSubjects``, ``KnowsItsWorld``; what a method may use itself is in ``MethodOptions``.
+    ``TellsCost``, ``WantsSubjects``, ``KnowsItsWorld``.  ``GivesCandidates`` is for people and programs that choose
+    among parts.  What a method may use itself is in ``MethodOptions``.
     """
 
     name: str

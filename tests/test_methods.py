@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from scipy import ndimage
 
 from prisbench.concepts.recipes import LEARNERS, default_recipe
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
 from prisbench.localizer.method import CONCEPTS, AttentionMethod
 from prisbench.methods import baselines_folder, check_options, load_method, names
 from prisbench.settings import MethodOptions, parse_settings, take_settings, variants
-from prisbench.types import Concept, KnowsItsWorld, Method, Query, Subject, TellsCost, WantsSubjects
+from prisbench.types import Concept, GivesCandidates, KnowsItsWorld, Method, Query, Subject, TellsCost, WantsSubjects
 
 QUICK = {"learner.steps": 2, "learner.batch": 1, "localizer.refine": "none", "localizer.samples": 1}
 
@@ -359,6 +360,60 @@ def test_a_copy_of_attn_under_another_name_has_the_same_standing(folder: Path, t
         assert first.mask is None or np.array_equal(first.mask, second.mask)
     with pytest.raises(UnknownNameError, match="unknown concept 'textual-invertion'"):
         check_options(str(other), [MethodOptions("textual-invertion")])
+
+
+def test_attn_gives_the_parts_of_its_mask_to_choose_among(folder: Path, tmp_path: Path) -> None:
+    options = MethodOptions(model=str(folder), store=str(tmp_path), settings=QUICK | {"localizer.presence": 1e-9})
+    method, scene = load_method("attn", options), photo(7)
+    assert isinstance(method, GivesCandidates)
+    found = method.candidates(scene, SUBJECT)
+    text = Query("q", "mine", "a photo of a {subject}")
+    (answer,) = method.locate(scene, [text], {"mine": method.learn(SUBJECT)})
+    assert answer.mask is not None and answer.score is not None and len(found) > 1
+    assert np.array_equal(np.sum([each.mask for each in found], axis=0), answer.mask.astype(int)), "each pixel once"
+    scores = [each.score for each in found]
+    assert scores == sorted(scores, reverse=True) and 0 < min(scores) <= max(scores) <= 1
+    assert [float(answer.score[each.mask].max()) for each in found] == scores
+    assert found[0].mask[answer.peak_yx], "the peak of the map lies in the first"
+    assert all(ndimage.label(each.mask, np.ones((3, 3)))[1] == 1 for each in found)
+
+
+CHOOSER = """
+from prisbench import AttentionMethod, Candidate, GivesCandidates
+
+class Largest:
+    name, settings = "largest", {}
+
+    def __init__(self, options):
+        self.inner = AttentionMethod.make(options)
+
+    def learn(self, subject):
+        return self.inner.learn(subject)
+
+    def locate(self, image, queries, concepts):
+        return self.inner.locate(image, queries, concepts)
+
+    def candidates(self, image, subject):
+        found = sorted(self.inner.candidates(image, subject), key=lambda each: -each.mask.sum())
+        return [Candidate(each.mask, each.mask.mean()) for each in found]
+
+def make(options):
+    return Largest(options)
+"""
+
+
+def test_a_strangers_file_gives_candidates_too_and_need_not(folder: Path, tmp_path: Path) -> None:
+    options = MethodOptions(model=str(folder), store=str(tmp_path), settings=QUICK)
+    (tmp_path / "largest.py").write_text(CHOOSER)
+    method = load_method(str(tmp_path / "largest.py"), options)
+    assert isinstance(method, GivesCandidates) and not isinstance(load_method("center-box"), GivesCandidates)
+    sizes = [each.mask.sum() for each in method.candidates(photo(7), SUBJECT)]
+    assert sizes == sorted(sizes, reverse=True) and len(sizes) > 1
+    shutil.copy(baselines_folder() / "attn" / "method.py", tmp_path / "mine.py")
+    ours, theirs = (load_method(name, options) for name in ("attn", str(tmp_path / "mine.py")))
+    assert isinstance(ours, GivesCandidates) and isinstance(theirs, GivesCandidates)
+    pairs = zip(ours.candidates(photo(7), SUBJECT), theirs.candidates(photo(7), SUBJECT), strict=True)
+    assert all(a.score == b.score and np.array_equal(a.mask, b.mask) for a, b in pairs)
 
 
 def test_the_methods_of_one_command_share_what_is_loaded(folder: Path) -> None:

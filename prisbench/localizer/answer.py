@@ -8,6 +8,7 @@ one, or another of its kind.
     locate        image, queries, concepts  ->  predictions
     observe_all   image, queries, concepts  ->  observations   the network's work (``localizer.observe``)
     predict       observation, settings     ->  a prediction   arithmetic only, so many settings can share a pass
+    candidates    observation, settings     ->  the mask's parts, to choose among
 
 Knows: the method.  Does not know: its numbers (``localizer.settings``), datasets, truth, how a concept is learned.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy import ndimage
 from torch import Tensor
 
 from prisbench.diffusion.attention import Recording
@@ -38,7 +40,7 @@ from prisbench.localizer.presence import calibration_key
 from prisbench.localizer.refine import adaptive, dense_crf
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.localizer.texts import OWN_WORDS, Reader
-from prisbench.types import SLOT, Concept, Prediction, Query
+from prisbench.types import SLOT, Candidate, Concept, Prediction, Query
 
 
 def locate(
@@ -88,6 +90,18 @@ def predict(observation: Observation, photo: ImageLike, query_id: str, settings:
         presence=presence,
         score=soft,
     )
+
+
+def candidates(observation: Observation, photo: ImageLike, settings: LocalizerSettings) -> list[Candidate]:
+    """The connected parts (8 neighbours) of the mask, the highest in the map first, of equals the upper left one.
+
+    A part's score is the highest of the map in it.  The threshold of presence takes no part.
+    """
+    score, _ = soft_map(observation, settings)
+    soft = score[0].cpu().numpy()
+    parts, count = ndimage.label(cut(score, photo, settings), structure=np.ones((3, 3)))
+    found = [Candidate(parts == n, float(soft[parts == n].max())) for n in range(1, count + 1)]
+    return sorted(found, key=lambda each: -each.score)
 
 
 def soft_map(observation: Observation, settings: LocalizerSettings) -> tuple[Float[Tensor, "1 h w"], float]:

@@ -28,7 +28,7 @@ from prisbench.runtime.devices import computes_bfloat16
 from prisbench.runtime.files import cache_folder, check_writable
 from prisbench.runtime.locks import locked
 from prisbench.settings import MethodOptions, take_settings
-from prisbench.types import CONTROLS, Concept, Prediction, Query, Subject
+from prisbench.types import CONTROLS, SLOT, Candidate, Concept, Prediction, Query, Subject
 
 if TYPE_CHECKING:
     from prisbench.diffusion.backbone import Backbone
@@ -233,6 +233,20 @@ class AttentionMethod:
 
         self._mention_encodings()
         return answer.locate(self.backbone, image, queries, concepts, self.localizer, self.encodings)
+
+    def candidates(self, image: ImageLike, subject: Subject) -> list[Candidate]:
+        """The connected parts of the subject's mask in a photo, the highest in its map first; see ``GivesCandidates``.
+
+        Learns the subject where that was not done before.
+        """
+        from prisbench.localizer import answer
+        from prisbench.localizer.observe import observe_all
+        from prisbench.localizer.texts import Reader
+
+        concept, query = self.learn(subject), Query("candidates", subject.id, f"a photo of a {SLOT}")
+        reader = Reader(self.backbone, self.localizer, self.encodings)
+        (seen,) = observe_all(reader, image, [query], {subject.id: concept})
+        return answer.candidates(seen, image, self.localizer)
 
 
 def _learner_recipe(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:

@@ -101,7 +101,7 @@ def _learn(method: AttentionMethod, job: ConceptJob) -> dict[str, Any]:
     with _kept_in(kept):
         folder = kept if job.out is None else write_concept(concept, job.out)
     if job.sheet is not None:
-        drawn = draw_sheet(method.backbone, concept, job.subject.photos, None, method.localizer)
+        drawn = draw_sheet(method.backbone, concept, job.subject.photos, method.localizer)
         with _kept_in(folder):
             write_bytes(job.sheet, drawing.png(drawn))
     return {

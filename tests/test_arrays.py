@@ -238,4 +238,4 @@ def test_the_parts_of_the_localizer_and_the_sheet_take_them_too(backbone: Backbo
     mask = predict(seen, photo, "q", settings).mask
     plain = locate(backbone, picture(56, 72), [query], {"mug": concept}, settings)[0].mask
     assert mask is not None and plain is not None and np.array_equal(mask, plain)
-    assert sheet(backbone, concept, [photo], None, settings, samples=0).ndim == 3
+    assert sheet(backbone, concept, [photo], settings, samples=0).ndim == 3

@@ -50,7 +50,9 @@ def test_a_sheet_has_rows_of_photos_maps_masks_and_drawings_with_the_curve(
     backbone: Backbone, settings: LocalizerSettings
 ) -> None:
     losses = np.linspace(1, 0.5, 30, dtype=np.float32)
-    picture = sheet(backbone, concept(backbone), photos((112, 144), (900, 400)), losses, settings, samples=2, steps=2)
+    picture = sheet(
+        backbone, concept(backbone, losses=losses), photos((112, 144), (900, 400)), settings, samples=2, steps=2
+    )
     assert picture.shape == (height(4), 3 * (TILE + GAP) + GAP, 3)
     last = picture[height(3) + LABEL :, 2 * (TILE + GAP) + GAP :][:TILE, :TILE]
     assert np.array_equal(last, curve(losses))
@@ -61,12 +63,12 @@ def test_the_concepts_own_losses_are_taken_and_a_control_has_no_curve(
     backbone: Backbone, settings: LocalizerSettings
 ) -> None:
     own = concept(backbone, losses=np.asarray([3.0, 2.0], np.float32))
-    with_curve = sheet(backbone, own, photos((112, 144)), None, settings, samples=0)
+    with_curve = sheet(backbone, own, photos((112, 144)), settings, samples=0)
     assert with_curve.shape[0] == height(4) and np.array_equal(
         with_curve[height(3) + LABEL :, GAP:][:TILE, :TILE], curve(own.tensors["losses"])
     )
     control = Concept("abc", "s", "mug", "noun-only", backbone.id)
-    assert sheet(backbone, control, photos((112, 144)), None, settings, samples=0).shape[0] == height(3)
+    assert sheet(backbone, control, photos((112, 144)), settings, samples=0).shape[0] == height(3)
 
 
 def test_many_photos_are_shown_by_a_few_spread_over_all(
@@ -74,7 +76,7 @@ def test_many_photos_are_shown_by_a_few_spread_over_all(
 ) -> None:
     shown = tiles(monkeypatch)
     monkeypatch.setattr(concept_sheet, "locate", found_nothing)
-    sheet(backbone, concept(backbone), photos(*[(112, 144)] * 11), None, settings, samples=0)
+    sheet(backbone, concept(backbone), photos(*[(112, 144)] * 11), settings, samples=0)
     assert [label for label, _ in shown[0]] == [f"photo {n} of 11" for n in (1, 3, 5, 7, 9, 11)]
 
 
@@ -86,7 +88,7 @@ def tiles(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, np.ndarray]]]
         shown.extend(rows)
         return np.zeros((tile, tile, 3), np.uint8)
 
-    monkeypatch.setattr(concept_sheet.pictures, "sheet", kept)
+    monkeypatch.setattr(concept_sheet.drawing, "sheet", kept)
     return shown
 
 
@@ -99,7 +101,7 @@ def test_a_concept_that_is_not_found_has_no_outline_and_a_large_photo_is_seen_sm
 ) -> None:
     shown = tiles(monkeypatch)
     monkeypatch.setattr(concept_sheet, "locate", found_nothing)
-    sheet(backbone, concept(backbone), photos((1200, 1600)), None, settings, samples=0)
+    sheet(backbone, concept(backbone), photos((1200, 1600)), settings, samples=0)
     assert [row[0][0] for row in shown] == ["photo 1 of 1", "where", "not found"]
     assert shown[0][0][1].shape == (110, 147, 3) and not (shown[2][0][1] == PINK).all(axis=2).any()
 
@@ -125,7 +127,7 @@ def test_what_was_learned_of_words_shows_in_the_drawing(backbone: Backbone) -> N
 def test_a_concept_of_another_backbone_is_refused(backbone: Backbone, settings: LocalizerSettings) -> None:
     other = dataclasses.replace(concept(backbone), backbone="other@1")
     with pytest.raises(BackboneError, match="was learned on other@1"):
-        sheet(backbone, other, photos((112, 144)), None, settings)
+        sheet(backbone, other, photos((112, 144)), settings)
 
 
 def test_a_curve_falls_where_the_loss_does() -> None:

@@ -21,7 +21,7 @@ from prisbench.diffusion.images import fit
 from prisbench.diffusion.noise import noise
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.diffusion.text import condition, learned_vectors
-from prisbench.images import drawing as pictures
+from prisbench.images import drawing
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import resize_to
 from prisbench.localizer.answer import locate
@@ -36,21 +36,20 @@ MOST_PHOTOS = 6
 """A sheet shows no more photos than this, spread evenly over all there are."""
 
 CHART = 220
-"""Side of the loss curve, in pixels: a tile of ``pictures.sheet``."""
+"""Side of the loss curve, in pixels: a tile of ``drawing.sheet``."""
 
 
 def sheet(
     backbone: Backbone,
     concept: Concept,
     photos: Sequence[ImageLike],
-    losses: Float[np.ndarray, "_steps"] | None,
     settings: LocalizerSettings,
     samples: int = 4,
     steps: int | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Rows of photos, of maps, of masks, and of what the model draws, with the loss curve; ``pictures.png`` files it.
+    """Rows of photos, of maps, of masks, and of what the model draws, with the loss curve; ``drawing.png`` files it.
 
-    ``losses`` None takes the concept's own, one a step; a control has none, and its sheet no curve.  ``samples``
+    The curve is of the concept's own losses, one a step; a control has none, and its sheet no curve.  ``samples``
     pictures are drawn in ``steps`` steps (None: as many as pictures for the prior take).  A photo larger than the
     model's image is shown as the model sees it.  A photo in which the concept is not found has no outline and says so.
 
@@ -64,18 +63,18 @@ def sheet(
         assert answer.score is not None
         rows[0].append((f"photo {i + 1} of {len(photos)}", photo))
         presence = "" if answer.presence is None else f", presence {answer.presence:.2f}"
-        rows[1].append((f"where{presence}", pictures.heat(photo, answer.score)))
+        rows[1].append((f"where{presence}", drawing.heat(photo, answer.score)))
         if answer.mask is None:
             rows[2].append(("not found", photo))
         else:
             found = f"found, {answer.mask.mean():.0%} of the photo"
-            rows[2].append((found, pictures.outline(photo, answer.mask)))
+            rows[2].append((found, drawing.outline(photo, answer.mask)))
     if samples:
         rows[3] += [(f"drawn, {i + 1}", one) for i, one in enumerate(drawn(backbone, concept, samples, steps))]
-    learned = concept.tensors.get("losses") if losses is None else losses
+    learned = concept.tensors.get("losses")
     if learned is not None and np.isfinite(learned).any():
         rows[3].append((f"loss, {len(learned)} steps", curve(learned)))
-    return pictures.sheet([row for row in rows if row], tile=CHART)
+    return drawing.sheet([row for row in rows if row], tile=CHART)
 
 
 def drawn(
@@ -128,8 +127,8 @@ def curve(losses: Float[np.ndarray, "_steps"], side: int = CHART) -> UInt8[np.nd
         return [(float(a) * fine, float(b) * fine) for a, b in zip(x, y, strict=True)]
 
     for line, colour, thick in (
-        (points(steps, known), tuple((c + 2 * 255) // 3 for c in pictures.SKY), 1),
-        (points(steps[width - 1 :], means), pictures.VERMILION, 2),
+        (points(steps, known), tuple((c + 2 * 255) // 3 for c in drawing.SKY), 1),
+        (points(steps[width - 1 :], means), drawing.VERMILION, 2),
     ):
         if len(line) > 1:
             pen.line(line, fill=colour, width=thick * fine, joint="curve")
@@ -144,7 +143,7 @@ def curve(losses: Float[np.ndarray, "_steps"], side: int = CHART) -> UInt8[np.nd
     pen.text((left, bottom + 4), "1", fill="black", font=font, anchor="lt")
     pen.text((right, bottom + 4), f"{len(losses)}", fill="black", font=font, anchor="rt")
     pen.text(((left + right) / 2, bottom + 4), "step", fill="black", font=font, anchor="mt")
-    pen.text((right, 6), f"mean at the end {means[-1]:.3g}", fill=pictures.VERMILION, font=font, anchor="rt")
+    pen.text((right, 6), f"mean at the end {means[-1]:.3g}", fill=drawing.VERMILION, font=font, anchor="rt")
     return np.array(canvas)
 
 

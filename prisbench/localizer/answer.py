@@ -158,7 +158,7 @@ def _rows(observation: Observation, settings: LocalizerSettings) -> list[int]:
     """Where the settings' noises are in an observation."""
     wanted = set(draws(settings))
     rows = [i for i, row in enumerate(observation.rows) if row in wanted]
-    assert len(rows) == len(wanted), "the settings ask for timesteps or samples that were not observed"
+    assert len(rows) == len(wanted), "the settings need timesteps or samples that were not observed"
     return rows
 
 

@@ -1,8 +1,8 @@
 """Is it really this one?  Where the subject's words explain a photo better than other words do.
 
-A learned concept was made by one question: with these vectors in the prompt, is the noise of the subject's photos
-predicted better?  The same question, asked of a new photo place by place, tells the subject from its look-alikes and
-from the rest, and a photo that holds it from one that does not:
+A concept is learned by one objective: with these vectors in the prompt, the noise of the subject's photos is predicted
+better.  The same difference on a new photo, place by place, tells the subject from its look-alikes and from the rest,
+and a photo that holds it from one that does not:
 
     evidence = |eps - eps(other text)|^2 - |eps - eps(subject's text)|^2     over noises, on the latent grid
 

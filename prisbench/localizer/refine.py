@@ -1,7 +1,7 @@
 """Snapping soft maps to the edges of the photo.
 
-    dense_crf   every pixel hears every other; wants the extra ``crf``, and with it a compiler
-    adaptive    every pixel hears some neighbours near and far, again and again; wants torch alone
+    dense_crf   every pixel depends on every other; wants the extra ``crf``, and with it a compiler
+    adaptive    every pixel is averaged with some neighbours near and far, again and again; wants torch alone
 
 Knows: photos and class probabilities as arrays.  Does not know: where the probabilities come from.
 """
@@ -107,7 +107,7 @@ the photo."""
 TABLETOP_ADAPTIVE = AdaptiveParameters(iterations=10, dilations=(1, 2, 4, 8), contrast=0.3)
 """For images of about 16,000 pixels: the published rings up to 8 pixels, about the share of the side that 24 are in a
 photo of 500.  Contrast as in PAR (arXiv 2203.02664, ``wetr/PAR.py``; its distance is squared): with 0.1, every pixel of
-an even but grainy surface listens to the one or two that have its own grain, and the map is hardly smoothed.  Derived,
+an even but grainy surface depends on the one or two that have its own grain, and the map is hardly smoothed.  Derived,
 not tuned."""
 
 TILE_PX = 768

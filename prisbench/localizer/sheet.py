@@ -1,6 +1,6 @@
 """What a concept has become, on one sheet: its photos, where it is seen in them, how the model draws it, and its loss.
 
-Knows: how to ask a backbone for all of it.  Does not know: how the concept was learned, truth.
+Knows: how to get all of it from a backbone.  Does not know: how the concept was learned, truth.
 """
 
 from __future__ import annotations

@@ -225,9 +225,11 @@ def _transformer(host: Any) -> Callable[..., Any]:
     into, back = host.proj_in, host.proj_out
 
     def forward(hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **given: Any) -> Any:
-        asked = [name for name, value in given.items() if value is not None and name not in ("timestep", "return_dict")]
+        further = [
+            name for name, value in given.items() if value is not None and name not in ("timestep", "return_dict")
+        ]
         if (
-            asked
+            further
             or given.get("return_dict", True)
             or host.gradient_checkpointing
             or not _by_hand(hidden_states, into.weight)

@@ -31,7 +31,7 @@ ROOMS = {
     "datasets": """schema seen_rows remarks source build_notes cards.front_matter
         shards journal spread build records load
         sources.reading.files sources.reading.values
-        sources.reading.images sources.reading.regions sources.mask_files sources.frames sources.archives
+        sources.reading.images sources.reading.regions sources.mask_levels sources.mask_files sources.frames sources.archives
         sources.options sources.tables sources.identities sources.reference_photos sources.plan
         sources.picture_files sources.annotated_pictures sources.instances sources.tabletop sources.folder
         sources.coco_records sources.coco sources.perseg sources.labelme sources.public.davis_clips sources.public.davis

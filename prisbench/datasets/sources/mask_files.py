@@ -1,7 +1,8 @@
 """The one reader of binary masks: a PNG to the pixels of one thing, or one line saying why it is not clear which.
 
-Knows: which values of a file are the thing, soft edges, transparency, palettes, masks drawn on a turned photo.
-Does not know: labels of several things (``images.label_file``), layouts, which photo a mask belongs to.
+Knows: which values of a file are the thing, soft edges, masks drawn on a turned photo.
+Does not know: how a PNG stores them (``mask_levels``), labels of several things (``images.label_file``), layouts,
+which photo a mask belongs to.
 
 What is clear without being told:
 
@@ -24,18 +25,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
-from PIL import Image
 from scipy import ndimage
 
 from prisbench.datasets.remarks import Remarks
-from prisbench.datasets.sources.reading.images import (
-    PngFile,
-    check_size,
-    grey_or_index,
-    kind_of_png,
-    png_data,
-    png_file,
-)
+from prisbench.datasets.sources.mask_levels import Levels, coloured_levels, levels_of
+from prisbench.datasets.sources.reading.images import check_size, png_data, png_file
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.photos import turned
 
@@ -98,7 +92,7 @@ def mask_file(
     """
     name = f"{where}: {path}" if where else str(path)
     png = png_file(path, where)
-    levels = _levels(png, name)
+    levels = levels_of(png, name)
     if png.turned != 1 and remarks is not None:
         remarks.add("masks turned by an EXIF orientation of their own", path, f"orientation {png.turned}")
     turn = turn if png.turned == 1 else 1
@@ -118,7 +112,7 @@ def turned_question(rule: MaskRule) -> str:
 
 def mask_in(data: bytes, name: str) -> Bool[np.ndarray, "h w"]:
     """The thing's pixels by the content of a PNG.  Raises DataError as ``mask_file``, calling it ``name``."""
-    return _mask(_levels(png_data(data, name), name), name, PLAIN, None, None)
+    return _mask(levels_of(png_data(data, name), name), name, PLAIN, None, None)
 
 
 def coloured_mask_file(
@@ -130,123 +124,9 @@ def coloured_mask_file(
     """
     name = f"{where}: {path}" if where else str(path)
     png = png_file(path, where)
-    if png.bits == 8 and png.image.mode in ("RGB", "RGBA"):
-        colours = np.array(png.image)[:, :, :3]
-        numbers = colours.max(axis=2).astype(np.int32)
-        full = colours[numbers == numbers.max()]
-        if (full != full[0]).any():
-            both = np.unique(full, axis=0)[:2].tolist()
-            raise DataError(f"{name} has things in the colours {tuple(both[0])} and {tuple(both[1])}; save one of them")
-        levels = _Levels(numbers, 255, numbers)
-    else:
-        levels = _levels(png, name)
+    levels = coloured_levels(png, name)
     check_size((levels.numbers.shape[0], levels.numbers.shape[1]), size_hw, name)
     return _mask(levels, name, PLAIN, path, remarks)
-
-
-def palette_conflict(image: Image.Image, labels: Int[np.ndarray, "h w"]) -> str | None:
-    """Where the numbers and the looks of a palette image contradict each other, as the end of a sentence; else None.
-
-    They do when index 0, by its number the background, is seen in a colour or in a lighter grey, and another index in
-    black or in a darker grey.
-    """
-    colours = _palette(image)
-    used = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-    if 0 not in used or not colours[0].any():
-        return None
-    black = [int(n) for n in used if n and not colours[n].any()]
-    if black:
-        return f"index 0 in a colour and index {black[0]} in black"
-    grey = [int(n) for n in used if n and len(set(colours[n].tolist())) == 1 and colours[n, 0] < colours[0, 0]]
-    if grey and len(set(colours[0].tolist())) == 1:
-        return f"index 0 in grey {colours[0, 0]} and index {grey[0]} in the darker grey {colours[grey[0], 0]}"
-    return None
-
-
-# --- what a file holds ----------------------------------------------------------------------------------------------
-
-
-class _Levels(NamedTuple):
-    """The numbers in a file and the largest there could be.
-
-    ``grey``: how bright they are, 0..top; None in colour.  ``conflict``: see ``palette_conflict``.
-    """
-
-    numbers: Int[np.ndarray, "h w"]
-    top: int
-    grey: Int[np.ndarray, "h w"] | None
-    conflict: str | None = None
-
-
-def _levels(png: PngFile, name: str) -> _Levels:
-    image, bits = png.image, png.bits
-    if image.mode in ("RGB", "RGBA", "LA"):
-        if bits != 8:
-            raise DataError(f"{name} is {kind_of_png(image, bits)}; save it as grey, or with 8 bits")
-        numbers = _grey_of(np.array(image), image.mode in ("RGBA", "LA"), name)
-        return _Levels(numbers, 255, numbers)
-    labels = grey_or_index(image, bits, name)
-    if image.mode != "P":
-        return _Levels(labels, 1 if image.mode == "1" else 2**bits - 1, labels)
-    alpha = _alpha_alone(image)
-    if alpha is not None:
-        return _Levels(alpha, 255, alpha)
-    colours = _palette(image)
-    used = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-    if (colours[used] == colours[used, :1]).all():
-        return _Levels(labels, 255, colours[:, 0].astype(np.int32)[labels], palette_conflict(image, labels))
-    return _Levels(labels, 255, None, palette_conflict(image, labels))
-
-
-def _grey_of(channels: np.ndarray, has_alpha: bool, name: str) -> Int[np.ndarray, "h w"]:
-    """Grey levels, or those of alpha where that is what was drawn with.
-
-    Of any one colour on nothing, alpha is what was drawn.  Raises DataError for other colours, and where what
-    is not black cannot be seen.
-    """
-    alpha = channels[:, :, -1].astype(np.int32) if has_alpha else None
-    colours = channels[:, :, :-1] if has_alpha else channels
-    shown = np.ones(colours.shape[:2], bool) if alpha is None else alpha > 0
-    grey = colours[:, :, 0].astype(np.int32)
-    wrong = (colours != colours[:, :, :1]).any(axis=2)
-    drawn_by_alpha = alpha is not None and shown.any() and (alpha != alpha[0, 0]).any()
-    if drawn_by_alpha and (colours[shown] == colours[shown][0]).all():
-        return alpha  # type: ignore[return-value]
-    if wrong.any():
-        y, x = np.argwhere(wrong)[0]
-        raise DataError(
-            f"{name} is in colour ({tuple(int(n) for n in colours[y, x])} at x {x}, y {y}), so it does not say "
-            "which pixels are meant; save black and white"
-        )
-    hidden = 0 if alpha is None else int(((grey > 0) & (alpha < 128)).sum())
-    if hidden and (drawn_by_alpha or not shown.any()):
-        raise DataError(
-            f"{name} has {hidden} pixels that are not black but see-through, so it does not say which pixels are "
-            "meant; save black and white without transparency"
-        )
-    return grey
-
-
-def _alpha_alone(image: Image.Image) -> Int[np.ndarray, "h w"] | None:
-    """The levels of alpha of a palette image that shows one colour, more or less of it; None for any other."""
-    if "transparency" not in image.info:
-        return None
-    channels = np.array(image.convert("RGBA"))
-    alpha = channels[:, :, 3].astype(np.int32)
-    shown = channels[alpha > 0][:, :3]
-    one = len(shown) > 0 and (shown == shown[0]).all() and (alpha != alpha[0, 0]).any()
-    return alpha if one else None
-
-
-def _palette(image: Image.Image) -> np.ndarray:
-    """``256 3``: the colours of a palette image; black where it gives none."""
-    colours = np.zeros((256, 3), np.uint8)
-    given = np.array(image.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
-    colours[: len(given)] = given
-    return colours
-
-
-# --- which of it is the thing ---------------------------------------------------------------------------------------
 
 
 class _Remark(NamedTuple):
@@ -257,7 +137,7 @@ class _Remark(NamedTuple):
 
 
 def _mask(
-    levels: _Levels, name: str, rule: MaskRule, path: Path | None, remarks: Remarks | None
+    levels: Levels, name: str, rule: MaskRule, path: Path | None, remarks: Remarks | None
 ) -> Bool[np.ndarray, "h w"]:
     found = np.bincount(levels.numbers.ravel())
     counts = {int(n): int(found[n]) for n in np.flatnonzero(found)}
@@ -278,7 +158,7 @@ def _mask(
 
 
 def _clear(
-    levels: _Levels, counts: dict[int, int], name: str, rule: MaskRule
+    levels: Levels, counts: dict[int, int], name: str, rule: MaskRule
 ) -> tuple[Bool[np.ndarray, "h w"], _Remark | None]:
     """The mask where no values are given, and what to remark of it.  Raises DataError where it is not clear."""
     numbers, top, grey, conflict = levels
@@ -365,7 +245,7 @@ def _described(counts: dict[int, int]) -> str:
     return f"the value{'s' * (len(listed) > 1)} {several}"
 
 
-def _cure(levels: _Levels, counts: dict[int, int], rule: MaskRule) -> str:
+def _cure(levels: Levels, counts: dict[int, int], rule: MaskRule) -> str:
     save = "save the thing white and all else black"
     if not rule.value_option:
         return save

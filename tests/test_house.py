@@ -24,14 +24,15 @@ concepts localizer methods learning runs predict score evaluate leaderboard swee
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
 ROOMS = {
-    "runtime": """console devices files strict_json locks resume checkpoints processes seeds source_code reads identity
-        method_files""",
+    "runtime": """console devices files strict_json locks workers resume checkpoints processes seeds source_code reads
+        identity method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": "render scenes audit",
     "datasets": """schema seen_rows remarks source build_notes cards.front_matter
         shards journal spread build records load
         sources.reading.files sources.reading.values
-        sources.reading.images sources.reading.regions sources.mask_levels sources.mask_files sources.frames sources.archives
+        sources.reading.images sources.reading.regions sources.mask_levels sources.mask_files sources.frames
+        sources.archives
         sources.options sources.tables sources.identities sources.reference_photos sources.plan
         sources.picture_files sources.annotated_pictures sources.instances sources.tabletop sources.folder
         sources.coco_records sources.coco sources.perseg sources.labelme sources.public.davis_clips sources.public.davis
@@ -54,7 +55,9 @@ ROOMS = {
         sheet""",
     "leaderboard": "intervals rows render summaries pages html_page publish",
     "embedded": "recipe files scenes words stage models autoencoder denoiser training card",
-    "wsss": """palettes voc coco deeplab label_checks examination scoring labelling pseudo_masks train sets demo""",
+    "wsss": """layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate reports
+        labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
+        schedule crops train_run train predict demo_report demo""",
     "bench": "process models published network scene localizer learner dataset crf ablation",
     "cli": "options bars concepts evaluate segment bench project datasets wsss main __main__",
 }

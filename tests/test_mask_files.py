@@ -24,7 +24,7 @@ from prisbench.datasets.sources import folder, perseg
 from prisbench.datasets.sources.mask_files import coloured_mask_file, mask_file, mask_in, parse_rule
 from prisbench.datasets.sources.public import ycb_video_frames
 from prisbench.errors import DataError, UsageError
-from prisbench.wsss.voc import voc_palette
+from prisbench.wsss.labels import voc_palette
 from tests.drawing import draw_box, draw_scene
 
 SIZE = (60, 88)

@@ -20,11 +20,17 @@ from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import BackboneError, DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.localizer.refine import EMBEDDED_CRF
 from prisbench.localizer.settings import Evidence
-from prisbench.wsss import demo, pseudo_masks, sets
-from prisbench.wsss.deeplab import SIZES, DeepLabSize, deeplab, load_network, save_network
+from prisbench.wsss import demo
+from prisbench.wsss.deeplab import SIZES, DeepLabSize, deeplab
+from prisbench.wsss.demo_report import errors_of
+from prisbench.wsss.labels import read_mask, voc_palette, write_mask
+from prisbench.wsss.layouts import VOID
+from prisbench.wsss.mask_settings import PRESETS
+from prisbench.wsss.networks import fresh_network, load_network, save_network
+from prisbench.wsss.samples import samples_of
+from prisbench.wsss.schedule import TrainSettings
 from prisbench.wsss.scoring import Judged, tally
-from prisbench.wsss.train import TrainSettings
-from prisbench.wsss.voc import VOID, open_set, read_mask, voc_palette, write_mask
+from prisbench.wsss.sets import open_set
 from tests.drawing import draw_scene
 
 NAMES = ("background", "mug", "bowl")
@@ -193,10 +199,10 @@ def test_labels_of_a_folder_are_what_is_taught(folder: Path, tmp_path: Path) -> 
     labels = tmp_path / "labels"
     for n in range(3):
         write_mask(labels / f"train_{n}.png", np.full((40, 56), VOID if n else 2, np.uint8))
-    taught = sets.samples(dataset, "train", labels)
+    taught = samples_of(dataset, "train", labels)
     assert [sample.id for sample in taught] == ["train_0", "train_1", "train_2"]
     np.testing.assert_array_equal(taught[0].load_labels(), np.full((40, 56), 2))
-    np.testing.assert_array_equal(sets.samples(dataset, "train")[2].load_labels()[:5], 0)
+    np.testing.assert_array_equal(samples_of(dataset, "train")[2].load_labels()[:5], 0)
     assert taught[1].load_image().shape == (40, 56, 3)
 
     write_mask(labels / "train_1.png", np.zeros((56, 40), np.uint8))
@@ -204,9 +210,9 @@ def test_labels_of_a_folder_are_what_is_taught(folder: Path, tmp_path: Path) -> 
         taught[1].load_labels()
     (labels / "train_2.png").unlink()
     with pytest.raises(DataError, match=r"labels lacks 1 of the 3 images of train; the first is train_2.png"):
-        sets.samples(dataset, "train", labels)
+        samples_of(dataset, "train", labels)
     with pytest.raises(DataError, match=r"no labels in .*/none: there is no such folder"):
-        sets.samples(dataset, "train", tmp_path / "none")
+        samples_of(dataset, "train", tmp_path / "none")
 
 
 def test_a_resnet_wants_its_weights_unless_asked(folder: Path, tmp_path: Path) -> None:
@@ -232,7 +238,7 @@ def test_a_resnet_wants_its_weights_unless_asked(folder: Path, tmp_path: Path) -
     assert isinstance(error, BackboneError) and "other.safetensors: not torchvision's layout of this ResNet" in str(
         error
     )
-    assert sets.fresh_network(NAMES, "resnet18", from_scratch=True).size == SIZES["resnet18"]
+    assert fresh_network(NAMES, "resnet18", from_scratch=True).size == SIZES["resnet18"]
 
 
 def test_prediction_goes_on_and_keeps_the_masks_before_the_crf(folder: Path, network: Path, tmp_path: Path) -> None:
@@ -287,12 +293,12 @@ SMALL = demo.DemoSettings(
 @pytest.fixture(scope="module")
 def few_passes() -> Any:
     """The preset with one noise and without the CRF, which is not what is tested here."""
-    whole = pseudo_masks.PRESETS["tabletop"]
+    whole = PRESETS["tabletop"]
     localizer = dataclasses.replace(
         whole.localizer, samples=1, timesteps=(200,), evidence=Evidence((300,), 1), refine="adaptive"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(pseudo_masks.PRESETS, "tabletop", dataclasses.replace(whole, localizer=localizer, confidence=0.0))
+        patch.setitem(PRESETS, "tabletop", dataclasses.replace(whole, localizer=localizer, confidence=0.0))
         yield
 
 
@@ -305,7 +311,9 @@ def test_the_demonstration_runs_from_nothing_to_a_table_and_again(backbone: Path
         def show(stage: str, done: int, total: int) -> None:
             stages[stage] = (done, total)
 
-        return demo.run(tmp_path / "demo", settings, load_backbone(backbone), "cpu", 0, show, lines.append)
+        return demo.run(
+            tmp_path / "demo", settings, load_backbone(backbone), "cpu", 0, demo.Feedback(show, lines.append)
+        )
 
     result = once()
     rows = [re.sub(r"0\.\d\d$", "_", row["what"]) for row in result.record["rows"]]
@@ -339,7 +347,7 @@ def test_scenes_have_exact_masks_in_vocs_colours(tmp_path: Path) -> None:
     dataset = demo.write_set(tmp_path, {"train": 2, "val": 2})
     for item in dataset.items("val"):
         labels = read_mask(item.mask, len(dataset.classes))
-        scene, _ = demo.tabletop.ordinary_scene(f"wsss/{item.id}")
+        scene, _ = demo.scenes.ordinary_scene(f"wsss/{item.id}")
         things = {demo.CLASSES.index(thing.individual.noun) for thing in scene.things}
         assert set(np.unique(labels)) == {0, *things}
         with Image.open(item.mask) as image:
@@ -353,9 +361,9 @@ def test_scenes_have_exact_masks_in_vocs_colours(tmp_path: Path) -> None:
 def test_errors_are_told_apart() -> None:
     truth = np.array([[1, 1, 1, 1, 2, 2, 0, 0, 0, 0]], np.uint8)
     answer = np.array([[1, 0, 2, 1, 2, 0, 1, 0, 0, 0]], np.uint8)
-    errors = demo.errors_of(tally([Judged("x", truth, answer)], 3))
+    errors = errors_of(tally([Judged("x", truth, answer)], 3))
     assert errors == {"missed": 2 / 6, "swapped": 1 / 6, "spilled": 1 / 6}
-    assert demo.errors_of(tally([Judged("x", truth * 0, answer)], 3)) == dict.fromkeys(errors)
+    assert errors_of(tally([Judged("x", truth * 0, answer)], 3)) == dict.fromkeys(errors)
 
 
 @pytest.mark.usefixtures("few_passes")

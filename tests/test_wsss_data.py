@@ -22,8 +22,10 @@ from typer.testing import CliRunner
 from prisbench.cli.wsss import app
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError, WriteError
 from prisbench.images.photos import encode_png
-from prisbench.wsss import coco, voc
-from prisbench.wsss.voc import VOC12, VOC_CLASSES, open_set, read_example, read_mask, write_mask
+from prisbench.wsss import coco
+from prisbench.wsss.labels import image_labels, read_example, read_image_labels, read_mask, voc_palette, write_mask
+from prisbench.wsss.layouts import COCO_CLASSES, LAYOUTS, VOC12, VOC_CLASSES, PublishedList
+from prisbench.wsss.sets import ids_sha256, open_set, read_classes
 from tests.drawing import draw_box, draw_scene
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +114,7 @@ def test_a_folder_of_ones_own_brings_its_classes(tmp_path: Path) -> None:
     assert (found.name, found.classes) == (tmp_path.name, ("background", "mug", "tea pot"))
     photo, labels = read_example(found, found.items("train")[0])
     np.testing.assert_array_equal(photo, draw_scene(0))
-    assert voc.image_labels(labels) == (2,)
+    assert image_labels(labels) == (2,)
 
 
 @pytest.mark.parametrize(
@@ -197,13 +199,13 @@ def test_what_is_wrong_with_classes_txt_is_said(tmp_path: Path) -> None:
         (["background", "mug", "mug"], "'mug' stands there twice"),
     ):
         with pytest.raises(DataError, match=words):
-            voc.read_classes(save_list(tmp_path / "classes.txt", *lines))
+            read_classes(save_list(tmp_path / "classes.txt", *lines))
 
 
 def test_classes_are_in_the_published_order() -> None:
-    assert (len(VOC_CLASSES), len(voc.COCO_CLASSES)) == (21, 81)
+    assert (len(VOC_CLASSES), len(COCO_CLASSES)) == (21, 81)
     assert [VOC_CLASSES[n] for n in (1, 11, 15, 20)] == ["aeroplane", "diningtable", "person", "tvmonitor"]
-    by_id = dict(zip(coco.CATEGORY_IDS, voc.COCO_CLASSES[1:], strict=True))
+    by_id = dict(zip(coco.CATEGORY_IDS, COCO_CLASSES[1:], strict=True))
     assert {n: by_id[n] for n in (1, 13, 27, 31, 46, 67, 70, 90)} == {
         1: "person", 13: "stop sign", 27: "backpack", 31: "handbag",
         46: "wine glass", 67: "dining table", 70: "toilet", 90: "toothbrush",
@@ -221,14 +223,14 @@ def test_the_checksums_are_those_of_the_published_lists() -> None:
     ids |= {"trainval": ids["train"] + ids["val"], "trainval_aug": ids["train_aug"] + ids["val"]}
     for published in VOC12.published:
         assert len(ids[published.split]) == published.ids
-        assert voc.ids_sha256(ids[published.split]) == published.sha256
+        assert ids_sha256(ids[published.split]) == published.sha256
 
 
 # --- masks ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_palette_is_vocs() -> None:
-    colours = np.frombuffer(voc.voc_palette(), np.uint8).reshape(256, 3)
+    colours = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
     for label, colour in ((0, (0, 0, 0)), (1, (128, 0, 0)), (6, (0, 128, 128)), (15, (192, 128, 128))):
         assert tuple(colours[label]) == colour
     assert tuple(colours[255]) == (224, 224, 192)
@@ -328,29 +330,29 @@ def test_an_interrupted_write_leaves_the_mask_that_stood_there(tmp_path: Path, m
     with pytest.raises(WriteError, match=r"cannot write .*m\.png: the disk is full"):
         write_mask(path, draw_labels(2))
     assert [each.name for each in tmp_path.iterdir()] == ["m.png"]
-    assert voc.image_labels(read_mask(path, 21)) == (1,)
+    assert image_labels(read_mask(path, 21)) == (1,)
 
 
 def test_labels_of_an_image_come_from_its_mask_without_background_and_void() -> None:
     labels = draw_labels(7)
     labels[-1, 0] = 3
-    assert voc.image_labels(labels) == (3, 7)
-    assert voc.image_labels(np.full(SIZE, 255, np.uint8)) == ()
+    assert image_labels(labels) == (3, 7)
+    assert image_labels(np.full(SIZE, 255, np.uint8)) == ()
 
 
 def test_labels_of_images_come_from_json_or_csv_alike(tmp_path: Path) -> None:
     expected = {"2007_000032": (1, 15), "2007_000033": ()}
     as_json = tmp_path / "labels.json"
     as_json.write_text(json.dumps({"2007_000032": ["person", "aeroplane"], "2007_000033": []}))
-    assert voc.read_image_labels(as_json, VOC_CLASSES) == expected
+    assert read_image_labels(as_json, VOC_CLASSES) == expected
     as_csv = save_list(tmp_path / "labels.csv", "id,labels", "2007_000032,person;aeroplane", "2007_000033,")
-    assert voc.read_image_labels(as_csv, VOC_CLASSES) == expected
+    assert read_image_labels(as_csv, VOC_CLASSES) == expected
 
 
 def test_what_is_wrong_with_image_labels_is_said(tmp_path: Path) -> None:
     def read(name: str, text: str) -> None:
         (tmp_path / name).write_text(text)
-        voc.read_image_labels(tmp_path / name, VOC_CLASSES)
+        read_image_labels(tmp_path / name, VOC_CLASSES)
 
     words = r"unknown class of image a in .*l\.json 'aeroplan': did you mean 'aeroplane'"
     with pytest.raises(UnknownNameError, match=words):
@@ -399,7 +401,7 @@ def instances() -> dict[str, Any]:
         ],
         "categories": [
             {"id": number, "name": name}
-            for number, name in zip(coco.CATEGORY_IDS, voc.COCO_CLASSES[1:], strict=True)
+            for number, name in zip(coco.CATEGORY_IDS, COCO_CLASSES[1:], strict=True)
         ],
         "annotations": [
             annotation(1, 9, 1, [polygon(2, 2, 16, 10), polygon(17.5, 3, 19.5, 9)], 120.0),
@@ -527,9 +529,9 @@ def test_check_knows_the_published_lists_by_their_ids_however_they_are_written(
 ) -> None:
     import dataclasses
 
-    digest = voc.ids_sha256(["2007_000039", "2007_000032"])
-    published = (voc.PublishedList("train_aug", 2, digest), *VOC12.published[1:])
-    monkeypatch.setitem(voc.LAYOUTS, "voc12", dataclasses.replace(VOC12, published=published))
+    digest = ids_sha256(["2007_000039", "2007_000032"])
+    published = (PublishedList("train_aug", 2, digest), *VOC12.published[1:])
+    monkeypatch.setitem(LAYOUTS, "voc12", dataclasses.replace(VOC12, published=published))
     assert "train_aug  2 ids, the published list; photos and masks are all there" in run("check", voc12).stdout
     lines = [f"/JPEGImages/{n}.jpg /SegmentationClassAug/{n}.png" for n in ("2007_000039", "2007_000032")]
     save_list(home_of(voc12) / "ImageSets/SegmentationAug/train_aug.txt", *lines)
@@ -598,7 +600,7 @@ def test_coco_masks_are_made_by_command_and_then_usable(tmp_path: Path) -> None:
 def test_neither_torch_nor_numpy_is_loaded_before_a_command_runs() -> None:
     code = (
         "import sys\nimport prisbench.cli.wsss\nassert 'numpy' not in sys.modules\n"
-        "import prisbench.wsss.voc, prisbench.wsss.coco, prisbench.wsss.scoring\n"
+        "import prisbench.wsss.labels, prisbench.wsss.coco, prisbench.wsss.evaluate\n"
         "assert not {'torch', 'transformers', 'diffusers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

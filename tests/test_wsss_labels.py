@@ -18,20 +18,28 @@ from prisbench.cli.wsss import app
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import DataError
-from prisbench.wsss import coco, label_checks, palettes, pseudo_masks, scoring, sets, voc
+from prisbench.wsss import coco, label_checks, palettes, scoring
+from prisbench.wsss.evaluate import sweep
 from prisbench.wsss.label_checks import CheckedMasks
 from prisbench.wsss.labelling import label
-from prisbench.wsss.pseudo_masks import Job, PseudoMaskSettings
-from prisbench.wsss.scoring import Judged, PredictedVoid, SoftMap
-from prisbench.wsss.train import PredictSettings, class_probabilities
-from prisbench.wsss.voc import COCO14, COCO_CLASSES, VOC12, VOC_CLASSES, VOID, MaskFile, open_set, read_mask, write_mask
+from prisbench.wsss.labels import MaskFile, read_mask, read_mask_file, voc_palette, write_mask
+from prisbench.wsss.layouts import COCO14, COCO_CLASSES, VOC12, VOC_CLASSES, VOID
+from prisbench.wsss.maps import SoftMap, write_soft_map
+from prisbench.wsss.mask_faults import interpolated, is_solid
+from prisbench.wsss.mask_job import Job
+from prisbench.wsss.mask_settings import PRESETS, PseudoMaskSettings, changed, settings_for
+from prisbench.wsss.predict import PredictSettings, class_probabilities
+from prisbench.wsss.pseudo_masks import make
+from prisbench.wsss.samples import samples_of
+from prisbench.wsss.scoring import Judged, PredictedVoid
+from prisbench.wsss.sets import Item, SegmentationSet, open_set
 from tests.drawing import draw_box, draw_scene
 from tests.test_wsss_data import instances, write_instances
 
 SIZE = (24, 36)
 MUG = draw_box(SIZE, 6, 8, 18, 22)
 NAMES = ("background", "mug", "bowl")
-COLOURS = np.frombuffer(voc.voc_palette(), np.uint8).reshape(256, 3)
+COLOURS = np.frombuffer(voc_palette(), np.uint8).reshape(256, 3)
 Save = Callable[[Path, int], object]
 
 
@@ -100,8 +108,8 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return load_backbone(tiny.save(tmp_path_factory.mktemp("backbone") / "tiny"))
 
 
-def plain(backbone: Backbone, found: voc.SegmentationSet) -> PseudoMaskSettings:
-    return pseudo_masks.changed(pseudo_masks.settings_for(backbone, found), samples=1, refine="none")
+def plain(backbone: Backbone, found: SegmentationSet) -> PseudoMaskSettings:
+    return changed(settings_for(backbone, found), samples=1, refine="none")
 
 
 def test_masks_of_0_and_255_are_an_error_in_every_command(
@@ -117,19 +125,19 @@ def test_masks_of_0_and_255_are_an_error_in_every_command(
     with pytest.raises(DataError, match=words):
         evaluate(root)
     with pytest.raises(DataError, match=words):
-        scoring.sweep(found, "val", _soft(tmp_path / "maps"))
+        sweep(found, "val", _soft(tmp_path / "maps"))
     with pytest.raises(DataError, match=words):
-        sets.samples(found, "val")
+        samples_of(found, "val")
     with pytest.raises(DataError, match=words):
-        pseudo_masks.make(backbone, Job(found, "val", tmp_path / "out"), plain(backbone, found))
+        make(backbone, Job(found, "val", tmp_path / "out"), plain(backbone, found))
     assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match=r"none of the 4 masks in .*SegmentationClass holds a class \(mug \(1\)\)"):
-        sets.samples(found, "val", root / "SegmentationClass")
+        samples_of(found, "val", root / "SegmentationClass")
 
 
 def _soft(folder: Path) -> Path:
     for n in range(4):
-        scoring.write_soft_map(folder / f"{n}.safetensors", SoftMap((1,), np.zeros((1, *SIZE), np.float16)))
+        write_soft_map(folder / f"{n}.safetensors", SoftMap((1,), np.zeros((1, *SIZE), np.float16)))
     return folder
 
 
@@ -140,7 +148,7 @@ def test_one_mask_of_0_and_255_among_others_is_found(draw: Callable[..., Path]) 
     with pytest.raises(DataError, match=r"/2\.png holds 255 \(void\)"):
         evaluate(root)
     with pytest.raises(DataError, match=r"/2\.png holds 255 \(void\)"):
-        sets.samples(open_set(str(root)), "val")
+        samples_of(open_set(str(root)), "val")
 
 
 def test_masks_of_0_and_1_with_a_void_border_are_right(draw: Callable[..., Path]) -> None:
@@ -156,11 +164,11 @@ def test_void_without_a_class_is_right_where_it_is_thin_or_the_set_is_cocos(tmp_
     frame = ~draw_box(SIZE, 2, 2, 22, 34)
     crowd = draw_box(SIZE, 2, 2, 12, 14)
     for layout, region, fault in ((VOC12, frame, False), (VOC12, crowd, True), (COCO14, crowd, False)):
-        found = voc.SegmentationSet(layout.name, tmp_path, "", "", layout.classes, layout)
+        found = SegmentationSet(layout.name, tmp_path, "", "", layout.classes, layout)
         path = write_mask(tmp_path / "m.png", np.where(region, 255, 0).astype(np.uint8))
         checked = CheckedMasks(found, "masks")
-        item = voc.Item("m", path, path, "list line 1")
-        findings = checked.count(path, item, voc.read_mask_file(path, len(layout.classes)))
+        item = Item("m", path, path, "list line 1")
+        findings = checked.count(path, item, read_mask_file(path, len(layout.classes)))
         assert [each.kind for each in findings] == ["void"] * fault
         assert checked.counts.void_alone == [str(path)] * (not fault)
     assert "255 (void) and no class, the first is" in _share(1, 50) and _share(1, 200) == ""
@@ -168,7 +176,7 @@ def test_void_without_a_class_is_right_where_it_is_thin_or_the_set_is_cocos(tmp_
 
 def _share(alone: int, masks: int) -> str:
     """The fault of a set of COCO's of which some masks hold void alone; "" without one."""
-    found = voc.SegmentationSet("coco14", Path(), "", "", COCO_CLASSES, COCO14)
+    found = SegmentationSet("coco14", Path(), "", "", COCO_CLASSES, COCO14)
     counts = label_checks.LabelCounts(found, "masks")
     for _ in range(masks):
         counts.add(_mask(MUG * 3))
@@ -187,8 +195,8 @@ def test_the_annotation_of_an_image_says_which_class_the_void_is(tmp_path: Path)
     thin = np.zeros(SIZE, np.uint8)
     thin[3] = 255
     write_mask(home / "SegmentationClass/a.png", thin)
-    found = voc.SegmentationSet("voc12", home, "", "", VOC_CLASSES, VOC12)
-    item = voc.Item("a", home / "a.jpg", home / "SegmentationClass/a.png", "list line 1")
+    found = SegmentationSet("voc12", home, "", "", VOC_CLASSES, VOC12)
+    item = Item("a", home / "a.jpg", home / "SegmentationClass/a.png", "list line 1")
 
     def read(*objects: tuple[str, int], text: str = "") -> None:
         lines = [f"<object><name>{n}</name><difficult>{d}</difficult></object>" for n, d in objects]
@@ -259,14 +267,14 @@ def test_labels_that_never_hold_a_class_are_an_error(
     with pytest.raises(DataError, match=line.format("true ")):
         evaluate(root)
     with pytest.raises(DataError, match=line.format("true ")):
-        sets.samples(open_set(str(root)), "val")
+        samples_of(open_set(str(root)), "val")
     with pytest.raises(DataError, match=line.format("true ")):
-        scoring.sweep(open_set(str(root)), "val", _soft(tmp_path / "maps"))
+        sweep(open_set(str(root)), "val", _soft(tmp_path / "maps"))
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps({str(n): [] for n in range(4)}))
     job = Job(open_set(str(root)), "val", tmp_path / "out", labels)
     with pytest.raises(DataError, match=r"labels\.json gives none of the 4 images of val a class"):
-        pseudo_masks.make(backbone, job, plain(backbone, job.dataset))
+        make(backbone, job, plain(backbone, job.dataset))
 
 
 def test_a_class_that_a_small_split_lacks_is_a_note(draw: Callable[..., Path]) -> None:
@@ -280,11 +288,11 @@ def test_a_class_that_a_small_split_lacks_is_a_note(draw: Callable[..., Path]) -
 
 def test_when_a_few_masks_show_no_class_more_are_read(draw: Callable[..., Path], monkeypatch: Any) -> None:
     monkeypatch.setattr(label_checks, "SOME", 1)
-    monkeypatch.setattr("prisbench.wsss.examination.SOME", 1)
+    monkeypatch.setattr("prisbench.wsss.check.SOME", 1)
     root = draw(lambda path, n: grey(MUG * (n == 2)).save(path))
     answer = run("check", root)
     assert answer.exit_code == 0 and "3 masks read, 0 things wrong" in answer.stdout
-    assert len(sets.samples(open_set(str(root)), "val")) == 4
+    assert len(samples_of(open_set(str(root)), "val")) == 4
 
 
 @pytest.mark.parametrize("void_rows", [0, 2])
@@ -331,7 +339,7 @@ def test_cocos_ids_with_their_gaps_are_found(tmp_path: Path) -> None:
     write_mask(tmp_path / "m.png", (MUG * 84).astype(np.uint8))
     with pytest.raises(DataError, match=r"label 84 on 168 pixels; .*COCO's category ids, 1\.\.90 with gaps\?"):
         read_mask(tmp_path / "m.png", 81)
-    found = voc.SegmentationSet("coco14", tmp_path, "", "", COCO_CLASSES, COCO14)
+    found = SegmentationSet("coco14", tmp_path, "", "", COCO_CLASSES, COCO14)
     for labels, fault in ((coco.CATEGORY_IDS, True), (tuple(range(1, 81)), False), (coco.CATEGORY_IDS[:40], False)):
         counts = label_checks.LabelCounts(found, "masks of val")
         for one in (each for each in labels if each <= 80):
@@ -459,7 +467,7 @@ def test_labels_to_learn_from_that_are_void_alone_are_told(draw: Callable[..., P
     for n in range(4):
         grey(MUG * (255 if n else 1)).save(root.parent / f"pred/{n}.png")
     lines: list[str] = []
-    assert len(sets.samples(open_set(str(root)), "val", tmp_path / "pred", lines.append)) == 4
+    assert len(samples_of(open_set(str(root)), "val", tmp_path / "pred", lines.append)) == 4
     assert [line.split(";")[0] for line in lines] == [
         f"note: 3 of the 4 masks in {tmp_path / 'pred'} hold 255 (void) and no class"
     ]
@@ -506,18 +514,18 @@ def test_a_rim_is_a_class_unless_it_is_never_anything_else(draw: Callable[..., P
 def test_things_side_by_side_are_no_interpolation() -> None:
     rng = np.random.default_rng(0)
     for labels in (rng.integers(0, 21, SIZE), np.arange(36)[None] // 6 * np.ones(SIZE, int), rng.integers(0, 3, SIZE)):
-        assert label_checks.interpolated(labels.astype(np.uint8)) == []
+        assert interpolated(labels.astype(np.uint8)) == []
     levels = np.minimum(np.arange(36), 5)[None] * np.ones(SIZE, int)  # 0 1 2 3 4 5 5 5 ...
-    assert label_checks.interpolated(levels.astype(np.uint8)) == [(n, 0, 5) for n in (1, 2, 3, 4)]
+    assert interpolated(levels.astype(np.uint8)) == [(n, 0, 5) for n in (1, 2, 3, 4)]
 
 
 def test_a_region_is_solid_when_it_holds_a_square() -> None:
     square = draw_box((90, 170), 10, 20, 15, 25)
     line = draw_box((90, 170), 10, 20, 14, 160)
-    assert label_checks.is_solid(square) and not label_checks.is_solid(line)
-    assert not label_checks.is_solid(draw_box((375, 500), 100, 100, 112, 400))
-    assert label_checks.is_solid(draw_box((375, 500), 100, 100, 113, 400))
-    assert not label_checks.is_solid(np.ones((4, 30), bool))
+    assert is_solid(square) and not is_solid(line)
+    assert not is_solid(draw_box((375, 500), 100, 100, 112, 400))
+    assert is_solid(draw_box((375, 500), 100, 100, 113, 400))
+    assert not is_solid(np.ones((4, 30), bool))
 
 
 # --- arrays ---------------------------------------------------------------------------------------------------------
@@ -536,7 +544,7 @@ def forms(array: np.ndarray) -> list[np.ndarray]:
 def test_labels_do_not_depend_on_how_arrays_lie_in_memory(refine: str) -> None:
     if refine == "crf":
         pytest.importorskip("pydensecrf")
-    settings = dataclasses.replace(pseudo_masks.PRESETS["folder"].labelling, refine=refine)
+    settings = dataclasses.replace(PRESETS["folder"].labelling, refine=refine)
     photo, scores = draw_scene(1, SIZE), np.random.default_rng(0).random((2, *SIZE)).astype(np.float32)
     expected = label(photo, SoftMap((1, 2), scores), settings)
     for image, values in zip(forms(photo), forms(scores), strict=True):

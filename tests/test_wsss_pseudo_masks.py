@@ -31,20 +31,19 @@ from prisbench.localizer.observe import observe
 from prisbench.localizer.presets import PRESETS as LOCALIZERS
 from prisbench.localizer.refine import PUBLISHED_CRF, TABLETOP_ADAPTIVE
 from prisbench.localizer.settings import Evidence
+from prisbench.runtime.workers import in_order, worker_processes
 from prisbench.types import Query, Subject
-from prisbench.wsss import labelling, pseudo_masks
-from prisbench.wsss.labelling import (
-    BEFORE,
-    MASKS,
-    TAUGHT,
-    LabelSettings,
-    in_order,
-    label,
-    worker_processes,
-)
-from prisbench.wsss.pseudo_masks import PRESETS, Job, PseudoMaskSettings, make, prompts, remake, soft_map
-from prisbench.wsss.scoring import SoftMap, evaluate, labels_at, published_threshold, read_soft_map, write_soft_map
-from prisbench.wsss.voc import COCO_CLASSES, VOC_CLASSES, SegmentationSet, open_set, read_mask, write_mask
+from prisbench.wsss import labelling
+from prisbench.wsss.attention_maps import prompts, soft_map
+from prisbench.wsss.evaluate import evaluate_masks
+from prisbench.wsss.labelling import BEFORE, MASKS, TAUGHT, LabelSettings, label
+from prisbench.wsss.labels import read_mask, write_mask
+from prisbench.wsss.layouts import COCO_CLASSES, VOC_CLASSES
+from prisbench.wsss.maps import SoftMap, labels_at, published_threshold, read_soft_map, write_soft_map
+from prisbench.wsss.mask_job import Job
+from prisbench.wsss.mask_settings import PRESETS, PseudoMaskSettings, changed, settings_for
+from prisbench.wsss.pseudo_masks import earlier_labelling, make, remake
+from prisbench.wsss.sets import SegmentationSet, open_set
 from tests.drawing import draw_scene
 
 NAMES = ("background", "mug", "bowl", "the cup")
@@ -193,17 +192,17 @@ def test_settings_for_a_single_subject_are_refused() -> None:
 def test_a_preset_takes_the_blocks_of_its_backbone(
     backbone: Backbone, dataset: SegmentationSet, tmp_path: Path
 ) -> None:
-    assert pseudo_masks.settings_for(backbone, dataset) == PRESETS["tabletop"]
-    own = pseudo_masks.settings_for(backbone, dataset, "voc12").localizer
+    assert settings_for(backbone, dataset) == PRESETS["tabletop"]
+    own = settings_for(backbone, dataset, "voc12").localizer
     assert own.cross == LOCALIZERS["embedded"]["paper"].cross and own.working_size == "native"
     stable = load_backbone(tiny.save(tmp_path / "sd", kind="sd1"))
-    assert pseudo_masks.settings_for(stable, dataset) == PRESETS["folder"]
+    assert settings_for(stable, dataset) == PRESETS["folder"]
     with pytest.raises(UsageError, match="the preset tabletop is for the embedded backbone, not for sd@"):
-        pseudo_masks.settings_for(stable, dataset, "tabletop")
+        settings_for(stable, dataset, "tabletop")
     with pytest.raises(UnknownNameError, match="unknown preset of pseudo masks 'voc': did you mean 'voc12'"):
-        pseudo_masks.settings_for(backbone, dataset, "voc")
+        settings_for(backbone, dataset, "voc")
     with pytest.raises(BackboneError, match="no preset knows this U-Net's blocks"):
-        pseudo_masks.settings_for(dataclasses.replace(backbone, family="other"), dataset)
+        settings_for(dataclasses.replace(backbone, family="other"), dataset)
 
 
 # --- maps -----------------------------------------------------------------------------------------------------------
@@ -224,7 +223,7 @@ def test_the_map_of_a_single_class_is_the_localizers_map_of_that_noun(backbone: 
 
 def test_the_published_settings_give_the_maps_of_the_published_procedure(tmp_path: Path) -> None:
     stable = load_backbone(tiny.save(tmp_path / "sd", kind="sd1"))
-    settings = pseudo_masks.changed(PRESETS["voc12"], samples=2, working_size=128)
+    settings = changed(PRESETS["voc12"], samples=2, working_size=128)
     photo = draw_scene(4, (64, 256))  # needs no padding, which the release leaves in
     soft = soft_map(stable, photo, [1, 2], NAMES, settings)
 
@@ -383,7 +382,7 @@ def test_a_run_leaves_maps_and_three_kinds_of_masks(
         mask = read_mask(tmp_path / f"masks/image_{n}.png", len(NAMES), size)
         assert soft.labels == LABELS[n] and set(np.unique(mask)) <= {0, *LABELS[n]}
         assert mask.any() == bool(LABELS[n])
-    assert evaluate(dataset, "train", tmp_path / MASKS).images == 4
+    assert evaluate_masks(dataset, "train", tmp_path / MASKS).images == 4
     assert lines[0].startswith("pseudo masks of 4 images by ") and "the true masks (an oracle)" in lines[0]
     assert "1 passes of the network an image in batches of 1, latents 28 x 40" in lines[0]
     assert "s an image: about" in lines[1] and len(lines) == 2
@@ -442,7 +441,7 @@ def test_masks_are_made_again_from_maps_without_the_network(
     assert (made.images, made.written) == (4, 4)
     expected = {name: data for name, data in tree(tmp_path / "first").items() if not name.startswith("maps/")}
     assert tree(tmp_path / "same") == expected
-    assert pseudo_masks.earlier_labelling(tmp_path / "first") == settings.labelling
+    assert earlier_labelling(tmp_path / "first") == settings.labelling
     stricter = dataclasses.replace(settings.labelling, tau=0.9)
     remake(tmp_path / "first/maps", job(dataset, tmp_path / "stricter"), stricter)
     again = dataclasses.replace(settings, localizer=dataclasses.replace(settings.localizer, tau=0.9))
@@ -457,7 +456,7 @@ def test_maps_of_elsewhere_serve_too(dataset: SegmentationSet, tmp_path: Path) -
     maps = tmp_path / "theirs"
     for n in range(4):
         write_soft_map(maps / f"image_{n}.safetensors", SoftMap((1,), np.full((1, 10, 14), 0.1 + 0.2 * n, np.float16)))
-    assert pseudo_masks.earlier_labelling(maps) is None
+    assert earlier_labelling(maps) is None
     remake(maps, job(dataset, tmp_path / "out"), settings_of())
     shares = [read_mask(tmp_path / f"out/masks/image_{n}.png", 4).mean() for n in range(4)]
     assert shares == [0, 0, 1, 1]

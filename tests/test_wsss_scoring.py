@@ -23,8 +23,12 @@ from typer.testing import CliRunner
 from prisbench.cli.wsss import app
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.wsss import scoring
-from prisbench.wsss.scoring import Judged, PredictedVoid, SoftMap, confusion, tally
-from prisbench.wsss.voc import VOID, open_set, write_mask
+from prisbench.wsss.evaluate import THRESHOLDS, evaluate_masks
+from prisbench.wsss.labels import write_mask
+from prisbench.wsss.layouts import VOID
+from prisbench.wsss.maps import SoftMap, labels_at, published_threshold, read_soft_map, sweep_maps, write_soft_map
+from prisbench.wsss.scoring import Judged, PredictedVoid, confusion, tally
+from prisbench.wsss.sets import open_set
 from tests.drawing import draw_box, draw_scene
 
 CLASSES = 4
@@ -217,16 +221,16 @@ def soft_set(images: int = 4) -> list[tuple[str, np.ndarray, SoftMap]]:
 def test_a_sweep_equals_an_evaluation_at_every_threshold() -> None:
     rows = soft_set()
     thresholds = (0.0, 0.1, 0.25, 0.5, 0.98)
-    matrices = scoring.sweep_maps(rows, CLASSES, thresholds)
+    matrices = sweep_maps(rows, CLASSES, thresholds)
     for threshold, matrix in zip(thresholds, matrices, strict=True):
-        pairs = [(truth, scoring.labels_at(soft, threshold)) for _, truth, soft in rows]
+        pairs = [(truth, labels_at(soft, threshold)) for _, truth, soft in rows]
         np.testing.assert_array_equal(matrix, tally(judged(pairs), CLASSES).confusion)
         assert scoring.mean_iou(matrix) == pytest.approx(plain_ious(pairs)[1])
 
 
 def test_labels_at_a_threshold_are_those_of_a_loop() -> None:
     for _, _, soft in soft_set():
-        found = scoring.labels_at(soft, 0.4)
+        found = labels_at(soft, 0.4)
         for y, x in np.ndindex(5, 8):
             best, label = 0.4, 0
             for row, name in enumerate(soft.labels):
@@ -237,16 +241,16 @@ def test_labels_at_a_threshold_are_those_of_a_loop() -> None:
 
 @pytest.mark.parametrize(("tau", "cut"), [(0.5, 0.382), (0.35, 0.225)])
 def test_the_published_background_score_is_a_threshold(tau: float, cut: float) -> None:
-    assert scoring.published_threshold(tau) == pytest.approx(cut, abs=5e-4)
+    assert published_threshold(tau) == pytest.approx(cut, abs=5e-4)
     maps = np.random.default_rng(0).random((2, 30, 40))
     published = np.concatenate([(2 * tau - maps.max(axis=0, keepdims=True)) ** 2, maps]).argmax(axis=0)
-    ours = scoring.labels_at(SoftMap((1, 2), maps.astype(np.float32)), scoring.published_threshold(tau))
+    ours = labels_at(SoftMap((1, 2), maps.astype(np.float32)), published_threshold(tau))
     np.testing.assert_array_equal(ours, published)
 
 
 def test_a_smaller_map_is_enlarged_as_the_networks_do_it() -> None:
     values = np.random.default_rng(1).random((1, 3, 4)).astype(np.float32)
-    found = scoring.labels_at(SoftMap((2,), values), 0.5, (6, 12))
+    found = labels_at(SoftMap((2,), values), 0.5, (6, 12))
     for y, x in np.ndindex(6, 12):  # bilinear, pixel centres, edges repeated
         at = [min(max((n + 0.5) * size / full - 0.5, 0), size - 1) for n, size, full in ((y, 3, 6), (x, 4, 12))]
         (top, dy), (left, dx) = ((math.floor(a), a - math.floor(a)) for a in at)
@@ -256,28 +260,28 @@ def test_a_smaller_map_is_enlarged_as_the_networks_do_it() -> None:
         score = upper * (1 - dy) + lower * dy
         assert abs(score - 0.5) < 1e-5 or found[y, x] == (2 if score > 0.5 else 0)
     with pytest.raises(DataError, match="the map is 3 x 4, larger than its image 2 x 12"):
-        scoring.labels_at(SoftMap((2,), values), 0.5, (2, 12))
+        labels_at(SoftMap((2,), values), 0.5, (2, 12))
 
 
 def test_a_sweep_refuses_what_it_cannot_count() -> None:
     rows = soft_set()
     for thresholds in ((), (0.5, 0.5), (-0.1,), (0.2, 1.0)):
         with pytest.raises(UsageError, match="thresholds must rise within 0 <= t < 1"):
-            scoring.sweep_maps(rows, CLASSES, thresholds)
+            sweep_maps(rows, CLASSES, thresholds)
     with pytest.raises(DataError, match=r"image 0: map or truth has labels outside the classes 0\.\.2"):
-        scoring.sweep_maps(rows, 3, (0.5,))
+        sweep_maps(rows, 3, (0.5,))
     with pytest.raises(DataError, match="image 0: the map is 5 x 8, larger than its image 2 x 3"):
-        scoring.sweep_maps([("image 0", np.zeros((2, 3), np.uint8), rows[0][2])], CLASSES, (0.5,))
+        sweep_maps([("image 0", np.zeros((2, 3), np.uint8), rows[0][2])], CLASSES, (0.5,))
 
 
 def test_a_soft_map_survives_the_way_to_disk(tmp_path: Path) -> None:
     for _, _, soft in soft_set():
-        path = scoring.write_soft_map(tmp_path / "a.safetensors", soft)
-        found = scoring.read_soft_map(path, CLASSES)
+        path = write_soft_map(tmp_path / "a.safetensors", soft)
+        found = read_soft_map(path, CLASSES)
         assert (found.labels, found.scores.dtype) == (soft.labels, np.float16)
         np.testing.assert_allclose(found.scores, soft.scores, atol=5e-4)
         np.savez(tmp_path / "a.npz", scores=found.scores, labels=np.array(soft.labels, int))
-        as_npz = scoring.read_soft_map(tmp_path / "a.npz", CLASSES)
+        as_npz = read_soft_map(tmp_path / "a.npz", CLASSES)
         assert as_npz.labels == found.labels
         np.testing.assert_array_equal(as_npz.scores, found.scores)
 
@@ -296,14 +300,14 @@ def test_what_is_wrong_with_a_soft_map_is_said(tmp_path: Path) -> None:
     ):
         np.savez(path, **arrays_)
         with pytest.raises(DataError, match=words):
-            scoring.read_soft_map(path, CLASSES)
+            read_soft_map(path, CLASSES)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"a\.npz is damaged"):
-        scoring.read_soft_map(path, CLASSES)
-    whole = scoring.write_soft_map(tmp_path / "b.safetensors", SoftMap((1, 2), scores)).read_bytes()
+        read_soft_map(path, CLASSES)
+    whole = write_soft_map(tmp_path / "b.safetensors", SoftMap((1, 2), scores)).read_bytes()
     (tmp_path / "b.safetensors").write_bytes(whole[:-5])
     with pytest.raises(DataError, match=r"b\.safetensors is damaged or no soft map"):
-        scoring.read_soft_map(tmp_path / "b.safetensors", CLASSES)
+        read_soft_map(tmp_path / "b.safetensors", CLASSES)
 
 
 # --- the command line -----------------------------------------------------------------------------------------------
@@ -335,7 +339,7 @@ def tiny(tmp_path: Path) -> Path:
         write_mask(tmp_path / f"good/{name}.png", good)
         write_mask(tmp_path / f"poor/{name}.png", poor)
         soft = SoftMap((label,), np.where(good > 0, 0.75, np.where(poor > 0, 0.25, 0.0))[None].astype(np.float32))
-        scoring.write_soft_map(tmp_path / f"soft/{name}.safetensors", soft)
+        write_soft_map(tmp_path / f"soft/{name}.safetensors", soft)
     return tmp_path
 
 
@@ -420,12 +424,12 @@ def test_evaluate_sweeps_thresholds_over_soft_maps(tiny: Path) -> None:
     rows = list(
         csv.DictReader(io.StringIO(evaluate(tiny, "--pred", tiny / "soft", "--sweep", "--format", "csv").stdout))
     )
-    assert [float(row["threshold"]) for row in rows] == list(scoring.THRESHOLDS)
+    assert [float(row["threshold"]) for row in rows] == list(THRESHOLDS)
 
 
 def test_evaluate_hears_of_progress(tiny: Path) -> None:
     heard: list[tuple[int, int]] = []
-    scoring.evaluate(open_set(str(tiny)), "train", tiny / "good", progress=lambda *at: heard.append(at))
+    evaluate_masks(open_set(str(tiny)), "train", tiny / "good", progress=lambda *at: heard.append(at))
     assert heard == [(n, 6) for n in range(1, 7)]
 
 

@@ -20,35 +20,14 @@ from torch.nn import functional as F
 
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
 from prisbench.localizer.refine import EMBEDDED_CRF, dense_crf
-from prisbench.wsss.deeplab import (
-    SIZES,
-    Borrowed,
-    DeepLab,
-    DeepLabSize,
-    ResNet,
-    borrow,
-    deeplab,
-    load_imagenet,
-    load_network,
-    save_network,
-)
-from prisbench.wsss.train import (
-    PRESETS,
-    PredictSettings,
-    Progress,
-    Sample,
-    TrainSettings,
-    batches,
-    class_probabilities,
-    cost,
-    loss_of,
-    parameter_groups,
-    predict,
-    rate_at,
-    sample_at,
-    train,
-    training_crop,
-)
+from prisbench.wsss.borrowed import Borrowed, borrow
+from prisbench.wsss.crops import batches, sample_at, training_crop
+from prisbench.wsss.deeplab import SIZES, DeepLab, DeepLabSize, ResNet, deeplab
+from prisbench.wsss.networks import load_imagenet, load_network, save_network
+from prisbench.wsss.predict import PredictSettings, class_probabilities, predict
+from prisbench.wsss.samples import Sample
+from prisbench.wsss.schedule import PRESETS, TrainSettings, loss_of, parameter_groups, rate_at
+from prisbench.wsss.train import Progress, cost, train
 
 TINY = DeepLabSize("basic", (1, 1, 1, 1), width=4, rates=(1, 2))
 NAMES = ("background", "red", "blue")

@@ -23,9 +23,10 @@ from scipy import ndimage
 from prisbench.errors import UsageError
 from prisbench.localizer.refine import PHOTO_ADAPTIVE, PUBLISHED_CRF
 from prisbench.results import current_environment
+from prisbench.runtime.workers import in_order, worker_processes
 from prisbench.tabletop import scenes
-from prisbench.wsss.labelling import Labels, LabelSettings, in_order, label, worker_processes
-from prisbench.wsss.scoring import SoftMap
+from prisbench.wsss.labelling import Labels, LabelSettings, label
+from prisbench.wsss.maps import SoftMap
 
 PUBLISHED = LabelSettings("squared", 0.5, "crf", PUBLISHED_CRF, PHOTO_ADAPTIVE)
 

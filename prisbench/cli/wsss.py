@@ -5,27 +5,18 @@ Nothing heavy is imported before a command runs, so ``prisbench --help`` answers
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from prisbench.errors import DataError, UsageError
+from prisbench.errors import UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, progress_bar, say, stage_bars, tell
 from prisbench.runtime.devices import usable_device
-from prisbench.runtime.locks import locked
-
-if TYPE_CHECKING:
-    from prisbench.statistics import Difference
-    from prisbench.wsss.examination import ListReport, Report
-    from prisbench.wsss.scoring import Scores
 
 app = typer.Typer(
     name="wsss",
@@ -88,15 +79,12 @@ def check(
     format: OutputFormat = Format.text,
 ) -> None:
     """What of a set is there, what is missing and how to get it; exit code 1 when it cannot be used."""
-    from prisbench.wsss import voc
-    from prisbench.wsss.examination import examine
+    from prisbench.wsss.check import examine_all
+    from prisbench.wsss.reports import check_record, check_text
 
-    if dataset is not None and dataset not in (*voc.LAYOUTS, voc.FOLDER.name):
-        root, dataset = Path(dataset), None  # another folder, as --dataset FOLDER of the other commands
-    names = [dataset] if dataset else list(voc.sets_in(root)) or list(voc.LAYOUTS)
     with progress_bar("reading masks") as progress:
-        reports = [examine(name, root, full, progress) for name in names]
-    say([_report_record(each) for each in reports], format, "\n\n".join(_report_text(each) for each in reports))
+        reports = examine_all(root, dataset, full, progress)
+    say([check_record(each) for each in reports], format, "\n\n".join(check_text(each) for each in reports))
     if not all(each.usable for each in reports):
         raise typer.Exit(1)
 
@@ -108,16 +96,14 @@ def coco_masks(
     format: OutputFormat = Format.text,
 ) -> None:
     """Make COCO 2014's masks from its instances; run again to go on after an interruption."""
-    from prisbench.wsss import coco, voc
+    from prisbench.wsss.coco import build_all
 
-    home = voc.find_home(voc.COCO14, root) or root
-    if not home.is_dir():
-        raise DataError(f"no folder {home}; make it, with the photos in {home / 'JPEGImages'}")
-    records = []
-    for path in instances:
-        with progress_bar(f"masks of {path.name}") as progress:
-            built = coco.build_masks(path, home, progress)
-        records.append({"instances": str(path), **built._asdict(), "list_path": str(built.list_path)})
+    with stage_bars() as show:
+        built = build_all(instances, root, lambda path, done, total: show(f"masks of {path.name}", done, total))
+    records = [
+        {"instances": str(path), **each._asdict(), "list_path": str(each.list_path)}
+        for path, each in zip(instances, built, strict=True)
+    ]
     lines = [
         f"{each['instances']}: {each['written']} masks written, {each['kept']} were there, list {each['list_path']}"
         + (f"; {each['left_out']} polygons of under three corners left out" if each["left_out"] else "")
@@ -145,30 +131,23 @@ def evaluate(
     format: Annotated[TableFormat, typer.Option(help="How to print it.")] = TableFormat.md,
 ) -> None:
     """mIoU of masks against the true ones, pooled over the whole split, with its interval over images."""
-    from prisbench.wsss import scoring
-    from prisbench.wsss.voc import open_set
+    from prisbench.wsss import reports
+    from prisbench.wsss.scoring import PredictedVoid
+    from prisbench.wsss.sets import open_set
 
     found = open_set(dataset, root)
+    printers: dict[TableFormat, Callable[[dict[str, Any]], str]]
     if sweep:
         if before is not None:
             raise UsageError("--before compares two folders of masks; leave it out with --sweep")
         with progress_bar("thresholds") as progress:
-            matrices = scoring.sweep(found, split, pred, progress=progress)
-        record: dict[str, Any] = {"dataset": found.name, "split": split, "pred": str(pred)}
-        record |= _sweep_record(scoring.THRESHOLDS, matrices, found.classes)
-        print(_render_sweep(record, format))
-        return
-    policy = scoring.PredictedVoid(void.value)
-    with progress_bar("masks") as progress:
-        after_tally = scoring.evaluate(found, split, pred, policy, progress)
-        before_tally = scoring.evaluate(found, split, before, policy, progress) if before is not None else None
-    record = {"dataset": found.name, "split": split, "pred": str(pred), "predicted_void": void.value}
-    record |= _scores_record(scoring.scores(after_tally), found.classes)
-    record["notes"] = list(after_tally.notes)
-    if before_tally is not None:
-        record["before"] = {"pred": str(before), **_scores_record(scoring.scores(before_tally), found.classes)}
-        record["gain"] = _gain_record(scoring.difference(after_tally, before_tally))
-    print(_render_scores(record, format))
+            record = reports.sweep_record(found, split, pred, progress)
+        printers = {TableFormat.csv: reports.sweep_csv, TableFormat.md: reports.sweep_table}
+    else:
+        with progress_bar("masks") as progress:
+            record = reports.masks_record(found, split, pred, before, PredictedVoid(void.value), progress)
+        printers = {TableFormat.csv: reports.masks_csv, TableFormat.md: reports.masks_table}
+    print(json.dumps(record) if format is TableFormat.json else printers[format](record))
 
 
 @app.command("pseudo-masks")
@@ -217,38 +196,28 @@ def pseudo_masks(
     """Masks from image labels by a frozen diffusion model; run again to go on, as one process or as shards."""
     import torch
 
-    from prisbench.wsss import pseudo_masks as making
-    from prisbench.wsss.labelling import CONFIDENCES
-    from prisbench.wsss.voc import LAYOUTS, open_set
+    from prisbench.wsss.mask_job import Job
+    from prisbench.wsss.mask_settings import Changes, check_backbone
+    from prisbench.wsss.pseudo_masks import make_with, remake_with
+    from prisbench.wsss.sets import open_set
 
     found = open_set(dataset, root)
-    job = making.Job(found, split or _training_split(found.splits), out, image_labels, _shard(shard), workers)
-    if refine is not None and confidence is None:
-        confidence = CONFIDENCES[refine.value]
-    numbers: dict[str, Any] = {"tau": tau, "refine": refine.value if refine else None, "confidence": confidence}
-    numbers = {name: value for name, value in numbers.items() if value is not None}
+    job = Job(found, split or found.training_split, out, image_labels, _shard(shard), workers)
+    changes = Changes(samples, theta, evidence, tau, refine.value if refine else None, confidence)
     if from_maps is not None:
-        asked = {"samples": samples, "theta": theta, "evidence": evidence, "backbone": backbone}
-        for name, value in {**asked, "image-labels": image_labels}.items():
+        of_maps = {"samples": samples, "theta": theta, "evidence": evidence, "backbone": backbone}
+        for name, value in {**of_maps, "image-labels": image_labels}.items():
             if value is not None:
                 raise UsageError(f"--{name} changes the maps; with --from-maps give --tau, --refine or --confidence")
-        earlier = making.earlier_labelling(from_maps) if preset is None else None
-        base = earlier or making.preset_of(preset or found.layout.name).labelling
-        with progress_bar("masks") as progress, locked(out, f".lock-{shard.replace('/', '-of-')}"):
-            made = making.remake(from_maps, job, dataclasses.replace(base, **numbers), progress)
+        with progress_bar("masks") as progress:
+            made = remake_with(changes, from_maps, job, preset, progress)
     else:
         from prisbench.diffusion.loading import load_backbone
 
-        if backbone is None and found.layout.name in LAYOUTS:
-            raise UsageError(
-                f"the embedded backbone knows Tabletop only, not the photographs of {found.name}: name Stable "
-                "Diffusion's folder, or its id on the hub, with --backbone"
-            )
+        check_backbone(backbone, found)
         network = load_backbone(backbone, usable_device(device), getattr(torch, precision.value))
-        settings = making.settings_for(network, found, preset)
-        settings = making.changed(settings, samples=samples, theta=theta, evidence=evidence, **numbers)
-        with progress_bar("pseudo masks") as progress, locked(out, f".lock-{shard.replace('/', '-of-')}"):
-            made = making.make(network, job, settings, progress, tell)
+        with progress_bar("pseudo masks") as progress:
+            made = make_with(changes, network, job, preset, progress, tell)
     record = {**made._asdict(), "out": str(out), "labels": str(out / "labels"), "masks": str(out / "masks")}
     record["image_labels"] = str(image_labels) if image_labels else None if from_maps else "true masks (an oracle)"
     say(record, format, _made_text(record, from_maps is None))
@@ -290,16 +259,14 @@ def train(
     format: OutputFormat = Format.text,
 ) -> None:
     """Train DeepLab v2, or a model of transformers, on masks; run again to go on (several GPUs: accelerate launch)."""
-    from prisbench.errors import UnknownNameError
-    from prisbench.wsss import sets
     from prisbench.wsss import train as training
-    from prisbench.wsss.deeplab import borrow
-    from prisbench.wsss.voc import open_set
+    from prisbench.wsss.networks import Start, starting_network
+    from prisbench.wsss.samples import samples_of
+    from prisbench.wsss.schedule import PRESETS, preset_for
+    from prisbench.wsss.sets import open_set
 
     found = open_set(dataset, root)
-    name = preset or (found.layout.name if found.layout.name in training.PRESETS else sets.LAPTOP)
-    if name not in training.PRESETS:
-        raise UnknownNameError("training preset", name, training.PRESETS)
+    name = preset_for(found.layout.name, preset)
     given: dict[str, Any] = {
         "steps": steps,
         "batch": batch,
@@ -311,23 +278,15 @@ def train(
         "workers": workers,
         "seed": seed,
     }
-    settings = dataclasses.replace(training.PRESETS[name], **{k: v for k, v in given.items() if v is not None})
-    taught = sets.samples(found, split or _training_split(found.splits), labels, tell)
-    network: Any
-    if model is None:
-        default = sets.LAPTOP if name == sets.LAPTOP else "resnet101"
-        network = sets.fresh_network(found.classes, size or default, weights, from_scratch, seed)
-    elif size or weights or from_scratch:
-        raise UsageError("--model brings its own network; leave out --size, --weights and --from-scratch")
-    else:
-        network = borrow(model, found.classes, seed)
+    settings = dataclasses.replace(PRESETS[name], **{k: v for k, v in given.items() if v is not None})
+    taught = samples_of(found, split or found.training_split, labels, tell)
+    network = starting_network(found.classes, name, Start(size, weights, from_scratch, model), seed)
     place = usable_device(device)
-    first = os.environ.get("RANK", "0") == "0"
-    if first and not (out / "network" / "network.json").is_file():
-        tell(training.cost(network, settings, place).line(settings))
+    if cost := training.cost_of_rest(network, settings, out, place):
+        tell(cost.line(settings))
     with progress_bar("training") as progress:
         done = training.train(network, taught, out, settings, place, lambda now: progress(now.step, now.steps))
-    if first:
+    if training.is_first():
         record = {**done._asdict(), "folder": str(done.folder), "network": str(done.network), "images": len(taught)}
         record["labels"] = str(labels) if labels else "true masks"
         waiting = f"waited for photos {done.waiting_share:.1%} of the time"
@@ -353,15 +312,14 @@ def predict(
 ) -> None:
     """Masks of a split by a trained network; run again to go on."""
     from prisbench.localizer import refine
-    from prisbench.wsss import sets
-    from prisbench.wsss.train import PredictSettings
-    from prisbench.wsss.voc import open_set
+    from prisbench.wsss.predict import PredictSettings, predict_set
+    from prisbench.wsss.sets import open_set
 
     found = open_set(dataset, root)
     parameters = {Crf.none: None, Crf.published: refine.PUBLISHED_CRF, Crf.small: refine.EMBEDDED_CRF}[crf]
-    settings = PredictSettings(_scales(scales), flip, parameters, precision.value, workers)
-    with progress_bar("asking the network") as progress, locked(out):
-        masks = sets.predict_set(network, found, split, out, settings, usable_device(device), progress)
+    settings = PredictSettings(_scales(scales), flip, parameters, precision.value, workers, usable_device(device))
+    with progress_bar("masks") as progress:
+        masks = predict_set(network, found, split, out, settings, progress)
     say({"masks": str(masks), "split": split}, format, f"masks of {split} in {masks}")
 
 
@@ -389,182 +347,13 @@ def demo(
         settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=steps))
     place = usable_device(device)
     with stage_bars() as show:
-        result = demonstration.run(out, settings, load_backbone(backbone, place), place, workers, show, tell)
+        result = demonstration.run(
+            out, settings, load_backbone(backbone, place), place, workers, demonstration.Feedback(show, tell)
+        )
     say(result.record, format, f"{result.table}\n\npictures: {result.sheet}")
 
 
-# --- what is there --------------------------------------------------------------------------------------------------
-
-
-def _report_record(report: Report) -> dict[str, Any]:
-    record = dataclasses.asdict(report)
-    record["lists"] = [{**dataclasses.asdict(each), "whole": each.whole} for each in report.lists]
-    record["get"] = [{**each._asdict(), "splits": list(each.splits)} for each in report.get]
-    return record
-
-
-def _report_text(report: Report) -> str:
-    lines = [f"{report.dataset} in {report.root}: {'usable' if report.usable else 'NOT usable'}"]
-    width = max((len(each.split) for each in report.lists), default=0)
-    lines += [f"  {each.split:{width}}  {_list_text(each)}" for each in report.lists]
-    lines += [f"  {report.masks_read} masks read, {len(report.wrong)} things wrong" + (":" if report.wrong else "")]
-    lines += [f"    {each}" for each in report.wrong[:10]]
-    lines += [f"    and {len(report.wrong) - 10} more"] if len(report.wrong) > 10 else []
-    lines += [f"  note: {each}" for each in report.notes]
-    lines += ["  to get what is missing:"] if report.get else []
-    lines += [f"    {each.what}\n      {each.url} ({each.licence})" for each in report.get]
-    return "\n".join(lines)
-
-
-def _list_text(report: ListReport) -> str:
-    if report.path is None:
-        return f"no list; {report.expected} ids are wanted"
-    parts = [f"{report.ids} ids"]
-    if report.right is True:
-        parts = [f"{report.ids} ids, the published list"]
-    elif report.right is False:
-        parts = [
-            f"{report.ids} ids, NOT the published list ({report.expected} ids): numbers are not comparable to others'"
-        ]
-    if report.photos_missing:
-        parts.append(f"{report.photos_missing} photos missing")
-    if report.masks_missing and report.split != "test":
-        parts.append(f"{report.masks_missing} masks missing")
-    if report.first_missing is not None:
-        parts.append(f"the first is {report.first_missing}")
-    else:
-        parts.append("photos are all there" if report.split == "test" else "photos and masks are all there")
-    return "; ".join(parts)
-
-
-# --- scores ---------------------------------------------------------------------------------------------------------
-
-
-def _scores_record(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
-    record = dataclasses.asdict(scores)
-    ious, images = record.pop("ious"), record.pop("class_images")
-    record["classes"] = [
-        {"class": name, "images": n, "iou": iou} for name, n, iou in zip(classes, images, ious, strict=True)
-    ]
-    return record
-
-
-def _gain_record(gain: Difference) -> dict[str, Any]:
-    return {"miou": gain.value, "interval": gain.interval, "images": gain.n}
-
-
-def _sweep_record(thresholds: Sequence[float], matrices: Any, classes: Sequence[str]) -> dict[str, Any]:
-    from prisbench.wsss.scoring import class_ious, mean_iou
-
-    mious = [mean_iou(each) for each in matrices]
-    best = max(range(len(mious)), key=lambda at: mious[at] or 0.0)  # of equals, the lowest
-    ious = class_ious(matrices[best])
-    return {
-        "sweep": [{"threshold": t, "miou": miou} for t, miou in zip(thresholds, mious, strict=True)],
-        "best": {"threshold": thresholds[best], "miou": mious[best]},
-        "classes": [{"class": name, "iou": iou} for name, iou in zip(classes, ious, strict=True)],
-    }
-
-
-def _render_scores(record: dict[str, Any], format: TableFormat) -> str:
-    """Classes in rows, mIoU in the last; with a second folder its columns come first, then the gain."""
-    if format is TableFormat.json:
-        return json.dumps(record)
-    from prisbench.leaderboard.render import cell
-
-    earlier = record.get("before")
-    rows: list[dict[str, Any]] = [
-        {"class": each["class"], "images": each["images"], "iou": each["iou"]} for each in record["classes"]
-    ]
-    if earlier:
-        for row, old in zip(rows, earlier["classes"], strict=True):
-            both = row["iou"] is not None and old["iou"] is not None
-            row |= {"before": old["iou"], "gain": row["iou"] - old["iou"] if both else None}
-    if format is TableFormat.csv:
-        rows.append({"class": "mIoU", "images": record["images"], "iou": record["miou"]})
-        rows[-1] |= _ends("iou", record["interval"])
-        if earlier:
-            rows[-1] |= {"before": earlier["miou"], **_ends("before", earlier["interval"])}
-            rows[-1] |= {"gain": record["gain"]["miou"], **_ends("gain", record["gain"]["interval"])}
-        return _csv(rows)
-    heads = ["class", "images", *(["before", "after", "gain"] if earlier else ["IoU"])]
-    lines = ["| " + " | ".join(heads) + " |", "| :--- |" + " ---: |" * (len(heads) - 1)]
-    for row in rows:
-        middle = [cell(row["before"]), cell(row["iou"]), _signed(row["gain"])] if earlier else [cell(row["iou"])]
-        lines.append("| " + " | ".join([row["class"], str(row["images"]), *middle]) + " |")
-    middle = [cell(record["miou"], record["interval"])]
-    if earlier:
-        gain = record["gain"]
-        middle = [cell(earlier["miou"], earlier["interval"]), *middle, _signed(gain["miou"], gain["interval"])]
-    lines.append("| " + " | ".join(["**mIoU**", str(record["images"]), *middle]) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in _notes(record))])
-
-
-def _notes(record: dict[str, Any]) -> list[str]:
-    from prisbench.statistics import interval_words
-
-    notes = [
-        f"mIoU over {record['n_classes']} of {len(record['classes'])} classes and {record['images']} images of "
-        f"{record['dataset']} "
-        f"{record['split']}: pooled pixels, void left out, background in; {interval_words(record['images'], 'image')}."
-    ]
-    if record["n_undefined"]:
-        notes.append(
-            f"{record['n_undefined']} classes occur in no pixel that counts, neither true nor predicted: undefined."
-        )
-    if record["n_spurious"]:
-        notes.append(f"{record['n_spurious']} classes are predicted but never true: not in the mean.")
-    if record["void_share"]:
-        share, policy = record["void_share"], record["predicted_void"]
-        loud = "MORE THAN HALF, " if share > 0.5 else ""
-        notes.append(f"{loud}{share:.1%} of the pixels with a true label are void in the masks: counted as {policy}.")
-    return notes + [each if each.endswith("?") else f"{each}." for each in record["notes"]]
-
-
-def _render_sweep(record: dict[str, Any], format: TableFormat) -> str:
-    if format is TableFormat.json:
-        return json.dumps(record)
-    if format is TableFormat.csv:
-        return _csv(record["sweep"])
-    from prisbench.leaderboard.render import cell
-
-    best = record["best"]
-    lines = ["| threshold | mIoU |", "| ---: | ---: |"]
-    lines += [f"| {each['threshold']:.2f} | {cell(each['miou'])} |" for each in record["sweep"]]
-    lines += [
-        "",
-        f"- Best: {best['threshold']:.2f}, mIoU {cell(best['miou'])}, on the images it is chosen on.",
-    ]
-    lines += ["", "| class | IoU at the best |", "| :--- | ---: |"]
-    lines += [f"| {each['class']} | {cell(each['iou'])} |" for each in record["classes"]]
-    return "\n".join(lines)
-
-
-def _signed(value: float | None, ci: Sequence[float] | None = None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:+.3f}" + (f" [{ci[0]:+.2f}, {ci[1]:+.2f}]" if ci else "")
-
-
-def _ends(name: str, ci: Sequence[float] | None) -> dict[str, float | None]:
-    low, high = ci or (None, None)
-    return {f"{name}_low": low, f"{name}_high": high}
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    """One line a row, without a final newline; the last row has all columns."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[-1]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue().rstrip("\n")
-
-
 # --- what the longer commands share ---------------------------------------------------------------------------------
-
-
-def _training_split(splits: Sequence[str]) -> str:
-    return "train_aug" if "train_aug" in splits else "train"
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -1,12 +1,15 @@
 """COCO 2014's masks in VOC's form, made from the official instances.
 
-Knows: COCO's category ids, its polygons and run lengths, which instance lies on top.  Does not know: photos, scores.
+Knows: COCO's category ids, its polygons and run lengths, which instance lies on top.  Does not
+know: photos, scores.
 
-Where instances overlap, the smaller one (by the file's ``area``) is on top; of equals, the first in the file.  Crowds
-are painted like single instances.  Both are what alicranck/coco2voc does (``coco2voc_aux.py``), the converter that the
-READMEs of rulixiang/afa and rulixiang/ToCo name, and whose output the field shares; its labels are COCO's ids with
-their gaps, the shared masks' and ours are 1..80.  There is no void, and an image without instances has no mask and is
-in no list.  Other conventions exist: torchvision's reference training leaves crowds out and makes overlaps void.
+Where instances overlap, the smaller one (by the file's ``area``) is on top; of equals, the first
+in the file.  Crowds are painted like single instances.  Both are what alicranck/coco2voc does
+(``coco2voc_aux.py``), the converter that the READMEs of rulixiang/afa and rulixiang/ToCo name, and
+whose output the field shares; its labels are COCO's ids with their gaps, the shared masks' and
+ours are 1..80.  There is no void, and an image without instances has no mask and is in no list.
+Other conventions exist: torchvision's reference training leaves crowds out and makes overlaps
+void.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,41 +28,48 @@ from pycocotools import mask as coco
 from prisbench.datasets.sources.reading.regions import rle
 from prisbench.errors import DataError
 from prisbench.runtime.files import read_json, sha256_file, write_json, write_text
-from prisbench.wsss.voc import COCO14, COCO_CLASSES, write_mask
+from prisbench.wsss.labels import write_mask
+from prisbench.wsss.layouts import COCO14, COCO_CLASSES
+from prisbench.wsss.sets import find_home
 
 CATEGORY_IDS = tuple(n for n in range(1, 91) if n not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
-"""COCO's 80 category ids in the order of ``COCO_CLASSES[1:]``; the ten left out were planned and never annotated."""
+"""COCO's 80 category ids in the order of ``COCO_CLASSES[1:]``; the
+ten left out were planned and never annotated."""
 
 RULE = "smallest area on top, crowds painted, labels 1..80"
+
 RECORD = "made-from.json"
 
 _PHOTO = re.compile(r"(COCO_(train2014|val2014)_\d{12})\.jpg")
 
 
-class Built(NamedTuple):
-    """What ``build_masks`` did: masks it wrote, masks that were there, polygons of under three corners it left out.
+def build_all(
+    instances: Sequence[Path], root: Path, progress: Callable[[Path, int, int], None] = lambda path, done, total: None
+) -> list[Built]:
+    """``build_masks`` of each file, in the folder COCO2014 below ``root`` or in ``root`` itself.
 
-    ``left_out`` counts those of written masks only, as does ``empty``: masks whose instances cover no pixel.
+    ``progress`` receives (file, done, to do).  Raises DataError when there is no such folder, and
+    as ``build_masks``.
     """
-
-    written: int
-    kept: int
-    left_out: int
-    list_path: Path
-    empty: int
+    home = find_home(COCO14, root) or root
+    if not home.is_dir():
+        raise DataError(f"no folder {home}; make it, with the photos in {home / 'JPEGImages'}")
+    return [build_masks(path, home, partial(progress, path)) for path in instances]
 
 
 def build_masks(instances: Path, root: Path, progress: Callable[[int, int], None] | None = None) -> Built:
-    """Make the masks of instances_train2014.json or instances_val2014.json below ``root``, and the list of them.
+    """Make the masks of instances_train2014.json or instances_val2014.json below ``root``, and the
+    list of them.
 
-    ``SegmentationClass/train2014/<id>.png`` and, unless there is one, ``ImageSets/SegmentationClass/train.txt`` with
-    the images that have instances, sorted.  Masks that are there are kept, so an interrupted run goes on; a note beside
-    them says which file they are made from.  The whole file is in memory: some 2 GB for train2014.
+    ``SegmentationClass/train2014/<id>.png`` and, unless there is one,
+    ``ImageSets/SegmentationClass/train.txt`` with the images that have instances, sorted.  Masks
+    that are there are kept, so an interrupted run goes on; a note beside them says which file they
+    are made from.  The whole file is in memory: some 2 GB for train2014.
 
-    ``progress`` hears of (done, to do) after every image.
+    ``progress`` receives (done, to do) after every image.
 
-    Raises DataError when the file is not COCO 2014's or damaged, naming the annotation, or when the folder holds masks
-    that were made otherwise; WriteError.
+    Raises DataError when the file is not COCO 2014's or damaged, naming the annotation, or when
+    the folder holds masks that were made otherwise; WriteError.
     """
     part, images, annotations = _read_instances(instances)
     folder = root / "SegmentationClass" / part
@@ -77,6 +88,21 @@ def build_masks(instances: Path, root: Path, progress: Callable[[int, int], None
     if not list_path.exists():
         write_text(list_path, "".join(f"{each}\n" for each in ids))
     return Built(written, len(ids) - written, left_out, list_path, empty)
+
+
+class Built(NamedTuple):
+    """What ``build_masks`` did: masks it wrote, masks that were there, polygons of under three
+    corners it left out.
+
+    ``left_out`` counts those of written masks only, as does ``empty``: masks whose instances cover
+    no pixel.
+    """
+
+    written: int
+    kept: int
+    left_out: int
+    list_path: Path
+    empty: int
 
 
 def paint(
@@ -125,7 +151,9 @@ def _is_polygon(value: Any) -> bool:
 
 
 def _read_instances(path: Path) -> tuple[str, dict[str, tuple[int, int]], dict[str, list[dict[str, Any]]]]:
-    """The part (train2014, val2014), the sizes of its images and, of those that have any, their annotations."""
+    """The part (train2014, val2014), the sizes of its images and, of
+    those that have any, their annotations.
+    """
     record = read_json(path)
     try:
         categories = {each["id"]: each["name"] for each in record["categories"]}
@@ -162,7 +190,10 @@ def _read_instances(path: Path) -> tuple[str, dict[str, tuple[int, int]], dict[s
 
 
 def _claim(folder: Path, record: dict[str, str]) -> None:
-    """Note beside the masks what they are made from.  Raises DataError when they are made from something else."""
+    """Note beside the masks what they are made from.
+
+    Raises DataError when they are made from something else.
+    """
     note = folder / RECORD
     if note.exists():
         if read_json(note) != record:

@@ -1,145 +1,128 @@
-"""Whether masks hold what their set says: classes where classes are expected, void only where nothing is known.
+"""Whether the masks of a folder hold what their set says: the classes that are expected, in
+colours that agree.
 
-Masks saved as 0 and 255, numbered from 1, in COCO's ids, or resized with interpolation are PNGs like others.  Their
-scores are numbers like others, too.  The checks look at what is read anyway, one mask at a time.
+Masks numbered from 1, or in COCO's ids, are PNGs like others.  Their scores are numbers like
+others, too.  The checks look at what is read anyway, one mask at a time.
 
-Knows: labels, palettes, VOC's annotations of an image.  Does not know: which masks are there (``examination``), scores.
+Knows: what masks hold together.  Does not know: which masks are there (``check``), what one mask
+alone has wrong (``mask_faults``), scores.
 """
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import UInt8
 
-from prisbench.datasets.sources.reading.values import text_file
 from prisbench.errors import DataError
+from prisbench.wsss.labels import MaskFile, read_mask_file
+from prisbench.wsss.layouts import COCO14, COCO_CLASSES, VOID
+from prisbench.wsss.mask_faults import (
+    SAVED_AS_255,
+    Finding,
+    interpolated,
+    interpolation_fault,
+    is_solid,
+    void_alone,
+    void_fault,
+)
 from prisbench.wsss.palettes import SharedPalette
-from prisbench.wsss.voc import COCO14, COCO_CLASSES, VOID, Item, MaskFile, SegmentationSet, read_mask_file
+from prisbench.wsss.sets import Item, SegmentationSet
 
 SOME = 32
 """So many masks of a list are read, evenly spread, where not all are."""
 
 MOST_VOID_ALONE = 0.01
-"""In COCO 2014's layout, the share of masks that may hold void and no class: crowds are void in some conversions."""
-
-THIN_PX = 4
-"""The widest line that scaling a mask with interpolation leaves between two labels, up to a factor of four."""
+"""In COCO 2014's layout, the share of masks that may hold void and no
+class: crowds are void in some conversions."""
 
 _COCO_IDS_MISSING = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71))
 """Of 1..80, the numbers that are no category id of COCO (``coco.CATEGORY_IDS``)."""
 
-_MOST_XML_BYTES = 2**20
 
-SAVED_AS_255 = "masks saved as 0 and 255? save the number of the class instead (of a single class: divide by 255)"
-
-
-class Finding(NamedTuple):
-    """Something wrong with one mask.  ``kind``: "void", "interpolated" or "palette"; ``why`` ends a sentence that
-    begins with the file."""
-
-    kind: str
-    why: str
-
-
-# --- one mask -------------------------------------------------------------------------------------------------------
-
-
-def void_alone(counts: Int[np.ndarray, "256"]) -> bool:
-    """Whether a mask, of these pixel counts, holds 255 and no class: there is void that cannot be a class's border."""
-    return bool(counts[VOID]) and not counts[1:VOID].any()
-
-
-def is_solid(region: Bool[np.ndarray, "h w"]) -> bool:
-    """Whether a region is wider somewhere than a drawn border: it holds a square of 13 pixels in a VOC photo, of 5 in
-    a tiny one.
+class CheckedMasks:
+    """Masks of a split, or of a folder, read and checked one after
+    the other; the first fault is raised.
     """
-    side = 2 * max(2, max(region.shape) // 80) + 1
-    if min(region.shape) < side:
-        return False
-    for axis in (0, 1):  # what lies right and below is added in steps that double
-        region = np.moveaxis(region, axis, 0)
-        width = 1
-        while width < side:
-            step = min(width, side - width)
-            region = region[: len(region) - step] & region[step:]
-            width += step
-        region = np.moveaxis(region, 0, axis)
-    return bool(region.any())
+
+    def __init__(
+        self, dataset: SegmentationSet, what: str, true: bool = True, truth: CheckedMasks | None = None
+    ) -> None:
+        """``what`` names the masks in sentences; ``true``: they are the set's own, where void
+        alone is a fault.
+
+        ``truth``: the true masks, to compare the colours of predictions with.
+        """
+        self.dataset, self.true = dataset, true
+        self.counts = LabelCounts(dataset, what)
+        self.palette: SharedPalette = SharedPalette(truth.palette if truth else None)
+
+    def read(self, path: Path, item: Item, size_hw: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w"]:
+        """The labels of a mask.
+
+        Raises DataError as ``read_mask``, naming the list's line when there is no such file, and
+        for a mask that ``findings`` finds something wrong with.
+        """
+        if self.true and not path.is_file():
+            raise DataError(f"{item.where}: {item.id} has no mask {path}")
+        mask = read_mask_file(path, len(self.dataset.classes), size_hw)
+        for each in self.count(path, item, mask):
+            raise DataError(f"{path} {each.why}")
+        return mask.labels
+
+    def count(self, path: Path, item: Item, mask: MaskFile, splits: Sequence[LabelCounts] = ()) -> list[Finding]:
+        """Count a mask, also for the ``splits`` it is part of, and say what is wrong with it: a
+        palette unlike the others', void where a class should be, lines that scaling has left.
+
+        Raises DataError for an annotation that cannot be read.
+        """
+        found = []
+        counted = (self.counts, *splits)
+        used = np.flatnonzero(mask.counts).tolist()
+        if why := self.palette.disagreement(str(path), mask.colours, used):
+            found.append(Finding("palette", why))
+        if void_alone(mask.counts):
+            if self.true and (why := void_fault(self.dataset, item, mask.labels)):
+                found.append(Finding("void", why))
+            else:
+                for each in counted:
+                    each.void_alone.append(str(path))
+        thin = interpolated(mask.labels, mask.counts)
+        if thin and (why := interpolation_fault(self.dataset, item, thin)):
+            found.append(Finding("interpolated", why))
+        for each in counted:
+            each.add(mask, [label for label, _, _ in thin])
+        return found
+
+    def finish(self) -> None:
+        """Raises DataError for what is wrong with all masks together; of
+        predictions, when they hold void alone.
+        """
+        faults = self.counts.faults()
+        if not self.true:
+            why = self.counts.no_class()
+            faults = [why] if why and self.counts.pixels[VOID] else []
+        for fault in faults:
+            raise DataError(fault)
 
 
-def interpolated(
-    labels: UInt8[np.ndarray, "h w"], counts: Int[np.ndarray, "256"] | None = None
-) -> list[tuple[int, int, int]]:
-    """Labels that are thin lines between a lower and a higher label, as (label, one neighbour, the other one).
+def look_at_some(checked: CheckedMasks, masks: Sequence[tuple[Path, Item]]) -> None:
+    """Read a few masks, evenly spread, before work begins; when none of them holds a class, more
+    until one does.
 
-    Scaling labels 0 and 15 with interpolation leaves such lines of 4 and 11 between them.  Nine tenths of a label's
-    pixels must lie in runs of at most THIN_PX pixels, along a row or a column, whose neighbours are below and above.
-    ``counts``: the pixels of every label.
+    Raises DataError as ``CheckedMasks.read`` and ``finish``, and when no mask holds a class.
     """
-    counts = np.bincount(labels.ravel(), minlength=256) if counts is None else counts
-    present = np.flatnonzero(counts[:VOID])
-    fewest = max(8, sum(labels.shape) // 8)
-    between = [int(label) for label in present[1:-1] if counts[label] >= fewest]
-    if not between:
-        return []
-    # So many runs of THIN_PX pixels hold nine tenths of them, or none of this needs to be looked at pixel by pixel.
-    runs = [np.bincount(each[:, 1:][each[:, 1:] != each[:, :-1]], minlength=256) for each in (labels, labels.T)]
-    between = [n for n in between if 0.9 * counts[n] <= THIN_PX * (runs[0][n] + runs[1][n] + sum(labels.shape))]
-    if not between:
-        return []
-    ramp = _ramps(labels) | _ramps(labels.T).T
-    inside = np.bincount(labels[ramp], minlength=256)
-    thin = [label for label in between if inside[label] >= 0.9 * counts[label]]
-    rest = [int(label) for label in present if label not in thin]
-    found = []
-    for label in thin:
-        below, above = [n for n in rest if n < label], [n for n in rest if n > label]
-        if below and above:
-            found.append((label, below[-1], above[0]))
-    return found
-
-
-def _ramps(labels: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The pixels of short runs along the rows whose left neighbour is below and right one above, or the other way."""
-    h, w = labels.shape
-    flat = np.ascontiguousarray(labels).ravel().astype(np.int16)
-    begins = np.ones((h, w), bool)
-    begins[:, 1:] = labels[:, 1:] != labels[:, :-1]
-    starts = np.flatnonzero(begins)
-    lengths = np.diff(np.append(starts, flat.size))
-    values = flat[starts]
-    first, last = starts % w == 0, (starts + lengths) % w == 0
-    before, after = np.roll(values, 1), np.roll(values, -1)
-    monotone = ((before < values) & (values < after)) | ((before > values) & (values > after))
-    known = (before != VOID) & (after != VOID) & ~first & ~last
-    return np.repeat(monotone & known & (lengths <= THIN_PX), lengths).reshape(h, w)
-
-
-def annotated(dataset: SegmentationSet, item: Item) -> tuple[str, ...]:
-    """The classes that VOC's annotation of an image lists, difficult objects aside; none without an annotation.
-
-    Raises DataError when the file cannot be read.
-    """
-    path = dataset.root / "Annotations" / f"{item.id}.xml"
-    if dataset.layout is COCO14 or not path.is_file():
-        return ()
-    text = text_file(path, _MOST_XML_BYTES)
-    try:
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            raise DataError(f"{path} defines entities; VOC's annotations have none")
-        objects = ElementTree.fromstring(text).findall("object")
-    except ElementTree.ParseError as error:
-        raise DataError(f"{path} is not XML ({error}); copy it again") from None
-    names = {each.findtext("name", "").strip() for each in objects if each.findtext("difficult", "0").strip() != "1"}
-    return tuple(name for name in dataset.classes[1:] if name in names)
-
-
-# --- a folder of masks ----------------------------------------------------------------------------------------------
+    chosen = masks[:: -(-len(masks) // SOME) or 1]
+    for path, item in chosen:
+        checked.read(path, item)
+    rest = iter([each for each in masks if each not in chosen] if checked.counts.no_class() else [])
+    while checked.counts.no_class() and (more := next(rest, None)):
+        checked.read(*more)
+    checked.finish()
+    if why := checked.counts.no_class():
+        raise DataError(why)
 
 
 class LabelCounts:
@@ -197,7 +180,9 @@ class LabelCounts:
         return found
 
     def notes(self, whole: bool = True) -> list[str]:
-        """What is unusual about the masks, one sentence each; which classes are absent only when they are ``whole``."""
+        """What is unusual about the masks, one sentence each; which classes
+        are absent only when they are ``whole``.
+        """
         if not self.masks or self.no_class():
             return []
         absent = [n for n in range(1, len(self.classes)) if whole and not self.holding[n]]
@@ -225,9 +210,11 @@ class LabelCounts:
         return notes
 
     def _background(self) -> str | None:
-        """The sentence that 0 is not the background; None when it is, or when every pixel may have a class.
+        """The sentence that 0 is not the background; None when it is, or when every pixel may have
+        a class.
 
-        What is in every mask and covers more than half of them is the background, whatever its label.
+        What is in every mask and covers more than half of them is the background, whatever its
+        label.
         """
         half = self.pixels.sum() / 2
         common = int(np.argmax(self.pixels[1:])) + 1
@@ -249,107 +236,6 @@ class LabelCounts:
         names = {0: "0", VOID: f"{VOID} (void)"}
         said = [f"{names.get(n, self._name(n) if n < VOID else '')} on {self.pixels[n] / total:.1%}" for n in held]
         return ", ".join(said) + (f" and {rest} more labels" if rest else "") + " of the pixels"
-
-
-class CheckedMasks:
-    """Masks of a split, or of a folder, read and checked one after the other; the first fault is raised."""
-
-    def __init__(
-        self, dataset: SegmentationSet, what: str, true: bool = True, truth: CheckedMasks | None = None
-    ) -> None:
-        """``what`` names the masks in sentences; ``true``: they are the set's own, where void alone is a fault.
-
-        ``truth``: the true masks, to compare the colours of predictions with.
-        """
-        self.dataset, self.true = dataset, true
-        self.counts = LabelCounts(dataset, what)
-        self.palette: SharedPalette = SharedPalette(truth.palette if truth else None)
-
-    def read(self, path: Path, item: Item, size_hw: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w"]:
-        """The labels of a mask.
-
-        Raises DataError as ``voc.read_mask``, naming the list's line when there is no such file, and for a mask that
-        ``findings`` finds something wrong with.
-        """
-        if self.true and not path.is_file():
-            raise DataError(f"{item.where}: {item.id} has no mask {path}")
-        mask = read_mask_file(path, len(self.dataset.classes), size_hw)
-        for each in self.count(path, item, mask):
-            raise DataError(f"{path} {each.why}")
-        return mask.labels
-
-    def count(self, path: Path, item: Item, mask: MaskFile, splits: Sequence[LabelCounts] = ()) -> list[Finding]:
-        """Count a mask, also for the ``splits`` it is part of, and say what is wrong with it: a palette unlike the
-        others', void where a class should be, lines that scaling has left.
-
-        Raises DataError for an annotation that cannot be read.
-        """
-        found = []
-        counted = (self.counts, *splits)
-        used = np.flatnonzero(mask.counts).tolist()
-        if why := self.palette.disagreement(str(path), mask.colours, used):
-            found.append(Finding("palette", why))
-        if void_alone(mask.counts):
-            if self.true and (why := _void_fault(self.dataset, item, mask.labels)):
-                found.append(Finding("void", why))
-            else:
-                for each in counted:
-                    each.void_alone.append(str(path))
-        thin = interpolated(mask.labels, mask.counts)
-        if thin and (why := _interpolation_fault(self.dataset, item, thin)):
-            found.append(Finding("interpolated", why))
-        for each in counted:
-            each.add(mask, [label for label, _, _ in thin])
-        return found
-
-    def finish(self) -> None:
-        """Raises DataError for what is wrong with all masks together; of predictions, when they hold void alone."""
-        faults = self.counts.faults()
-        if not self.true:
-            why = self.counts.no_class()
-            faults = [why] if why and self.counts.pixels[VOID] else []
-        for fault in faults:
-            raise DataError(fault)
-
-
-def _void_fault(dataset: SegmentationSet, item: Item, labels: UInt8[np.ndarray, "h w"]) -> str | None:
-    region = labels == VOID
-    holds = f"holds 255 (void) on {region.mean():.1%} of its pixels, and no class"
-    listed = annotated(dataset, item)
-    if listed:
-        return f"{holds}, and its annotation lists {', '.join(listed)}: {SAVED_AS_255}"
-    if dataset.layout is not COCO14 and is_solid(region):
-        return f"{holds}: {SAVED_AS_255}; leave the image out of the list when all that it shows is void"
-    return None
-
-
-def _interpolation_fault(dataset: SegmentationSet, item: Item, found: Sequence[tuple[int, int, int]]) -> str | None:
-    """Two such labels in one mask, or one that its annotation does not list: rims of things are thin lines, too."""
-    listed = annotated(dataset, item)
-    if len(found) == 1 and (not listed or dataset.classes[found[0][0]] in listed):
-        return None
-    label, below, above = found[0]
-    names = ", ".join(f"{dataset.classes[n]} ({n})" for n, _, _ in found[:3]) + (" ..." if len(found) > 3 else "")
-    return (
-        f"holds {names} only as thin lines, such as {label} between {below} and {above}: "
-        "scaled with interpolation? scale masks by nearest neighbour"
-    )
-
-
-def look_at_some(checked: CheckedMasks, masks: Sequence[tuple[Path, Item]]) -> None:
-    """Read a few masks, evenly spread, before work begins; when none of them holds a class, more until one does.
-
-    Raises DataError as ``CheckedMasks.read`` and ``finish``, and when no mask holds a class.
-    """
-    chosen = masks[:: -(-len(masks) // SOME) or 1]
-    for path, item in chosen:
-        checked.read(path, item)
-    rest = iter([each for each in masks if each not in chosen] if checked.counts.no_class() else [])
-    while checked.counts.no_class() and (more := next(rest, None)):
-        checked.read(*more)
-    checked.finish()
-    if why := checked.counts.no_class():
-        raise DataError(why)
 
 
 def _list(names: Sequence[str], labels: Sequence[int]) -> str:

@@ -1,56 +1,53 @@
-"""Class scores of a photo to labels: the background's score, refinement, what is too unsure to be taught.
+"""Class scores of a photo to labels: the background's score, refinement, what is too unsure to be
+taught.
 
-Knows: soft maps and photos as arrays, folders of masks, worker processes.  Does not know: networks, prompts, truth.
+Knows: soft maps and photos as arrays, folders of masks, worker processes.  Does not know:
+networks, prompts, truth.
 
-Nothing here loads torch (but for the refinement without a compiler, which is made of it), so that a worker process
-starts in a moment.
+Nothing here loads torch (but for the refinement without a compiler, which is made of it), so that
+a worker process starts in a moment.
 """
 
 from __future__ import annotations
 
 import json
-import signal
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import UInt8
 
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.localizer.background import with_background
 from prisbench.localizer.refine import AdaptiveParameters, CrfParameters, adaptive, dense_crf
 from prisbench.runtime.files import read_json, write_errors, write_json
-from prisbench.wsss.scoring import SoftMap
-from prisbench.wsss.voc import VOID, write_mask
+from prisbench.wsss.labels import write_mask
+from prisbench.wsss.layouts import VOID
+from prisbench.wsss.maps import SoftMap, enlarged
 
 RULES = ("squared", "threshold")
 REFINEMENTS = ("none", "crf", "adaptive")
 
 MASKS, BEFORE, TAUGHT = "masks", "before", "labels"
-"""Folders of a run: every pixel labelled, the same before refinement, and with unsure pixels void: what is taught."""
+"""Folders of a run: every pixel labelled, the same before refinement,
+and with unsure pixels void: what is taught."""
 
 CONFIDENCES = {"none": 0.95, "crf": 0.95, "adaptive": 0.6}
-"""Refinement -> the probability below which a pixel is void.  The CRF's: Text2Mask, ``scripts/SD_seg.py``.  Averages
-are softer than a CRF's marginals: of Tabletop's pixels 0.95 would leave out 60 % there, 0.6 leaves out 8 %."""
-
-Out = TypeVar("Out")
+"""Refinement -> the probability below which a pixel is void.  The CRF's: Text2Mask,
+``scripts/SD_seg.py``.  Averages are softer than a CRF's marginals: of Tabletop's pixels 0.95 would
+leave out 60 % there, 0.6 leaves out 8 %."""
 
 
 @dataclass(frozen=True)
 class LabelSettings:
     """Every number between a soft map and labels.
 
-    ``rule`` and ``tau``: see ``with_background``.  ``refine``: "none", "crf" or "adaptive", with their parameters.
-    ``confidence``: a refined pixel whose highest probability is below is void in what is taught.  Without refinement
-    nothing is void: the scores are no probabilities.
+    ``rule`` and ``tau``: see ``with_background``.  ``refine``: "none", "crf" or "adaptive", with
+    their parameters.
+    ``confidence``: a refined pixel whose highest probability is below is void in what is taught.
+    Without refinement nothing is void: the scores are no probabilities.
     """
 
     rule: str
@@ -72,7 +69,9 @@ class LabelSettings:
 
 
 class Labels(NamedTuple):
-    """Of one photo, at its size: labels before refinement, after it, and after it with unsure pixels void."""
+    """Of one photo, at its size: labels before refinement, after it,
+    and after it with unsure pixels void.
+    """
 
     before: UInt8[np.ndarray, "h w"]
     after: UInt8[np.ndarray, "h w"]
@@ -80,10 +79,12 @@ class Labels(NamedTuple):
 
 
 def label(photo: UInt8[np.ndarray, "h w 3"], soft: SoftMap, settings: LabelSettings) -> Labels:
-    """The labels of a photo; a map smaller than it is enlarged bilinearly.  Without classes, all is background.
+    """The labels of a photo; a map smaller than it is enlarged bilinearly.  Without classes, all
+    is background.
 
-    The published code cuts before refinement on the network's grid and enlarges the labels; here the scores are
-    enlarged first, as it does for the CRF.  Raises MissingExtraError for a CRF that is not installed.
+    The published code cuts before refinement on the network's grid and enlarges the labels; here
+    the scores are enlarged first, as it does for the CRF.  Raises MissingExtraError for a CRF that
+    is not installed.
     """
     photo = np.require(photo, requirements=["C", "W"])  # the CRF takes no other
     h, w = photo.shape[:2]
@@ -102,15 +103,6 @@ def label(photo: UInt8[np.ndarray, "h w 3"], soft: SoftMap, settings: LabelSetti
     after = names[refined.argmax(axis=0)]
     unsure = refined.max(axis=0) < settings.confidence
     return Labels(before, after, np.where(unsure, np.uint8(VOID), after))
-
-
-def enlarged(scores: Float[np.ndarray, "c h w"], size_hw: tuple[int, int]) -> Float[np.ndarray, "c h2 w2"]:
-    """The scores as float32 at another size, bilinear, as ``scoring.labels_at`` and ``scoring.sweep`` see them."""
-    layers = scores.astype(np.float32)
-    h, w = size_hw
-    if layers.shape[1:] == (h, w):
-        return layers
-    return np.stack([np.asarray(Image.fromarray(each).resize((w, h), Image.Resampling.BILINEAR)) for each in layers])
 
 
 # --- a folder of masks ----------------------------------------------------------------------------------------------
@@ -132,9 +124,11 @@ def label_into(
 
 
 def claim(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Write what was asked into the folder's run.json, so that the same command goes on and no other mixes with it.
+    """Write what was asked into the folder's run.json, so that the same command goes on and no
+    other mixes with it.
 
-    Raises DataError, naming what differs, when the folder holds what something else was asked for; WriteError.
+    Raises DataError, naming what differs, when the folder holds what something else was asked for;
+    WriteError.
     """
     path = folder / "run.json"
     with write_errors(folder):
@@ -176,48 +170,3 @@ def from_record(record: Any, where: str) -> LabelSettings:
         return LabelSettings(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{where} does not say how its masks were made ({error!r}); make them again") from None
-
-
-# --- several at a time ----------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def worker_processes(workers: int) -> Iterator[Executor | None]:
-    """Processes that start afresh (a GPU cannot be forked); None without workers, for a plain loop.
-
-    When left, what has not begun is dropped.  Ctrl-C is the main process's business alone.
-    """
-    if not workers:
-        yield None
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_heed_no_interruption)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _heed_no_interruption() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def in_order(
-    pool: Executor | None, function: Callable[..., Out], calls: Iterable[tuple[Any, ...]], ahead: int
-) -> Iterator[Out]:
-    """The results of the calls, in their order; at most ``ahead`` are being computed or wait to be fetched.
-
-    Raises UsageError when a worker process has died: killed for want of memory, or unable to start.
-    """
-    if pool is None:
-        yield from (function(*call) for call in calls)
-        return
-    pending = deque[Future[Out]]()
-    try:
-        for call in calls:
-            pending.append(pool.submit(function, *call))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except BrokenProcessPool:
-        raise UsageError("a worker process died, perhaps for want of memory; try --workers 1, or 0 for none") from None

@@ -1,8 +1,8 @@
 """The colours of label PNGs against VOC's colour map and against one another.
 
-A mask of mode P has numbers and colours.  ``Image.quantize``, ``convert("P", palette=ADAPTIVE)`` and programs that make
-PNGs smaller number the colours anew: the mask looks the same and holds other labels.  What the colours still say is
-compared here.
+A mask of mode P has numbers and colours.  ``Image.quantize``, ``convert("P", palette=ADAPTIVE)``
+and programs that make PNGs smaller number the colours anew: the mask looks the same and holds
+other labels.  What the colours still say is compared here.
 
 Knows: palettes and the labels that are used.  Does not know: files, what classes are called.
 """
@@ -17,7 +17,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 CLOSE = 8
-"""Levels a channel may differ in the same colour: some quantizers round.  VOC's first 64 colours are 64 apart."""
+"""Levels a channel may differ in the same colour: some quantizers round.
+
+VOC's first 64 colours are 64 apart."""
 
 CURE = "save the labels themselves as grey (mode L), or with VOC's colours in their order"
 
@@ -27,11 +29,12 @@ def contradiction(
 ) -> str | None:
     """Why a palette contradicts its labels, as the end of a sentence; None when it does not.
 
-    ``used``: the labels in the mask.  It does when a label below 255 is shown in VOC's colour (``standard``) of another
-    label, one of the classes or void; when a label is shown in black while 0 has another colour; and when all labels
-    have the colours of Pillow's ``convert("P")``, which takes the nearest of a fixed palette.  A grey ramp and
-    colours of one's own say nothing.  255 is left alone, and so is black besides a black 0: many programs write the
-    colours of the classes only, and the rest of the palette is black.
+    ``used``: the labels in the mask.  It does when a label below 255 is shown in VOC's colour
+    (``standard``) of another label, one of the classes or void; when a label is shown in black
+    while 0 has another colour; and when all labels have the colours of Pillow's ``convert("P")``,
+    which takes the nearest of a fixed palette.  A grey ramp and colours of one's own say nothing.
+    255 is left alone, and so is black besides a black 0: many programs write the colours of the
+    classes only, and the rest of the palette is black.
     """
     if _is_ramp(colours):
         return None
@@ -60,18 +63,22 @@ def contradiction(
 
 
 class SharedPalette:
-    """One palette for all files of a folder: every label has one colour, and every colour one label."""
+    """One palette for all files of a folder: every label has one
+    colour, and every colour one label.
+    """
 
     def __init__(self, truth: SharedPalette | None = None) -> None:
-        """``truth``: that of true masks, in which a colour must not be another label's, though labels may have others:
-        predictions are often saved with VOC's colours, whatever the truth's are.
+        """``truth``: that of true masks, in which a colour must not be another label's, though
+        labels may have others: predictions are often saved with VOC's colours, whatever the
+        truth's are.
         """
         self._truth = truth
         self._of_label: dict[int, tuple[UInt8[np.ndarray, "3"], str]] = {}
         self._known: dict[bytes, set[int]] = {}
 
     def disagreement(self, name: str, colours: UInt8[np.ndarray, "n 3"] | None, used: Sequence[int]) -> str | None:
-        """How a file's palette disagrees with those before it, as the end of a sentence; None when it does not.
+        """How a file's palette disagrees with those before it, as the end of a sentence; None when
+        it does not.
 
         Grey files and grey ramps have no colours to compare, and void (255) may have any.
         """

@@ -1,144 +1,246 @@
-"""Networks and sets on disk: samples from a list, answers as folders of masks.
+"""Segmentation sets laid out as VOC 2012 is: photos, palette masks, lists of ids.
 
-Knows: where photos and labels of a set are, what ``wsss train`` and ``wsss predict`` begin from and leave behind.
-Does not know: how a network is made, taught or asked (``deeplab``, ``train``), scores.
+Knows: where a set's files are on this disk, how a list and the classes are read.  Does not know:
+what a mask holds (``labels``), what is missing or wrong in a set (``check``, ``label_checks``),
+models, scores.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
 
-from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.runtime.files import sha256_file
-from prisbench.wsss.deeplab import SIZES, Network, deeplab, load_imagenet, load_network
-from prisbench.wsss.label_checks import CheckedMasks, look_at_some
-from prisbench.wsss.labelling import BEFORE, MASKS, claim
-from prisbench.wsss.train import PredictSettings, Sample, predict
-from prisbench.wsss.voc import Item, SegmentationSet, photo_size, read_photo, write_mask
-
-FORMAT = 1
-LAPTOP = "laptop"
+from prisbench.errors import DataError, UnknownNameError
+from prisbench.images.photos import load_photo
+from prisbench.runtime.files import cannot_read, read_bytes, sha256_bytes
+from prisbench.wsss.layouts import BACKGROUND, CLASSES_FILE, COCO14, FOLDER, LAYOUTS, VOC12, VOID, Layout
 
 
-def samples(
-    dataset: SegmentationSet, split: str, labels: Path | None = None, say: Callable[[str], None] = lambda line: None
-) -> list[Sample]:
-    """What a network is taught: the photos of a split with the masks in a folder, ``<id>.png``; without one, with the
-    true masks.
+def open_set(dataset: str, root: str | os.PathLike[str] = "datasets") -> SegmentationSet:
+    """The set called ``dataset``: voc12 or coco14 below ``root``, or a folder.
 
-    Photos and masks are read when asked for, and then raise DataError as ``read_photo`` and ``CheckedMasks.read``.
-    Raises DataError at once when the list, the folder or any of its masks is missing, and as ``look_at_some``.
-    ``say`` gets what is unusual about those masks.
+    Below ``root`` the published trees are looked for (``VOCdevkit/VOC2012``, ``COCO/COCO2014``),
+    then the root itself.  A folder is a set of one's own when it holds classes.txt, else a tree of
+    VOC 2012 or COCO 2014.
+
+    Raises DataError when it is not there or classes.txt is not sound, UnknownNameError for a name
+    of neither kind.
     """
-    items = dataset.items(split)
-    if labels is None:
-        return _samples(CheckedMasks(dataset, f"true masks of {split}"), items, [item.mask for item in items], say)
-    if not labels.is_dir():
-        raise DataError(f"no labels in {labels}: there is no such folder")
-    missing = [item for item in items if not (labels / f"{item.id}.png").is_file()]
-    if missing:
+    if dataset in LAYOUTS:
+        layout = LAYOUTS[dataset]
+        home = find_home(layout, Path(root))
+        if home is None:
+            looked = ", ".join(str(Path(root) / each) for each in layout.homes)
+            raise DataError(f"no {dataset} in {looked}; `prisbench wsss check {root}` says how to get it")
+        return open_layout(layout, home, layout.classes)
+    folder = Path(dataset)
+    if not folder.is_dir():
+        if len(folder.parts) > 1:
+            raise DataError(f"no dataset at {folder}: there is no such folder")
+        raise UnknownNameError("dataset", dataset, [*LAYOUTS, "a folder"])
+    if (folder / CLASSES_FILE).is_file():
+        return open_layout(FOLDER, folder, read_classes(folder / CLASSES_FILE))
+    for name in sets_in(folder):
+        return open_set(name, folder)
+    raise DataError(
+        f"{folder} is no segmentation set: no {CLASSES_FILE} in it (one class a line, the first {BACKGROUND!r}), "
+        f"and no {VOC12.homes[0]} or {COCO14.homes[0]}"
+    )
+
+
+def sets_in(root: Path) -> tuple[str, ...]:
+    """Which of voc12, coco14 and folder stand below a root, by
+    their published trees or by classes.txt.
+    """
+    found = ["folder"] if (root / CLASSES_FILE).is_file() else []
+    for layout in LAYOUTS.values():
+        home = find_home(layout, root)
+        if home is not None and (home != root or root.resolve().name == layout.homes[1]):
+            found.append(layout.name)
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class SegmentationSet:
+    """A set on disk; nothing of it is in memory.
+
+    ``photos`` and ``masks`` are the patterns of the layout that fit what is there.
+    ``classes[label]`` is a name.
+    """
+
+    name: str
+    root: Path
+    photos: str
+    masks: str
+    classes: tuple[str, ...]
+    layout: Layout
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the lists that are there."""
+        found = [path.stem for path in _list_files(self.root, self.layout)]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def training_split(self) -> str:
+        """The split that is trained on where none is named:
+        train_aug where there is one, else train.
+        """
+        return "train_aug" if "train_aug" in self.splits else "train"
+
+    def list_path(self, split: str) -> Path:
+        """The file of a split's list.
+
+        Raises DataError when a published list (or any) is missing, UnknownNameError for a split
+        nobody published.
+        """
+        places = [self.root / folder / f"{split}.txt" for folder in self.layout.lists]
+        for path in places:
+            if path.is_file():
+                return path
+        known = self.splits
+        if known and split not in {each.split for each in self.layout.published}:
+            raise UnknownNameError(f"split of {self.name}", split, known)
         raise DataError(
-            f"{labels} lacks {len(missing)} of the {len(items)} images of {split}; the first is {missing[0].id}.png"
+            f"no list {' or '.join(map(str, places))}; `prisbench wsss check` says where to get it"
+            + (f" (there are: {', '.join(known)})" if known else "")
         )
-    given = CheckedMasks(dataset, f"masks in {labels}", true=False)
-    return _samples(given, items, [labels / f"{item.id}.png" for item in items], say)
+
+    def items(self, split: str) -> list[Item]:
+        """The images of a split, in the list's order; whether their files exist is not looked at.
+
+        Raises as ``list_path``, and DataError naming the line for a list that is empty, names an
+        id twice, or has a line that is neither an id nor paths of a photo and a mask below the
+        root.
+        """
+        return read_list(self.list_path(split), self.root, self.photos, self.masks)
 
 
-def _samples(
-    checked: CheckedMasks, items: Sequence[Item], masks: Sequence[Path], say: Callable[[str], None]
-) -> list[Sample]:
-    look_at_some(checked, list(zip(masks, items, strict=True)))
-    for note in checked.counts.notes(whole=checked.counts.masks == len(items)):
-        say(f"note: {note}")
-
-    def sample(item: Item, mask: Path) -> Sample:
-        def load_labels() -> np.ndarray:
-            return checked.read(mask, item, photo_size(item.photo))
-
-        return Sample(item.id, lambda: read_photo(item), load_labels)
-
-    return [sample(item, mask) for item, mask in zip(items, masks, strict=True)]
-
-
-def fresh_network(
-    classes: Sequence[str],
-    size: str = "resnet101",
-    weights: Path | None = None,
-    from_scratch: bool = False,
-    seed: int = 0,
-) -> Network:
-    """The DeepLab v2 that a run begins with, of a size in SIZES, with a ResNet of ImageNet's weights.
-
-    Only "laptop" begins from nothing without being asked to.  Raises UsageError, UnknownNameError, and as ``deeplab``
-    and ``load_imagenet``.
+class Item(NamedTuple):
+    """One line of a list: an image, where its photo and its mask
+    should be, and where the line stands.
     """
-    if size not in SIZES:
-        raise UnknownNameError("network size", size, SIZES)
-    if weights is None and size != LAPTOP and not from_scratch:
-        raise UsageError(
-            f"{size} begins with ImageNet's weights: give --weights {size}.safetensors (torchvision's key layout), "
-            "or say --from-scratch, which costs many points of mIoU"
-        )
-    network = deeplab(SIZES[size], classes, seed)
-    if weights is not None:
-        load_imagenet(network, weights)
-    return network
+
+    id: str
+    photo: Path
+    mask: Path
+    where: str
 
 
-def predict_set(
-    network_folder: Path,
-    dataset: SegmentationSet,
-    split: str,
-    out: Path,
-    settings: PredictSettings,
-    device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """The masks of a split by a trained network, going on where the same command stopped; returns their folder.
+def read_photo(item: Item) -> UInt8[np.ndarray, "h w 3"]:
+    """The photo of an item.  Raises DataError, naming the list's line when there is none."""
+    if not item.photo.is_file():
+        raise DataError(f"{item.where}: {item.id} has no photo {item.photo}")
+    return load_photo(item.photo)
 
-    With a CRF, the masks before it go into the folder beside.  Raises DataError when the network has other classes than
-    the set, a list or a photo is missing, or ``out`` holds another run.
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """Height and width of a photo as ``load_photo`` will turn it, from its header.
+
+    Raises DataError.
     """
-    network = load_network(network_folder)
-    if network.classes != dataset.classes:
-        differ = [pair for pair in zip(network.classes, dataset.classes, strict=False) if pair[0] != pair[1]]
-        first = f"{differ[0][0]!r}, not {differ[0][1]!r}" if differ else f"{len(network.classes)} of them"
-        raise DataError(
-            f"{network_folder} was trained for other classes than the {len(dataset.classes)} of {dataset.name}: {first}"
-        )
-    items = {item.id: item for item in dataset.items(split)}
-    claim(out, {"format": FORMAT, "network": _network_sha256(network_folder), "settings": _record(settings)})
-    kinds = (MASKS, BEFORE) if settings.crf else (MASKS,)
-
-    def path(kind: str, name: str) -> Path:
-        return out / kind / f"{name}.png"
-
-    def is_done(name: str) -> bool:
-        return all(path(kind, name).is_file() for kind in kinds)
-
-    done = sum(is_done(name) for name in items)
-    asked = [Sample(item.id, lambda item=item: read_photo(item), lambda: None) for item in items.values()]  # type: ignore[misc]
-    for answer in predict(network, asked, settings, device, is_done):
-        for kind, labels in zip(kinds, (answer.labels, answer.labels_before_crf), strict=False):
-            write_mask(path(kind, answer.id), labels)
-        done += 1
-        if progress is not None:
-            progress(done, len(items))
-    return out / MASKS
+    try:
+        with Image.open(path) as image:
+            w, h = image.size
+            turned = image.getexif().get(0x0112, 1) >= 5
+    except UnidentifiedImageError:
+        raise DataError(f"{path} is not a photo that can be read; copy it again") from None
+    except OSError as error:
+        raise DataError(cannot_read(path, error)) from None
+    return (w, h) if turned else (h, w)
 
 
-def _network_sha256(folder: Path) -> dict[str, str]:
-    """Of every file that is the network."""
-    place = folder / "network" if (folder / "network" / "network.json").is_file() else folder
-    files = [place / "network.json", *sorted(place.glob("*.safetensors"))]
-    return {path.name: sha256_file(path) for path in files}
+def find_home(layout: Layout, root: Path) -> Path | None:
+    """The first of the layout's homes that holds photos or lists."""
+    tops = {Path(each).parts[0] for each in (*layout.photos, *layout.lists) if not each.startswith("{")}
+    for home in layout.homes:
+        if any((root / home / top).is_dir() for top in tops):
+            return root / home
+    return None
 
 
-def _record(settings: PredictSettings) -> dict[str, object]:
-    record = dataclasses.asdict(settings)
-    del record["workers"]
-    return record
+def open_layout(layout: Layout, root: Path, classes: tuple[str, ...]) -> SegmentationSet:
+    ids: list[str] = []
+    for path in _list_files(root, layout):
+        lines = read_bytes(path).decode("utf-8", errors="replace").splitlines()
+        ids += [_id_of(line.split()[0]) for line in lines if line.strip()][:5]
+
+    def hits(pattern: str) -> int:
+        return sum((root / _place(pattern, each)).is_file() for each in ids)
+
+    photos, masks = max(layout.photos, key=hits), max(layout.masks, key=hits)  # of equals, the first
+    name = root.resolve().name if layout is FOLDER else layout.name
+    return SegmentationSet(name, root, photos, masks, classes, layout)
+
+
+def read_list(path: Path, root: Path, photos: str, masks: str) -> list[Item]:
+    """The images of a list file; see ``SegmentationSet.items``.
+
+    A line is an id, a photo's path, or the paths of photo and mask, as kazuto1011/deeplab-pytorch
+    writes them ("/JPEGImages/x.jpg /SegmentationClassAug/x.png"); paths are below the root, with
+    or without the slash.
+    """
+    try:
+        text = read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text ({error.reason}); download the list again") from None
+    items: dict[str, Item] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        tokens = line.split()
+        if not tokens:
+            continue
+        where = f"{path} line {number}"
+        if len(tokens) > 2 or (len(tokens) == 2 and not all("/" in token for token in tokens)):
+            raise DataError(f"{where}: {line.strip()!r} is neither an id nor the paths of a photo and a mask")
+        image_id = _id_of(tokens[0])
+        if image_id in items:
+            raise DataError(f"{where}: {image_id} stands in the list twice (first in {items[image_id].where})")
+        photo = tokens[0].lstrip("/") if "/" in tokens[0] else _place(photos, image_id)
+        mask = tokens[1].lstrip("/") if len(tokens) == 2 else _place(masks, image_id)
+        items[image_id] = Item(image_id, root / photo, root / mask, where)
+    if not items:
+        raise DataError(f"{path} is empty; download the list again")
+    return list(items.values())
+
+
+def _id_of(token: str) -> str:
+    """A list's first word is an id, or the path of a photo."""
+    return Path(token).stem if "/" in token else token
+
+
+def _place(pattern: str, image_id: str) -> str:
+    pieces = image_id.split("_")
+    part = pieces[1] if len(pieces) == 3 else ""
+    return pattern.format(id=image_id, part=part, short=part.removesuffix("2014"), number=pieces[-1])
+
+
+def _list_files(root: Path, layout: Layout) -> list[Path]:
+    return [path for folder in layout.lists for path in sorted((root / folder).glob("*.txt"))]
+
+
+def ids_sha256(ids: Sequence[str]) -> str:
+    """64 hexadecimal digits of the sorted ids, one a line: the same for every way to write a list."""
+    return sha256_bytes("".join(f"{each}\n" for each in sorted(ids)).encode("utf-8"))
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The names in classes.txt.
+
+    Raises DataError unless the first is background, all differ, and 255 suffice.
+    """
+    lines = read_bytes(path).decode("utf-8", errors="replace").splitlines()
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names or names[0] != BACKGROUND:
+        raise DataError(f"{path}: the first line must be {BACKGROUND!r} (label 0), not {names[0] if names else ''!r}")
+    twice = [name for n, name in enumerate(names) if name in names[:n]]
+    if twice or not 2 <= len(names) <= VOID:
+        why = f"{twice[0]!r} stands there twice" if twice else f"{len(names)} names, but labels are 0..254"
+        raise DataError(f"{path}: {why}; write one class a line")
+    return names

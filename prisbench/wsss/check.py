@@ -1,7 +1,7 @@
 """What of a segmentation set is there, what is missing or wrong, and where to get it.
 
-Knows: the files that a layout wants, how to look at some or all of them.  Does not know: how they are read (``voc``),
-what a mask may hold (``label_checks``), what is printed.
+Knows: the files that a layout wants, how to look at some or all of them.  Does not know: how they
+are read (``sets``), what a mask may hold (``label_checks``), what is printed.
 """
 
 from __future__ import annotations
@@ -16,58 +16,35 @@ from typing import NamedTuple
 
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.wsss.label_checks import SOME, CheckedMasks, LabelCounts
-from prisbench.wsss.voc import (
-    CLASSES_FILE,
-    FOLDER,
-    LAYOUTS,
+from prisbench.wsss.labels import read_mask_file
+from prisbench.wsss.layouts import CLASSES_FILE, FOLDER, LAYOUTS, PublishedList, Source
+from prisbench.wsss.sets import (
     Item,
-    PublishedList,
     SegmentationSet,
-    Source,
     find_home,
     ids_sha256,
     open_layout,
     photo_size,
     read_classes,
-    read_mask_file,
+    sets_in,
 )
 
 
-@dataclass(frozen=True)
-class ListReport:
-    """What was found of one split.  ``path`` is None when there is no list; ``right`` None when none is published."""
+def examine_all(
+    root: Path,
+    dataset: str | None = None,
+    full: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Report]:
+    """``examine`` for the sets below ``root``, or for both published ones where none is found.
 
-    split: str
-    path: str | None
-    ids: int
-    expected: int | None
-    right: bool | None
-    photos_missing: int
-    masks_missing: int
-    first_missing: str | None
-
-    @property
-    def whole(self) -> bool:
-        """Every id has its photo and (but of the test split) its mask."""
-        return self.ids > 0 and self.photos_missing == 0 and (self.masks_missing == 0 or self.split == "test")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found of a set.
-
-    ``wrong`` are lines about damaged files and labels that cannot be right, ``notes`` about what is unusual and may be;
-    ``get`` the sources of what is missing.
+    ``dataset``: only this one, of voc12, coco14 and folder; or another folder to look in, instead
+    of ``root``.
     """
-
-    dataset: str
-    root: str
-    usable: bool
-    lists: tuple[ListReport, ...]
-    masks_read: int
-    wrong: tuple[str, ...]
-    notes: tuple[str, ...]
-    get: tuple[Source, ...]
+    if dataset is not None and dataset not in (*LAYOUTS, FOLDER.name):
+        root, dataset = Path(dataset), None
+    names = [dataset] if dataset else list(sets_in(root)) or list(LAYOUTS)
+    return [examine(name, root, full, progress) for name in names]
 
 
 def examine(
@@ -76,15 +53,17 @@ def examine(
     full: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """What of a set is there: ``voc12`` or ``coco14`` below ``root``, or ``folder`` for the root itself.
+    """What of a set is there: ``voc12`` or ``coco14`` below ``root``, or ``folder`` for the root
+    itself.
 
-    Of every split the photos and masks are looked for; masks are read, with the size of their photos, in 32 places of
-    every list (``full``: all), and checked as ``label_checks`` does; when none of the 32 holds a class, more are read
-    until one does.  Usable means: of every group of splits the layout needs one is whole, and nothing that
-    was read is wrong.  A list with other ids than the published one stays usable: its numbers are not comparable.
+    Of every split the photos and masks are looked for; masks are read, with the size of their
+    photos, in 32 places of every list (``full``: all), and checked as ``label_checks`` does; when
+    none of the 32 holds a class, more are read until one does.  Usable means: of every group of
+    splits the layout needs one is whole, and nothing that was read is wrong.  A list with other
+    ids than the published one stays usable: its numbers are not comparable.
 
-    ``progress`` hears of (read, to read).  Raises DataError and UnknownNameError as ``open_set``, but not when voc12 or
-    coco14 is missing: that is reported.
+    ``progress`` receives (read, to read).  Raises DataError and UnknownNameError as ``open_set``,
+    but not when voc12 or coco14 is missing: that is reported.
     """
     layout = {**LAYOUTS, FOLDER.name: FOLDER}.get(dataset)
     if layout is None:
@@ -124,6 +103,46 @@ def examine(
     return Report(
         found.name, str(found.root), usable, tuple(reports), read.number, tuple(wrong), tuple(read.notes), get
     )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found of a set.
+
+    ``wrong`` are lines about damaged files and labels that cannot be right, ``notes`` about what
+    is unusual and may be; ``get`` the sources of what is missing.
+    """
+
+    dataset: str
+    root: str
+    usable: bool
+    lists: tuple[ListReport, ...]
+    masks_read: int
+    wrong: tuple[str, ...]
+    notes: tuple[str, ...]
+    get: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class ListReport:
+    """What was found of one split.
+
+    ``path`` is None when there is no list; ``right`` None when none is published.
+    """
+
+    split: str
+    path: str | None
+    ids: int
+    expected: int | None
+    right: bool | None
+    photos_missing: int
+    masks_missing: int
+    first_missing: str | None
+
+    @property
+    def whole(self) -> bool:
+        """Every id has its photo and (but of the test split) its mask."""
+        return self.ids > 0 and self.photos_missing == 0 and (self.masks_missing == 0 or self.split == "test")
 
 
 class _Read(NamedTuple):

@@ -55,7 +55,7 @@ ROOMS = {
         sheet""",
     "leaderboard": "intervals rows render summaries pages html_page publish",
     "embedded": "recipe files scenes words stage models autoencoder denoiser training card",
-    "wsss": """layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate reports
+    "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate reports
         labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
     "bench": "process models published network scene localizer learner dataset crf ablation",

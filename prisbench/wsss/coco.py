@@ -27,7 +27,8 @@ from pycocotools import mask as coco
 
 from prisbench.datasets.sources.reading.regions import rle
 from prisbench.errors import DataError
-from prisbench.runtime.files import read_json, sha256_file, write_json, write_text
+from prisbench.runtime.files import read_json, sha256_file, write_text
+from prisbench.runtime.resume import claim
 from prisbench.wsss.labels import write_mask
 from prisbench.wsss.layouts import COCO14, COCO_CLASSES
 from prisbench.wsss.sets import find_home
@@ -195,10 +196,6 @@ def _claim(folder: Path, record: dict[str, str]) -> None:
     Raises DataError when they are made from something else.
     """
     note = folder / RECORD
-    if note.exists():
-        if read_json(note) != record:
-            raise DataError(f"{folder} holds masks of another file or rule (see {note}); remove the folder first")
-    elif any(folder.glob("*.png")):
+    if not note.exists() and any(folder.glob("*.png")):
         raise DataError(f"{folder} holds masks that were not made here; use them as they are, or remove the folder")
-    else:
-        write_json(note, record)
+    claim(note, record, lambda _: f"{folder} holds masks of another file or rule (see {note}); remove the folder first")

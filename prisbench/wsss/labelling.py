@@ -10,8 +10,6 @@ a worker process starts in a moment.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +20,6 @@ from jaxtyping import UInt8
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.localizer.background import with_background
 from prisbench.localizer.refine import AdaptiveParameters, CrfParameters, adaptive, dense_crf
-from prisbench.runtime.files import read_json, write_errors, write_json
 from prisbench.wsss.labels import write_mask
 from prisbench.wsss.layouts import VOID
 from prisbench.wsss.maps import SoftMap, enlarged
@@ -121,38 +118,6 @@ def label_into(
     for kind, labels in ((BEFORE, before), (MASKS, after), (TAUGHT, taught)):
         write_mask(folder / kind / f"{image_id}.png", labels)
     return image_id
-
-
-def claim(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Write what was asked into the folder's run.json, so that the same command goes on and no
-    other mixes with it.
-
-    Raises DataError, naming what differs, when the folder holds what something else was asked for;
-    WriteError.
-    """
-    path = folder / "run.json"
-    with write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    if path.is_file():
-        found, wanted = _flat(read_json(path)), _flat(json.loads(json.dumps(asked)))
-        for key in sorted({*found, *wanted}):
-            if found.get(key) != wanted.get(key):
-                raise DataError(
-                    f"{folder} holds another run ({key} is {found.get(key)!r}, asked for {wanted.get(key)!r}); "
-                    "choose another folder"
-                )
-        return
-    write_json(path, asked)
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat |= _flat(inner, f"{prefix}.{key}" if prefix else key)
-    return flat
 
 
 def as_record(settings: LabelSettings) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from prisbench.localizer.refine import CrfParameters, dense_crf
 from prisbench.runtime.files import sha256_file
 from prisbench.runtime.locks import locked
 from prisbench.runtime.workers import in_order, worker_processes, worker_threads
-from prisbench.wsss.labelling import BEFORE, MASKS, claim
+from prisbench.wsss.labelling import BEFORE, MASKS
 from prisbench.wsss.labels import write_mask
 from prisbench.wsss.networks import Network, load_network
+from prisbench.wsss.run_folders import claim_folder
 from prisbench.wsss.samples import Sample
 from prisbench.wsss.schedule import PRECISIONS, autocast
 from prisbench.wsss.sets import Item, SegmentationSet, read_photo
@@ -82,7 +83,7 @@ def predict_set(
         )
     items = {item.id: item for item in dataset.items(split)}
     with locked(out):
-        claim(out, {"format": FORMAT, "network": _network_sha256(network_folder), "settings": _record(settings)})
+        claim_folder(out, {"format": FORMAT, "network": _network_sha256(network_folder), "settings": _record(settings)})
         _write_missing(network, items, out, settings, progress)
     return out / MASKS
 

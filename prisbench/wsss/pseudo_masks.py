@@ -37,10 +37,11 @@ from prisbench.runtime.locks import locked
 from prisbench.runtime.workers import in_order, worker_processes
 from prisbench.wsss.attention_maps import prompts, soft_map
 from prisbench.wsss.label_checks import CheckedMasks, look_at_some
-from prisbench.wsss.labelling import LabelSettings, as_record, claim, from_record, is_labelled, label_into
+from prisbench.wsss.labelling import LabelSettings, as_record, from_record, is_labelled, label_into
 from prisbench.wsss.maps import SoftMap, read_soft_map, write_soft_map
 from prisbench.wsss.mask_job import Job, cost, labels_of, maps_identity, maps_in
 from prisbench.wsss.mask_settings import Changes, PseudoMaskSettings, preset_of, settings_for
+from prisbench.wsss.run_folders import claim_folder
 from prisbench.wsss.sets import Item, read_photo
 
 MAPS = "maps"
@@ -69,7 +70,7 @@ def make(
     if job.image_labels is None and not all(is_labelled(job.out, item.id) for item in items):
         every = [(item.mask, item) for item in job.dataset.items(job.split)]
         look_at_some(CheckedMasks(job.dataset, f"true masks of {job.split}"), every)
-    claim(job.out, {"maps": maps_identity(backbone, job, settings), "labels": as_record(settings.labelling)})
+    claim_folder(job.out, {"maps": maps_identity(backbone, job, settings), "labels": as_record(settings.labelling)})
     images = _images(job, items)
 
     def read(item: Item) -> _Photo:
@@ -98,7 +99,7 @@ def remake(maps: Path, job: Job, settings: LabelSettings, progress: Progress | N
     _check_crf(settings)
     record = _run_of(folder)
     origin = record["maps"] if record else {"folder": folder.name}
-    claim(job.out, {"maps": origin, "labels": as_record(settings)})
+    claim_folder(job.out, {"maps": origin, "labels": as_record(settings)})
     images = _images(job, items)
 
     def map_of(photo: _Photo) -> SoftMap:

@@ -27,7 +27,7 @@ from prisbench.wsss.crops import Batch, batches
 from prisbench.wsss.networks import Network, save_network
 from prisbench.wsss.samples import Sample
 from prisbench.wsss.schedule import TrainSettings, autocast, loss_of, rate_at
-from prisbench.wsss.train_run import Run, claim, identity, place_of
+from prisbench.wsss.train_run import Run, claim_run, identity, place_of
 
 
 def train(
@@ -53,11 +53,11 @@ def train(
     if not samples:
         raise DataError("there is nothing to train on: the list of samples is empty")
     out = Path(out)
-    asked = identity(network, samples, settings)
+    record = identity(network, samples, settings)
     place = place_of(network, torch.device(device), settings)
     with locked(out) if place.rank == 0 else contextlib.nullcontext():
         if place.rank == 0:
-            claim(out, asked)
+            claim_run(out, record)
         run = Run(network, settings, out, place)
         run.load()
         cuda = [place.device] if place.device.type == "cuda" else []

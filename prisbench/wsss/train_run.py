@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save, save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from safetensors.torch import save
+from torch import nn
 
 from prisbench.errors import DataError, UsageError
-from prisbench.runtime.files import read_json, replacing, sha256_bytes, sha256_json, write_json
+from prisbench.runtime.checkpoints import Checkpoint, moments, put_moments, read_checkpoint, write_checkpoint
+from prisbench.runtime.files import sha256_bytes, sha256_json, write_json
 from prisbench.wsss.borrowed import Borrowed
 from prisbench.wsss.networks import Network
+from prisbench.wsss.run_folders import claim_folder
 from prisbench.wsss.samples import Sample
 from prisbench.wsss.schedule import TrainSettings, optimizer_of
 
@@ -67,14 +69,10 @@ class Run:
         if self.place.rank:
             return
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            for slot, value in self.optimizer.state.get(parameter, {}).items():
-                if isinstance(value, Tensor):
-                    tensors[f"{slot}.{name}"] = value
+        tensors |= moments(self.optimizer, dict(self.network.named_parameters()))
         counters = {"step": self.step, "seconds": self.seconds, "waiting": self.waiting}
         record = {**counters, "log": self.log, "recent": self.recent, "scaler": self.scaler.state_dict()}
-        with replacing(self.state) as temp:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temp, {"run": json.dumps(record)})
+        write_checkpoint(self.state, Checkpoint(tensors, {"run": json.dumps(record)}))
         write_json(self.out / "log.json", self.log)
 
     def load(self) -> None:
@@ -82,21 +80,16 @@ class Run:
         if not self.state.exists():
             return
         try:
-            with safe_open(str(self.state), "pt") as file:
-                record = json.loads(file.metadata()["run"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors, header = read_checkpoint(self.state)
+            record = json.loads(header["run"])
             self.step, self.seconds, self.waiting = record["step"], record["seconds"], record["waiting"]
             self.log, self.recent = record["log"], record["recent"]
             if record["scaler"]:
                 self.scaler.load_state_dict(record["scaler"])
             prefix = "network."
-            weights = {k.removeprefix(prefix): tensors.pop(k) for k in list(tensors) if k.startswith(prefix)}
+            weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             self.network.load_state_dict(weights)
-            parameters = dict(self.network.named_parameters())
-            for key, value in tensors.items():
-                slot, name = key.split(".", 1)
-                kept = value if slot == "step" else value.to(self.place.device)  # Adam's counters stay on the CPU
-                self.optimizer.state[parameters[name]][slot] = kept
+            put_moments(self.optimizer, dict(self.network.named_parameters()), tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             why = str(error).splitlines()[0] if str(error) else repr(error)
             raise DataError(f"{self.state} is damaged ({why}); delete it to begin this run anew") from None
@@ -114,28 +107,11 @@ def identity(network: Network, samples: Sequence[Sample], settings: TrainSetting
     }
 
 
-def claim(out: Path, asked: dict[str, Any]) -> None:
-    """Write what was asked into the folder; DataError when it holds another run."""
-    path = out / "run.json"
-    if path.exists():
-        found, wanted = _flat(read_json(path)), _flat(asked)
-        changed = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
-        if changed:
-            k = changed[0]
-            raise DataError(
-                f"{out} holds another run ({k} is {found.get(k)!r}, asked for {wanted.get(k)!r}); choose another folder"
-            )
-    elif (out / "state.safetensors").exists():
+def claim_run(out: Path, record: dict[str, Any]) -> None:
+    """Write what decides the run into the folder; DataError when it holds another run."""
+    if (out / "state.safetensors").exists() and not (out / "run.json").exists():
         raise DataError(f"{out} holds a state.safetensors without its run.json; choose another folder")
-    write_json(path, asked)
-
-
-def _flat(value: Any) -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``; anything but a record is nothing."""
-    flat: dict[str, Any] = {}
-    for key, inner in value.items() if isinstance(value, dict) else ():
-        flat |= {f"{key}.{k}": v for k, v in _flat(inner).items()} if isinstance(inner, dict) else {key: inner}
-    return flat
+    claim_folder(out, record)
 
 
 class Place(NamedTuple):

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 
 from prisbench.errors import DataError
 
@@ -195,23 +195,38 @@ def roc(
     if not len(there) or not len(not_there):
         return None
     thresholds = np.unique(belief)[::-1]
-    points = [(0.0, 0.0)]
-    points += [(float((not_there >= t).mean()), float((there >= t).mean())) for t in thresholds]
-    wins = (there[:, None] > not_there) + 0.5 * (there[:, None] == not_there)
+    rates = [(len(each) - np.searchsorted(np.sort(each), thresholds)) / len(each) for each in (not_there, there)]
+    points = [(0.0, 0.0), *zip(rates[0].tolist(), rates[1].tolist(), strict=True)]
 
     names, codes = np.unique(np.asarray(subject_ids, dtype=object), return_inverse=True)
     fewer = min(len(np.unique(codes[present])), len(np.unique(codes[~present])))
+    won, pairs = _won(there, not_there, codes[present], codes[~present], len(names))
     spread: Interval | None = None
     if fewer >= FEWEST_SUBJECTS:
-        won, pairs = np.zeros((len(names),) * 2), np.zeros((len(names),) * 2)
-        of_pair = np.broadcast_arrays(codes[present][:, None], codes[~present][None])
-        np.add.at(won, (of_pair[0], of_pair[1]), wins)
-        np.add.at(pairs, (of_pair[0], of_pair[1]), 1.0)
-        weights = _fixed_weights(len(names)) if rng is None else _weights(len(names), rng)
+        weights = subject_weights(len(names), rng)
         above, total = (np.einsum("ds,st,dt->d", weights, of, weights, optimize=True) for of in (won, pairs))
         areas = np.divide(above, total, out=np.full(len(total), np.nan), where=total > 0)
         spread = bounded(areas, fewer)
-    return Roc(float(wins.mean()), spread, points, fewer)
+    return Roc(float(won.sum() / pairs.sum()), spread, points, fewer)
+
+
+def _won(
+    there: Float[np.ndarray, " p"],
+    not_there: Float[np.ndarray, " q"],
+    whose: Int64[np.ndarray, " p"],
+    whose_not: Int64[np.ndarray, " q"],
+    subjects: int,
+) -> tuple[Float[np.ndarray, "subjects subjects"], Float[np.ndarray, "subjects subjects"]]:
+    """For each two subjects, in how many pairs of queries the first one's belief "present" beats the second one's
+    "absent", ties counted half; and how many pairs there are.  Whole and half numbers, so the sums are exact.
+    """
+    won = np.zeros((subjects, subjects))
+    for second in np.unique(whose_not):
+        lower = np.sort(not_there[whose_not == second])
+        wins = (np.searchsorted(lower, there, "left") + np.searchsorted(lower, there, "right")) / 2
+        won[:, second] = np.bincount(whose, wins, minlength=subjects)
+    counts = [np.bincount(each, minlength=subjects).astype(np.float64) for each in (whose, whose_not)]
+    return won, np.outer(*counts)
 
 
 def _take(sample: Sample, rows: list[int]) -> Sample:
@@ -230,11 +245,16 @@ def _draw_ratios(
     names, codes = np.unique(np.asarray(subject_ids, dtype=object), return_inverse=True)
     if len(names) < FEWEST_SUBJECTS:
         return None
-    weights = _fixed_weights(len(names)) if rng is None else _weights(len(names), rng)
+    weights = subject_weights(len(names), rng)
     return [
         (weights @ np.bincount(codes, each.numerator)) / (weights @ np.bincount(codes, each.denominator))
         for each in samples
     ]
+
+
+def subject_weights(subjects: int, rng: np.random.Generator | None = None) -> Float[np.ndarray, "draws subjects"]:
+    """How often each subject is drawn, in every draw; without ``rng`` always the same draws."""
+    return _fixed_weights(subjects) if rng is None else _weights(subjects, rng)
 
 
 def _weights(subjects: int, rng: np.random.Generator) -> Float[np.ndarray, "draws subjects"]:

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "prisbench"
 
 ORDER = """
-errors runtime images types answers metrics statistics results settings tabletop datasets out_of_domain diffusion speed
-concepts localizer methods learning runs predict score evaluate leaderboard sweep embedded wsss bench demo doctor cli
+errors runtime images types answers counts measures aliases metrics statistics presence pairs soft_maps results settings
+tabletop datasets out_of_domain diffusion speed concepts localizer methods learning runs predict score evaluate
+leaderboard sweep embedded wsss bench conformance demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -55,18 +56,19 @@ ROOMS = {
         sheet""",
     "leaderboard": "intervals rows render summaries pages html_page publish",
     "embedded": "recipe files scenes words stage models autoencoder denoiser training card",
-    "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate reports
-        labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
+    "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
+        reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
-    "bench": "process models published network scene localizer learner dataset crf ablation",
-    "cli": "options bars concepts evaluate segment bench project datasets wsss main __main__",
+    "bench": "process models published network scene localizer learner dataset crf ablation score",
+    "conformance": "cases check",
+    "cli": "options bars concepts evaluate segment bench project datasets scoring wsss main __main__",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 
 HEAVY = {"torch", "diffusers", "transformers", "peft"}
 LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
-doctor
+doctor counts measures aliases presence pairs soft_maps conformance.check
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 

@@ -67,7 +67,7 @@ def davis_contour(mask: np.ndarray) -> np.ndarray:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(several_masks(1))
 def test_a_region_is_the_mask_whatever_its_form(masks: list[np.ndarray]) -> None:
     (mask,) = masks
@@ -81,7 +81,7 @@ def test_a_region_is_the_mask_whatever_its_form(masks: list[np.ndarray]) -> None
         assert all(found.holds((y, x)) == mask[y, x] for y in range(mask.shape[0]) for x in range(mask.shape[1]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(several_masks(4))
 def test_overlaps_are_those_of_the_masks(masks: list[np.ndarray]) -> None:
     a, b, c, d = masks
@@ -94,7 +94,7 @@ def test_overlaps_are_those_of_the_masks(masks: list[np.ndarray]) -> None:
         assert overlap(one, two) / union == coco.iou([rles[0]], [rles[1]], [0])[0, 0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(several_masks(1), st.integers(1, 5))
 def test_a_band_is_what_an_erosion_takes_away(masks: list[np.ndarray], d: int) -> None:
     (mask,) = masks
@@ -104,7 +104,7 @@ def test_a_band_is_what_an_erosion_takes_away(masks: list[np.ndarray], d: int) -
     assert found.area == int((mask & ~inner).sum())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(several_masks(2), st.integers(1, 9))
 def test_contours_and_their_tolerance_are_those_of_davis(masks: list[np.ndarray], t: int) -> None:
     ours, theirs = (contour(region(mask)) for mask in masks)

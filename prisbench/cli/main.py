@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from prisbench.cli import bench, concepts, datasets, evaluate, project, segment, wsss
+from prisbench.cli import bench, concepts, datasets, evaluate, project, scoring, segment, wsss
 from prisbench.cli.options import SeveralValues
 from prisbench.errors import PrisbenchError
 from prisbench.runtime.console import INTERRUPTED, tell
@@ -34,6 +34,8 @@ app.command("presets")(segment.show_presets)
 app.command("demo")(project.demo)
 app.command("doctor")(project.doctor)
 app.command("train-backbone")(project.train_backbone)
+app.command("conformance")(scoring.conformance)
+bench.app.command("score")(scoring.bench_score)
 app.add_typer(bench.app, name="bench")
 app.add_typer(concepts.app, name="concept")
 app.add_typer(wsss.app, name="wsss")

@@ -77,7 +77,8 @@ def contour(region: Region) -> Region:
         return region
     above, before = int(region.top > 0), int(region.left > 0)  # a pixel above or left of the box can differ from it
     below, after = int(region.top + rows < h), int(region.left + columns < w)
-    grown = np.pad(region.pixels, ((above, below), (before, after)))
+    grown = np.zeros((rows + above + below, columns + before + after), dtype=bool)
+    grown[above : above + rows, before : before + columns] = region.pixels
     found = np.zeros_like(grown)
     found[:, :-1] |= grown[:, :-1] ^ grown[:, 1:]
     found[:-1] |= grown[:-1] ^ grown[1:]

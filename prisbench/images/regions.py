@@ -51,6 +51,11 @@ def region(mask: Maskish, where: str = "mask") -> Region:
     return _tight((h, w), 0, 0, pixels)
 
 
+def nothing(size_hw: tuple[int, int]) -> Region:
+    """The empty mask of a frame."""
+    return Region(size_hw, 0, 0, np.zeros((0, 0), dtype=bool), 0)
+
+
 def overlap(a: Region, b: Region) -> int:
     """How many pixels two masks of one frame share."""
     common = shared_box(a, b)
@@ -84,27 +89,27 @@ def overlap_outside(a: Region, others: Sequence[Region], but: Region) -> int:
 def _of_runs(size_hw: tuple[int, int], runs: np.ndarray) -> Region:
     """Decodes the columns between the first and the last pixel alone."""
     h, _ = size_hw
+    filled = np.flatnonzero(runs[1::2])
+    if not len(filled):
+        return nothing(size_hw)
     ends = runs.cumsum()
-    inside = runs[1::2] > 0
-    stops = ends[1::2][inside]
-    if not len(stops):
-        return _empty(size_hw)
-    left, right = int(stops[0] - runs[1::2][inside][0]) // h, int(stops[-1] - 1) // h + 1
-    lengths = np.diff(np.clip(ends, left * h, right * h), prepend=left * h)
-    values = np.arange(len(lengths)) % 2 == 1
+    first, last = 2 * int(filled[0]) + 1, 2 * int(filled[-1]) + 1
+    left, right = int(ends[first - 1]) // h, (int(ends[last]) - 1) // h + 1
+    lengths = np.append(runs[first - 1 : last + 1], right * h - ends[last])  # and what is left of the last column
+    lengths[0] = ends[first - 1] - left * h
+    values = np.zeros(len(lengths), dtype=bool)
+    values[1::2] = True
     columns = np.repeat(values, lengths).reshape(right - left, h)
-    return _tight(size_hw, 0, left, columns.T)
+    rows = np.flatnonzero(columns.any(axis=0))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    return Region(size_hw, top, left, np.ascontiguousarray(columns[:, top:bottom].T), int(runs[1::2].sum()))
 
 
 def _tight(size_hw: tuple[int, int], top: int, left: int, pixels: np.ndarray) -> Region:
     """Cuts pixels that stand at (``top``, ``left``) to the smallest box."""
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     if not len(rows):
-        return _empty(size_hw)
+        return nothing(size_hw)
     box = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     box = np.ascontiguousarray(box)
     return Region(size_hw, top + int(rows[0]), left + int(columns[0]), box, int(np.count_nonzero(box)))
-
-
-def _empty(size_hw: tuple[int, int]) -> Region:
-    return Region(size_hw, 0, 0, np.zeros((0, 0), dtype=bool), 0)

@@ -1,0 +1,1 @@
+"""Golden cases of the metric spec, and how another implementation compares with them."""

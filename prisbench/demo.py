@@ -49,7 +49,7 @@ class Demo(NamedTuple):
 
 
 COST = (
-    "the demo draws a small set, learns two things (about a minute each on two cores), asks six methods about the set "
+    "the demo draws a small set, learns two things (about a minute each on two cores), runs six methods on it "
     "and draws pictures: some five minutes; interrupt it at will, the same command goes on"
 )
 
@@ -64,7 +64,7 @@ def run(
 ) -> Demo:
     """Build, learn, evaluate, rank, draw; everything lands below ``out``, and what is there already is reused.
 
-    ``say`` hears what it costs.  A second seed in the same folder shares the table with the first.
+    ``say`` is called with what it costs.  A second seed in the same folder shares the table with the first.
     """
     say(COST)
     folder = out / "dataset"

@@ -1,6 +1,6 @@
 """What is installed, which device there is, which extras are missing: the answer to "does it work here?".
 
-Knows: how to ask the machine.  Does not know: how anything works; it loads no library unless told to.
+Knows: how to query the machine.  Does not know: how anything works; it loads no library unless ``ask_torch``.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ EMBEDDED = Path(__file__).parent / "embedded" / "weights"
 def report(ask_torch: bool = False) -> dict[str, Any]:
     """A record that fits JSON: versions, device, machine, extras, backbone, cache, and ``problems`` (empty: all well).
 
-    ``ask_torch`` loads torch (seconds) to learn the device; without it ``device`` is null.  Sizes are in bytes, null
-    where the system does not say.
+    ``ask_torch`` loads torch (seconds) to find the device; without it ``device`` is null.  Sizes are in bytes, null
+    where the system has no number.
     """
     packages = {name: _version(name) for name in PACKAGES}
     extras = {

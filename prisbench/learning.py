@@ -28,7 +28,7 @@ from prisbench.settings import MethodOptions
 from prisbench.types import Subject
 
 Bar = Callable[[str], Callable[[int, int, float], None]]
-"""A title -> a progress bar that is told ``(step, steps, loss)``."""
+"""A title -> a progress bar that is called with ``(step, steps, loss)``."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def count(
 ) -> Counts:
     """The counts of one query.
 
-    ``mask`` is what the method answered; None, for "absent" and for a method that failed, counts as an empty mask.
+    ``mask`` is the method's answer; None, for "absent" and for a method that failed, counts as an empty mask.
 
     Raises DataError, naming the query, when a mask has another size than the truth, when the peak lies outside the
     image, or when the truth is empty for a query that is not "absent" (or not empty for one that is).

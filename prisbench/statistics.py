@@ -149,8 +149,8 @@ def rank_tiers(samples: Mapping[str, Sample], rng: np.random.Generator | None = 
     """Tiers from 1, higher values first; a sample of fewer than ``FEWEST_SUBJECTS`` subjects gets none.
 
     The best opens tier 1.  Going down, a method joins the open tier when the interval of its paired difference to the
-    tier's best includes zero (or cannot be made); else it opens the next tier.  So members of a tier are not told
-    apart from its best, which is not to say that they are equal.
+    tier's best includes zero (or cannot be made); else it opens the next tier.  So the data do not
+    separate the members of a tier from its best, which does not make them equal.
     """
     values = {name: sample.value for name, sample in samples.items() if sample.n_subjects >= FEWEST_SUBJECTS}
     order = sorted((-value, name) for name, value in values.items() if value is not None)
@@ -166,9 +166,9 @@ def rank_tiers(samples: Mapping[str, Sample], rng: np.random.Generator | None = 
 
 
 class Roc(NamedTuple):
-    """How well a belief tells what is there from what is not.
+    """How well a presence score separates present from absent queries.
 
-    ``auc``: the chance that a present query's belief is higher than an absent one's, ties counted half.  ``points``:
+    ``auc``: the chance that a present query's score is higher than an absent one's, ties counted half.  ``points``:
     the thresholds' (false positive rate, true positive rate), from (0, 0) to (1, 1), the strictest first.
     ``n_subjects``: subjects with present queries or subjects with absent ones, whichever are fewer.
     """
@@ -180,21 +180,21 @@ class Roc(NamedTuple):
 
 
 def roc(
-    belief: Float[np.ndarray, " n"],
+    presence: Float[np.ndarray, " n"],
     present: Bool[np.ndarray, " n"],
     subject_ids: Sequence[str],
     rng: np.random.Generator | None = None,
 ) -> Roc | None:
-    """The ROC of beliefs, "present" where they are at least a threshold; None unless both kinds are there.
+    """The ROC of presence scores, "present" where they are at least a threshold; None unless both kinds are there.
 
     The interval is over subjects: each draw weighs the pairs of queries by how often both their subjects were drawn.
     None when fewer than ``FEWEST_SUBJECTS`` subjects have queries of either kind.  A draw without one of the kinds
     defines no area and is left out: with six subjects of a kind that is at most one draw in 400, (1 - 6 / n)**n.
     """
-    there, not_there = belief[present], belief[~present]
+    there, not_there = presence[present], presence[~present]
     if not len(there) or not len(not_there):
         return None
-    thresholds = np.unique(belief)[::-1]
+    thresholds = np.unique(presence)[::-1]
     rates = [(len(each) - np.searchsorted(np.sort(each), thresholds)) / len(each) for each in (not_there, there)]
     points = [(0.0, 0.0), *zip(rates[0].tolist(), rates[1].tolist(), strict=True)]
 

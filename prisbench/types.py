@@ -131,7 +131,7 @@ class Prediction:
     """A method's answer to one query.
 
     ``mask`` None means "the subject is not in this scene".  ``peak_yx`` is the pixel the method is surest of (for the
-    pointing game); None when the method has no such notion.  ``presence`` in 0..1 is the method's belief that the
+    pointing game); None when the method has no such notion.  ``presence`` in 0..1 is the method's confidence that the
     subject is there, None when it has none.  ``score`` is the soft map in 0..1 the mask was cut from, when kept.
     """
 
@@ -164,7 +164,7 @@ class TellsCost(Protocol):
 class WantsSubjects(Protocol):
     """What a method may also have: a place for all subjects of the split, set before any is learned.
 
-    A control may learn another subject than the one it is asked for.
+    A control may learn another subject than the one it is called with.
     """
 
     subjects: Sequence[Subject]
@@ -226,6 +226,6 @@ class Method(Protocol):
         """Answer all queries about one image, in their order.
 
         ``concepts`` maps subject ids to what ``learn`` returned.  The same image, query and concept give the same
-        prediction whatever else is asked in the same call.
+        prediction whatever other queries are in the same call.
         """
         ...

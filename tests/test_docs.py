@@ -16,19 +16,23 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "baselines").glob("*/README.md")),
+    *sorted((ROOT / "data_cards").glob("*.md")),
+    ROOT / "leaderboards" / "LOG.md",
 ]
-CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
-"""Pages about the code as it is; the changelog also names what was."""
+CURRENT = [page for page in PAGES if page.name not in ("CHANGELOG.md", "LOG.md")]
+"""Pages about the code as it is; the two others also name what was."""
 
 FOREIGN = {"scripts/SD_seg.py", "path/to/method.py"}
 """Paths that are not of this repository."""
 
 
 def prose(text: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines that people wrote: no tables, no fenced code, no blocks that a command makes."""
+    """Numbered lines that people wrote: no front matter, tables, fenced code, or blocks that a command makes."""
     made, fenced = False, False
-    for number, line in enumerate(text.splitlines(), 1):
-        if re.match(r"<!-- (table|learners|made by)\b", line):
+    lines = text.splitlines()
+    start = lines.index("---", 1) + 1 if lines[:1] == ["---"] else 0
+    for number, line in enumerate(lines[start:], start + 1):
+        if re.match(r"<!-- (table|learners|facts|made by)\b", line):
             made = True
         elif re.match(r"<!-- (/\w+|end) -->", line):
             made = False
@@ -55,6 +59,7 @@ def test_a_line_that_is_too_wide_would_be_noticed() -> None:
     assert too_wide(f"| {wide} |\n```\n{wide}\n```\n<!-- table x -->\n{wide}\n<!-- /table -->\n") == []
     assert too_wide(f"```\n```\n{wide}\n<!-- made by x -->\n<!-- end -->\n{wide}\n") == [3, 6]
     assert too_wide(f"https://example.org/{'x' * 100}\n") == []
+    assert too_wide(f"---\n{wide}\n---\n{wide}\n") == [4]
 
 
 def gone(text: str) -> list[str]:
@@ -137,3 +142,73 @@ def test_an_example_that_cannot_run_would_be_noticed() -> None:
     assert unknown_imports(text) == ["prisbench.datasets.nothing"]
     with pytest.raises(SyntaxError):
         unknown_imports("```python\nx = = 1\n```\n")
+
+
+README = (ROOT / "README.md").read_text()
+
+WORDS = "subject noun concept scene query mask method run look-alike absent".split()  # noqa: SIM905
+
+TIMED = (
+    "demo",
+    "learn-concept",
+    "segment",
+    "build-dataset",
+    "validate",
+    "evaluate",
+    "leaderboard",
+    "wsss demo",
+    "train-backbone",
+)
+
+
+def section(text: str, title: str) -> str:
+    """What stands under a heading, up to the next one; nothing where there is no such heading."""
+    _, heading, rest = text.partition(f"# {title}\n")
+    return re.split(r"^#+ ", rest, maxsplit=1, flags=re.MULTILINE)[0] if heading else ""
+
+
+def unexplained(text: str) -> list[str]:
+    """Words of the project that the README's glossary lacks."""
+    rows = dict(re.findall(r"^\| ([\w-]+) \| (.+) \|$", section(text, "Words"), re.MULTILINE))
+    return [word for word in WORDS if not rows.get(word)]
+
+
+def untimed(text: str) -> list[str]:
+    """Commands whose time the README does not give."""
+    rows = re.findall(r"^\| (.+) \| .*\d.* (?:s|min|h)\b.* \|$", section(text, "How long they take"), re.MULTILINE)
+    return [command for command in TIMED if not any(re.search(rf"`.*\b{command}\b", row) for row in rows)]
+
+
+def reading_order(text: str) -> list[str]:
+    """The files that the README wants read, in their order."""
+    return re.findall(r"^\d+\. `([^`]+)`: \S", section(text, "Files"), re.MULTILINE)
+
+
+def test_the_readme_explains_ten_words() -> None:
+    assert len(WORDS) == 10 and unexplained(README) == []
+    assert unexplained(README.replace("| noun |", "| kind |")) == ["noun"]
+    assert unexplained(README.replace("## Words", "## Terms")) == WORDS
+
+
+def test_the_readme_says_how_long_commands_take() -> None:
+    assert untimed(README) == []
+    assert "two cores" in section(README, "How long they take"), "a time needs its machine"
+    assert untimed(README.replace("`prisbench wsss demo`", "`prisbench`")) == ["wsss demo"]
+    assert untimed("") == list(TIMED)
+
+
+def test_the_files_of_the_reading_order_exist() -> None:
+    files = reading_order(README)
+    assert 7 <= len(files) <= 12 and [name for name in files if not (ROOT / name).is_file()] == []
+    assert reading_order(README.replace("## Files", "## Elsewhere")) == []
+
+
+def test_the_readme_says_how_to_install_the_package() -> None:
+    text = section(README, "Install")
+    assert "pip install --constraint constraints.txt" in text and "git+" in text
+
+
+def test_the_readme_opens_with_what_it_is() -> None:
+    wanted = ("# prisbench\n", "](docs/pictures/", "make demo", "make test", "<!-- table ", "## Words", "## Files")
+    places = [README.index(each) for each in wanted]
+    assert places == sorted(places)

@@ -1,6 +1,6 @@
 """Find one particular thing by text: learn a concept from a few photos, segment it in new scenes, rank the methods.
 
-The names below are the public surface.  Each is loaded when first asked for, so ``import prisbench`` costs nothing and
+The names below are the public surface.  Each is loaded at its first use, so ``import prisbench`` costs nothing and
 loads no torch; so is every room (``prisbench.images``).
 """
 

@@ -88,7 +88,7 @@ def render(record: dict[str, Any]) -> str:
         ("prisbench", record["prisbench"]),
         ("python", f"{record['python']} on {record['system']}"),
         *((name, version or "missing") for name, version in record["packages"].items()),
-        ("device", record["device"] or "not asked"),
+        ("device", record["device"] or "not queried"),
         ("cores", str(record["cores"])),
         ("memory", f"{_gib(record['memory_bytes'])}, {_gib(record['memory_free_bytes'])} free"),
         ("disk", f"{_gib(record['disk_free_bytes'])} free"),

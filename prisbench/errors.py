@@ -42,7 +42,7 @@ class DataError(PrisbenchError):
 
 
 class BackboneError(PrisbenchError):
-    """A model that cannot be loaded, or that does not fit what is asked of it."""
+    """A model that cannot be loaded, or that does not fit what it is needed for."""
 
 
 class MissingExtraError(PrisbenchError):

@@ -20,8 +20,7 @@ LONG_FILES: dict[str, int] = {
 }
 """Files of more than LINES lines, and how many they have at most."""
 
-LONG_FUNCTIONS: dict[str, int] = {
-}
+LONG_FUNCTIONS: dict[str, int] = {}
 """Functions outside the command line of more than FUNCTION_LINES lines."""
 
 MANY_PARAMETERS: dict[str, int] = {

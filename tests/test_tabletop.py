@@ -44,7 +44,8 @@ from prisbench.tabletop.scenes import (
     relation,
     subjects,
 )
-from prisbench.types import QUERY_TYPES, SLOT
+from prisbench.types import SLOT
+from tests.drawing import FIVE_TYPES
 
 FEW = [subject for subject in subjects() if subject.number < 4]
 """Two mugs and two other things of each split."""
@@ -62,7 +63,7 @@ def ordinary(n: int) -> list[tabletop.Scene]:
 @pytest.fixture(scope="module")
 def asked() -> dict[str, list[TabletopQuery]]:
     """Three queries of each type about a few subjects, by type."""
-    return {kind: [query(subject, kind, i) for subject in FEW for i in range(3)] for kind in QUERY_TYPES}
+    return {kind: [query(subject, kind, i) for subject in FEW for i in range(3)] for kind in FIVE_TYPES}
 
 
 def nouns(scene: tabletop.Scene) -> list[str]:
@@ -98,7 +99,7 @@ SMALL_DIGEST = "a12e83e9a750ae5398001ea3d11435098cf89acf40e49b6075b432c319e22b6c
 def test_the_same_seed_gives_the_same_bytes_on_every_machine() -> None:
     subject = subjects()[0]
     found = {name: digest(*ordinary_scene(name)) for name in ("train/0", "train/1", "held-out/0")}
-    for kind in QUERY_TYPES:
+    for kind in FIVE_TYPES:
         one = query(subject, kind, 1)
         found[kind] = digest(one.scene, one.text)
     found["photo"] = hashlib.sha256(reference_photo(subject, 0).tobytes()).hexdigest()[:16]
@@ -129,8 +130,8 @@ def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> N
     code = (
         "import sys\n"
         "from prisbench.datasets.named import build_tabletop\n"
-        "from prisbench.types import QUERY_TYPES\n"
-        "build_tabletop(sys.argv[1], {'validation': 1, 'test': 1}, dict.fromkeys(QUERY_TYPES, 1))\n"
+        "from prisbench.tabletop.scenes import QUERIES\n"
+        "build_tabletop(sys.argv[1], {'validation': 1, 'test': 1}, dict.fromkeys(QUERIES, 1))\n"
     )
     salted = os.environ | {"PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "again")], check=True, env=salted)
@@ -350,7 +351,7 @@ def test_reference_photos_differ_and_are_no_scenes(asked: dict[str, list[Tableto
 
 
 def test_a_subject_has_at_least_30_queries_over_all_types() -> None:
-    assert tuple(QUERIES) == QUERY_TYPES
+    assert tuple(QUERIES) == FIVE_TYPES
     assert sum(QUERIES.values()) >= 30
     found = Counter(one.query_type for one in tabletop.queries(FEW[0]))
     assert found == QUERIES
@@ -478,14 +479,14 @@ def test_an_absent_subject_may_be_asked_for_by_a_relation_that_something_else_fu
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("tabletop") / "small"
-    build_tabletop(folder, {"validation": 1, "test": 1}, dict.fromkeys(QUERY_TYPES, 1))
+    build_tabletop(folder, {"validation": 1, "test": 1}, dict.fromkeys(FIVE_TYPES, 1))
     yield folder
 
 
 def test_a_small_set_opens_with_hugging_face_datasets(small: Path, tmp_path: Path) -> None:
     kept = {"cache_dir": str(tmp_path / "cache")}
     table = datasets.load_dataset(str(small), split="test", **kept)
-    assert sorted(table["query_type"]) == sorted(QUERY_TYPES)
+    assert sorted(table["query_type"]) == sorted(FIVE_TYPES)
     people = datasets.load_dataset(str(small), "subjects", split="test", **kept)
     assert len(people) == 1 and len(people[0]["photos"]) == tabletop.PHOTOS
     subject = TabletopSubject("test", 0, subjects()[12].who)
@@ -508,12 +509,12 @@ def test_a_small_set_opens_with_hugging_face_datasets(small: Path, tmp_path: Pat
 def test_a_small_set_is_sound_and_says_that_it_is_not_the_benchmark(small: Path) -> None:
     dataset = open_dataset(small, verify=True)
     assert dataset.id == f"tabletop-custom-v{tabletop.VERSION}" and dataset.manifest.seed == tabletop.SEED
-    assert dataset.manifest.queries["test"] == dict.fromkeys(QUERY_TYPES, 1)
+    assert dataset.manifest.queries["test"] == dict.fromkeys(FIVE_TYPES, 1)
     assert find_dataset(str(small)).digest == dataset.digest
 
 
 def test_the_same_set_twice_has_the_same_digest_and_another_seed_another(small: Path, tmp_path: Path) -> None:
-    each = dict.fromkeys(QUERY_TYPES, 1)
+    each = dict.fromkeys(FIVE_TYPES, 1)
     again = build_tabletop(tmp_path / "again", {"validation": 1, "test": 1}, each)
     other = build_tabletop(tmp_path / "other", {"validation": 1, "test": 1}, each, seed=1)
     assert again.digest == open_dataset(small).digest != other.digest

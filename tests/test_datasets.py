@@ -33,6 +33,7 @@ from prisbench.datasets.schema import (
     Manifest,
     QueryRow,
     SubjectRow,
+    check_query,
     features,
     query_id,
     subject_id,
@@ -44,6 +45,7 @@ from prisbench.images.perceptual import perceptual_hash
 from prisbench.images.photos import decode_photo
 from prisbench.runtime.files import sha256_file
 from prisbench.tabletop import scenes as tabletop
+from prisbench.types import Thing
 from tests.drawing import FIVE_TYPES, draw_box, draw_scene
 
 SIZE_HW = (12, 20)
@@ -544,7 +546,7 @@ def test_a_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 1}, "has schema version 1, this prisbench reads 2; rebuild the dataset or install"),
+        ({"schema_version": 1}, "has schema version 1, this prisbench reads 2 and 3; rebuild the dataset or install"),
         ({"extra": 1}, r"is damaged \(missing or unknown: extra\); rebuild"),
         ({"subjects": {"test": "2"}}, r"is damaged \(a field of the wrong kind\)"),
         ({"files": ["x"]}, r"is damaged \(a field of the wrong kind\)"),
@@ -1104,5 +1106,153 @@ def test_tabletop_of_an_older_schema_in_the_cache_is_drawn_again(
     assert lines == [f"{folder} is from an older prisbench: drawing it again"]
     assert redrawn.manifest.schema_version == SCHEMA_VERSION
     change_manifest(folder, schema_version=1, digest="0" * 64)
-    with pytest.raises(DataError, match="has schema version 1, this prisbench reads 2; rebuild the dataset or install"):
+    with pytest.raises(
+        DataError, match="has schema version 1, this prisbench reads 2 and 3; rebuild the dataset or install"
+    ):
         named.find_dataset(named.NAMES[0])
+
+
+# --- the things of a scene, and pairs ---------------------------------------------------------------------------------
+
+
+def a_scene(about: SubjectRow, text: str, means: int | None, pair: str | None = "desk", **changes: Any) -> QueryRow:
+    """A scene with the subject, a copy of it, a landmark and a thing without a name; the text means one of the first
+    two, or nothing.
+    """
+    places = [draw_box(SIZE_HW, 2, x, 8, x + 4) for x in (1, 6, 11, 16)]
+    roles = ["subject", "look-alike"] if means != 1 else ["look-alike", "subject"]
+    grades = [None if role == "subject" else "copy" for role in roles]
+    things = (
+        *(Thing(*each) for each in zip(places, ["mug", "mug"], roles, grades, strict=False)),
+        Thing(places[2], "box", "landmark"),
+        Thing(places[3], None, "other"),
+    )
+    return query(
+        about,
+        text=text,
+        query_type="contradicted" if means is None else "referred",
+        mask=places[0] & False if means is None else places[means],
+        look_alikes=(places[0 if means == 1 else 1],),
+        things=things,
+        meant=means,
+        pair_id=pair,
+        **changes,
+    )
+
+
+def test_the_things_of_a_scene_come_back_as_they_were_written(tmp_path: Path) -> None:
+    mug = subject()
+    rows = [a_scene(mug, "the {subject} left of the box", 0), a_scene(mug, "the {subject} right of the box", 1)]
+    rows += [a_scene(mug, "the {subject} on the left", 0, "two"), a_scene(mug, "the {subject} far behind", None, "two")]
+    manifest = write(tmp_path / "d", [mug], rows)
+    assert manifest.queries == {"test": {"referred": 3, "contradicted": 1}}
+    found = list(open_dataset(tmp_path / "d", verify=True).query_rows("test"))
+    by_id = {row.id: row for row in found}
+    for row in rows:
+        back = by_id[row.id]
+        assert (back.meant, back.pair_id, back.digest) == (row.meant, row.pair_id, row.digest)
+        assert [(t.noun, t.role, t.grade) for t in back.things] == [(t.noun, t.role, t.grade) for t in row.things]
+        assert all(np.array_equal(a.mask, b.mask) for a, b in zip(back.things, row.things, strict=True))
+    example = next(iter(open_dataset(tmp_path / "d").examples("test", subset="contradicted")))
+    assert (example.meant, example.pair_id, example.mask.any()) == (None, "two", False)
+    assert [thing.role for thing in example.things] == ["subject", "look-alike", "landmark", "other"]
+
+
+def test_a_source_that_says_nothing_of_things_knows_the_subject_and_its_look_alikes(tmp_path: Path) -> None:
+    mug = subject()
+    alike = draw_box(SIZE_HW, 1, 12, 9, 18)
+    there = query(mug, look_alikes=(alike,))
+    gone = query(mug, seed=60, query_type="absent", mask=draw_box(SIZE_HW, 0, 0, 0, 0), look_alikes=(alike,))
+    write(tmp_path / "d", [mug], [there, gone])
+    found = {example.query_type: example for example in open_dataset(tmp_path / "d").examples("test")}
+    assert [(thing.noun, thing.role, thing.grade) for thing in found["plain"].things] == [
+        ("mug", "subject", None),
+        ("mug", "look-alike", None),
+    ]
+    assert (found["plain"].meant, found["absent"].meant) == (0, None)
+    assert [thing.role for thing in found["absent"].things] == ["look-alike"]
+
+
+def test_things_that_say_no_more_than_the_masks_leave_the_digest_as_it_was() -> None:
+    row = query(subject(), look_alikes=(draw_box(SIZE_HW, 1, 12, 9, 18),))
+    told = dataclasses.replace(row, things=row.all_things[::-1], meant=1)
+    assert told.digest == row.digest
+    graded = dataclasses.replace(told.things[0], grade="pattern")
+    assert dataclasses.replace(told, things=(graded, told.things[1])).digest != row.digest
+    assert dataclasses.replace(row, pair_id="a").digest != row.digest
+
+
+def test_a_dataset_of_schema_version_2_is_read_and_means_the_same(tmp_path: Path) -> None:
+    mug = subject()
+    rows = [query(mug, look_alikes=(draw_box(SIZE_HW, 1, 12, 9, 18),)), query(mug, seed=60)]
+    folder = tmp_path / "d"
+    manifest = write(folder, [mug], rows)
+    files = {}
+    for path in sorted(folder.glob("*/*.parquet")):
+        table = pq.read_table(path)
+        pq.write_table(table.drop_columns([n for n in ("things", "meant", "pair_id") if n in table.column_names]), path)
+        files[path.relative_to(folder).as_posix()] = sha256_file(path)
+    change_manifest(folder, schema_version=2, files=files)
+    old = open_dataset(folder, verify=True)
+    assert old.digest == manifest.digest
+    assert [row.digest for row in old.query_rows("test")] == [row.digest for row in rows]
+    example = next(old.examples("test"))
+    assert [thing.role for thing in example.things] == ["subject", "look-alike"] and example.meant == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"meant": 1}, "'meant' is 1; it must be the place of the thing with the role subject"),
+        ({"meant": None}, "'meant' is None with the type 'referred'"),
+        ({"pair_id": None}, "a query of type 'referred' needs the 'pair_id' it shares with its partner"),
+        ({"pair_id": " a"}, "'pair_id' ' a' must be one line of text"),
+        ({"mask": draw_box(SIZE_HW, 2, 6, 8, 10)}, "the mask is not that of the thing the text means"),
+        ({"look_alikes": ()}, "the look-alikes are not the things with the role look-alike"),
+        (
+            {"query_type": "absent", "mask": draw_box(SIZE_HW, 0, 0, 0, 0), "meant": None},
+            "a thing has the role subject",
+        ),
+    ],
+)
+def test_things_that_contradict_their_row_are_refused(changes: dict[str, Any], message: str) -> None:
+    row = dataclasses.replace(a_scene(subject(), "the {subject} left of the box", 0), **changes)
+    with pytest.raises(DataError, match=re.escape(message)):
+        check_query(row)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"role": "thing"}, "thing 3 has the role 'thing', which is none of subject, look-alike, landmark, other"),
+        ({"grade": "copy"}, "thing 3 has the grade 'copy' and the role 'landmark'; a look-alike's grade is one of"),
+        ({"noun": ""}, "thing 3 has the noun ''"),
+        ({"role": "subject"}, "2 things have the role subject; a copy of it is a look-alike"),
+        ({"mask": draw_box(SIZE_HW, 0, 0, 0, 0)}, "thing 3 has an empty mask; leave out what is not visible"),
+        ({"mask": draw_box((12, 21), 0, 0, 2, 2)}, "thing 3 has a mask of (12, 21) (h, w) on a scene of (12, 20)"),
+    ],
+)
+def test_a_thing_that_breaks_a_rule_is_named(changes: dict[str, Any], message: str) -> None:
+    row = a_scene(subject(), "the {subject} left of the box", 0)
+    things = [*row.things]
+    things[2] = dataclasses.replace(things[2], **changes)
+    with pytest.raises(DataError, match=re.escape(message)):
+        check_query(dataclasses.replace(row, things=tuple(things)))
+
+
+def test_a_pair_has_two_members_about_one_scene(tmp_path: Path) -> None:
+    mug = subject()
+    left, right = a_scene(mug, "the {subject} left of the box", 0), a_scene(mug, "the {subject} right of the box", 1)
+    cases = [
+        ([left], "has no partner: no other has the pair_id 'desk'"),
+        ([left, right, a_scene(mug, "the {subject}", 0)], "is a third member; a pair has two"),
+        ([left, a_scene(mug, "the {subject} right", 1, seed=70)], "is about another subject or scene than its partner"),
+        (
+            [a_scene(mug, "the {subject} above", None), a_scene(mug, "the {subject} below", None)],
+            "both mean nothing in the scene",
+        ),
+    ]
+    for n, (rows, message) in enumerate(cases):
+        with pytest.raises(DataError, match=re.escape(message)):
+            write(tmp_path / str(n), [mug], rows)
+        assert not (tmp_path / str(n)).exists()

@@ -29,7 +29,7 @@ ROOMS = {
         identity method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": "render scenes audit",
-    "datasets": """schema seen_rows remarks source build_notes cards.front_matter
+    "datasets": """things schema seen_rows remarks source build_notes cards.front_matter
         shards journal spread build records load
         sources.reading.files sources.reading.values
         sources.reading.images sources.reading.regions sources.mask_levels sources.mask_files sources.frames

@@ -256,4 +256,7 @@ def _example(row: QueryRow) -> Example:
         image=row.image,
         mask=row.mask,
         look_alikes=row.look_alikes,
+        things=row.all_things,
+        meant=row.meant_thing,
+        pair_id=row.pair_id,
     )

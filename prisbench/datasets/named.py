@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from prisbench.datasets.build import Progress, Say, build, check_target
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.schema import MANIFEST, SCHEMA_VERSION, Manifest, QueryRow, SubjectRow
+from prisbench.datasets.schema import MANIFEST, READABLE, Manifest, QueryRow, SubjectRow
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.archives import opened
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
@@ -227,7 +227,7 @@ def _is_older(folder: Path) -> bool:
     if not isinstance(manifest, dict) or not isinstance(manifest.get("schema_version"), int):
         return False
     ours = {"name": "tabletop", "version": scenes.VERSION, "digest": scenes.DIGEST}
-    return manifest["schema_version"] < SCHEMA_VERSION and ours.items() <= manifest.items()
+    return manifest["schema_version"] < min(READABLE) and ours.items() <= manifest.items()
 
 
 def _check_options(name: str, options: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prisbench.datasets.schema import TABLES, QueryRow, SubjectRow
+from prisbench.datasets.things import NULLABLE, things_of, wanted_columns
 from prisbench.errors import DataError
 from prisbench.images.masks import from_rle
 from prisbench.images.photos import decode_photo
@@ -39,7 +40,7 @@ def row_group(path: Path, number: int, columns: Sequence[str] | None = None) -> 
 def whole(record: dict[str, Any], table: str, path: Path) -> dict[str, Any]:
     """The record.  Raises DataError when something in it is null."""
     for name, value in record.items():
-        if value is None:
+        if value is None and name not in NULLABLE:
             where = f"{path}: {_ROW_OF[table]} {record.get('id')}"
             raise DataError(f"{where} is damaged: {name} is null; rebuild the dataset")
     return record
@@ -76,7 +77,8 @@ def query_row(record: dict[str, Any], path: Path) -> QueryRow:
     where = f"{path}: query {record['id']}"
     file = _file(record["image"], f"{where}: image")
     image = decode_photo(file, f"{where}: image")
-    sizes = [rle["size"] for rle in (record["mask"], *record["look_alikes"]) if rle]
+    things = [thing["mask"] for thing in record.get("things") or () if thing]
+    sizes = [rle["size"] for rle in (record["mask"], *record["look_alikes"], *things) if rle]
     if any(size is not None and size != [*image.shape[:2]] for size in sizes):  # before anything is unpacked
         raise DataError(f"{where} is damaged: a mask has not the scene's size; rebuild the dataset")
     row = QueryRow(
@@ -87,6 +89,9 @@ def query_row(record: dict[str, Any], path: Path) -> QueryRow:
         query_type=record["query_type"],
         mask=from_rle(record["mask"], f"{where}: mask"),
         look_alikes=tuple(from_rle(rle, f"{where}: look-alike {n}") for n, rle in enumerate(record["look_alikes"], 1)),
+        things=things_of(record, where),
+        meant=record.get("meant"),
+        pair_id=record.get("pair_id"),
         split=record["split"],
         licence=record["licence"],
         source=record["source"],
@@ -104,7 +109,7 @@ def _open(path: Path, table: str) -> pq.FileMetaData:
             columns, metadata = file.schema_arrow, file.metadata
     except (pa.ArrowException, OSError) as error:
         raise DataError(_damaged(path, error)) from None
-    for field in TABLES[table]:
+    for field in wanted_columns(TABLES[table], columns.names):
         if field.name not in columns.names:
             raise DataError(f"{path} has no column {field.name!r}; rebuild the dataset")
         if columns.field(field.name).type != field.type:

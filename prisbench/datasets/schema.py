@@ -18,16 +18,21 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
+from prisbench.datasets.things import COLUMNS, NULLABLE, RLE, check_things, known_things, things_content, things_record
 from prisbench.errors import DataError
 from prisbench.images.arrays import ImageLike, MadeImage, MadeMask, as_image, as_mask
 from prisbench.images.masks import mask_sha256, to_rle
 from prisbench.images.perceptual import perceptual_hash
 from prisbench.images.photos import encode_png, pixels_sha256
 from prisbench.runtime.files import sha256_json
-from prisbench.types import QUERY_TYPES, SLOT
+from prisbench.types import QUERY_TYPES, REFERENTLESS, SLOT, Thing
 
-SCHEMA_VERSION = 2
-"""Changes when a reader of the old version would misread the new one.  2: masks of photos, perceptual hashes."""
+SCHEMA_VERSION = 3
+"""Changes when a reader of the old version would misread the new one.  2: masks of photos, perceptual hashes.  3: all
+things of a scene, and pairs of queries."""
+
+READABLE = (2, 3)
+"""The schema versions that are read.  Version 2 has no columns ``things.COLUMNS``; what they say follows."""
 
 SPLITS = ("validation", "test")
 """Settings are chosen on the first; only results on the second are reported."""
@@ -35,7 +40,6 @@ SPLITS = ("validation", "test")
 MANIFEST = "dataset.json"
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_RLE = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
 
 TABLES = {
     "subjects": pa.schema(
@@ -43,7 +47,7 @@ TABLES = {
             ("id", pa.string()),
             ("noun", pa.string()),
             ("photos", pa.list_(_IMAGE)),
-            ("masks", pa.list_(_RLE)),
+            ("masks", pa.list_(RLE)),
             ("split", pa.string()),
             ("licence", pa.string()),
             ("source", pa.string()),
@@ -60,8 +64,9 @@ TABLES = {
             ("width", pa.int32()),
             ("text", pa.string()),
             ("query_type", pa.string()),
-            ("mask", _RLE),
-            ("look_alikes", pa.list_(_RLE)),
+            ("mask", RLE),
+            ("look_alikes", pa.list_(RLE)),
+            *COLUMNS,
             ("area_fraction", pa.float64()),
             ("split", pa.string()),
             ("licence", pa.string()),
@@ -80,7 +85,14 @@ def features(table: str) -> Any:
 
     rle = {"size": List(Value("int32")), "counts": Value("string")}
     images = {"photos": List(Image()), "image": Image()}
-    special = {**images, "mask": rle, "masks": List(rle), "look_alikes": List(rle)}
+    words = {name: Value("string") for name in ("noun", "role", "grade")}
+    special = {
+        **images,
+        "mask": rle,
+        "masks": List(rle),
+        "look_alikes": List(rle),
+        "things": List({"mask": rle, **words}),
+    }
     return Features({field.name: special.get(field.name) or Value(str(field.type)) for field in TABLES[table]})
 
 
@@ -141,9 +153,12 @@ class SubjectRow:
 class QueryRow:
     """A query with its scene and truth, as a source yields it.
 
-    ``mask`` is the visible part of the subject, empty exactly when ``query_type`` is "absent".  ``look_alikes`` are the
-    visible parts of the other things with the same noun, none of them empty.  All have the scene's size; that, and the
-    other rules, are seen to by ``check_query``.  ``file`` is the encoded file the scene was read from, which the table
+    ``mask`` is the visible part of what the text means, empty exactly when ``query_type`` is in ``REFERENTLESS``.
+    ``look_alikes`` are the visible parts of the other things with the same noun, none of them empty.  ``things`` are
+    all things of the scene that are known, ``meant`` is the place among them of the one that the text means; left out,
+    they are the subject and its look-alikes.  Queries with the same ``pair_id`` are about one scene and one subject, in
+    texts that differ in one phrase.  All masks have the scene's size; that, and the other rules, are seen to by
+    ``check_query``.  ``file`` is the encoded file the scene was read from, which the table
     keeps as it is; None when a PNG is to be made.  It must decode to the pixels of ``image``.  The scene and the masks
     in any memory layout, or Pillow images, become arrays, as in ``SubjectRow``.
     """
@@ -159,6 +174,9 @@ class QueryRow:
     licence: str
     source: str
     file: bytes | None = None
+    things: tuple[Thing, ...] = ()
+    meant: int | None = None
+    pair_id: str | None = None
 
     def __post_init__(self) -> None:
         where = f"query {self.text!r}"
@@ -166,6 +184,16 @@ class QueryRow:
         object.__setattr__(self, "mask", as_mask(self.mask, f"{where}: the mask"))
         others = tuple(as_mask(each, f"{where}: a look-alike") for each in self.look_alikes)
         object.__setattr__(self, "look_alikes", others)
+
+    @cached_property
+    def all_things(self) -> tuple[Thing, ...]:
+        """``things``; where none are given, the subject and its look-alikes."""
+        return self.things or known_things(self.noun, self.mask, self.look_alikes)
+
+    @property
+    def meant_thing(self) -> int | None:
+        """``meant``, of ``all_things``."""
+        return self.meant if self.things else 0 if self.mask.any() else None
 
     @cached_property
     def sha256(self) -> str:
@@ -210,6 +238,7 @@ class QueryRow:
             "image": _image(self.image, self.file),
             "mask": to_rle(self.mask),
             "look_alikes": [to_rle(mask) for mask in self.look_alikes],
+            **things_record(self),
         }
 
     @cached_property
@@ -221,6 +250,7 @@ class QueryRow:
             "image": self.sha256,
             "mask": mask_sha256(self.mask),
             "look_alikes": sorted(mask_sha256(mask) for mask in self.look_alikes),
+            **things_content(self),
         }
         return sha256_json(content)
 
@@ -264,12 +294,14 @@ def check_query(row: QueryRow) -> None:
     for mask in (row.mask, *row.look_alikes):
         if mask.shape != size_hw:
             raise DataError(f"{where}: a mask of {mask.shape} (h, w) on a scene of {size_hw}")
-    if (row.query_type == "absent") == bool(row.mask.any()):
-        raise DataError(f"{where}: the mask must be empty exactly when the type is 'absent'; it is {row.query_type!r}")
+    if (row.query_type in REFERENTLESS) == bool(row.mask.any()):
+        empty = "contradicted" if row.query_type == "contradicted" else "absent"
+        raise DataError(f"{where}: the mask must be empty exactly when the type is {empty!r}; it is {row.query_type!r}")
     if not all(mask.any() for mask in row.look_alikes):
         raise DataError(f"{where}: a look-alike's mask is empty; leave out what is not visible")
     if row.query_type == "look-alike" and not row.look_alikes:
         raise DataError(f"{where}: a look-alike query without look-alikes")
+    check_things(row, where)
 
 
 @dataclass(frozen=True)
@@ -303,9 +335,10 @@ class Manifest:
         """Raises DataError, naming ``where``, when the value is not a manifest of this schema version."""
         if not isinstance(value, dict) or "schema_version" not in value:
             raise DataError(f"{where} is not a dataset's manifest; rebuild the dataset")
-        if value["schema_version"] != SCHEMA_VERSION:
+        if value["schema_version"] not in READABLE:
             raise DataError(
-                f"{where} has schema version {value['schema_version']!r}, this prisbench reads {SCHEMA_VERSION}; "
+                f"{where} has schema version {value['schema_version']!r}, this prisbench reads "
+                f"{' and '.join(map(str, READABLE))}; "
                 "rebuild the dataset or install the prisbench that made it"
             )
         names = {field.name for field in dataclasses.fields(cls)}
@@ -349,7 +382,9 @@ def digest_rows(subjects: Iterable[str], queries: Iterable[str]) -> str:
 def _plain(row: SubjectRow | QueryRow) -> dict[str, str]:
     """The columns that are text and stand in the row as they are."""
     return {
-        field.name: value for field in dataclasses.fields(row) if isinstance(value := getattr(row, field.name), str)
+        field.name: value
+        for field in dataclasses.fields(row)
+        if field.name not in NULLABLE and isinstance(value := getattr(row, field.name), str)
     }
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from prisbench.datasets.schema import SCHEMA_VERSION, SPLITS, Manifest, QueryRow, SubjectRow, digest_rows
 from prisbench.errors import DataError
 from prisbench.images.photos import image_id
-from prisbench.types import QUERY_TYPES
+from prisbench.types import QUERY_TYPES, REFERENTLESS
 
 _DIGEST_BYTES = 32
 
@@ -42,6 +42,18 @@ class _Query(NamedTuple):
     query_type: str
     licence: str
     digest: str
+    subject_id: str = ""
+    pair_id: str = ""
+
+
+class _Member(NamedTuple):
+    """One query of a pair."""
+
+    query_id: str
+    subject_id: str
+    image_id: str
+    split: str
+    referentless: bool
 
 
 class SeenRows:
@@ -54,6 +66,7 @@ class SeenRows:
         self._queries: set[int] = set()
         self._image_split: dict[int, str] = {}
         self._types: Counter[tuple[str, str]] = Counter()
+        self._pairs: dict[str, list[_Member]] = {}
         self._digests = bytearray()
         self._fresh: list[str] = []
 
@@ -86,7 +99,11 @@ class SeenRows:
             )
         if self._image_split.get(scene, row.split) != row.split:
             raise DataError(f"scene {row.image_id} is in both splits; a scene may be in one only")
-        self._note(_Query(row.id, row.image_id, row.split, row.query_type, row.licence, row.digest))
+        query = _Query(row.id, row.image_id, row.split, row.query_type, row.licence, row.digest)
+        if row.pair_id is not None:
+            query = query._replace(subject_id=row.subject_id, pair_id=row.pair_id)
+            _check_pair([*self._pairs.get(row.pair_id, []), _member(query)], row.pair_id)
+        self._note(query)
 
     def new_notes(self) -> bytes:
         """What has been added since the last call, a line of JSON a row."""
@@ -101,10 +118,13 @@ class SeenRows:
         self._fresh = []
 
     def manifest(self, name: str, version: str, seed: int | None, files: dict[str, str]) -> Manifest:
-        """Raises DataError when there are no subjects or no queries."""
+        """Raises DataError when there are no subjects or no queries, and for a pair with one member."""
         for kind, seen in (("subjects", self._subjects), ("queries", self._queries)):
             if not seen:
                 raise DataError(f"the dataset {name}-v{version} would have no {kind}")
+        for pair, (first, *others) in self._pairs.items():
+            if not others:
+                raise DataError(f"query {first.query_id} has no partner: no other has the pair_id {pair!r}")
         subjects = Counter(subject.split for subject in self._subjects.values())
         images = Counter(self._image_split.values())
         queries = {
@@ -133,9 +153,29 @@ class SeenRows:
             self._queries.add(int(row.id, 16))
             self._image_split[int(row.image_id, 16)] = sys.intern(row.split)
             self._types[row.split, row.query_type] += 1
+            if row.pair_id:
+                self._pairs.setdefault(row.pair_id, []).append(_member(row))
             self._digests += bytes.fromhex(row.digest)
-        self._fresh.append(json.dumps(row._asdict()))
+        self._fresh.append(json.dumps({name: value for name, value in row._asdict().items() if value != ""}))
 
     def _query_digests(self) -> Iterator[str]:
         for start in range(0, len(self._digests), _DIGEST_BYTES):
             yield self._digests[start : start + _DIGEST_BYTES].hex()
+
+
+def _member(query: _Query) -> _Member:
+    return _Member(query.id, query.subject_id, query.image_id, query.split, query.query_type in REFERENTLESS)
+
+
+def _check_pair(members: Sequence[_Member], pair_id: str) -> None:
+    """Raises DataError unless the queries could be one pair: two at most, of one subject in one scene, and at least one
+    of them with a referent.
+    """
+    first, latest = members[0], members[-1]
+    where = f"query {latest.query_id} with the pair_id {pair_id!r}"
+    if len(members) > 2:
+        raise DataError(f"{where} is a third member; a pair has two")
+    if (first.subject_id, first.image_id, first.split) != (latest.subject_id, latest.image_id, latest.split):
+        raise DataError(f"{where} is about another subject or scene than its partner {first.query_id}")
+    if len(members) == 2 and first.referentless and latest.referentless:
+        raise DataError(f"{where} and its partner {first.query_id} both mean nothing in the scene")

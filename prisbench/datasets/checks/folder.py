@@ -17,7 +17,7 @@ from prisbench.datasets.checks.gallery import Gallery
 from prisbench.datasets.checks.leaks import Progress
 from prisbench.datasets.checks.rows import RowChecks
 from prisbench.datasets.checks.stored import Shard
-from prisbench.datasets.schema import MANIFEST, SCHEMA_VERSION, TABLES, Manifest
+from prisbench.datasets.schema import MANIFEST, READABLE, TABLES, Manifest
 from prisbench.datasets.sources.reading.values import json_file
 from prisbench.errors import DataError
 from prisbench.runtime.files import sha256_file
@@ -76,8 +76,8 @@ def _manifest(folder: Path, findings: Findings) -> Manifest | str | None:
     try:
         value = json_file(path, 2**26)
         version = value.get("schema_version") if isinstance(value, dict) else None
-        if isinstance(version, int) and version != SCHEMA_VERSION:
-            return f"schema version {version}; this prisbench knows {SCHEMA_VERSION}"
+        if isinstance(version, int) and version not in READABLE:
+            return f"schema version {version}; this prisbench knows {' and '.join(map(str, READABLE))}"
         return Manifest.from_json(value, MANIFEST)
     except DataError as error:
         findings.add("manifest", without_folder(error, folder), MANIFEST)

@@ -21,9 +21,11 @@ from prisbench.datasets.checks.leaks import Progress
 from prisbench.datasets.checks.stored import Key, Shard, row_groups
 from prisbench.datasets.schema import QueryRow, SubjectRow, check_query, check_subject
 from prisbench.datasets.seen_rows import SeenRows
+from prisbench.datasets.things import NULLABLE
 from prisbench.errors import DataError, MissingExtraError
 from prisbench.images.masks import from_rle
 from prisbench.images.photos import decode_photo
+from prisbench.types import Thing
 
 NEARLY_EMPTY = 1 / 4096
 """Of a picture: one cell of 64 x 64, the finest maps that attention has at the usual 512 x 512 pixels."""
@@ -123,7 +125,18 @@ class RowChecks:
         words = {
             name: record[name] for name in ("subject_id", "noun", "text", "query_type", "split", "licence", "source")
         }
-        row = QueryRow(image=image, mask=mask, look_alikes=tuple(o for o in others if o is not None), **words)
+        things = self._things(record, size, spot)
+        if things is None:
+            return False
+        row = QueryRow(
+            image=image,
+            mask=mask,
+            look_alikes=tuple(o for o in others if o is not None),
+            things=things,
+            meant=record.get("meant"),
+            pair_id=record.get("pair_id"),
+            **words,
+        )
         if self._gallery is not None:
             where = f"{spot.shard.name}: {spot.record}"
             shown = PictureRecord(where, "scene", (row.subject_id,), spot.shard.split, "")
@@ -145,8 +158,21 @@ class RowChecks:
         self.sound = False
         self._add(code, message, name)
 
+    def _things(self, record: dict[str, Any], size: tuple[int, int] | None, spot: Spot) -> tuple[Thing, ...] | None:
+        """The things of a query; None where one cannot be read, which is a finding."""
+        found = []
+        for n, thing in enumerate(record.get("things") or (), 1):
+            if thing is None or thing["mask"] is None or thing["role"] is None:
+                self._problem("null", f"thing {n} has no mask or no role", spot)
+                return None
+            mask = self._mask(thing["mask"], size, spot.part(f"thing {n}"))
+            if mask is None:
+                return None
+            found.append(Thing(mask, thing["noun"], thing["role"], thing["grade"]))
+        return tuple(found)
+
     def _no_nulls(self, record: dict[str, Any], spot: Spot) -> bool:
-        nulls = [name for name, value in record.items() if value is None]
+        nulls = [name for name, value in record.items() if value is None and name not in NULLABLE]
         if nulls:
             self._problem("null", f"{', '.join(nulls)} {'is' if len(nulls) == 1 else 'are'} null", spot)
         return not nulls

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
 from prisbench.datasets.schema import SPLITS, TABLES
+from prisbench.datasets.things import wanted_columns
 from prisbench.errors import DataError
 from prisbench.images.photos import decode_photo, load_photo
 
@@ -64,8 +65,8 @@ def row_groups(shard: Shard, problem: Problem) -> Iterator[tuple[int, pa.Table]]
         problem("parquet", one_line(error), shard.name)
         return
     with file:
-        wanted = TABLES[shard.table]
         there = file.schema_arrow
+        wanted = wanted_columns(TABLES[shard.table], there.names)
         missing = [name for name in wanted.names if name not in there.names]
         if missing:
             problem("columns", f"no column {', '.join(missing)}", shard.name)
@@ -120,5 +121,5 @@ def one_line(error: Exception) -> str:
 
 def _read_group(file: pq.ParquetFile, group: int, table: str) -> pa.Table:
     """A row group with the columns of its table, in the types of its table."""
-    wanted = TABLES[table]
+    wanted = wanted_columns(TABLES[table], file.schema_arrow.names)
     return file.read_row_group(group, columns=wanted.names, use_threads=False).select(wanted.names).cast(wanted)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from prisbench.counts import Counts
-from prisbench.measures import Mean, Metric, boundary_f, has_referent, two_class_iou
+from prisbench.metrics import Mean, Metric, boundary_f, has_referent, two_class_iou
 
 
 class Alias(NamedTuple):

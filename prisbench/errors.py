@@ -25,6 +25,10 @@ class UsageError(PrisbenchError):
     """An option, a name or a text that does not make sense."""
 
 
+MOST_SHOWN = 40
+"""Names that a message lists."""
+
+
 class UnknownNameError(UsageError):
     """A name outside a known set; the message offers the nearest known name."""
 
@@ -32,7 +36,10 @@ class UnknownNameError(UsageError):
         choices = sorted(known)
         near = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}known: {', '.join(choices) or 'none'}")
+        shown = (
+            choices if len(choices) <= MOST_SHOWN else [*choices[:MOST_SHOWN], f"and {len(choices) - MOST_SHOWN} more"]
+        )
+        super().__init__(f"unknown {kind} {name!r}: {hint}known: {', '.join(shown) or 'none'}")
         self.name = name
         self.near = near[0] if near else None
 

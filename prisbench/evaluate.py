@@ -14,6 +14,7 @@ from prisbench.predict import Progress, predicting
 from prisbench.results import Run, write_run
 from prisbench.runs import RUN, RunOptions, Scope
 from prisbench.score import score
+from prisbench.test_log import log_look
 from prisbench.types import Method
 
 
@@ -40,4 +41,5 @@ def evaluate(
                 "--fresh when its code has changed"
             )
         write_run(run, predicted.folder / RUN)
+        log_look(run, root)
     return run, predicted.folder / RUN

@@ -10,19 +10,23 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prisbench.answers import BreachError, as_list, check_method, checked, checked_concept
 from prisbench.datasets.load import Dataset
-from prisbench.errors import DataError, PrisbenchError, UsageError
+from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.out_of_domain import count_outside
-from prisbench.results import DatasetRef, PredictionRecord, PredictionWriter, settle_predictions
-from prisbench.runs import PREDICTIONS, RunOptions, Scope, check_claim, claim, note_files, run_folder
+from prisbench.predictions import PredictionRecord, PredictionWriter, settle_predictions
+from prisbench.provenance import current_provenance
+from prisbench.results import REFERENCES, DatasetRef
+from prisbench.runs import PREDICTIONS, SOFT_MAPS, RunOptions, Scope, check_claim, claim, note_files, run_folder
 from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
+from prisbench.soft_maps import write_map
 from prisbench.types import Concept, Example, Method, Subject, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
@@ -64,10 +68,11 @@ def predicting(
 ) -> Iterator[Predicted]:
     """As ``predict``; no other process has the run's folder while the body runs."""
     check_method(method)
-    about = [example.query.subject_id for example in dataset.examples(scope.split, scope.limit, scope.subset)]
+    about = [example.query.subject_id for example in scope.examples(dataset)]
     if not about:
         kind = f" of type {scope.subset!r}" if scope.subset else ""
         raise UsageError(f"{dataset.id} has no queries{kind} in its {scope.split} split")
+    everybody = given(dataset.subjects(scope.split), options.reference)
     manifest = _manifest(dataset, method, scope, options)
     with contextlib.ExitStack() as stack:
         folder = root
@@ -75,19 +80,20 @@ def predicting(
         def take_folder(concept: Concept) -> None:
             """Before the other subjects are learned, which may take hours."""
             nonlocal folder
-            folder = run_folder(root, dataset, method, concept.learner, scope, options.seed)
+            folder = run_folder(root, dataset, method, concept.learner, scope, options)
             manifest["concept"] = concept.learner
             stack.enter_context(locked(folder))
             check_claim(folder, {**manifest, "concepts": {concept.subject_id: concept.id}}, options.fresh)
 
-        concepts, learn_seconds = learn_all(dataset, method, scope.split, progress, set(about), take_folder)
+        concepts, learn_seconds = _learn_some(everybody, method, progress, set(about), take_folder)
         learners = sorted({concept.learner for concept in concepts.values()})
         if len(learners) != 1:
             raise UsageError(f"{method.name} gave concepts of several kinds ({', '.join(learners)}); one run has one")
         manifest["concepts"] = {key: concept.id for key, concept in concepts.items()}
         manifest = claim(folder, manifest, learn_seconds, _tensor_bytes(concepts.values()))
-        examples = partial(dataset.examples, scope.split, scope.limit, scope.subset)
-        answering = _Answering(method, concepts, options, partial(progress, "locate"), len(about))
+        examples = partial(scope.examples, dataset)
+        maps = folder / SOFT_MAPS if options.soft_maps else None
+        answering = _Answering(method, concepts, options, partial(progress, "locate"), len(about), maps)
         _locate_all(answering, examples(), folder / PREDICTIONS)
         yield Predicted(folder, manifest, count_outside(method, examples()))
 
@@ -101,8 +107,37 @@ def _manifest(dataset: Dataset, method: Method, scope: Scope, options: RunOption
         "settings": dict(method.settings),
         "backbone": getattr(method, "model", None),
         "seed": options.seed,
+        "reference": options.reference,
+        "part": asdict(scope.part),
+        "template": _told(method, "template"),
+        "precision": _told(method, "precision"),
         "identity": identity(method),
+        "provenance": asdict(current_provenance(options.reason)),
     }
+
+
+def _told(method: Method, name: str) -> str | None:
+    """An optional member of a method that is words for the record."""
+    value = getattr(method, name, None)
+    return value if isinstance(value, str) else None
+
+
+def given(subjects: Sequence[Subject], reference: str) -> list[Subject]:
+    """The subjects as a method gets them: without the photos' masks, or with them.
+
+    Raises UnknownNameError for another reference setting, UsageError where masks are wanted and none are known.
+    """
+    if reference not in REFERENCES:
+        raise UnknownNameError("reference setting", reference, REFERENCES)
+    if reference == REFERENCES[0]:
+        return [replace(subject, masks=()) for subject in subjects]
+    lacking = [subject.id for subject in subjects if not any(mask is not None for mask in subject.masks)]
+    if lacking:
+        raise UsageError(
+            f"--reference {reference}: {len(lacking)} of {len(subjects)} subjects have no mask of any photo, first "
+            f"{lacking[0]!r}; use --reference {REFERENCES[0]}"
+        )
+    return list(subjects)
 
 
 def learn_all(
@@ -110,18 +145,29 @@ def learn_all(
     method: Method,
     split: str,
     progress: Progress = lambda *_: None,
-    only: Collection[str] | None = None,
-    first: Callable[[Concept], None] = lambda _: None,
+    reference: str = REFERENCES[0],
 ) -> tuple[dict[str, Concept], float]:
     """The concept of every subject of a split, and the mean seconds a subject took (stored ones take almost none).
 
-    ``only`` leaves out the subjects whose id is not in it.  ``first`` is called with the first concept, before the
-    second is learned.  Raises DataError, naming the subject, when the method fails or gives no concept.
+    Raises DataError, naming the subject, when the method fails or gives no concept, and as ``given``.
     """
-    everybody = dataset.subjects(split)
+    everybody = given(dataset.subjects(split), reference)
+    return _learn_some(everybody, method, progress, {subject.id for subject in everybody}, lambda _: None)
+
+
+def _learn_some(
+    everybody: Sequence[Subject],
+    method: Method,
+    progress: Progress,
+    only: Collection[str],
+    first: Callable[[Concept], None],
+) -> tuple[dict[str, Concept], float]:
+    """As ``learn_all``, of the subjects whose id is in ``only``.  ``first`` is called with the first concept, before
+    the second is learned.
+    """
     if isinstance(method, WantsSubjects):
-        method.subjects = everybody
-    subjects = [subject for subject in everybody if only is None or subject.id in only]
+        method.subjects = list(everybody)
+    subjects = [subject for subject in everybody if subject.id in only]
     concepts: dict[str, Concept] = {}
     start = time.perf_counter()
     for n, subject in enumerate(subjects, 1):
@@ -156,11 +202,12 @@ class _Answering(NamedTuple):
     options: RunOptions
     progress: Callable[[int, int, str], None]
     total: int
+    maps: Path | None
 
 
 def _locate_all(answering: _Answering, examples: Iterator[Example], path: Path) -> None:
     """Answer every query that has no answer yet, image by image."""
-    method, concepts, options, progress, total = answering
+    method, options = answering.method, answering.options
     order: list[str] = []
     note_files(path.parent, method)
     with PredictionWriter(path, options.keep_errors) as writer:
@@ -168,11 +215,11 @@ def _locate_all(answering: _Answering, examples: Iterator[Example], path: Path) 
         for group in _by_image(examples):
             order += [example.query.id for example in group]
             todo = [example for example in group if example.query.id not in writer.done]
-            for record in _answer(method, todo, concepts):
+            for record in itertools.chain.from_iterable(_answer(answering, call) for call in _calls(todo)):
                 note_files(path.parent, method)
                 writer.write(record)
                 done += 1
-                progress(done, total, record.query_id)
+                answering.progress(done, answering.total, record.query_id)
                 if record.error is not None and options.fail_on_error:
                     raise DataError(f"{method.name} failed on query {record.query_id!r}: {record.error}")
     settle_predictions(path, order)
@@ -184,29 +231,47 @@ def _tensor_bytes(concepts: Collection[Concept]) -> float | None:
     return round(float(statistics.mean(sizes)), 1) if any(sizes) else None
 
 
+def _calls(examples: Sequence[Example]) -> list[list[Example]]:
+    """One image's queries, so that the two of a pair are in different calls: a method must not learn from the company
+    that a text comes in.
+    """
+    calls: list[list[Example]] = []
+    for example in examples:
+        free = (
+            call for call in calls if example.pair_id is None or all(each.pair_id != example.pair_id for each in call)
+        )
+        call = next(free, None)
+        if call is None:
+            calls.append([example])
+        else:
+            call.append(example)
+    return calls
+
+
 def _by_image(examples: Iterator[Example]) -> Iterator[list[Example]]:
     for _, group in itertools.groupby(examples, key=lambda example: example.image_id):
         yield list(group)
 
 
-def _answer(method: Method, examples: Sequence[Example], concepts: Mapping[str, Concept]) -> Iterator[PredictionRecord]:
+def _answer(answering: _Answering, examples: Sequence[Example]) -> Iterator[PredictionRecord]:
     """The records of one image's queries; a method that fails is given them one by one, so that it fails on few.
 
     What breaks the contract is no failure of a query: it raises DataError.
     """
     if not examples:
         return
+    method = answering.method
     image, queries = examples[0].image, [example.query for example in examples]
     start = time.perf_counter()
     try:
         with watched(method):
-            answers = as_list(method.name, method.locate(image, queries, concepts))
+            answers = as_list(method.name, method.locate(image, queries, answering.concepts))
     except BreachError:
         raise
     except (Exception, SystemExit) as error:
         if len(examples) > 1:
             for example in examples:
-                yield from _answer(method, [example], concepts)
+                yield from _answer(answering, [example])
             return
         if isinstance(error, PrisbenchError | MemoryError) and not isinstance(error, DataError | UsageError):
             raise
@@ -216,4 +281,6 @@ def _answer(method: Method, examples: Sequence[Example], concepts: Mapping[str, 
     h, w = image.shape[:2]
     for prediction in checked(method.name, answers, queries, (h, w)):
         record = PredictionRecord.of(prediction)
+        if answering.maps is not None and prediction.score is not None:
+            write_map(prediction.score, answering.maps / f"{prediction.query_id}.png")
         yield record if record.seconds is not None else PredictionRecord(**{**vars(record), "seconds": each})

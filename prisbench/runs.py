@@ -8,29 +8,47 @@ Knows: the folder and its manifest.  Does not know: how queries are answered, ho
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError
-from prisbench.runtime.files import read_json, write_errors, write_json
+from prisbench.results import REFERENCES, Part
+from prisbench.runtime.files import read_json, sha256_json, write_errors, write_json
 from prisbench.runtime.identity import difference, with_files
-from prisbench.types import UNLEARNED, Method
+from prisbench.runtime.resume import Difference, as_json, differences
+from prisbench.types import UNLEARNED, Example, Method
 
-PREDICTIONS, RUN = "predictions.jsonl", "run.json"
+MANIFEST = "manifest.json"
+PREDICTIONS, RUN, SOFT_MAPS = "predictions.jsonl", "run.json", "soft-maps"
 """Files of a run beside its manifest."""
+
+UNCOMPARED = ("identity", "provenance")
+"""Parts of a manifest that are not compared as they are: the first has rules of its own, the second decides nothing."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Which part of a dataset is run: a split, at most ``limit`` queries spread over it, one query type or all."""
+    """Which part of a dataset is run: a split, and of it at most ``limit`` queries spread over it, one query type, some
+    subjects, some queries; all of it by default.
+    """
 
     split: str = "test"
     limit: int | None = None
     subset: str | None = None
+    subjects: tuple[str, ...] = ()
+    queries: tuple[str, ...] = ()
+
+    @property
+    def part(self) -> Part:
+        """The same without the split, for the record."""
+        return Part(self.limit, self.subset, tuple(sorted(set(self.subjects))), tuple(sorted(set(self.queries))))
+
+    def examples(self, dataset: Dataset) -> Iterator[Example]:
+        """The examples of it.  Raises as ``Dataset.examples``."""
+        return dataset.examples(self.split, self.limit, self.subset, self.subjects, self.queries)
 
 
 @dataclass(frozen=True)
@@ -40,47 +58,67 @@ class RunOptions:
     ``seed``: that of the method, for the record.  ``fresh`` forgets an earlier run of the same name, finished or not.
     By default, queries that the method fails on are recorded, the run goes on, and the same command tries them again:
     ``keep_errors`` does not try the failures of an earlier run again, ``fail_on_error`` ends the run at the first one.
+    ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``reason``: why a test split is
+    looked at, for its log.  ``soft_maps`` keeps the maps that masks were cut from, as 8-bit PNG files.
     """
 
     seed: int = 0
+    reference: str = REFERENCES[0]
+    reason: str | None = None
+    soft_maps: bool = False
     fresh: bool = False
     keep_errors: bool = False
     fail_on_error: bool = False
 
 
-def run_name(method: str, concept: str, seed: int) -> str:
-    """What a run's files are called; seed 0 goes without saying."""
-    return "--".join([method, concept, *([f"seed-{seed}"] if seed else [])])
+def run_name(method: str, concept: str, seed: int, reference: str | None = None) -> str:
+    """What a run's files are called; seed 0 and photos alone go without saying."""
+    masks = [REFERENCES[1]] if reference == REFERENCES[1] else []
+    return "--".join([method, concept, *masks, *([f"seed-{seed}"] if seed else [])])
 
 
-def run_folder(root: Path, dataset: Dataset, method: Method, concept: str, scope: Scope, seed: int = 0) -> Path:
-    """``root/<dataset>/<method>--<concept>``, with the seed and what makes a run partial in its name."""
-    parts = [run_name(method.name, concept, seed)]
+def run_folder(
+    root: Path, dataset: Dataset, method: Method, concept: str, scope: Scope, options: RunOptions | None = None
+) -> Path:
+    """``root/<dataset>/<method>--<concept>``, with the seed, the reference setting, and what makes a run partial."""
+    options = options or RunOptions()
+    parts = [run_name(method.name, concept, options.seed, options.reference)]
     parts += [scope.split] if scope.split != "test" else []
     parts += [scope.subset] if scope.subset else []
     parts += [f"spread-{scope.limit}"] if scope.limit else []
+    for kind, ids in (("subject", scope.part.subjects), ("query", scope.part.queries)):
+        if len(ids) == 1:
+            parts.append(f"{kind}-{ids[0]}")
+        elif ids:
+            parts.append(f"{len(ids)}-{kind.replace('query', 'querie')}s-{sha256_json(list(ids))[:8]}")
     return root / dataset.id / "--".join(parts)
 
 
 def check_claim(folder: Path, manifest: Mapping[str, Any], fresh: bool) -> None:
     """Raises DataError when the folder holds a run of something else; ``fresh`` empties it instead."""
     if fresh:
-        for name in (RUN, PREDICTIONS, "manifest.json"):
+        for name in (RUN, PREDICTIONS, MANIFEST):
             with write_errors(folder / name):
                 (folder / name).unlink(missing_ok=True)
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if not path.exists():
         return
     found = read_json(path)
     start = "choose another --out, or say --fresh to start again"
     if not isinstance(found, dict) or "identity" not in found:
         raise DataError(f"{folder} holds a run of an older prisbench, which did not record the method's code; {start}")
-    for key, value in json.loads(json.dumps({k: v for k, v in manifest.items() if k != "identity"})).items():
-        there = found.get(key)
-        if key == "concepts" and isinstance(there, dict):  # of those subjects that are learned so far
-            there = {subject: id for subject, id in there.items() if subject in value}
-        if there != value:
-            raise DataError(f"{folder} holds a run with another {key} ({_difference(there, value)}); {start}")
+    if "reference" not in found:
+        raise DataError(
+            f"{folder} holds a run of an older prisbench, which did not record all that decides it; {start}"
+        )
+    wanted = as_json({key: value for key, value in manifest.items() if key not in UNCOMPARED})
+    there = {key: found.get(key) for key in wanted}
+    if isinstance(there["concepts"], dict) and "concepts" in wanted:  # of those subjects that are learned so far
+        there["concepts"] = {key: id for key, id in there["concepts"].items() if key in wanted["concepts"]}
+    if changes := list(differences(there, wanted)):
+        first, *rest = changes
+        also = f"; also another {'; '.join(_words(each) for each in rest)}" if rest else ""
+        raise DataError(f"{folder} holds a run with another {_words(first)}{also}; {start}")
     if change := difference(found["identity"], manifest["identity"]):
         raise DataError(f"{folder} holds a run of {manifest['method']} as it was before: {change}; {start}")
 
@@ -90,11 +128,11 @@ def claim(
 ) -> dict[str, Any]:
     """Write the manifest, or find that what is there is the same run; either way what it says then."""
     check_claim(folder, manifest, fresh=False)
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     if path.exists():
         return {"concept_bytes": concept_bytes, **read_json(path)}
     learned = manifest["concept"] not in UNLEARNED
-    written: dict[str, Any] = json.loads(json.dumps(manifest))
+    written = as_json(manifest)
     written["learn_seconds"] = round(learn_seconds, 2) if learned and learn_seconds > 0.5 else None
     written["concept_bytes"] = concept_bytes
     write_json(path, written)
@@ -103,17 +141,15 @@ def claim(
 
 def note_files(folder: Path, method: Method) -> None:
     """What the method read since: in the manifest before an answer that may come from it is written."""
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     manifest = read_json(path)
     noted = with_files(manifest["identity"], method)
     if noted != manifest["identity"]:
         write_json(path, {**manifest, "identity": noted})
 
 
-def _difference(found: Any, wanted: Any) -> str:
-    """Where two values differ first, in a few words."""
-    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        for key in [*wanted, *found]:
-            if found.get(key) != wanted.get(key):
-                return f"{key}: {_difference(found.get(key), wanted.get(key))}"
-    return f"{found!r} there, {wanted!r} now"
+def _words(change: Difference) -> str:
+    """``settings (tau: 0.5 there, 0.6 now)``."""
+    key, *inner = change.place
+    place = "".join(f"{name}: " for name in inner)
+    return f"{key} ({place}{change.found!r} there, {change.wanted!r} now)"

@@ -1,5 +1,7 @@
 """The answers of a run, held to the truth: counts of every query, and the record of the run that they make.
 
+Numbers are recomputed from masks, never believed.
+
 Knows: how an answer becomes counts and a run.  Does not know: methods; it needs no torch and no weights.
 """
 
@@ -7,41 +9,35 @@ from __future__ import annotations
 
 import datetime
 import statistics
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
 
 import prisbench
+from prisbench.counts import Answer, Truth, count
 from prisbench.datasets.load import Dataset
-from prisbench.errors import DataError
-from prisbench.metrics import METRIC_SPEC, count
-from prisbench.results import (
-    DatasetRef,
-    PredictionRecord,
-    QueryResult,
-    Run,
-    SecondsPerImage,
-    current_environment,
-    read_predictions,
-)
-from prisbench.runs import PREDICTIONS, Scope
-from prisbench.types import Example
+from prisbench.errors import DataError, UsageError
+from prisbench.metrics import METRIC_SPEC
+from prisbench.predictions import PredictionRecord, lines_of, read_predictions
+from prisbench.provenance import Provenance, current_environment, current_provenance
+from prisbench.results import REFERENCES, DatasetRef, Kept, Part, QueryResult, Run, SecondsPerImage
+from prisbench.runs import MANIFEST, PREDICTIONS, SOFT_MAPS, Scope
+from prisbench.runtime.files import read_json, sha256_bytes
+from prisbench.soft_maps import read_map, soft_average_precision
+from prisbench.types import Example, Thing
 
 
 def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, Any]) -> Run:
-    """The run that a folder's predictions make.  Raises DataError when a query has none."""
+    """The run that a folder's predictions make.
+
+    Raises DataError when a query has no prediction, and when a prediction is of no query.
+    """
     path = folder / PREDICTIONS
-    records = {record.query_id: record for record in read_predictions(path)}
-    results: list[QueryResult] = []
-    seconds: dict[str, float] = {}
-    for example in dataset.examples(scope.split, scope.limit, scope.subset):
-        record = records.get(example.query.id)
-        if record is None:
-            raise DataError(f"{path} has no answer to query {example.query.id!r}; run the same command again to go on")
-        if record.seconds is not None:
-            seconds[example.image_id] = seconds.get(example.image_id, 0.0) + record.seconds
-        results.append(_result(record, example))
-    times = list(seconds.values())
+    maps = folder / SOFT_MAPS
+    records = read_predictions(path)
+    results = tuple(score_records(records, scope.examples(dataset), str(path), maps if maps.is_dir() else None))
+    times = list(_seconds_per_image(records, results).values())
+    provenance = manifest["provenance"]
     return Run(
         method=manifest["method"],
         concept=manifest["concept"],
@@ -58,26 +54,160 @@ def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, A
         else None,
         learn_seconds=manifest["learn_seconds"],
         concept_bytes=manifest["concept_bytes"],
-        queries=tuple(results),
+        queries=results,
+        reference=manifest["reference"],
+        part=_part(manifest["part"]),
+        template=manifest["template"],
+        precision=manifest["precision"],
+        identity=portable(manifest["identity"]),
+        concepts=manifest["concepts"],
+        provenance=None if provenance is None else Provenance(**provenance),
+        predictions=Kept(len(records), sha256_bytes(lines_of(records))),
     )
 
 
-def _result(record: PredictionRecord, example: Example) -> QueryResult:
+def score_folder(folder: Path, dataset: Dataset) -> Run:
+    """The run in a folder that ``predict`` made.
+
+    Raises DataError when it is none, is not finished, or was made on another content of the dataset.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{folder} holds no run: no {MANIFEST} in it; make one with `prisbench predict`")
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or "part" not in manifest:
+        raise DataError(f"{path} is of an older prisbench, or no run's; make the run again")
+    made_on, here = manifest["dataset"], DatasetRef(dataset.name, dataset.version, dataset.digest, "")
+    if made_on["digest"] != here.digest:
+        raise DataError(
+            f"{folder} was made on {made_on['name']} {made_on['version']} (digest {made_on['digest'][:16]}), "
+            f"{dataset.folder} has the digest {here.digest[:16]}; score it on the dataset it was made on"
+        )
+    part = manifest["part"]
+    scope = Scope(made_on["split"], part["limit"], part["subset"], tuple(part["subjects"]), tuple(part["queries"]))
+    return score(dataset, folder, scope, manifest)
+
+
+def score_answers(records: Sequence[PredictionRecord], dataset: Dataset, scope: Scope, about: About) -> Run:
+    """The run that answers of unknown origin make.  Raises as ``score_records``, and UsageError without queries."""
+    results = tuple(score_records(records, scope.examples(dataset), about.file))
+    if not results:
+        raise UsageError(f"{dataset.id} has no such queries in its {scope.split} split")
+    data = DatasetRef(dataset.name, dataset.version, dataset.digest, scope.split)
+    return Run(
+        method=about.method,
+        concept=about.concept,
+        dataset=data,
+        metric_spec=METRIC_SPEC,
+        prisbench_version=prisbench.__version__,
+        settings={},
+        backbone=None,
+        seed=about.seed,
+        created=datetime.date.today().isoformat(),
+        environment=current_environment(),
+        seconds_per_image=None,
+        learn_seconds=None,
+        concept_bytes=None,
+        queries=results,
+        reference=about.reference,
+        part=scope.part,
+        provenance=current_provenance(about.reason),
+        predictions=Kept(len(records), sha256_bytes(lines_of(records))),
+    )
+
+
+class About(NamedTuple):
+    """What is said of answers that another program made: the file they are in, a method's and a concept's name."""
+
+    file: str
+    method: str
+    concept: str = "none"
+    seed: int = 0
+    reference: str = REFERENCES[0]
+    reason: str | None = None
+
+
+def score_records(
+    records: Sequence[PredictionRecord], examples: Iterable[Example], where: str, soft_maps: Path | None = None
+) -> Iterator[QueryResult]:
+    """What became of every query, in the order of the examples.
+
+    ``soft_maps``: a folder of ``<query id>.png``, 8-bit maps that masks were cut from.
+
+    Raises DataError, naming ``where`` and the id, when a query has no prediction, and at the end when a prediction is
+    of no query.
+    """
+    by_id = {record.query_id: record for record in records}
+    for example in examples:
+        record = by_id.pop(example.query.id, None)
+        if record is None:
+            raise DataError(f"{where} has no answer to query {example.query.id!r}; run the same command again to go on")
+        yield score_one(record, example, soft_maps)
+    if by_id:
+        raise DataError(
+            f"{where}: {len(by_id)} of its queries are not in the dataset's split or part, first "
+            f"{next(iter(by_id))!r}; score it on those that it was made on"
+        )
+
+
+def score_one(record: PredictionRecord, example: Example, soft_maps: Path | None = None) -> QueryResult:
     """What became of one query."""
+    answer = Answer(record.rle, record.peak_yx, record.error is not None)
     return QueryResult(
         query_id=example.query.id,
         subject_id=example.query.subject_id,
         image_id=example.image_id,
         query_type=example.query_type,
-        counts=count(
-            record.mask,
-            example.mask,
-            example.look_alikes,
-            query_id=example.query.id,
-            query_type=example.query_type,
-            peak_yx=record.peak_yx,
-        ),
+        counts=count(answer, Truth.of(example)),
         presence=None if record.presence is None else round(record.presence, 6),
         seconds=None if record.seconds is None else round(record.seconds, 4),
         error=record.error,
+        pair_id=example.pair_id,
+        grade=grade_of(example.things),
+        soft_ap=_soft_ap(example, soft_maps),
     )
+
+
+def grade_of(things: Iterable[Thing]) -> str | None:
+    """The grade of a scene's look-alikes; "mixed" for several, None where there are none or one has none.
+
+    A copy that the text does not mean counts only where nothing else stands beside it.
+    """
+    found = {thing.grade for thing in things if thing.role == "look-alike"}
+    found = found - {"copy"} or found
+    return None if not found or None in found else found.pop() if len(found) == 1 else "mixed"
+
+
+def portable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without the places where its files lie on this machine."""
+
+    def name(key: str) -> str:
+        return PurePath(key).name if PurePath(key).is_absolute() else key
+
+    out = {key: value for key, value in identity.items() if key != "file"}
+    for key in ("code", "weights", "read"):
+        if isinstance(out.get(key), Mapping):
+            out[key] = {name(each): value for each, value in out[key].items()}
+    return {"file": name(str(identity.get("file", ""))), **out}
+
+
+def _soft_ap(example: Example, folder: Path | None) -> float | None:
+    path = None if folder is None else folder / f"{example.query.id}.png"
+    if path is None or not path.is_file():
+        return None
+    found = soft_average_precision(read_map(path), example.mask)
+    return None if found is None else round(found, 6)
+
+
+def _seconds_per_image(records: Sequence[PredictionRecord], results: Sequence[QueryResult]) -> dict[str, float]:
+    known = {record.query_id: record.seconds for record in records}
+    seconds: dict[str, float] = {}
+    for result in results:
+        each = known[result.query_id]
+        if each is not None:
+            seconds[result.image_id] = seconds.get(result.image_id, 0.0) + each
+    return seconds
+
+
+def _part(raw: Mapping[str, Any]) -> Part:
+    return Part(raw["limit"], raw["subset"], tuple(raw["subjects"]), tuple(raw["queries"]))

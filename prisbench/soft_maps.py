@@ -1,17 +1,21 @@
 """Average precision of a soft map, for methods that have one: shown with a mark, never ranked, since a mask is what the
 task wants and most methods give nothing else.
 
-Knows: maps of 0 to 255.  Does not know: how a method makes them, thresholds.
+Knows: maps of 0 to 255, and their files.  Does not know: how a method makes them, thresholds.
 """
 
 from __future__ import annotations
 
+import io
 import math
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from PIL import Image
 
 from prisbench.errors import DataError
+from prisbench.runtime.files import read_bytes, write_bytes
 
 RANKED = False
 """Whether a table may order methods by it."""
@@ -43,3 +47,21 @@ def soft_average_precision(score_u8: UInt8[np.ndarray, "h w"], truth: Bool[np.nd
     return math.fsum(
         int(step) * int(hit) / (total * int(all_)) for step, hit, all_ in zip(inside, hits, taken, strict=True) if step
     )
+
+
+def write_map(score: Float[np.ndarray, "h w"], path: Path) -> None:
+    """Keep a map of 0..1 as a grey PNG.  Raises DataError outside of 0..1, WriteError."""
+    out = io.BytesIO()
+    Image.fromarray(quantised(score, str(path))).save(out, format="PNG")
+    write_bytes(path, out.getvalue())
+
+
+def read_map(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """A map that ``write_map`` kept.  Raises DataError for what is no grey 8-bit PNG."""
+    try:
+        with Image.open(io.BytesIO(read_bytes(path)), formats=["PNG"]) as image:
+            if image.mode != "L":
+                raise DataError(f"{path} is no soft map: a PNG of mode {image.mode!r}, expected 8-bit grey")
+            return np.asarray(image)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is no soft map, or damaged ({error}); remove it or run again") from None

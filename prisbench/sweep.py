@@ -10,7 +10,7 @@ Knows: what is tried before hours are spent, and the order of things.  Does not 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +21,12 @@ from prisbench.evaluate import evaluate
 from prisbench.leaderboard.publish import publish
 from prisbench.methods import check_options, load_method
 from prisbench.out_of_domain import check_dataset
-from prisbench.predict import Progress
+from prisbench.predict import Progress, predict
 from prisbench.results import Run
-from prisbench.runs import RunOptions, Scope
+from prisbench.runs import PREDICTIONS, RunOptions, Scope
 from prisbench.runtime.files import check_writable
 from prisbench.settings import MethodOptions
+from prisbench.test_log import publish_looks
 from prisbench.types import Method, TellsCost
 
 
@@ -60,8 +61,9 @@ def check_sweep(sweep: Sweep) -> None:
     Raises UsageError for a part of a split on a leaderboard, WriteError for folders that cannot be written, and what
     the method's own ``check`` raises.
     """
-    if sweep.leaderboards is not None and (sweep.scope.subset is not None or sweep.scope.limit is not None):
-        raise UsageError("--leaderboards wants a whole run of a split: leave out --subset and --limit")
+    if sweep.leaderboards is not None and sweep.scope.part.left_out:
+        some = "--subset and --limit" if sweep.scope.subset or sweep.scope.limit else "--subject and --query"
+        raise UsageError(f"--leaderboards wants a whole run of a split: leave out {some}")
     for target in [sweep.out] if sweep.leaderboards is None else [sweep.out, sweep.leaderboards]:
         check_writable(target)
     check_options(sweep.method, sweep.wanted)
@@ -82,16 +84,38 @@ def run_sweep(
     Raises as ``load_method``, ``check_dataset``, ``evaluate`` and ``publish``; what is finished then is kept.
     """
     finished: list[Finished] = []
-    for options in sweep.wanted:
-        method = load_method(sweep.method, replace(options, progress=learning))
-        if not finished:
-            _tell_before(sweep, dataset, method, say)
-        run_options = replace(sweep.run, seed=options.seed)
+    for method, run_options in _methods(sweep, dataset, learning, say):
         run, path = evaluate(dataset, method, sweep.out, sweep.scope, run_options, progress)
         finished.append(Finished(run, path))
         if sweep.leaderboards is not None:
-            publish(run, sweep.leaderboards)
+            place = publish(run, sweep.leaderboards, path.parent / PREDICTIONS)
+            publish_looks(sweep.out, place.parent, run.dataset.digest)
     return finished
+
+
+def predict_sweep(
+    sweep: Sweep,
+    dataset: Dataset,
+    progress: Progress = lambda *_: None,
+    learning: Callable[[int, int, float], None] = lambda *_: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """As ``run_sweep`` without scores: the folders of the runs."""
+    return [
+        predict(dataset, method, sweep.out, sweep.scope, run_options, progress).folder
+        for method, run_options in _methods(sweep, dataset, learning, say)
+    ]
+
+
+def _methods(
+    sweep: Sweep, dataset: Dataset, learning: Callable[[int, int, float], None], say: Callable[[str], None]
+) -> Iterator[tuple[Method, RunOptions]]:
+    """The method with each of the options, one after the other."""
+    for number, options in enumerate(sweep.wanted):
+        method = load_method(sweep.method, replace(options, progress=learning))
+        if number == 0:
+            _tell_before(sweep, dataset, method, say)
+        yield method, replace(sweep.run, seed=options.seed)
 
 
 def _tell_before(sweep: Sweep, dataset: Dataset, method: Method, say: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from prisbench import metrics
+from prisbench import counts
 from prisbench.concepts.controls import noun_only
 from prisbench.datasets.photo_folder import near_duplicates
 from prisbench.datasets.schema import QueryRow, SubjectRow
@@ -21,7 +21,7 @@ from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import DataError
 from prisbench.images import drawing as pictures
-from prisbench.images import masks, photos
+from prisbench.images import masks, outlines, photos, regions
 from prisbench.images.arrays import as_image, as_mask
 from prisbench.images.perceptual import perceptual_hash
 from prisbench.localizer import refine
@@ -187,9 +187,10 @@ def results(of: Callable[[np.ndarray], Any]) -> Iterator[tuple[str, Any]]:
     yield "mask_sha256", masks.mask_sha256(mask)
     yield "to_png", masks.to_png(mask)
     yield "resize_mask", masks.resize_mask(mask, (20, 31)).tobytes()
-    yield "boundary_of", metrics.boundary_of(mask).tobytes()
+    found = regions.region(mask)
+    yield "band", outlines.band(found, outlines.band_width(found.size_hw)).pixels.tobytes()
     truth, other = of(half() & (np.arange(56) < 20)), of(half() & (np.arange(56) > 40))
-    yield "count", metrics.count(mask, truth, [other], query_id="q", query_type="plain", peak_yx=(3, 4))
+    yield "count", counts.count(counts.Answer(mask, (3, 4)), counts.Truth("q", "plain", truth, (other,)))
     soft = np.stack([half(), ~half()]) * 0.8 + 0.1
     yield "adaptive", refine.adaptive(image, soft, refine.TABLETOP_ADAPTIVE).tobytes()
     row = SubjectRow("mug", (image,), "test", "CC0-1.0", "drawn", (mask,))

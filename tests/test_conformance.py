@@ -18,7 +18,7 @@ from prisbench.conformance import cases
 from prisbench.conformance.check import differences, read_answers
 from prisbench.counts import sound
 from prisbench.errors import DataError
-from prisbench.measures import METRIC_SPEC
+from prisbench.metrics import METRIC_SPEC
 from tests import naive_metrics
 
 ROOT = Path(__file__).parent.parent

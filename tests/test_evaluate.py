@@ -17,7 +17,8 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError, WriteError
 from prisbench.evaluate import evaluate
 from prisbench.predict import learn_all, predict
-from prisbench.results import read_predictions, read_run
+from prisbench.predictions import read_predictions
+from prisbench.results import read_run
 from prisbench.runs import RunOptions, Scope
 from prisbench.runtime.locks import locked
 from prisbench.score import score

@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "prisbench"
 
 ORDER = """
-errors runtime images types answers counts measures aliases metrics statistics presence pairs soft_maps results settings
-tabletop datasets out_of_domain diffusion speed concepts localizer methods learning runs predict score evaluate
-leaderboard sweep embedded wsss bench conformance demo doctor cli
+errors runtime images types answers counts metrics aliases statistics presence pairs soft_maps provenance predictions
+results settings tabletop datasets out_of_domain diffusion speed concepts localizer methods learning runs predict score
+foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -54,21 +54,21 @@ ROOMS = {
         learners""",
     "localizer": """refine background settings presets presence attend texts evidence observe maps answer method
         sheet""",
-    "leaderboard": "intervals rows render summaries pages html_page publish",
+    "leaderboard": "intervals rows render summaries pages html_page publish rescore",
     "embedded": "recipe files scenes words stage models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
     "bench": "process models published network scene localizer learner dataset crf ablation score",
     "conformance": "cases check",
-    "cli": "options bars concepts evaluate segment bench project datasets scoring wsss main __main__",
+    "cli": "options bars concepts evaluate predict segment bench project datasets scoring wsss main __main__",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 
 HEAVY = {"torch", "diffusers", "transformers", "peft"}
 LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
-doctor counts measures aliases presence pairs soft_maps conformance.check
+doctor counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign test_log
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 
@@ -142,7 +142,7 @@ def test_modules_import_only_what_stands_before_them() -> None:
 
 
 def test_the_order_would_be_noticed() -> None:
-    assert out_of_order("images", "from prisbench.metrics import count") == ["prisbench.metrics"]
+    assert out_of_order("images", "from prisbench.counts import count") == ["prisbench.counts"]
     assert out_of_order("images", "def f():\n    import prisbench.cli.main") == ["prisbench.cli.main"]
     assert out_of_order("images", "from prisbench import metrics") == ["prisbench.metrics"]
     assert out_of_order("metrics", "from prisbench.images.masks import to_rle\nimport numpy") == []

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from prisbench.counts import Counts
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.leaderboard import intervals
 from prisbench.leaderboard.html_page import Overlay, render_page
@@ -24,8 +25,8 @@ from prisbench.leaderboard.pages import check, check_pages, readme, write_pages,
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import COLUMNS, load_runs, rows
 from prisbench.leaderboard.summaries import learners, summary
-from prisbench.metrics import Counts
-from prisbench.results import DatasetRef, Environment, QueryResult, Run, SecondsPerImage, write_run
+from prisbench.provenance import Environment
+from prisbench.results import DatasetRef, QueryResult, Run, SecondsPerImage, write_run
 
 SUBJECTS = ("a", "b", "c", "d", "e", "f")
 

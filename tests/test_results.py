@@ -12,21 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prisbench.counts import Answer, Truth, count
 from prisbench.errors import DataError, WriteError
-from prisbench.metrics import count
-from prisbench.results import (
-    QUERY_FIELDS,
-    DatasetRef,
-    PredictionRecord,
-    PredictionWriter,
-    QueryResult,
-    Run,
-    SecondsPerImage,
-    current_environment,
-    read_predictions,
-    read_run,
-    write_run,
-)
+from prisbench.predictions import PredictionRecord, PredictionWriter, read_predictions
+from prisbench.provenance import current_environment
+from prisbench.results import QUERY_FIELDS, DatasetRef, QueryResult, Run, SecondsPerImage, read_run, write_run
 from prisbench.types import Prediction
 from tests.drawing import FIVE_TYPES
 
@@ -45,7 +35,7 @@ def make_query(i: int, rng: np.random.Generator) -> QueryResult:
         subject_id=f"subject-{i % 24:02d}",
         image_id=f"test-scene-{i:05d}",
         query_type=kind,
-        counts=count(mask, truth, alike, query_id="q", query_type=kind, peak_yx=(5, 7)),
+        counts=count(Answer(mask, (5, 7)), Truth("q", kind, truth, tuple(alike))),
         presence=float(rng.random()),
         seconds=float(rng.random()),
     )

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from prisbench.errors import UsageError
 from prisbench.localizer.refine import PHOTO_ADAPTIVE, PUBLISHED_CRF
-from prisbench.results import current_environment
+from prisbench.provenance import current_environment
 from prisbench.runtime.workers import in_order, worker_processes
 from prisbench.tabletop import scenes
 from prisbench.wsss.labelling import Labels, LabelSettings, label

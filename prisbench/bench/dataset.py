@@ -29,7 +29,7 @@ from prisbench.bench import process
 from prisbench.datasets.schema import QueryRow, SubjectRow, features
 from prisbench.datasets.source import Source
 from prisbench.errors import PrisbenchError, UsageError
-from prisbench.results import current_environment
+from prisbench.provenance import current_environment
 from prisbench.runtime.files import sha256_json
 
 EACH = 50

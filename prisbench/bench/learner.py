@@ -50,7 +50,7 @@ from prisbench.diffusion.prompts import Words
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.images.drawing import png
 from prisbench.images.photos import load_photo, photo_files, resize_to
-from prisbench.results import current_environment
+from prisbench.provenance import current_environment
 from prisbench.runtime.devices import computes_bfloat16, freed_memory_given_back
 from prisbench.types import Subject
 

@@ -41,7 +41,7 @@ from prisbench.errors import PrisbenchError, UnknownNameError, UsageError
 from prisbench.localizer.attend import Reading, attend, span_columns
 from prisbench.localizer.maps import self_cross
 from prisbench.localizer.presets import preset
-from prisbench.results import current_environment
+from prisbench.provenance import current_environment
 from prisbench.runtime.devices import freed_memory_given_back, keep_freed_memory
 from prisbench.speed.lean import in_place
 

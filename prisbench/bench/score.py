@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int64
 from prisbench.counts import Answer, Counts, Truth, count
 from prisbench.errors import MissingExtraError
 from prisbench.images.masks import to_rle
-from prisbench.measures import METRICS
+from prisbench.metrics import METRICS
 from prisbench.pairs import pair_accuracy
 from prisbench.presence import confusions, correlation, loss_of, presence_score, risk_curve, sureness
 from prisbench.statistics import Sample, interval, roc
@@ -100,11 +100,10 @@ def bench_score(n: int, workers: int, reference: int, seed: int) -> dict[str, An
     chunks = [(seed, start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        list(pool.map(_warm, [seed] * (4 * workers)))
+        peaks = dict(pool.map(_warm, [seed] * (4 * workers)))
         began = time.perf_counter()
         sums: Sums | None = None
         ranked: list[Ranked] = []
-        peaks: dict[int, float] = {}
         marks: dict[str, float] = {}
         for done, part in enumerate(pool.map(_score_chunk, chunks), 1):
             sums = part.sums if sums is None else Sums(*(a + b for a, b in zip(sums, part.sums, strict=True)))
@@ -206,9 +205,11 @@ def queries(seed: int, start: int, stop: int) -> Iterator[Drawn]:
             )
 
 
-def _warm(seed: int) -> None:
+def _warm(seed: int) -> tuple[int, float]:
+    """Draws the scenes; the process and the most memory it has held."""
     scenes(seed)
     time.sleep(0.2)  # so that every process takes its turn
+    return os.getpid(), _peak_mb()
 
 
 def _score_chunk(chunk: tuple[int, int, int]) -> Folded:

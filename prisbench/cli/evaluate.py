@@ -9,12 +9,33 @@ import dataclasses
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prisbench.cli.bars import learning_bar, stage_bar
-from prisbench.cli.options import Seeds, Settings
+from prisbench.cli.options import (
+    Concepts,
+    DatasetName,
+    FailOnError,
+    Fresh,
+    KeepErrors,
+    Limit,
+    MethodModel,
+    MethodName,
+    OutOfDomain,
+    Queries,
+    Reason,
+    Reference,
+    ReferenceSetting,
+    RunsFolder,
+    Seeds,
+    Settings,
+    SoftMaps,
+    Split,
+    Subjects,
+    Subset,
+)
 from prisbench.errors import DataError
 from prisbench.runtime.console import (
     SOME_FAILED,
@@ -28,6 +49,9 @@ from prisbench.runtime.console import (
 )
 from prisbench.runtime.devices import usable_device
 
+if TYPE_CHECKING:
+    from prisbench.results import Run
+
 
 class TableFormat(StrEnum):
     md = "md"
@@ -39,34 +63,26 @@ class TableFormat(StrEnum):
 
 
 def evaluate(
-    method: Annotated[str, typer.Option(help="A method's name, or a Python file that defines make(options).")] = "attn",
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
-    concept: Annotated[
-        list[str],
-        typer.Option(
-            help="For attn: a learner, or a control: noun-only, untrained-token, another-subject; or several of them."
-        ),
-    ] = [],  # noqa: B006
-    split: Annotated[str, typer.Option(help="Settings are chosen on validation; test is reported.")] = "test",
-    subset: Annotated[str | None, typer.Option(help="One query type only.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="So many queries, spread over subjects and types, for trying out.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "--backbone", metavar="ID_OR_FOLDER", help="Weights for the method.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    method: MethodName = "attn",
+    dataset: DatasetName = "tabletop-v2",
+    concept: Concepts = [],  # noqa: B006
+    reference: Reference = ReferenceSetting.photos,
+    split: Split = "test",
+    subset: Subset = None,
+    subject: Subjects = [],  # noqa: B006
+    query: Queries = [],  # noqa: B006
+    limit: Limit = None,
+    model: MethodModel = None,
+    out: RunsFolder = Path("runs"),
     leaderboards: Annotated[
         Path | None, typer.Option(help="Also put the results into DIR/<dataset>/ and make its README again.")
     ] = None,
-    fresh: Annotated[bool, typer.Option(help="Forget an earlier run instead of going on with it.")] = False,
-    keep_errors: Annotated[
-        bool, typer.Option("--keep-errors", help="Do not try queries again that failed in an earlier run.")
-    ] = False,
-    fail_on_error: Annotated[bool, typer.Option("--fail-on-error", help="Stop at the first query that fails.")] = False,
-    out_of_domain: Annotated[
-        bool, typer.Option("--out-of-domain", help="Run also where the backbone knows nothing of the scenes.")
-    ] = False,
+    fresh: Fresh = False,
+    keep_errors: KeepErrors = False,
+    fail_on_error: FailOnError = False,
+    out_of_domain: OutOfDomain = False,
+    reason: Reason = None,
+    soft_maps: SoftMaps = False,
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
@@ -74,31 +90,46 @@ def evaluate(
 ) -> None:
     """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
     from prisbench.datasets.named import find_dataset
-    from prisbench.leaderboard import intervals
-    from prisbench.leaderboard.render import render
-    from prisbench.leaderboard.rows import records_of, rows
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
     from prisbench.sweep import Sweep, check_sweep, run_sweep
 
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    run_options = RunOptions(
+        fresh=fresh,
+        keep_errors=keep_errors,
+        fail_on_error=fail_on_error,
+        reference=reference.value,
+        reason=reason,
+        soft_maps=soft_maps,
+    )
+    scope = Scope(split, limit, subset, tuple(subject), tuple(query))
     sweep = Sweep(
-        method,
-        variants(shared, concept or [None], seed),
-        out,
-        Scope(split, limit, subset),
-        RunOptions(fresh=fresh, keep_errors=keep_errors, fail_on_error=fail_on_error),
-        leaderboards,
-        out_of_domain,
+        method, variants(shared, concept or [None], seed), out, scope, run_options, leaderboards, out_of_domain
     )
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar:
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
-    runs, paths = [each.run for each in finished], [str(each.path) for each in finished]
-    frame, part = rows(runs), intervals.part(runs, sum(data.manifest.queries[split].values()))
+    runs = [each.run for each in finished]
+    print_runs(runs, [str(each.path) for each in finished], sum(data.manifest.queries[split].values()), format)
+    if failures := [query for run in runs for query in run.queries if query.error is not None]:
+        tell(
+            f"{len(failures)} of {sum(len(run.queries) for run in runs)} queries failed, first "
+            f"{failures[0].query_id!r} ({failures[0].error}); the same command tries them again"
+        )
+        raise typer.Exit(SOME_FAILED)
+
+
+def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format) -> None:
+    """The table of runs of one split, which has ``whole`` queries, and where their records are."""
+    from prisbench.leaderboard import intervals
+    from prisbench.leaderboard.render import render
+    from prisbench.leaderboard.rows import records_of, rows
+
+    frame, part = rows(runs), intervals.part(runs, whole)
     if format is not Format.json:
         print(render(frame, "md") + (f"- {intervals.part_note(part)}\n" if part else ""))
         print("\n".join(f"full record: {path}" for path in paths))
@@ -106,12 +137,6 @@ def evaluate(
         print(json.dumps({"run": paths[0], "partial": part, **records_of(frame)[0]}))
     else:
         print(json.dumps({"runs": paths, "partial": part, "rows": records_of(frame)}))
-    if failures := [query for run in runs for query in run.queries if query.error is not None]:
-        tell(
-            f"{len(failures)} of {sum(len(run.queries) for run in runs)} queries failed, first "
-            f"{failures[0].query_id!r} ({failures[0].error}); the same command tries them again"
-        )
-        raise typer.Exit(SOME_FAILED)
 
 
 def leaderboard(
@@ -124,13 +149,20 @@ def leaderboard(
     out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
     gallery: Annotated[Path | None, typer.Option(help="For html: a folder of pictures to show (PNG).")] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Only check that every README.md agrees with its result files.")
+        bool,
+        typer.Option(
+            "--check", help="Only check that every README.md agrees with its result files, and these with their masks."
+        ),
     ] = False,
+    data: Annotated[
+        list[Path], typer.Option("--data", help="With --check: a dataset folder to score rows on again; repeatable.")
+    ] = [],  # noqa: B006
 ) -> None:
     """The table of a dataset, from its committed result files."""
     from prisbench.leaderboard import html_page, summaries
     from prisbench.leaderboard.publish import check_leaderboards
     from prisbench.leaderboard.render import render
+    from prisbench.leaderboard.rescore import WORDS, finder, rescore
     from prisbench.leaderboard.rows import load_runs, rows
     from prisbench.runtime.files import write_text
 
@@ -140,6 +172,8 @@ def leaderboard(
                 tell("\n".join(each.changes))
                 raise DataError(each.complaint)
             print(f"{each.folder}: README.md agrees with {each.result_files} result files")
+            for row in rescore(each.folder, finder(data, tell)):
+                print(f"  {row.result_file.name}: {WORDS[row.state].format(n=row.n)}")
         return
     if not (folder / dataset).is_dir():
         from prisbench.errors import UnknownNameError

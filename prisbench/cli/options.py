@@ -6,6 +6,7 @@ Knows: typer.  Does not know: what any command does.
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +31,51 @@ Backbone = Annotated[
 ]
 
 
+MethodName = Annotated[
+    str, typer.Option("--method", help="A method's name, or a Python file that defines make(options).")
+]
+DatasetName = Annotated[str, typer.Option("--dataset", help="A dataset's name or folder.")]
+Concepts = Annotated[
+    list[str],
+    typer.Option(
+        "--concept",
+        help="For attn: a learner, or a control: noun-only, untrained-token, another-subject; or several of them.",
+    ),
+]
+Split = Annotated[str, typer.Option("--split", help="Settings are chosen on validation; test is reported.")]
+Subset = Annotated[str | None, typer.Option("--subset", help="One query type only.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", help="So many queries, spread over subjects and types, for trying out.")
+]
+Subjects = Annotated[
+    list[str], typer.Option("--subject", metavar="ID", help="Only this subject's queries; repeatable.")
+]
+Queries = Annotated[list[str], typer.Option("--query", metavar="ID", help="Only this query; repeatable.")]
+MethodModel = Annotated[
+    str | None, typer.Option("--model", "--backbone", metavar="ID_OR_FOLDER", help="Weights for the method.")
+]
+RunsFolder = Annotated[Path, typer.Option("--out", help="Where runs are kept.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget an earlier run instead of going on with it.")]
+KeepErrors = Annotated[
+    bool, typer.Option("--keep-errors", help="Do not try queries again that failed in an earlier run.")
+]
+FailOnError = Annotated[bool, typer.Option("--fail-on-error", help="Stop at the first query that fails.")]
+OutOfDomain = Annotated[
+    bool, typer.Option("--out-of-domain", help="Run also where the backbone knows nothing of the scenes.")
+]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why a test split is looked at, for its log.")]
+SoftMaps = Annotated[bool, typer.Option("--soft-maps", help="Keep the maps that masks are cut from, too.")]
+
+
+class ReferenceSetting(StrEnum):
+    photos = "photos"
+    photos_and_masks = "photos+masks"
+
+
+Reference = Annotated[
+    ReferenceSetting,
+    typer.Option("--reference", help="What a method is given of a subject: its photos, or its masks in them, too."),
+]
 Seeds = Annotated[list[int], typer.Option("--seed", help="Everything random follows from it; several: 0 1 2.")]
 
 
@@ -39,7 +85,7 @@ class SeveralValues(typer.core.TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, spread(args, ("--seed", "--concept", "--learner")))
+        return super().parse_args(ctx, spread(args, ("--seed", "--concept", "--learner", "--subject", "--query")))
 
 
 def spread(args: list[str], options: tuple[str, ...]) -> list[str]:

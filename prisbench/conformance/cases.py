@@ -19,7 +19,7 @@ from jaxtyping import Bool
 
 from prisbench.aliases import ELSEWHERE, foreground_background_iou
 from prisbench.counts import Answer, Counts, Truth, count
-from prisbench.measures import METRICS, mean
+from prisbench.metrics import METRICS, mean
 from prisbench.pairs import pair_accuracy
 from prisbench.presence import presence_mcc, presence_roc, risk_coverage
 from prisbench.soft_maps import soft_average_precision

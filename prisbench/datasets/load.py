@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -104,27 +104,39 @@ class Dataset:
         """The subjects of a split, in the dataset's order.  Raises UnknownNameError and DataError."""
         return [Subject(row.id, row.noun, row.photos, row.masks) for row in self.subject_rows(split)]
 
-    def examples(self, split: str, limit: int | None = None, subset: str | None = None) -> Iterator[Example]:
+    def examples(
+        self,
+        split: str,
+        limit: int | None = None,
+        subset: str | None = None,
+        subjects: Collection[str] = (),
+        queries: Collection[str] = (),
+    ) -> Iterator[Example]:
         """The examples of a split, all of one scene together, scenes in the dataset's order.
 
+        ``subset`` keeps one query type, ``subjects`` and ``queries`` those ids, where any are given; of what is left,
         ``limit`` keeps so many, spread over subjects and query types whatever the order of rows
-        (``spread.spread_queries``); ``subset`` keeps one query type.  Raises, before the first example,
-        UnknownNameError for a split or subset and UsageError for a limit below 1; DataError at a damaged row.
+        (``spread.spread_queries``).  Raises, before the first example, UnknownNameError for a split, subset, subject or
+        query and UsageError for a limit below 1; DataError at a damaged row.
         """
         if subset is not None and subset not in QUERY_TYPES:
             raise UnknownNameError("subset", subset, QUERY_TYPES)
         if limit is not None and limit < 1:
             raise UsageError(f"a limit of {limit} examples leaves nothing; give 1 or more")
         scenes: dict[str, list[Place]] = {}
-        for place in self._chosen(split, limit, subset):
+        for place in self._chosen(split, limit, subset, {"subject": set(subjects), "query": set(queries)}):
             scenes.setdefault(place.keys[0], []).append(place)
         places = [place for together in scenes.values() for place in together]
         return (_example(query_row(record, place.path)) for place, record in self.records_at("queries", places))
 
-    def _chosen(self, split: str, limit: int | None, subset: str | None) -> Iterator[Place]:
+    def _chosen(
+        self, split: str, limit: int | None, subset: str | None, named: Mapping[str, set[str]]
+    ) -> Iterator[Place]:
         """Where the queries of ``examples`` are; no image is read."""
-        choosing = () if limit is None else ("id", "subject_id", "noun")
+        choosing = ("id", "subject_id", "noun") if limit is not None or any(named.values()) else ()
         places = self.places("queries", split, ("image_id", "query_type", *choosing))
+        if any(named.values()):
+            places = self._named(split, list(places), named)
         places = (place for place in places if subset in (None, place.keys[1]))
         if limit is None:
             return places
@@ -133,6 +145,15 @@ class Dataset:
             QueryTraits(id, subject, noun, kind) for _, kind, id, subject, noun in (place.keys for place in there)
         ]
         return (there[i] for i in spread_queries(traits, limit))
+
+    def _named(self, split: str, places: list[Place], named: Mapping[str, set[str]]) -> Iterator[Place]:
+        """The places of the subjects and queries that are named.  Raises UnknownNameError for one that is not there."""
+        at = {"query": 2, "subject": 3}
+        for kind, names in named.items():
+            known = {place.keys[at[kind]] for place in places}
+            for name in sorted(names - known):
+                raise UnknownNameError(f"{kind} of the {split} split", name, known)
+        return (place for place in places if all(not names or place.keys[at[k]] in names for k, names in named.items()))
 
     def subject_rows(self, split: str) -> Iterator[SubjectRow]:
         """Subjects with licence, source and files.  Raises UnknownNameError and DataError."""

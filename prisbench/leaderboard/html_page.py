@@ -14,10 +14,8 @@ from typing import Any, NamedTuple
 import jinja2
 
 from prisbench.errors import DataError
-from prisbench.leaderboard.intervals import WITH_INTERVAL
 from prisbench.leaderboard.render import cell, named, notes, render
-from prisbench.leaderboard.rows import SUBSETS, records_of, rows
-from prisbench.metrics import METRIC_SPEC, METRICS
+from prisbench.leaderboard.rows import SUBSETS, Column, records_of, rows, shown_columns
 from prisbench.results import Run
 from prisbench.types import REFERENTLESS
 
@@ -48,9 +46,9 @@ def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
     )
     return environment.get_template("page.html.j2").render(
         dataset=runs[0].dataset,
-        metric_spec=METRIC_SPEC,
-        metrics=METRICS,
-        tables=[_table(runs, subset) for subset in subsets],
+        metric_spec=runs[0].metric_spec,
+        metrics={column.name: column for column in shown_columns(rows(runs))},
+        tables=[_table(runs, subset, shown_columns(rows(runs))) for subset in subsets],
         gallery=[{"title": each.title, "caption": each.caption, "uri": _data_uri(each)} for each in gallery],
     )
 
@@ -60,15 +58,15 @@ def gallery_in(folder: Path) -> list[Overlay]:
     return [Overlay(path.stem, path.stem.replace("-", " "), path.read_bytes()) for path in sorted(folder.glob("*.png"))]
 
 
-def _table(runs: Sequence[Run], subset: str | None) -> dict[str, Any]:
+def _table(runs: Sequence[Run], subset: str | None, columns: Sequence[Column]) -> dict[str, Any]:
     """What the template shows of one subset, and the files behind its two download buttons."""
     frame = rows(runs, subset)
     lines = []
     for record in records_of(frame):
         cells = []
-        for name, metric in METRICS.items():
-            value, ci = record[name], record[f"{name}_ci"] if name in WITH_INTERVAL else None
-            cells.append({"text": cell(value, ci), "value": value, "ci": ci, "label": metric.label})
+        for name, label, *_ in columns:
+            value, ci = record[name], record.get(f"{name}_ci")
+            cells.append({"text": cell(value, ci), "value": value, "ci": ci, "label": label})
         lines.append({**record, "named": named(record), "cells": cells})
     name = subset or "all"
     return {

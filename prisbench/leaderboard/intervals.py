@@ -12,13 +12,14 @@ from prisbench.metrics import METRICS
 from prisbench.results import Run
 from prisbench.statistics import FEWEST_SUBJECTS, no_interval
 
-WITH_INTERVAL = ("iou_mean", "wrong_instance_rate", "absent_fp_rate")
+WITH_INTERVAL = ("iou_mean", "instance_accuracy", "wrong_instance_rate", "absent_fp_rate", "contradicted_fp_rate")
 """Metrics whose tables show an interval."""
 
-COUNTED = (*WITH_INTERVAL, "presence_auc", "gain_over_noun")
+COUNTED = (*WITH_INTERVAL, "presence_auc", "gain_over_noun", "pair_accuracy")
 """Columns with an interval; ``*_n_subjects`` counts the subjects it is, or would be, over."""
 
 _LABELS = {**{name: METRICS[name].label for name in WITH_INTERVAL}, "presence_auc": "presence AUC"}
+_LABELS["pair_accuracy"] = "pairs"
 
 Record = Mapping[str, Any]
 
@@ -26,7 +27,8 @@ Record = Mapping[str, Any]
 def interval_notes(records: Sequence[Record]) -> list[str]:
     """Over how many subjects the intervals are, what a tier is, and which numbers have no interval and why."""
     subjects = max((row["n_subjects"] for row in records), default=0)
-    less = "Of wrong instance, on look-alikes, on background and absent FP, less is better."
+    also = ", absent FP and contradicted FP" if _any(records, "contradicted_fp_rate") else " and absent FP"
+    less = f"Of wrong instance, on look-alikes, on background{also}, less is better."
     if records and most_subjects(records) < FEWEST_SUBJECTS:
         return [f"No intervals and no tiers: {no_interval(most_subjects(records))}. {less}"]
     return [
@@ -36,9 +38,14 @@ def interval_notes(records: Sequence[Record]) -> list[str]:
     ]
 
 
+def _any(records: Sequence[Record], name: str) -> bool:
+    return any(row.get(name) is not None for row in records)
+
+
 def most_subjects(records: Sequence[Record], names: Sequence[str] = COUNTED) -> int:
     """The most subjects that any of these numbers stands on."""
-    return max((row[f"{name}_n_subjects"] for row in records for name in names if row[name] is not None), default=0)
+    found = (row[f"{name}_n_subjects"] for row in records for name in names if row.get(name) is not None)
+    return max(found, default=0)
 
 
 def missing(records: Sequence[Record], names: Sequence[str] = tuple(_LABELS), where: str = "") -> list[str]:
@@ -48,7 +55,7 @@ def missing(records: Sequence[Record], names: Sequence[str] = tuple(_LABELS), wh
     """
     notes = []
     for name in names:
-        without = [row for row in records if row[name] is not None and row[f"{name}_ci"] is None]
+        without = [row for row in records if row.get(name) is not None and row[f"{name}_ci"] is None]
         if not without:
             continue
         counts = sorted({row[f"{name}_n_subjects"] for row in without})

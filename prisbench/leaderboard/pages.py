@@ -14,7 +14,6 @@ from prisbench.errors import DataError
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import board_name, load_runs, rows
 from prisbench.leaderboard.summaries import learners, summary
-from prisbench.metrics import METRIC_SPEC
 from prisbench.results import Run
 from prisbench.runtime.files import write_text
 from prisbench.types import QUERY_TYPES
@@ -37,7 +36,7 @@ def readme(runs: Sequence[Run]) -> str:
     parts = [
         f"# {data.name} {data.version}, {data.split} split",
         "Made by `prisbench leaderboard` from the result files in this folder; do not edit. "
-        f"Dataset digest `{data.digest}`, metric spec {METRIC_SPEC} (`docs/metrics.md`).",
+        f"Dataset digest `{data.digest}`, metric spec {runs[0].metric_spec} (`docs/metrics.md`).",
         "## All queries",
         render(rows(runs)),
     ]

@@ -12,32 +12,63 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from prisbench.errors import DataError
+from prisbench.errors import DataError, UsageError
+from prisbench.foreign import read_answers
 from prisbench.leaderboard.pages import check, check_pages, readme, write_pages
 from prisbench.leaderboard.rows import board_name, load_runs
+from prisbench.predictions import lines_of, packed
 from prisbench.results import Run, read_run, write_run
 from prisbench.runs import run_name
-from prisbench.runtime.files import write_text
+from prisbench.runtime.files import sha256_bytes, write_bytes, write_text
+
+LARGEST = 10_000_000
+"""Bytes of compressed predictions beside a row."""
 
 
-def publish(run: Run, root: Path) -> Path:
+def publish(run: Run, root: Path, predictions: Path | None = None) -> Path:
     """Put a run among the result files of its dataset below ``root``, and make the tables again; its result file.
 
-    A run of another split than test has a leaderboard of its own, ``<dataset>-<split>``.  A run of the same method,
-    concept and seed is replaced.
+    ``predictions``: the file that the run was scored from; it is kept beside the result file, compressed.  A run of
+    another split than test has a leaderboard of its own, ``<dataset>-<split>``.  A run of the same method, concept,
+    reference setting and seed is replaced.
 
-    Raises DataError when the run may not stand among those that are there; nothing is written then.  WriteError.
+    Raises UsageError for a part of a split; DataError when the run may not stand among those that are there, when the
+    predictions are not those it was scored from, and when they are larger than ``LARGEST`` compressed; nothing is
+    written then.  WriteError.
     """
+    if run.part.left_out:
+        raise UsageError("a part of a split is no result to publish; run all of it")
     data = run.dataset
     folder = root / board_name(data)
-    place = folder / f"{run_name(run.method, run.concept, run.seed)}.json"
+    place = folder / f"{run_name(run.method, run.concept, run.seed, run.reference)}.json"
+    kept = None if predictions is None else _packed(run, predictions)
     paths = sorted({*folder.glob("*.json"), place})
     runs = [run if path == place else read_run(path, data) for path in paths]
     text = readme(runs)
+    if kept is not None:
+        write_bytes(kept_beside(place), kept)
     write_run(run, place)
     write_text(folder / "README.md", text)
     write_pages(root.parent, runs)
     return place
+
+
+def kept_beside(result_file: Path) -> Path:
+    """Where the predictions of a result file are kept."""
+    return result_file.with_name(f"{result_file.stem}.predictions.jsonl.gz")
+
+
+def _packed(run: Run, predictions: Path) -> bytes:
+    lines = lines_of(read_answers(predictions))
+    if run.predictions is None or sha256_bytes(lines) != run.predictions.sha256:
+        raise DataError(f"{predictions} are not the predictions that the run was scored from; score them again")
+    data = packed(lines)
+    if len(data) > LARGEST:
+        raise DataError(
+            f"{predictions} has {len(data) / 1e6:.1f} MB compressed, and at most {LARGEST / 1e6:.0f} are kept beside a "
+            "row; publish the run without them (--no-predictions)"
+        )
+    return data
 
 
 class Checked(NamedTuple):

@@ -13,9 +13,9 @@ import pandas as pd
 
 from prisbench.errors import UnknownNameError
 from prisbench.leaderboard.intervals import interval_notes
-from prisbench.leaderboard.rows import records_of
-from prisbench.metrics import METRICS
+from prisbench.leaderboard.rows import records_of, shown_columns
 from prisbench.out_of_domain import TOLERATED
+from prisbench.results import REFERENCES
 from prisbench.statistics import FEWEST_SUBJECTS
 
 FORMATS = ("md", "csv", "json")
@@ -36,7 +36,8 @@ def render(frame: pd.DataFrame, format: str = "md") -> str:
 
 
 def _markdown(frame: pd.DataFrame) -> str:
-    heads = ["tier", "method", "concept", "n", *(metric.label for metric in METRICS.values()), "s / image"]
+    columns = shown_columns(frame)
+    heads = ["tier", "method", "concept", "n", *(column.label for column in columns), "s / image"]
     lines = ["| " + " | ".join(heads) + " |", "| ---: | :--- | :--- |" + " ---: |" * (len(heads) - 3)]
     for row in records_of(frame):
         seconds = row["seconds_per_image"]
@@ -44,7 +45,7 @@ def _markdown(frame: pd.DataFrame) -> str:
             "–" if row["tier"] is None else str(row["tier"]),
             *(name.replace("|", "\\|") for name in (row["method"], named(row))),
             str(row["n"]),
-            *(cell(row[name], row.get(f"{name}_ci")) for name in METRICS),
+            *(cell(row[column.name], row.get(f"{column.name}_ci")) for column in columns),
             "–" if seconds is None else f"{seconds:.3g}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
@@ -77,21 +78,40 @@ def notes(frame: pd.DataFrame) -> list[str]:
         ranked = row["tier"] is not None or row["iou_mean"] is None
         if not ranked and (row["n"] < complete or row["iou_mean_n_subjects"] >= FEWEST_SUBJECTS):
             out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
+        elif row.get("partial"):
+            out.append(f"{name} is a part of its split: shown, not ranked.")
         if (row["out_of_domain"] or 0) > TOLERATED:
             out.append(
                 f"{name}: {row['out_of_domain']:.0%} of the scenes are unlike anything its backbone was trained on; "
                 "its masks there are meaningless."
             )
         if row["n_errors"]:
-            out.append(f"{name} failed on {row['n_errors']} queries; they count as empty masks.")
+            counted = "as wrong" if "reference" in row else "as empty masks"
+            out.append(f"{name} failed on {row['n_errors']} queries; they count {counted}.")
+        if row.get("pair_accuracy") is not None:
+            missing = f", {row['pair_accuracy_n_undefined']} more lack a member" * bool(
+                row["pair_accuracy_n_undefined"]
+            )
+            out.append(
+                f"{name}: {row['pair_accuracy_n']} pairs{missing}; answers drawn by lot would get "
+                f"{row['pair_chance']:.2f} of them right, a method deaf to the text none."
+            )
+        if row.get("soft_ap") is not None:
+            out.append(
+                f"{name}: average precision of its soft maps {row['soft_ap']:.3f} over {row['soft_ap_n']} queries; "
+                "most methods have none, so nothing is ranked by it, and masks alone cannot give it again."
+            )
         if row["pointing_n"] and row["pointing_n_undefined"]:
             out.append(f"{name} names no pixel in {row['pointing_n_undefined']} queries; pointing leaves them out.")
     return out
 
 
 def named(row: Mapping[str, Any]) -> str:
-    """A row's concept to read, with the number of its seeds where they are several."""
-    return row["concept"] + (f" ({len(row['seeds'])} seeds)" if len(row["seeds"]) > 1 else "")
+    """A row's concept to read, with the number of its seeds where they are several, and with what it saw of the photos
+    where that is more than the photos.
+    """
+    masks = f" ({row['reference']})" if row.get("reference") == REFERENCES[1] else ""
+    return row["concept"] + masks + (f" ({len(row['seeds'])} seeds)" if len(row["seeds"]) > 1 else "")
 
 
 def cell(value: float | None, ci: Sequence[float] | None = None) -> str:

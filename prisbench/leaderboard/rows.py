@@ -8,31 +8,100 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL
-from prisbench.metrics import METRIC_SPEC, METRICS, Metric, summarise
-from prisbench.results import DatasetRef, QueryResult, Run, check_dataset, read_run
-from prisbench.statistics import Roc, Sample, interval, paired_difference, rank_tiers, roc
+from prisbench.metrics import METRICS, SPEC_1, Metric, mean
+from prisbench.pairs import pair_accuracy
+from prisbench.presence import Correlation, presence_mcc, presence_roc, risk_coverage
+from prisbench.results import REFERENCES, DatasetRef, QueryResult, Run, check_dataset, read_run
+from prisbench.statistics import Interval, Roc, Sample, interval, paired_difference, rank_tiers
 from prisbench.types import QUERY_TYPES, REFERENTLESS, UNLEARNED
 
 SUBSETS = ("present", *QUERY_TYPES)
 """Parts of a dataset that can have their own table; "present" is every type but those without a referent."""
 
-COLUMNS = (
-    *("method", "concept", "seeds", "tier", "n", "n_subjects", "n_errors"),
-    *(column for name in METRICS for column in ((name, f"{name}_ci") if name in WITH_INTERVAL else (name,))),
-    *("iou_mean_seed_sd", "presence_auc", "presence_auc_ci", "seconds_per_image", "learn_seconds", "concept_bytes"),
-    *("gain_over_noun", "gain_over_noun_ci"),
-    *(f"{name}_{part}" for name in METRICS for part in ("n", "n_undefined")),
-    *(f"{name}_n_subjects" for name in COUNTED),
-    "out_of_domain",
+SPECS = ("1", "2")
+"""Metric specs that have tables."""
+
+
+def metrics_of(spec: str) -> dict[str, Metric]:
+    """The metrics that tables of a spec show.  Raises DataError for a spec that has none."""
+    if spec not in SPECS:
+        raise DataError(f"metric spec {spec!r} has no tables here; known: {', '.join(SPECS)}")
+    return {name: metric for name, metric in METRICS.items() if spec != "1" or name in SPEC_1}
+
+
+def columns_of(spec: str) -> tuple[str, ...]:
+    """The columns of a table of a metric spec."""
+    shown = metrics_of(spec)
+    more = () if spec == "1" else MORE
+    return (
+        *("method", "concept", "seeds", "tier", "n", "n_subjects", "n_errors"),
+        *(() if spec == "1" else ("reference", "partial")),
+        *(column for name in shown for column in ((name, f"{name}_ci") if name in WITH_INTERVAL else (name,))),
+        *("iou_mean_seed_sd", "presence_auc", "presence_auc_ci", "seconds_per_image", "learn_seconds", "concept_bytes"),
+        *("gain_over_noun", "gain_over_noun_ci"),
+        *more,
+        *(f"{name}_{part}" for name in shown for part in ("n", "n_undefined")),
+        *(f"{name}_n_subjects" for name in COUNTED if name in (*shown, "presence_auc", "gain_over_noun")),
+        *(() if spec == "1" else ("pair_accuracy_n_subjects",)),
+        "out_of_domain",
+    )
+
+
+class Column(NamedTuple):
+    """A number that a table to read shows: its column, its head, and what it means."""
+
+    name: str
+    label: str
+    meaning: str
+    higher_is_better: bool = True
+
+
+def shown_columns(frame: pd.DataFrame) -> list[Column]:
+    """The numbers that a table to read shows: those of spec 1, and of the later ones those that any row has."""
+    shown = [
+        Column(name, metric.label, metric.meaning, metric.higher_is_better)
+        for name, metric in METRICS.items()
+        if name in frame.columns
+    ]
+    shown += [column for column in _PRESENCE_AND_PAIRS if column.name in frame.columns]
+    return [column for column in shown if column.name in SPEC_1 or frame[column.name].notna().any()]
+
+
+_PRESENCE_AND_PAIRS = (
+    Column(
+        "pair_accuracy",
+        "pairs",
+        "share of pairs of texts that differ in one phrase of which both are answered right: the right instance, or an "
+        "empty mask where the text contradicts the scene",
+    ),
+    Column(
+        "presence_mcc",
+        "presence MCC",
+        "Matthews' correlation of a mask that is not empty with a text that has a referent, -1 to 1",
+    ),
 )
+
+_NEGATIVES = {"": REFERENTLESS, "_absent": ("absent",), "_contradicted": ("contradicted",)}
+"""Which queries without a referent a number of presence is over, by the end of its name."""
+
+MORE = (
+    *("pair_accuracy", "pair_accuracy_ci", "pair_chance", "pair_accuracy_n", "pair_accuracy_n_undefined"),
+    *(f"presence_auc{end}{ci}" for end in _NEGATIVES if end for ci in ("", "_ci")),
+    *(f"presence_mcc{end}{ci}" for end in _NEGATIVES for ci in ("", "_ci")),
+    *("aurc", "aurc_n", "aurc_n_undefined", "soft_ap", "soft_ap_n"),
+)
+"""Columns of metric spec 2 that are no ``METRICS``."""
+
+COLUMNS = columns_of(SPECS[-1])
 
 
 def load_runs(folder: Path) -> list[Run]:
@@ -49,7 +118,8 @@ def load_runs(folder: Path) -> list[Run]:
 
 
 def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
-    """One row a method and concept, best first; ``COLUMNS``, object dtype, undefined values None.
+    """One row a method, concept and reference setting, best first; ``columns_of`` the runs' metric spec, object dtype,
+    undefined values None.
 
     Runs that differ in their seed alone share a row: ``seeds`` lists them, each answer weighs the same, intervals stay
     over subjects (whose answers from all seeds are drawn together), and ``iou_mean_seed_sd`` is the standard deviation
@@ -77,11 +147,15 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     answers = {key: queries_within(group, subset) for key, group in groups.items()}
     every = {query.query_id for queries in answers.values() for query in queries}
     ious = {key: sample_of(METRICS["iou_mean"], queries) for key, queries in answers.items()}
-    ranked = {key: iou for key, iou in ious.items() if len(answers[key]) == len(every) * len(groups[key])}
+    ranked = {
+        key: iou
+        for key, iou in ious.items()
+        if len(answers[key]) == len(every) * len(groups[key]) and not any(run.part.left_out for run in groups[key])
+    }
     tiers = rank_tiers(ranked)
     records = [_row(group, subset, tiers.get(key), ranked) for key, group in groups.items()]
     records.sort(key=lambda row: (row["tier"] is None, -(row["iou_mean"] or 0.0), row["method"], row["concept"]))
-    return pd.DataFrame(records, columns=list(COLUMNS), dtype=object)
+    return pd.DataFrame(records, columns=list(columns_of(runs[0].metric_spec if runs else SPECS[-1])), dtype=object)
 
 
 def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -123,7 +197,8 @@ def sample_of(metric: Metric, queries: Sequence[QueryResult]) -> Sample:
 
 def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dict[str, Sample]) -> dict[str, Any]:
     run, queries, seeds = group[0], queries_within(group, subset), sorted(run.seed for run in group)
-    means = summarise(query.counts for query in queries)
+    shown = metrics_of(run.metric_spec)
+    means = {name: mean(metric, (query.counts for query in queries)) for name, metric in shown.items()}
     by_seed = [sample_of(METRICS["iou_mean"], queries_within([run], subset)).value for run in group]
     known = [value for value in by_seed if value is not None]
     row: dict[str, Any] = {
@@ -134,6 +209,8 @@ def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dic
         "n": len({query.query_id for query in queries}),
         "n_subjects": len({query.subject_id for query in queries}),
         "n_errors": sum(query.error is not None for query in queries),
+        "reference": run.reference,
+        "partial": any(each.part.left_out for each in group),
         "out_of_domain": _outside(run),
         "iou_mean_seed_sd": statistics.stdev(known) if len(known) > 1 else None,
         "seconds_per_image": _median([each.seconds_per_image.median for each in group if each.seconds_per_image]),
@@ -147,34 +224,56 @@ def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dic
         "gain_over_noun_n_subjects": 0,
     }
     if curve := presence_roc(queries):
-        row |= {"presence_auc": curve.auc, "presence_auc_ci": None if curve.interval is None else list(curve.interval)}
+        row |= {"presence_auc": curve.auc, "presence_auc_ci": _listed(curve.interval)}
         row["presence_auc_n_subjects"] = curve.n_subjects
-    for name, mean in means.items():
-        row |= {name: mean.value, f"{name}_n": mean.n, f"{name}_n_undefined": mean.n_undefined}
-    for name in WITH_INTERVAL:
+    for name, found in means.items():
+        row |= {name: found.value, f"{name}_n": found.n, f"{name}_n_undefined": found.n_undefined}
+    row |= _more(group, subset) if run.metric_spec != "1" else {}
+    for name in (name for name in WITH_INTERVAL if name in shown):
         sample = sample_of(METRICS[name], queries)
-        found = interval(sample)
-        row |= {f"{name}_ci": None if found is None else list(found), f"{name}_n_subjects": sample.n_subjects}
-    ours, control = ranked.get(_name_of(run)), ranked.get(f"{run.method} / noun-only")
+        row |= {f"{name}_ci": _listed(interval(sample)), f"{name}_n_subjects": sample.n_subjects}
+    ours, control = ranked.get(_name_of(run)), ranked.get(_name_of(replace(run, concept="noun-only")))
     if ours is not None and control is not None and run.concept not in UNLEARNED:
         gain = paired_difference(ours, control)
         row |= {"gain_over_noun": gain.value, "gain_over_noun_n_subjects": ours.n_subjects}
-        row["gain_over_noun_ci"] = None if gain.interval is None else list(gain.interval)
+        row["gain_over_noun_ci"] = _listed(gain.interval)
+    return row
+
+
+def _listed(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def _more(group: Sequence[Run], subset: str | None) -> dict[str, Any]:
+    """``MORE``: pairs, presence over each kind of negatives, risk against coverage, soft maps."""
+    queries = queries_within(group, subset)
+    pairs = pair_accuracy([queries_within([run], subset) for run in group])
+    soft = [query.soft_ap for query in queries if query.soft_ap is not None]
+    risk = risk_coverage(queries)
+    row: dict[str, Any] = {
+        "pair_accuracy": pairs.value,
+        "pair_accuracy_ci": _listed(pairs.interval),
+        "pair_chance": pairs.chance,
+        "pair_accuracy_n": pairs.n,
+        "pair_accuracy_n_undefined": pairs.n_undefined,
+        "pair_accuracy_n_subjects": pairs.sample.n_subjects,
+        "aurc": None if risk is None else risk.aurc,
+        "aurc_n": 0 if risk is None else risk.n,
+        "aurc_n_undefined": len(queries) if risk is None else risk.n_undefined,
+        "soft_ap": statistics.fmean(soft) if soft else None,
+        "soft_ap_n": len(soft),
+    }
+    for end, negatives in _NEGATIVES.items():
+        found: dict[str, Roc | Correlation | None] = {"presence_mcc": presence_mcc(queries, negatives)}
+        found |= {"presence_auc": presence_roc(queries, negatives)} if end else {}
+        for name, each in found.items():
+            value = None if each is None else each.auc if isinstance(each, Roc) else each.value
+            row |= {f"{name}{end}": value, f"{name}{end}_ci": None if each is None else _listed(each.interval)}
     return row
 
 
 def _median(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
-
-
-def presence_roc(queries: Sequence[QueryResult]) -> Roc | None:
-    """How well presence scores tell present queries from absent ones; queries without a score are left out."""
-    sure = [query for query in queries if query.presence is not None]
-    return roc(
-        np.array([query.presence for query in sure], dtype=np.float64),
-        np.array([query.query_type not in REFERENTLESS for query in sure], dtype=bool),
-        [query.subject_id for query in sure],
-    )
 
 
 def _outside(run: Run) -> float | None:
@@ -185,16 +284,18 @@ def _outside(run: Run) -> float | None:
 
 
 def _name_of(run: Run) -> str:
-    return f"{run.method} / {run.concept}"
+    masks = f" / {run.reference}" if run.reference == REFERENCES[1] else ""
+    return f"{run.method} / {run.concept}{masks}"
 
 
 def _check_comparable(runs: Sequence[Run], where: Sequence[str]) -> None:
     seen: dict[tuple[str, int], str] = {}
     first: dict[str, tuple[Run, str]] = {}
     for run, name in zip(runs, where, strict=True):
-        if run.metric_spec != METRIC_SPEC:
+        if run.metric_spec != runs[0].metric_spec or run.metric_spec not in SPECS:
+            spec = runs[0].metric_spec if runs[0].metric_spec in SPECS else SPECS[-1]
             raise DataError(
-                f"{name}: scored by metric spec {run.metric_spec}, this table is of {METRIC_SPEC}; "
+                f"{name}: scored by metric spec {run.metric_spec}, this table is of {spec}; "
                 "score its predictions again with `prisbench evaluate`"
             )
         check_dataset(run, runs[0].dataset, name)

@@ -25,11 +25,12 @@ from prisbench.runtime.files import sha256_bytes, sha256_file, sha256_json
 PACKAGE = Path(__file__).parents[1]
 
 NO_NUMBERS = {
-    *("__init__", "answers", "bench", "cli", "concepts.cost", "concepts.watch", "datasets", "demo", "doctor"),
-    *("embedded", "errors", "evaluate", "images.drawing", "leaderboard", "localizer.sheet", "methods", "metrics"),
-    *("predict", "results", "runs", "runtime.console", "runtime.files", "runtime.identity", "runtime.locks"),
-    *("runtime.method_files", "runtime.reads", "runtime.resume", "runtime.source_code", "runtime.strict_json", "score"),
-    *("settings", "statistics", "sweep", "types", "wsss"),
+    *("__init__", "answers", "bench", "cli", "concepts.cost", "concepts.watch", "counts", "datasets", "demo"),
+    *("doctor", "embedded", "errors", "evaluate", "foreign", "images.drawing", "leaderboard", "localizer.sheet"),
+    *("methods", "metrics", "pairs", "predict", "predictions", "presence", "provenance", "results", "runs"),
+    *("runtime.console", "runtime.files", "runtime.identity", "runtime.locks", "runtime.method_files"),
+    *("runtime.reads", "runtime.resume", "runtime.source_code", "runtime.strict_json", "score", "settings"),
+    *("statistics", "sweep", "types", "wsss"),
 }
 """Modules of prisbench that change no mask; every other one, also one to come, counts.  A dataset's digest says what
 ``datasets`` made of its files.

@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.segmentation import DiceScore, MeanIoU
 
-from prisbench import metrics as spec_1
 from prisbench.aliases import ALIASES, ELSEWHERE, foreground_background_iou
 from prisbench.counts import Answer, Counts, Truth, count
 from prisbench.errors import DataError
-from prisbench.measures import METRIC_SPEC, METRICS, SPEC_1, boundary_f, mean, summarise
+from prisbench.metrics import METRIC_SPEC, METRICS, SPEC_1, boundary_f, mean, summarise
 from prisbench.soft_maps import RANKED, quantised, soft_average_precision
-from tests import naive_metrics
+from tests import naive_metrics, spec_1
 from tests.drawing import draw_box
 
 DOCS = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text()

@@ -1,0 +1,144 @@
+"""``prisbench predict`` and ``prisbench score``: the two halves of ``evaluate``.
+
+Nothing heavy is imported before a command runs, so ``prisbench --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.evaluate import print_runs
+from prisbench.cli.options import (
+    Concepts,
+    DatasetName,
+    FailOnError,
+    Fresh,
+    KeepErrors,
+    Limit,
+    MethodModel,
+    MethodName,
+    OutOfDomain,
+    Queries,
+    Reason,
+    Reference,
+    ReferenceSetting,
+    RunsFolder,
+    Seeds,
+    Settings,
+    SoftMaps,
+    Split,
+    Subjects,
+    Subset,
+)
+from prisbench.runtime.console import Device, Format, OutputFormat, nothing_on_stdout, progress, table_bars, tell
+from prisbench.runtime.devices import usable_device
+
+
+def predict(
+    method: MethodName = "attn",
+    dataset: DatasetName = "tabletop-v2",
+    concept: Concepts = [],  # noqa: B006
+    reference: Reference = ReferenceSetting.photos,
+    split: Split = "test",
+    subset: Subset = None,
+    subject: Subjects = [],  # noqa: B006
+    query: Queries = [],  # noqa: B006
+    limit: Limit = None,
+    model: MethodModel = None,
+    out: RunsFolder = Path("runs"),
+    fresh: Fresh = False,
+    keep_errors: KeepErrors = False,
+    fail_on_error: FailOnError = False,
+    out_of_domain: OutOfDomain = False,
+    reason: Reason = None,
+    soft_maps: SoftMaps = False,
+    seed: Seeds = [0],  # noqa: B006
+    device: Device = "auto",
+    settings: Settings = [],  # noqa: B006
+    format: OutputFormat = Format.text,
+) -> None:
+    """Learn the subjects and answer the queries; score does the rest, and needs no torch."""
+    from prisbench.datasets.named import find_dataset
+    from prisbench.runs import RunOptions, Scope
+    from prisbench.settings import MethodOptions, parse_settings, variants
+    from prisbench.sweep import Sweep, check_sweep, predict_sweep
+
+    shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
+    shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    run_options = RunOptions(
+        fresh=fresh,
+        keep_errors=keep_errors,
+        fail_on_error=fail_on_error,
+        reference=reference.value,
+        reason=reason,
+        soft_maps=soft_maps,
+    )
+    scope = Scope(split, limit, subset, tuple(subject), tuple(query))
+    sweep = Sweep(method, variants(shared, concept or [None], seed), out, scope, run_options, None, out_of_domain)
+    with nothing_on_stdout():
+        check_sweep(sweep)
+    with progress() as bar:
+        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        folders = predict_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
+    if format is Format.json:
+        print(json.dumps({"folders": [str(folder) for folder in folders]}))
+        return
+    for folder in folders:
+        print(f"predictions: {folder}\nscore them with: prisbench score {folder} --dataset {dataset}")
+
+
+def score(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER_OR_FILE",
+            help="A run's folder, or anybody's file: predictions.jsonl, or COCO results (docs/results.md).",
+        ),
+    ],
+    dataset: DatasetName = "tabletop-v2",
+    name: Annotated[str | None, typer.Option(help="Of a file: the method's name. Default: the file's.")] = None,
+    concept: Annotated[str, typer.Option(help="Of a file: what it learned of the subjects.")] = "none",
+    reference: Reference = ReferenceSetting.photos,
+    split: Split = "test",
+    subset: Subset = None,
+    subject: Subjects = [],  # noqa: B006
+    query: Queries = [],  # noqa: B006
+    limit: Limit = None,
+    out: Annotated[Path | None, typer.Option(help="Of a file: where to write the record (run.json).")] = None,
+    leaderboards: Annotated[
+        Path | None, typer.Option(help="Also put the result into DIR/<dataset>/ and make its README again.")
+    ] = None,
+    reason: Reason = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Score predictions: those that ``predict`` made, or a file of another program.  Needs no torch and no weights."""
+    from prisbench.datasets.named import find_dataset
+    from prisbench.foreign import score_file
+    from prisbench.leaderboard.publish import publish
+    from prisbench.results import write_run
+    from prisbench.runs import PREDICTIONS, RUN, Scope
+    from prisbench.score import About, score_folder
+    from prisbench.test_log import log_look, publish_looks
+
+    with progress() as bar:
+        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+    if predictions.is_dir():
+        run, place, file = score_folder(predictions, data), predictions / RUN, predictions / PREDICTIONS
+        root = predictions.parent.parent
+    else:
+        about = About(str(predictions), name or predictions.name.partition(".")[0], concept, 0, reference.value, reason)
+        run = score_file(predictions, data, Scope(split, limit, subset, tuple(subject), tuple(query)), about)
+        place, file = out or predictions.with_name(f"{predictions.name.partition('.')[0]}.run.json"), predictions
+        root = place.parent
+    write_run(run, place)
+    log_look(run, root)
+    if leaderboards is not None:
+        row = publish(run, leaderboards, file)
+        publish_looks(root, row.parent, run.dataset.digest)
+    print_runs([run], [str(place)], sum(data.manifest.queries[run.dataset.split].values()), format)

@@ -1,0 +1,117 @@
+"""Rows scored again from the predictions kept beside them: numbers are recomputed from masks, never believed.
+
+Knows: what a row and its predictions say, and whether they agree.  Does not know: where a dataset comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from prisbench.datasets.load import Dataset, open_dataset
+from prisbench.datasets.named import NAMES, find_dataset
+from prisbench.errors import DataError
+from prisbench.leaderboard.publish import kept_beside
+from prisbench.leaderboard.rows import load_runs
+from prisbench.predictions import lines_of, read_predictions
+from prisbench.results import DatasetRef, QueryResult, Run, read_run
+from prisbench.runtime.files import sha256_bytes
+from prisbench.score import score_records
+
+Find = Callable[[DatasetRef], Dataset | None]
+"""Gives the dataset that a row was made on, None where it is not here."""
+
+
+def finder(folders: Sequence[Path] = (), say: Callable[[str], None] = lambda _: None) -> Find:
+    """Finds datasets among some folders, and those that prisbench draws itself."""
+    given = [open_dataset(folder) for folder in folders]
+
+    def find(data: DatasetRef) -> Dataset | None:
+        for dataset in given:
+            if dataset.digest == data.digest:
+                return dataset
+        name = f"{data.name}-v{data.version.removeprefix('v')}"
+        return find_dataset(name, say=say) if name in NAMES else None
+
+    return find
+
+
+class Rescored(NamedTuple):
+    """What became of one row.
+
+    ``state``: "same" when its predictions, scored again, give its counts; "checksum" when they are the ones it was
+    scored from, but its dataset is not here; "none" when no predictions are kept.
+    """
+
+    result_file: Path
+    state: str
+    n: int
+
+
+WORDS = {
+    "same": "{n} predictions scored again: the same numbers",
+    "checksum": "{n} predictions with the right checksum; not scored again, its data is not here",
+    "none": "no predictions kept beside it; its numbers cannot be made again",
+}
+
+
+def rescore(folder: Path, find: Find) -> Iterator[Rescored]:
+    """Every row of a leaderboard folder, one after the other.
+
+    Raises DataError, naming the file and the query, when predictions are not those a row was scored from, when scoring
+    them again gives another number, and for predictions without a row.
+    """
+    paths = sorted(folder.glob("*.json"))
+    load_runs(folder)
+    beside = {kept_beside(path) for path in paths}
+    for path in sorted(folder.glob("*.predictions.jsonl.gz")):
+        if path not in beside:
+            raise DataError(
+                f"{path} has no result file beside it; remove it, or put {path.name.split('.')[0]}.json back"
+            )
+    found: dict[str, Dataset | None] = {}
+    for path in paths:
+        run = read_run(path)
+        yield _rescore_one(path, run, found, find)
+
+
+def _rescore_one(path: Path, run: Run, found: dict[str, Dataset | None], find: Find) -> Rescored:
+    kept = kept_beside(path)
+    if not kept.is_file():
+        return Rescored(path, "none", len(run.queries))
+    records = read_predictions(kept)
+    if run.predictions is None or sha256_bytes(lines_of(records)) != run.predictions.sha256:
+        raise DataError(f"{kept} are not the predictions that {path.name} was scored from (another checksum)")
+    digest = run.dataset.digest
+    if digest not in found:
+        found[digest] = find(run.dataset)
+    dataset = found[digest]
+    if dataset is None:
+        return Rescored(path, "checksum", len(records))
+    if dataset.digest != digest:
+        raise DataError(f"{path}: made on a dataset with the digest {digest[:16]}, here it is {dataset.digest[:16]}")
+    again = list(score_records(records, dataset.examples(run.dataset.split), str(kept)))
+    _compare(path, run.queries, again)
+    return Rescored(path, "same", len(records))
+
+
+def _compare(path: Path, written: Sequence[QueryResult], again: Sequence[QueryResult]) -> None:
+    """Raises DataError for the first query whose counts, presence, pair or error differ.
+
+    Soft average precision is left out: masks alone cannot give it.
+    """
+    by_id = {query.query_id: query for query in written}
+    if by_id.keys() != {query.query_id for query in again}:
+        raise DataError(f"{path}: its queries are not those of its dataset; score its predictions again")
+    for query in again:
+        there = replace(by_id[query.query_id], soft_ap=None, seconds=None)
+        now = replace(query, soft_ap=None, seconds=None)
+        for name, value in {**vars(now), **vars(now.counts)}.items():
+            old = {**vars(there), **vars(there.counts)}[name]
+            if name != "counts" and old != value:
+                raise DataError(
+                    f"{path}: query {query.query_id!r} has {name} {old!r}, its prediction scored again {value!r}; the "
+                    "number was not made by these masks"
+                )

@@ -27,6 +27,9 @@ PACKAGES = (
 )
 """Packages that numbers pass through."""
 
+ELSEWHERE = ("--out", "--leaderboards", "--format")
+"""Options that say where results go and change none of them."""
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -90,14 +93,20 @@ def _version(name: str) -> str | None:
 
 
 def _command(argv: Sequence[str]) -> str | None:
-    """The command line as one can type it; the user's home is ``~``."""
+    """The command line as one can type it, without where its results went (``ELSEWHERE``); the user's home is ``~``."""
     name = Path(argv[0]).name if argv else ""
     if name == "__main__.py":
         name = "prisbench"
     if name != "prisbench":
         return None
     home = str(Path.home())
-    words = [word.replace(home, "~") if len(home) > 1 else word for word in argv[1:]]
+    words: list[str] = []
+    skip = False
+    for word in argv[1:]:
+        name, equals, _ = word.partition("=")
+        if not skip and name not in ELSEWHERE:
+            words.append(word.replace(home, "~") if len(home) > 1 else word)
+        skip = not skip and name in ELSEWHERE and not equals
     return shlex.join(["prisbench", *words])
 
 

@@ -125,8 +125,10 @@ def test_every_command_of_the_readme_is_there() -> None:
         "evaluate",
         "leaderboard",
         "learn-concept",
+        "predict",
         "presets",
         "push",
+        "score",
         "segment",
         "show",
         "train-backbone",
@@ -372,7 +374,10 @@ def boards(prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path) -> Path:
     assert sorted(path.name for path in (folder / "tiny-v1").iterdir()) == [
         "README.md",
         "center-box--none.json",
+        "center-box--none.predictions.jsonl.gz",
+        "test-log.jsonl",
         "whole-image--none.json",
+        "whole-image--none.predictions.jsonl.gz",
     ]
     return folder
 

@@ -27,10 +27,10 @@ from prisbench.datasets import named, shards
 from prisbench.datasets.build import NewDataset, build, write_dataset
 from prisbench.datasets.build_notes import build_notes
 from prisbench.datasets.load import open_dataset
+from prisbench.datasets.manifest import Manifest
 from prisbench.datasets.schema import (
     SCHEMA_VERSION,
     TABLES,
-    Manifest,
     QueryRow,
     SubjectRow,
     check_query,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prisbench.datasets.build import write_dataset
+from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.predictions import read_predictions
@@ -103,7 +103,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n in range(18)
         for text in ("the {subject}", "the {subject} there")
     ]
-    write_dataset(folder, "tiny", "1", subjects, queries, "# Tiny\n")
+    write_dataset(folder, NewDataset("tiny", "1", subjects, queries, "# Tiny\n"))
     return folder
 
 

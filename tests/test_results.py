@@ -104,13 +104,16 @@ def test_eight_hundred_queries_fit_in_250_kilobytes_one_on_each_line(tmp_path: P
 
 def test_errors_are_counted_from_the_queries(path: Path) -> None:
     run = make_run()
-    failed = dataclasses.replace(run.queries[0], error="out of memory")
+    nothing = np.zeros((24, 32), dtype=bool)
+    truth = nothing | np.eye(24, 32, dtype=bool)
+    counts = count(Answer(None, failed=True), Truth("q", run.queries[0].query_type, truth))
+    failed = dataclasses.replace(run.queries[0], error="out of memory", counts=counts)
     run = dataclasses.replace(run, queries=(failed, *run.queries[1:]))
     write_run(run, path)
     assert json.loads(path.read_text())["n_errors"] == read_run(path).n_errors == 1
 
 
-OPTIONAL = {"out_of_domain"}
+OPTIONAL = {"out_of_domain", "schema_version"}
 
 
 @pytest.mark.parametrize(
@@ -128,14 +131,16 @@ def no_boundary(raw: Any) -> None:
 
 
 def set_cell(name: str, value: Any, row: int = 0) -> Any:
-    return lambda raw: raw["queries"][row].__setitem__(QUERY_FIELDS.index(name), value)
+    return lambda raw: raw["queries"][row].__setitem__(QUERY_FIELDS[3].index(name), value)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda raw: raw.update(schema_version=3), "'schema_version' is 3, this prisbench reads 2"),
-        (lambda raw: raw.pop("schema_version"), "'schema_version' is None, this prisbench reads 2"),
+        (lambda raw: raw.update(schema_version=4), "'schema_version' is 4, this prisbench reads 2 and 3"),
+        (lambda raw: raw.pop("schema_version"), "'schema_version' is None, this prisbench reads 2 and 3"),
+        (lambda raw: raw.update(reference="masks"), r"'reference' is 'masks', expected 'photos' or 'photos\+masks'"),
+        (lambda raw: raw["part"].update(limit="3"), "'limit' is '3', expected int or null"),
         (lambda raw: raw.update(method=3), "'method' is 3, expected str"),
         (lambda raw: raw.update(seed=True), "'seed' is True, expected int"),
         (lambda raw: raw.update(backbone=1.5), "'backbone' is 1.5, expected str or null"),
@@ -145,7 +150,7 @@ def set_cell(name: str, value: Any, row: int = 0) -> Any:
         (lambda raw: raw["environment"].update(cpu_count="2"), "'cpu_count' is '2', expected int"),
         (lambda raw: raw.update(n_errors=3), "'n_errors' is 3, but 0 queries carry an error"),
         (lambda raw: raw["query_fields"].reverse(), r"'query_fields' is \['error'"),
-        (lambda raw: raw["queries"][2].pop(), "query row 3: expected a list of the 18 values"),
+        (lambda raw: raw["queries"][2].pop(), "query row 3: expected a list of the 29 values"),
         (lambda raw: raw["queries"].append(raw["queries"][0]), "query row 8: query '.*' comes twice"),
         (set_cell("query_type", "plane"), "query row 1: 'query_type' is 'plane', known: plain, other-category"),
         (set_cell("query_type", "absent"), "query row 1: type 'absent' with a truth of"),
@@ -155,6 +160,9 @@ def set_cell(name: str, value: Any, row: int = 0) -> Any:
         (set_cell("boundary_union", 0), "query row 1: the counts contradict each other"),
         (no_boundary, "query row 1: the counts contradict each other"),
         (set_cell("absent_fp", False, row=4), "query row 5: the counts contradict each other"),
+        (set_cell("failed", True), "query row 1: the counts contradict each other"),
+        (set_cell("error", "no memory"), "query row 1: 'failed' is False with the error 'no memory'"),
+        (set_cell("predicted_contour", -1), "query row 1: the counts contradict each other"),
         (set_cell("presence", "yes"), "query row 1: 'presence' is 'yes', expected float or null"),
     ],
 )

@@ -171,9 +171,9 @@ def leaderboard(
             if each.complaint is not None:
                 tell("\n".join(each.changes))
                 raise DataError(each.complaint)
-            print(f"{each.folder}: README.md agrees with {each.result_files} result files")
             for row in rescore(each.folder, finder(data, tell)):
-                print(f"  {row.result_file.name}: {WORDS[row.state].format(n=row.n)}")
+                print(f"{row.result_file}: {WORDS[row.state].format(n=row.n)}")
+            print(f"{each.folder}: README.md agrees with {each.result_files} result files")
         return
     if not (folder / dataset).is_dir():
         from prisbench.errors import UnknownNameError

@@ -23,7 +23,8 @@ import prisbench
 from prisbench.datasets.build_notes import build_notes
 from prisbench.datasets.cards.front_matter import configs, front_text, usual_front
 from prisbench.datasets.journal import BuildState, Journal, partial_build
-from prisbench.datasets.schema import MANIFEST, SCHEMA_VERSION, TABLES, Manifest, QueryRow, SubjectRow
+from prisbench.datasets.manifest import Manifest
+from prisbench.datasets.schema import MANIFEST, SCHEMA_VERSION, TABLES, QueryRow, SubjectRow
 from prisbench.datasets.shards import (
     GROUP_BYTES,
     ROWS_PER_GROUP,

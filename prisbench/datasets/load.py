@@ -15,17 +15,9 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from prisbench.datasets.manifest import Manifest
 from prisbench.datasets.records import query_row, row_group, row_groups, subject_row, whole
-from prisbench.datasets.schema import (
-    MANIFEST,
-    SPLITS,
-    TABLES,
-    Manifest,
-    QueryRow,
-    SubjectRow,
-    check_query,
-    check_subject,
-)
+from prisbench.datasets.schema import MANIFEST, SPLITS, TABLES, QueryRow, SubjectRow, check_query, check_subject
 from prisbench.datasets.seen_rows import SeenRows
 from prisbench.datasets.spread import QueryTraits, spread_queries
 from prisbench.errors import DataError, UnknownNameError, UsageError

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from prisbench.datasets.build import Progress, Say, build, check_target
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.schema import MANIFEST, READABLE, Manifest, QueryRow, SubjectRow
+from prisbench.datasets.manifest import Manifest
+from prisbench.datasets.schema import MANIFEST, READABLE, QueryRow, SubjectRow
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.archives import opened
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows

@@ -77,8 +77,8 @@ def query_row(record: dict[str, Any], path: Path) -> QueryRow:
     where = f"{path}: query {record['id']}"
     file = _file(record["image"], f"{where}: image")
     image = decode_photo(file, f"{where}: image")
-    things = [thing["mask"] for thing in record.get("things") or () if thing]
-    sizes = [rle["size"] for rle in (record["mask"], *record["look_alikes"], *things) if rle]
+    masks = (record["mask"], *record["look_alikes"], *(record.get("things") or ()))
+    sizes = [rle["size"] for rle in masks if rle]
     if any(size is not None and size != [*image.shape[:2]] for size in sizes):  # before anything is unpacked
         raise DataError(f"{where} is damaged: a mask has not the scene's size; rebuild the dataset")
     row = QueryRow(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,16 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
-from prisbench.datasets.things import COLUMNS, NULLABLE, RLE, check_things, known_things, things_content, things_record
+from prisbench.datasets.things import (
+    COLUMNS,
+    NULLABLE,
+    RLE,
+    WORDS,
+    check_things,
+    known_things,
+    things_content,
+    things_record,
+)
 from prisbench.errors import DataError
 from prisbench.images.arrays import ImageLike, MadeImage, MadeMask, as_image, as_mask
 from prisbench.images.masks import mask_sha256, to_rle
@@ -85,13 +94,13 @@ def features(table: str) -> Any:
 
     rle = {"size": List(Value("int32")), "counts": Value("string")}
     images = {"photos": List(Image()), "image": Image()}
-    words = {name: Value("string") for name in ("noun", "role", "grade")}
+    words = {name: Value("string") for name in WORDS}
     special = {
         **images,
         "mask": rle,
         "masks": List(rle),
         "look_alikes": List(rle),
-        "things": List({"mask": rle, **words}),
+        "things": List({**rle, **words}),
     }
     return Features({field.name: special.get(field.name) or Value(str(field.type)) for field in TABLES[table]})
 
@@ -302,68 +311,6 @@ def check_query(row: QueryRow) -> None:
     if row.query_type == "look-alike" and not row.look_alikes:
         raise DataError(f"{where}: a look-alike query without look-alikes")
     check_things(row, where)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """``dataset.json``: what the folder holds and how to know that it is whole.
-
-    ``subjects``: split -> count.  ``queries``: split -> query type -> count.  ``images``: split -> count of different
-    scenes.  ``digest``: see ``digest_rows``.  ``files``: path inside the folder -> sha256 of its bytes.
-    """
-
-    name: str
-    version: str
-    schema_version: int
-    seed: int | None
-    subjects: Mapping[str, int]
-    queries: Mapping[str, Mapping[str, int]]
-    images: Mapping[str, int]
-    digest: str
-    files: Mapping[str, str]
-
-    @property
-    def id(self) -> str:
-        """Name and version, like ``tabletop-v2``: the name of its card and of its leaderboard."""
-        return f"{self.name}-v{self.version}"
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Manifest:
-        """Raises DataError, naming ``where``, when the value is not a manifest of this schema version."""
-        if not isinstance(value, dict) or "schema_version" not in value:
-            raise DataError(f"{where} is not a dataset's manifest; rebuild the dataset")
-        if value["schema_version"] not in READABLE:
-            raise DataError(
-                f"{where} has schema version {value['schema_version']!r}, this prisbench reads "
-                f"{' and '.join(map(str, READABLE))}; "
-                "rebuild the dataset or install the prisbench that made it"
-            )
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(value) != names:
-            wrong = ", ".join(sorted(names.symmetric_difference(value)))
-            raise DataError(f"{where} is damaged (missing or unknown: {wrong}); rebuild the dataset")
-        well_formed = (
-            all(isinstance(value[key], str) for key in ("name", "version", "digest"))
-            and isinstance(value["seed"], int | None)
-            and _is_table(value["subjects"], SPLITS, int)
-            and _is_table(value["images"], SPLITS, int)
-            and _is_table(value["queries"], SPLITS, dict)
-            and all(_is_table(counts, QUERY_TYPES, int) for counts in value["queries"].values())
-            and _is_table(value["files"], None, str)
-        )
-        if not well_formed:
-            raise DataError(f"{where} is damaged (a field of the wrong kind); rebuild the dataset")
-        return Manifest(**value)
-
-
-def _is_table(value: Any, keys: tuple[str, ...] | None, kind: type) -> bool:
-    """Whether a JSON value is an object with these keys at most and values of one kind."""
-    return isinstance(value, dict) and all(
-        (keys is None or key in keys) and isinstance(entry, kind) for key, entry in value.items()
-    )
 
 
 def digest_rows(subjects: Iterable[str], queries: Iterable[str]) -> str:

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from prisbench.datasets.schema import SCHEMA_VERSION, SPLITS, Manifest, QueryRow, SubjectRow, digest_rows
+from prisbench.datasets.manifest import Manifest
+from prisbench.datasets.schema import SCHEMA_VERSION, SPLITS, QueryRow, SubjectRow, digest_rows
 from prisbench.errors import DataError
 from prisbench.images.photos import image_id
 from prisbench.types import QUERY_TYPES, REFERENTLESS

@@ -177,5 +177,5 @@ def _size(record: dict[str, Any]) -> int:
     """The bytes of a row's images and masks; the rest is small."""
     images = record.get("photos") or [record["image"]]
     masks = [*record.get("masks", ()), *record.get("look_alikes", ()), record.get("mask")]
-    masks += [thing["mask"] for thing in record.get("things", ())]
+    masks += record.get("things", ())
     return sum(len(image["bytes"]) for image in images) + sum(len(mask["counts"]) for mask in masks if mask)

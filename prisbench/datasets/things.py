@@ -19,13 +19,15 @@ from prisbench.errors import DataError
 from prisbench.images.masks import from_rle, mask_sha256, to_rle
 from prisbench.types import GRADES, REFERENTLESS, ROLES, Thing
 
-RLE = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
+_RUNS = [("size", pa.list_(pa.int32())), ("counts", pa.string())]
+
+RLE = pa.struct(_RUNS)
+
+WORDS = ("noun", "role", "grade")
+"""What a thing's record says of it beside its run lengths; noun and grade may be null."""
 
 COLUMNS = [
-    (
-        "things",
-        pa.list_(pa.struct([("mask", RLE), ("noun", pa.string()), ("role", pa.string()), ("grade", pa.string())])),
-    ),
+    ("things", pa.list_(pa.struct([*_RUNS, *((name, pa.string()) for name in WORDS)]))),
     ("meant", pa.int32()),
     ("pair_id", pa.string()),
 ]
@@ -80,7 +82,7 @@ def things_record(row: Scene) -> dict[str, Any]:
     """The columns of a row."""
     return {
         "things": [
-            {"mask": to_rle(thing.mask), "noun": thing.noun, "role": thing.role, "grade": thing.grade}
+            {**to_rle(thing.mask), "noun": thing.noun, "role": thing.role, "grade": thing.grade}
             for thing in row.all_things
         ],
         "meant": row.meant_thing,
@@ -95,9 +97,9 @@ def things_of(record: Mapping[str, Any], where: str) -> tuple[Thing, ...]:
     """
     found = []
     for n, thing in enumerate(record.get("things") or (), 1):
-        if thing is None or thing["mask"] is None or thing["role"] is None:
+        if thing is None or thing["counts"] is None or thing["role"] is None:
             raise DataError(f"{where} is damaged: thing {n} has no mask or no role; rebuild the dataset")
-        mask = from_rle(thing["mask"], f"{where}: thing {n}")
+        mask = from_rle(thing, f"{where}: thing {n}")
         found.append(Thing(mask, thing["noun"], thing["role"], thing["grade"]))
     return tuple(found)
 

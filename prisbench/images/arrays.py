@@ -69,7 +69,7 @@ def as_mask(mask: Any, name: str = "the mask") -> Bool[np.ndarray, "h w"]:
                 f"{name} is a Pillow image of mode {mask.mode!r}; masks are boolean: give numpy.asarray(image) > 0, or "
                 "compare with the value that the thing has"
             )
-        mask = np.array(mask)
+        mask = np.array(mask).view(np.uint8) > 0  # Pillow's true is the byte 255, NumPy's is 1
     if not isinstance(mask, np.ndarray):
         kind = f"{type(mask).__module__}.{type(mask).__qualname__}".removeprefix("builtins.")
         raise DataError(f"{name} is of type {kind}; give a boolean NumPy array of h x w")
@@ -81,7 +81,9 @@ def as_mask(mask: Any, name: str = "the mask") -> Bool[np.ndarray, "h w"]:
         )
     if mask.ndim != 2:
         raise DataError(f"{name} is an array of {shape}; masks are h x w: give one mask, without further axes")
-    return np.require(mask, requirements=["C_CONTIGUOUS", "WRITEABLE", "ENSUREARRAY"])
+    mask = np.require(mask, requirements=["C_CONTIGUOUS", "WRITEABLE", "ENSUREARRAY"])
+    bytes_ = mask.view(np.uint8)
+    return bytes_ > 0 if bytes_.size and bytes_.max() > 1 else mask
 
 
 def to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:

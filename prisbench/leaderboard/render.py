@@ -78,7 +78,7 @@ def notes(frame: pd.DataFrame) -> list[str]:
         ranked = row["tier"] is not None or row["iou_mean"] is None
         if not ranked and (row["n"] < complete or row["iou_mean_n_subjects"] >= FEWEST_SUBJECTS):
             out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
-        elif row.get("partial"):
+        elif row.get("partial_run"):
             out.append(f"{name} is a part of its split: shown, not ranked.")
         if (row["out_of_domain"] or 0) > TOLERATED:
             out.append(

@@ -44,7 +44,7 @@ def columns_of(spec: str) -> tuple[str, ...]:
     more = () if spec == "1" else MORE
     return (
         *("method", "concept", "seeds", "tier", "n", "n_subjects", "n_errors"),
-        *(() if spec == "1" else ("reference", "partial")),
+        *(() if spec == "1" else ("reference", "partial_run")),
         *(column for name in shown for column in ((name, f"{name}_ci") if name in WITH_INTERVAL else (name,))),
         *("iou_mean_seed_sd", "presence_auc", "presence_auc_ci", "seconds_per_image", "learn_seconds", "concept_bytes"),
         *("gain_over_noun", "gain_over_noun_ci"),
@@ -210,7 +210,7 @@ def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dic
         "n_subjects": len({query.subject_id for query in queries}),
         "n_errors": sum(query.error is not None for query in queries),
         "reference": run.reference,
-        "partial": any(each.part.left_out for each in group),
+        "partial_run": any(each.part.left_out for each in group),
         "out_of_domain": _outside(run),
         "iou_mean_seed_sd": statistics.stdev(known) if len(known) > 1 else None,
         "seconds_per_image": _median([each.seconds_per_image.median for each in group if each.seconds_per_image]),

@@ -24,6 +24,7 @@ from prisbench.datasets.cards.front_matter import SPDX_LICENCES
 from prisbench.datasets.cards.text import Card, parse_card
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import SPLITS, TABLES
+from prisbench.datasets.things import WORDS
 from prisbench.errors import DataError
 from prisbench.runtime.files import read_bytes, write_json
 
@@ -48,9 +49,12 @@ COLUMNS = {
         "height": "of the scene, pixels",
         "width": "of the scene, pixels",
         "text": "what is asked, with {subject} once where a method puts its own words",
-        "query_type": "plain, other-category, look-alike, relation or absent",
-        "mask": "the visible part of the subject, COCO run lengths; empty exactly when the type is absent",
+        "query_type": "plain, other-category, look-alike, relation, referred, absent or contradicted",
+        "mask": "the visible part of what the text means, COCO run lengths; empty when it means nothing in the scene",
         "look_alikes": "the visible parts of every other thing with the same noun, COCO run lengths",
+        "things": "all things of the scene that are known: COCO run lengths, noun, role and grade",
+        "meant": "the place among the things of the one that the text means, from 0; null when it means none",
+        "pair_id": "what a query shares with the one whose text differs in one phrase; null without one",
         "area_fraction": "the mask's share of the scene, 0 to 1",
         "split": "validation or test",
         "licence": "of the scene and its mask",
@@ -72,6 +76,12 @@ RAI = {
 """Field -> the headings of the card that say it."""
 
 _REFERENCES = {"queries/subject_id": "subjects/id", "queries/split": "splits/name", "subjects/split": "splits/name"}
+_WORDS = {
+    "noun": "the thing's class word, null where nobody named it",
+    "role": "subject, look-alike, landmark or other",
+    "grade": "how a look-alike differs from the subject, null where that is not known",
+}
+
 _SPDX = "https://spdx.org/licenses/{}.html"
 _SPLIT_MEANS = {"validation": "cr:ValidationSplit", "test": "cr:TestSplit"}
 
@@ -259,6 +269,8 @@ def _field(table: str, column: pa.Field) -> dict[str, Any]:
             _part(table, column.name, "size", "height and width, pixels", "sc:Integer", is_list),
             _part(table, column.name, "counts", "COCO's compressed runs", "sc:Text", is_list),
         ]
+        further = [part.name for part in element if part.name in WORDS]
+        out["subField"] += [_part(table, column.name, part, _WORDS[part], "sc:Text", is_list) for part in further]
         return out
     image = pa.types.is_struct(element)
     out |= {"dataType": "sc:ImageObject" if image else _atomic(element), "source": _source(table, column.name)}

@@ -19,7 +19,7 @@ from PIL import Image
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError
 from prisbench.images.masks import from_rle
-from prisbench.types import QUERY_TYPES
+from prisbench.types import QUERY_TYPES, REFERENTLESS
 
 _MOST_SIZES = 4
 _MOST_NOUNS = 24
@@ -116,7 +116,7 @@ def facts_markdown(found: Facts) -> str:
     rows += [
         (f"area fraction, {kind}: mean; 5, 50, 95 %", [_area(one.areas.get(kind)) for one in splits])
         for kind in types
-        if kind != "absent"
+        if kind not in REFERENTLESS
     ]
     rows += [
         ("centroid x, 0 to 1: mean, deviation", [_centre(one.centroid_x) for one in splits]),
@@ -173,7 +173,7 @@ def _split_facts(dataset: Dataset, split: str) -> SplitFacts:
         licences[row["licence"]] += 1
         if kind == "look-alike":
             alike[len(row["look_alikes"])] += 1
-        if kind == "absent":
+        if kind in REFERENTLESS:
             absent_alike += bool(row["look_alikes"])
             continue
         areas.setdefault(kind, []).append(row["area_fraction"])

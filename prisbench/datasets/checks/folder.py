@@ -17,7 +17,8 @@ from prisbench.datasets.checks.gallery import Gallery
 from prisbench.datasets.checks.leaks import Progress
 from prisbench.datasets.checks.rows import RowChecks
 from prisbench.datasets.checks.stored import Shard
-from prisbench.datasets.schema import MANIFEST, READABLE, TABLES, Manifest
+from prisbench.datasets.manifest import Manifest
+from prisbench.datasets.schema import MANIFEST, READABLE, TABLES
 from prisbench.datasets.sources.reading.values import json_file
 from prisbench.errors import DataError
 from prisbench.runtime.files import sha256_file

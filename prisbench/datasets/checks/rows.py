@@ -162,10 +162,10 @@ class RowChecks:
         """The things of a query; None where one cannot be read, which is a finding."""
         found = []
         for n, thing in enumerate(record.get("things") or (), 1):
-            if thing is None or thing["mask"] is None or thing["role"] is None:
+            if thing is None or thing["counts"] is None or thing["role"] is None:
                 self._problem("null", f"thing {n} has no mask or no role", spot)
                 return None
-            mask = self._mask(thing["mask"], size, spot.part(f"thing {n}"))
+            mask = self._mask(thing, size, spot.part(f"thing {n}"))
             if mask is None:
                 return None
             found.append(Thing(mask, thing["noun"], thing["role"], thing["grade"]))

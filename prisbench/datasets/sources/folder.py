@@ -57,7 +57,7 @@ from prisbench.datasets.sources.tables import Line, table
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.photos import SUFFIXES
 from prisbench.runtime.files import composed, stem_of
-from prisbench.types import QUERY_TYPES
+from prisbench.types import QUERY_TYPES, REFERENTLESS
 
 TITLE = "Own photos and masks"
 LICENCE = "unknown"
@@ -284,7 +284,7 @@ def _query_by(
 
     usual = masks.get(stem_of(scene)) if own else None
     mask = named(cells["mask"]) if cells["mask"] else usual
-    if mask is None and kind != "absent":
+    if mask is None and kind not in REFERENTLESS:
         raise DataError(
             f"{line.where}: {scene} has no mask; draw {home / 'masks' / scene.stem}.png, or say that the query_type "
             "is absent"

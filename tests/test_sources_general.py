@@ -180,6 +180,58 @@ def test_a_table_of_queries_asks_otherwise(things: Path) -> None:
     assert queries[4].image_id == anna[-1].image_id, "queries about one scene stand together"
 
 
+PAIR = (
+    "scene,text,mask,look_alikes,query_type,landmarks,others,pair\n"
+    "desk.png,the {subject} left of the box,desk.png,copy=desk.b.png,referred,box=desk.box.png,desk.lamp.png,1\n"
+    "desk.png,the {subject} right of the box,desk.b.png,copy=desk.png,referred,box=desk.box.png,,1\n"
+    "kitchen.png,the {subject} on the left,,,referred,,,2\n"
+    "kitchen.png,the {subject} far away,,,contradicted,,,2\n"
+)
+
+
+def pairs(things: Path) -> Path:
+    for n, name in enumerate(("desk.box.png", "desk.lamp.png", "desk.b.png")):
+        save_mask(things / "mug-anna/masks" / name, 12, 1 + 6 * n, 18, 5 + 6 * n, size_hw=(30, 20))
+    (things / "mug-anna/queries.csv").write_text(PAIR)
+    return things
+
+
+def test_a_table_of_queries_names_things_grades_and_pairs(things: Path) -> None:
+    _, queries = rows(folder.read(pairs(things), {}))
+    paired = {query.text: query for query in queries if query.pair_id is not None}
+    left, right = paired["the {subject} left of the box"], paired["the {subject} right of the box"]
+    assert [(thing.role, thing.noun, thing.grade) for thing in left.all_things] == [
+        ("subject", "mug", None),
+        ("look-alike", "mug", "copy"),
+        ("landmark", "box", None),
+        ("other", None, None),
+    ]
+    assert left.pair_id == right.pair_id and np.array_equal(left.mask, right.look_alikes[0])
+    away = paired["the {subject} far away"]
+    assert (away.query_type, away.mask.any(), away.meant_thing) == ("contradicted", False, None)
+    assert away.all_things[0].role == "subject" and away.all_things[0].mask.any()
+    for query in paired.values():
+        check_query(query)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("copy=desk.b.png", "twin=desk.b.png", r"line 2: desk\.b\.png: unknown grade 'twin'"),
+        ("box=desk.box.png,desk", "box=no.png,desk", r"line 2: .*masks/no\.png does not exist"),
+        ("contradicted,,,2", "contradicted,,,", "needs the 'pair_id' it shares with its partner"),
+        ("referred,,,2", "referred,,,3", "has no partner: no other has the pair_id"),
+    ],
+)
+def test_a_mistake_in_things_or_pairs_is_one_line(
+    old: str, new: str, message: str, things: Path, tmp_path: Path
+) -> None:
+    table = pairs(things) / "mug-anna/queries.csv"
+    table.write_text(table.read_text().replace(old, new))
+    with pytest.raises(DataError, match=message):
+        build(tmp_path / "built", folder.read(things, {}))
+
+
 def test_a_scene_is_in_one_split_whoever_is_asked_about(things: Path) -> None:
     (things / "subjects.csv").write_text("subject,split\nmug-anna,validation\nmug-ben,test\n")
     (things / "mug-anna/queries.csv").write_text("scene,query_type\nmug-ben/scenes/sofa.png,absent\n")

@@ -532,6 +532,24 @@ def test_ycb_asks_for_objects_that_are_not_in_the_scene(tmp_path: Path) -> None:
     for row in absent:
         assert not row.mask.any()
         assert {mask.sum() for mask in row.look_alikes} <= {17 * 11}
+        assert {thing.role for thing in row.all_things} <= {"look-alike", "other"} and row.meant_thing is None
+
+
+def test_ycb_and_davis_know_the_other_things_of_a_scene(tmp_path: Path) -> None:
+    draw_ycb(tmp_path / "ycb")
+    rows = all_rows(ycb_video.read(tmp_path / "ycb", {"absent": "0"}))
+    found = Counter(tuple((thing.role, thing.noun) for thing in row.all_things) for row in rows)
+    assert found[("subject", "box"), ("other", "can"), ("other", "can")] == 2
+    assert found[("subject", "can"), ("look-alike", "can"), ("other", "box")] == 2, "hidden in the third"
+    draw_davis(tmp_path / "davis", 2017, {"boxing": 3})
+    nouns = {"boxing": {"1": "person", "2": "person", "3": "ball"}}
+    (tmp_path / "davis" / "davis_semantics.json").write_text(json.dumps(nouns))
+    rows = all_rows(davis.read(tmp_path / "davis", {"allow_same_clip": "true"}))
+    found = Counter(tuple((thing.role, thing.noun) for thing in row.all_things) for row in rows)
+    assert found[("subject", "ball"), ("other", "person"), ("other", "person")] >= 2
+    for row in rows:
+        check_query(row)
+        assert row.meant_thing == 0 and np.array_equal(row.all_things[0].mask, row.mask)
 
 
 def test_ycb_takes_keyframes_steps_and_other_scenes(tmp_path: Path) -> None:

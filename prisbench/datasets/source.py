@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Bool
 
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.types import SLOT
+from prisbench.types import SLOT, Thing
 
 DEFAULT_TEXT = f"a photo of the {SLOT}"
 """The text of a query where a set has none of its own."""
@@ -49,6 +52,14 @@ def split_of(subject: str, validation_share: float) -> str:
     """ "validation" or "test" for a subject's own name in its set: the same whatever else the set holds."""
     place = int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big") / 2**64
     return "validation" if place < validation_share else "test"
+
+
+def with_others(row: QueryRow, others: Iterable[tuple[Bool[np.ndarray, "h w"], str | None]]) -> QueryRow:
+    """The row with further things of its scene, each a mask and a class word, None where nobody named it; those that
+    are not visible are left out.
+    """
+    more = tuple(Thing(mask, noun, "other") for mask, noun in others if mask.any())
+    return replace(row, things=(*row.all_things, *more), meant=row.meant_thing) if more else row
 
 
 def kind_of_scene(look_alikes: int, others: int) -> str:

@@ -10,7 +10,7 @@ The layout is ours:
         masks/kitchen.png            where it is: white on black; all black says that it is not there
         masks/kitchen.lookalike-1.png   optional: another mug in that scene, one file each
         subject.yaml                 optional: noun, licence, source, split, mask_value, mask_frame
-        queries.csv                  optional: scene,text,mask,look_alikes,query_type
+        queries.csv                  optional: scene,text,mask,look_alikes,query_type,landmarks,others,pair
       subjects.csv                   optional, for all: subject,noun,licence,source,split,mask_value,mask_frame
 
 A mask has two values, or soft edges of grey (``mask_files``).  Of a file with other values, such as instance numbers,
@@ -23,6 +23,11 @@ reference photos too.
 ``queries.csv`` asks otherwise about the scenes it names, once a line; empty cells mean the usual.  Several look-alikes
 are divided by ";".  What belongs to another subject is named from the top: "mug-ben/scenes/desk.jpg" is a scene for an
 "absent" query, with the look-alike "mug-ben/masks/desk.png".  A ``subject.yaml`` comes before ``subjects.csv``.
+
+``landmarks`` and ``others`` name further things of a scene, "box=desk.box.png; desk.lamp.png", with their class word
+where it is known.  A look-alike may say how it differs: "pattern=desk.b.png" (colour, second, pattern, swap, build,
+copy).  Two lines with the same ``pair`` are texts about one scene that differ in one phrase, of type "referred", or one
+of them "contradicted"; the mask of that one is where the subject is.
 
 A tree like DreamBooth's, photos but no scenes, is read too, so that its photos can be looked at and audited; it is no
 benchmark, and ``queries`` says what is missing.
@@ -57,7 +62,7 @@ from prisbench.datasets.sources.tables import Line, table
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.photos import SUFFIXES
 from prisbench.runtime.files import composed, stem_of
-from prisbench.types import QUERY_TYPES, REFERENTLESS
+from prisbench.types import GRADES, QUERY_TYPES, REFERENTLESS
 
 TITLE = "Own photos and masks"
 LICENCE = "unknown"
@@ -82,7 +87,7 @@ LIMITS = """\
 - Whether a scene was taken a minute after a reference photo, in the same light at the same place."""
 
 _FACTS = ("noun", "licence", "source", "split", "mask_value", "mask_frame")
-_COLUMNS = ("scene", "text", "mask", "look_alikes", "query_type")
+_COLUMNS = ("scene", "text", "mask", "look_alikes", "query_type", "landmarks", "others", "pair")
 
 
 def read(root: Path, options: Mapping[str, str]) -> Source:
@@ -238,7 +243,7 @@ def _queries(root: Path, home: Path, text: str) -> tuple[QueryFiles, ...]:
             f"all black says that it is not there, as does query_type absent in queries.csv{_nearly(missing[0], home)}"
         )
     queries += [QueryFiles(scene, text, masks[stem_of(scene)], _look_alikes(stem_of(scene), masks)) for scene in rest]
-    used = {mask for one in queries for mask in (one.mask, *one.look_alikes)}
+    used = {mask for one in queries for mask in (one.mask, *one.look_alikes, *(path for _, path in one.further))}
     for mask in masks.values():
         if mask not in used:
             stems = [scene.stem for scene in scenes.values()]
@@ -289,12 +294,28 @@ def _query_by(
             f"{line.where}: {scene} has no mask; draw {home / 'masks' / scene.stem}.png, or say that the query_type "
             "is absent"
         )
-    alike = tuple(named(name.strip()) for name in cells["look_alikes"].split(";") if name.strip())
+    graded, landmarks, others = (
+        tuple((word, named(name)) for word, name in _listed(cells[column]))
+        for column in ("look_alikes", "landmarks", "others")
+    )
+    for grade, path in graded:
+        if grade and grade not in GRADES:
+            raise DataError(f"{line.where}: {path.name}: {UnknownNameError('grade', grade, GRADES)}")
+    alike, grades = tuple(path for _, path in graded), tuple(grade for grade, _ in graded)
+    if not alike and own:
+        alike = _look_alikes(stem_of(scene), masks)
+        grades = ("",) * len(alike)
     try:
         text = query_text({"text": cells["text"] or text})
     except UsageError as error:
         raise DataError(f"{line.where}: {error}") from None
-    return QueryFiles(scene, text, mask, alike or (_look_alikes(stem_of(scene), masks) if own else ()), kind)
+    return QueryFiles(scene, text, mask, alike, kind, grades, landmarks, others, cells["pair"])
+
+
+def _listed(cell: str) -> list[tuple[str, str]]:
+    """``box=desk.box.png; desk.lamp.png`` as words and names; a word may be missing."""
+    parts = [part.rpartition("=") for part in cell.split(";") if part.strip()]
+    return [(word.strip(), name.strip()) for word, _, name in parts]
 
 
 def _look_alikes(stem: str, masks: Mapping[str, Path]) -> tuple[Path, ...]:

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.datasets.source import Source, kind_of_scene, split_of
+from prisbench.datasets.source import Source, kind_of_scene, split_of, with_others
 from prisbench.datasets.sources.annotated_pictures import AnnotatedPicture, Scene, scene_of
 from prisbench.datasets.sources.options import (
     CUT_HELP,
@@ -292,7 +292,7 @@ class _Rows:
         alike = tuple(mask for key, mask in scene.masks.items() if scene.nouns[key] == noun and key != plan.subject)
         others = sum(other != noun for other in scene.nouns.values())
         nowhere = np.zeros(scene.image.pixels.shape[:2], dtype=bool)
-        return QueryRow(
+        row = QueryRow(
             subject_id=id_of(plan.subject),
             noun=noun,
             image=scene.image.pixels,
@@ -305,3 +305,5 @@ class _Rows:
             source=plan.record.source,
             file=scene.image.file,
         )
+        beside = ((mask, scene.nouns[key]) for key, mask in scene.masks.items() if scene.nouns[key] != noun)
+        return with_others(row, beside)

@@ -27,19 +27,34 @@ from prisbench.datasets.sources.reading.images import ImageFile, image_file
 from prisbench.errors import DataError
 from prisbench.images.photos import MOST_PHOTOS, SUFFIXES, orientation
 from prisbench.runtime.files import read_bytes, sha256_json, stem_of
+from prisbench.types import REFERENTLESS, Thing
 
 _Mask = Bool[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True)
 class QueryFiles:
-    """What a query is made of.  ``kind`` is "" when the masks say it; no ``mask`` when the subject is not there."""
+    """What a query is made of.  ``kind`` is "" when the masks say it; no ``mask`` when the subject is not there.
+
+    ``grades``: of each look-alike, "" where it is not known; none at all where no one's is.  ``landmarks`` and
+    ``others``: class word, "" where unknown, and mask of further things.  ``pair``: what a query shares with its
+    partner, or "".  Of a contradicted query ``mask`` is where the subject is.
+    """
 
     scene: Path
     text: str
     mask: Path | None
     look_alikes: tuple[Path, ...] = ()
     kind: str = ""
+    grades: tuple[str, ...] = ()
+    landmarks: tuple[tuple[str, Path], ...] = ()
+    others: tuple[tuple[str, Path], ...] = ()
+    pair: str = ""
+
+    @property
+    def further(self) -> tuple[tuple[str, Path], ...]:
+        """Landmarks, then others."""
+        return (*self.landmarks, *self.others)
 
 
 @dataclass(frozen=True)
@@ -133,8 +148,10 @@ def _key(
     """``Source.key``: the files, and what is said of them."""
     files = {path for subject in subjects for path in (*subject.photos, *subject.masks)}
     files |= {path for plan in plans for path in (plan.record.scene, plan.record.mask, *plan.record.look_alikes)}
+    files |= {path for plan in plans for _, path in plan.record.further}
     said = [[one.name, one.noun, one.split, one.licence, one.source, repr(one.rule)] for one in subjects]
     said += [[plan.subject, plan.scene, plan.record.text, plan.record.kind, str(plan.record.mask)] for plan in plans]
+    said += [[str(plan.record)] for plan in plans if plan.record.pair or plan.record.further or any(plan.record.grades)]
     return sha256_json([build_key(name, options, root, (path for path in files if path)), said])
 
 
@@ -217,19 +234,34 @@ def _query_row(id_of: IdOf, read: _MaskReader, plan: QueryPlan[QueryFiles], scen
     for path, other in zip(query.look_alikes, alike, strict=True):
         if not other.any():
             raise DataError(f"{path} is all black; draw the look-alike, or remove the file")
-    kind = query.kind or (kind_of_scene(len(alike), 0) if mask.any() else "absent")
+    further = tuple(read.read(path, photo, subject) for _, path in query.further)
+    for (_, path), other in zip(query.further, further, strict=True):
+        if not other.any():
+            raise DataError(f"{path} is all black; draw the thing, or leave it out")
+    kind = query.kind or (kind_of_scene(len(alike), len(further)) if mask.any() else "absent")
     if (kind == "absent") == bool(mask.any()):
         shown = "shows the subject" if mask.any() else "is all black"
         raise DataError(f"{query.mask} {shown}, but the query about {query.scene} is {kind!r}")
     if kind == "look-alike" and not alike:
         raise DataError(f"the query about {query.scene} is 'look-alike', but there is no mask of a look-alike")
+    things: list[Thing] = [Thing(mask, subject.noun, "subject")] if mask.any() else []
+    grades = query.grades or ("",) * len(alike)
+    things += [
+        Thing(each, subject.noun, "look-alike", grade or None) for each, grade in zip(alike, grades, strict=True)
+    ]
+    roles = ["landmark"] * len(query.landmarks) + ["other"] * len(query.others)
+    named = zip(further, query.further, roles, strict=True)
+    things += [Thing(each, noun or None, role) for each, (noun, _), role in named]
     return QueryRow(
         subject_id=id_of(subject.name),
         noun=subject.noun,
         image=image.pixels,
         text=query.text,
         query_type=kind,
-        mask=mask,
+        mask=np.zeros_like(mask) if kind == "contradicted" else mask,
+        things=tuple(things),
+        meant=None if kind in REFERENTLESS or not mask.any() else 0,
+        pair_id=query.pair or None,
         look_alikes=alike,
         split=subject.split,
         licence=subject.licence,

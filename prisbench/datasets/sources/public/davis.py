@@ -33,7 +33,7 @@ from jaxtyping import Int
 
 from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.datasets.source import Source, kind_of_scene, split_of
+from prisbench.datasets.source import Source, kind_of_scene, split_of, with_others
 from prisbench.datasets.sources.options import (
     CUT_HELP,
     LICENCE_HELP,
@@ -199,7 +199,7 @@ class _Rows:
         found = self._labels(photo, pixels.shape[:2])
         there = [(found == label, noun) for label, noun in thing.beside.items() if (found == label).any()]
         look_alikes = tuple(mask for mask, noun in there if noun == thing.noun)
-        return QueryRow(
+        row = QueryRow(
             subject_id=id_of(name),
             noun=thing.noun,
             image=pixels,
@@ -212,6 +212,7 @@ class _Rows:
             source=f"{HOMEPAGE} {thing.clip.name}/{photo.name}",
             file=file,
         )
+        return with_others(row, ((mask, noun) for mask, noun in there if noun != thing.noun))
 
     def _labels(self, photo: Path, size_hw: tuple[int, int] | None = None) -> Int[np.ndarray, "h w"]:
         return self.labels.read(photo, size_hw, self.named[photo.parent.name])

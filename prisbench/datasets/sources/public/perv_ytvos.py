@@ -36,7 +36,7 @@ import numpy as np
 from jaxtyping import Int
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.datasets.source import Source, kind_of_scene
+from prisbench.datasets.source import Source, kind_of_scene, with_others
 from prisbench.datasets.sources.options import LICENCE_HELP, build_key, one_line, whole_number
 from prisbench.datasets.sources.plan import Candidate, IdOf, about, tables_of
 from prisbench.datasets.sources.public.perv_ytvos_lists import TRAIN, Concept, concepts_of, lists_of
@@ -133,7 +133,7 @@ class _Rows:
         found = self._labels(concept, concept.frame, pixels.shape[:2])
         there = [int(n) for n in np.unique(found) if n not in (0, concept.label)]
         look_alikes = tuple(found == n for n in there if n in concept.alike)
-        return QueryRow(
+        row = QueryRow(
             subject_id=id_of(concept.name),
             noun=concept.noun,
             image=pixels,
@@ -146,6 +146,7 @@ class _Rows:
             source=f"{HOMEPAGE} {concept.clip} frame {concept.frame}",
             file=file,
         )
+        return with_others(row, ((found == n, None) for n in there if n not in concept.alike))
 
     def _picture(self, clip: str, frame: str) -> ImageFile:
         return image_file(inside(self.root, f"{TRAIN}/JPEGImages/{clip}/{frame}.jpg", TITLE))

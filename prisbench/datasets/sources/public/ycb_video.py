@@ -32,7 +32,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.datasets.source import Source, kind_of_scene
+from prisbench.datasets.source import Source, kind_of_scene, with_others
 from prisbench.datasets.sources.options import (
     LICENCE_HELP,
     TEXT_HELP,
@@ -189,7 +189,7 @@ class _Rows:
         mask = found == LABEL[name]
         others = [other for other in NOUNS if other != name and (found == LABEL[other]).any()]
         look_alikes = tuple(found == LABEL[other] for other in others if NOUNS[other] == NOUNS[name])
-        return QueryRow(
+        row = QueryRow(
             subject_id=id_of(name),
             noun=NOUNS[name],
             image=pixels,
@@ -202,6 +202,8 @@ class _Rows:
             source=f"{HOMEPAGE} {photo.parent.name}/{photo.name}",
             file=file,
         )
+        beside = ((found == LABEL[other], NOUNS[other]) for other in others if NOUNS[other] != NOUNS[name])
+        return with_others(row, beside)
 
 
 def _chosen(text: str) -> frozenset[str]:

@@ -18,12 +18,13 @@ from prisbench.evaluate import evaluate
 from prisbench.images import drawing
 from prisbench.leaderboard.html_page import Overlay, render_page
 from prisbench.leaderboard.pages import write_readme
+from prisbench.leaderboard.publish import keep_predictions
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import load_runs, rows
 from prisbench.methods import load_method
 from prisbench.predict import Progress, learn_all
 from prisbench.results import write_run
-from prisbench.runs import RunOptions, run_name
+from prisbench.runs import PREDICTIONS, RunOptions, run_name
 from prisbench.runtime.files import write_bytes, write_text
 from prisbench.settings import MethodOptions
 from prisbench.types import QUERY_TYPES, Example, Method, Prediction
@@ -81,8 +82,9 @@ def run(
         def show(stage: str, done: int, total: int, what: str, label: str = label) -> None:
             progress(f"{label}: {stage}", done, total, what)
 
-        result, _ = evaluate(dataset, method, out / "runs", options=RunOptions(seed=seed), progress=show)
-        write_run(result, out / "leaderboard" / f"{run_name(result.method, result.concept, seed)}.json")
+        result, record = evaluate(dataset, method, out / "runs", options=RunOptions(seed=seed), progress=show)
+        row = write_run(result, out / "leaderboard" / f"{run_name(result.method, result.concept, seed)}.json")
+        keep_predictions(result, record.parent / PREDICTIONS, row)
     runs = load_runs(out / "leaderboard")
     assert learned is not None
     drawn = gallery(dataset, learned)

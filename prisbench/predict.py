@@ -27,7 +27,7 @@ from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
 from prisbench.soft_maps import write_map
-from prisbench.types import Concept, Example, Method, Subject, WantsSubjects
+from prisbench.types import Concept, Example, Method, Subject, TellsForm, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
 """Called with "learn" or "locate", how many are done, of how many, and the id just done."""
@@ -109,17 +109,11 @@ def _manifest(dataset: Dataset, method: Method, scope: Scope, options: RunOption
         "seed": options.seed,
         "reference": options.reference,
         "part": asdict(scope.part),
-        "template": _told(method, "template"),
-        "precision": _told(method, "precision"),
+        "template": method.template if isinstance(method, TellsForm) else None,
+        "precision": method.precision if isinstance(method, TellsForm) else None,
         "identity": identity(method),
         "provenance": asdict(current_provenance(options.reason)),
     }
-
-
-def _told(method: Method, name: str) -> str | None:
-    """An optional member of a method that is words for the record."""
-    value = getattr(method, name, None)
-    return value if isinstance(value, str) else None
 
 
 def given(subjects: Sequence[Subject], reference: str) -> list[Subject]:

@@ -165,13 +165,13 @@ QUERY_FIELDS = {
 _ONLY_3 = ("reference", "part", "template", "precision", "identity", "concepts", "provenance", "predictions")
 
 
-def write_run(run: Run, path: Path) -> None:
-    """Write ``run.json`` in its one canonical form, whole or not at all.
+def write_run(run: Run, path: Path) -> Path:
+    """Write ``run.json`` in its one canonical form, whole or not at all; its path.
 
     Raises DataError when the run is not sound (``read_run`` would refuse it), WriteError when the target cannot be
     written.
     """
-    write_bytes(path, _run_bytes(run, str(path)))
+    return write_bytes(path, _run_bytes(run, str(path)))
 
 
 def read_run(path: Path, dataset: DatasetRef | None = None) -> Run:

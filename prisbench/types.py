@@ -195,6 +195,21 @@ class GivesCandidates(Protocol):
 
 
 @runtime_checkable
+class TellsForm(Protocol):
+    """What a method may also have, for the record of a run."""
+
+    @property
+    def template(self) -> str:
+        """The text around the subject's words, with ``{text}`` in their place."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """The type of its numbers, like "float32"."""
+        ...
+
+
+@runtime_checkable
 class Method(Protocol):
     """What is compared.  No base class: anything with these members is a method.
 
@@ -202,8 +217,8 @@ class Method(Protocol):
     ``model`` (the name of its weights, for the record of a run) and ``weights``: the files, folders or hub ids whose
     content decides the masks, or a mapping of names to what identifies their content; default: ``model``.  A run goes
     on only with the same settings, code and weights.  Further members that are used where a method has them:
-    ``TellsCost``, ``WantsSubjects``, ``KnowsItsWorld``.  ``GivesCandidates`` is for people and programs that choose
-    among parts.  What a method may use itself is in ``MethodOptions``.
+    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KnowsItsWorld``.  ``GivesCandidates`` is for people and programs
+    that choose among parts.  What a method may use itself is in ``MethodOptions``.
     """
 
     name: str

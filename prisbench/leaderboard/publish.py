@@ -53,6 +53,11 @@ def publish(run: Run, root: Path, predictions: Path | None = None) -> Path:
     return place
 
 
+def keep_predictions(run: Run, predictions: Path, result_file: Path) -> Path:
+    """Keep a run's predictions beside its result file, compressed.  Raises as ``publish``."""
+    return write_bytes(kept_beside(result_file), _packed(run, predictions))
+
+
 def kept_beside(result_file: Path) -> Path:
     """Where the predictions of a result file are kept."""
     return result_file.with_name(f"{result_file.stem}.predictions.jsonl.gz")

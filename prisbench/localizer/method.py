@@ -139,6 +139,14 @@ class AttentionMethod:
         """What the backbone's id, which has a hash of its weights, does not say of it."""
         return {self.backbone.id: f"{self.backbone.configuration[:16]} {self.backbone.dtype}"}
 
+    @property
+    def template(self) -> str:
+        return self.localizer.template
+
+    @property
+    def precision(self) -> str:
+        return str(self.backbone.dtype).removeprefix("torch.")
+
     def cost(self, photo_hw: tuple[int, int]) -> str:
         """What a photo of that size takes, in words."""
         from prisbench.localizer.observe import cost

@@ -90,7 +90,8 @@ def score_folder(folder: Path, dataset: Dataset) -> Run:
 
 def score_answers(records: Sequence[PredictionRecord], dataset: Dataset, scope: Scope, about: About) -> Run:
     """The run that answers of unknown origin make.  Raises as ``score_records``, and UsageError without queries."""
-    results = tuple(score_records(records, scope.examples(dataset), about.file))
+    cure = 'give every query an entry, one whose segmentation is null for "not here"'
+    results = tuple(score_records(records, scope.examples(dataset), about.file, cure=cure))
     if not results:
         raise UsageError(f"{dataset.id} has no such queries in its {scope.split} split")
     data = DatasetRef(dataset.name, dataset.version, dataset.digest, scope.split)
@@ -128,7 +129,11 @@ class About(NamedTuple):
 
 
 def score_records(
-    records: Sequence[PredictionRecord], examples: Iterable[Example], where: str, soft_maps: Path | None = None
+    records: Sequence[PredictionRecord],
+    examples: Iterable[Example],
+    where: str,
+    soft_maps: Path | None = None,
+    cure: str = "run the same command again to go on",
 ) -> Iterator[QueryResult]:
     """What became of every query, in the order of the examples.
 
@@ -141,7 +146,7 @@ def score_records(
     for example in examples:
         record = by_id.pop(example.query.id, None)
         if record is None:
-            raise DataError(f"{where} has no answer to query {example.query.id!r}; run the same command again to go on")
+            raise DataError(f"{where} has no answer to query {example.query.id!r}; {cure}")
         yield score_one(record, example, soft_maps)
     if by_id:
         raise DataError(

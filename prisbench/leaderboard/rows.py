@@ -66,14 +66,22 @@ class Column(NamedTuple):
 
 
 def shown_columns(frame: pd.DataFrame) -> list[Column]:
-    """The numbers that a table to read shows: those of spec 1, and of the later ones those that any row has."""
+    """The numbers that a table to read shows: those of spec 1, and of the later ones those that any row has, but for
+    ``UNSHOWN``.
+    """
     shown = [
         Column(name, metric.label, metric.meaning, metric.higher_is_better)
         for name, metric in METRICS.items()
         if name in frame.columns
     ]
     shown += [column for column in _PRESENCE_AND_PAIRS if column.name in frame.columns]
-    return [column for column in shown if column.name in SPEC_1 or frame[column.name].notna().any()]
+    later = [column.name for column in shown if column.name not in (*SPEC_1, *UNSHOWN)]
+    wanted = {*SPEC_1, *(name for name in later if frame[name].notna().any())}
+    return [column for column in shown if column.name in wanted]
+
+
+UNSHOWN = ("dice_mean", "two_class_iou_mean")
+"""Numbers for comparison with other papers: in CSV and JSON, not in tables to read."""
 
 
 _PRESENCE_AND_PAIRS = (

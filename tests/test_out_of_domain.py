@@ -173,7 +173,7 @@ def test_a_method_without_the_member_is_never_asked(tmp_path: Path) -> None:
     assert look(Silent(), draw_scene(0)) is None and look(object(), draw_scene(0)) is None
     assert check_dataset(data, Silent(), "test", False) is None
     run, path = evaluate(data, Silent(), tmp_path)
-    assert run.out_of_domain is None and b"out_of_domain" not in path.read_bytes()
+    assert run.out_of_domain is None and b'"out_of_domain"' not in path.read_bytes()
 
 
 def test_a_set_that_is_mostly_outside_is_refused_unless_allowed(tmp_path: Path) -> None:

@@ -139,11 +139,13 @@ def _json(frame: pd.DataFrame) -> str:
 
 def _csv(frame: pd.DataFrame) -> str:
     """An interval becomes two columns, ``*_low`` and ``*_high``."""
-    flat = frame.copy()
-    for column in [name for name in flat.columns if name.endswith("_ci")]:
-        at = flat.columns.get_loc(column)
-        pairs = flat.pop(column)
+    columns: dict[str, pd.Series] = {}
+    for column in frame.columns:
+        if not column.endswith("_ci"):
+            columns[column] = frame[column]
+            continue
         for offset, end in enumerate(("low", "high")):
-            values = pd.Series([None if pair is None else pair[offset] for pair in pairs], flat.index, dtype=object)
-            flat.insert(at + offset, column.removesuffix("_ci") + f"_{end}", values)
+            values = [None if pair is None else pair[offset] for pair in frame[column]]
+            columns[f"{column.removesuffix('_ci')}_{end}"] = pd.Series(values, frame.index, dtype=object)
+    flat = pd.DataFrame(columns, dtype=object)
     return cast(str, flat.to_csv(index=False, lineterminator="\n"))

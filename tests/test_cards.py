@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from prisbench.datasets.build import NewDataset, write_dataset
@@ -30,6 +32,7 @@ from prisbench.datasets.named import SOURCES, source_module
 from prisbench.datasets.schema import TABLES, QueryRow, SubjectRow
 from prisbench.errors import DataError, UsageError
 from prisbench.tabletop import scenes as tabletop
+from prisbench.types import Thing
 from tests.drawing import draw_box, draw_scene
 
 CARDS = Path(__file__).parents[1] / "data_cards"
@@ -156,6 +159,24 @@ def test_the_block_says_the_facts_in_words(built: Dataset) -> None:
     ):
         assert line in text.splitlines()
     assert text == facts_markdown(facts(built))
+
+
+def test_pairs_and_further_things_are_counted_where_there_are_any(built: Dataset, tmp_path: Path) -> None:
+    assert "pairs of queries" not in facts_markdown(facts(built)) and "further" not in facts_markdown(facts(built))
+    mug = SubjectRow("mug", (draw_scene(1, (9, 14)),), "test", "MIT", "drawn")
+    mask, box = draw_box((12, 20), 3, 5, 6, 8), draw_box((12, 20), 0, 10, 3, 14)
+    things = (Thing(mask, "mug", "subject"), Thing(box, "box", "landmark"))
+    said = QueryRow(
+        mug.id, "mug", draw_scene(9), "the {subject} below the box", "referred", mask, (), "test", "MIT", "x",
+        things=things, meant=0, pair_id="1",
+    )  # fmt: skip
+    denied = dataclasses.replace(
+        said, text="the {subject} above the box", query_type="contradicted", mask=np.zeros_like(mask), meant=None
+    )
+    write_dataset(tmp_path / "d", NewDataset("pairs", "1", [mug], [said, denied], ""))
+    lines = facts_markdown(facts(open_dataset(tmp_path / "d"))).splitlines()
+    assert "| pairs of queries | 1 |" in lines
+    assert "| further things in the scenes of queries | landmark (2) |" in lines
 
 
 def test_a_damaged_shard_is_named(built: Dataset, tmp_path: Path) -> None:

@@ -199,6 +199,8 @@ def test_an_absent_query_is_framed_and_named() -> None:
     plain, absent = (draw_sheet([a_block(kind=kind)], Totals(1, 1), "tiny") for kind in ("plain", "absent"))
     assert not near(plain, VERMILION, 0).any()
     assert near(absent, VERMILION, 0).sum() > 2 * (TILE + 132) * 3
+    contradicted = draw_sheet([a_block(kind="contradicted")], Totals(1, 1), "tiny")
+    assert near(contradicted, VERMILION, 0).sum() > 2 * (TILE + 132) * 3
 
 
 def test_small_subjects_share_a_row_and_large_ones_go_on_below() -> None:

@@ -221,6 +221,7 @@ def test_a_table_of_queries_names_things_grades_and_pairs(things: Path) -> None:
         ("box=desk.box.png,desk", "box=no.png,desk", r"line 2: .*masks/no\.png does not exist"),
         ("contradicted,,,2", "contradicted,,,", "needs the 'pair_id' it shares with its partner"),
         ("referred,,,2", "referred,,,3", "has no partner: no other has the pair_id"),
+        ("kitchen.png,the {subject} far", "mug-ben/scenes/sofa.png,the {subject} far", "sofa.png has no mask; draw"),
     ],
 )
 def test_a_mistake_in_things_or_pairs_is_one_line(
@@ -230,6 +231,21 @@ def test_a_mistake_in_things_or_pairs_is_one_line(
     table.write_text(table.read_text().replace(old, new))
     with pytest.raises(DataError, match=message):
         build(tmp_path / "built", folder.read(things, {}))
+
+
+def test_pairs_of_two_subjects_may_have_the_same_number(things: Path) -> None:
+    pairs(things)
+    (things / "mug-ben/queries.csv").write_text(
+        "scene,text,query_type,pair\n"
+        "sofa.png,the {subject} here,referred,2\n"
+        "sofa.png,the {subject} there,contradicted,2\n"
+    )
+    _, queries = rows(folder.read(things, {}))
+    paired = Counter(query.pair_id for query in queries if query.pair_id is not None)
+    assert sorted(paired.values()) == [2, 2, 2]
+    assert {pair: len({q.subject_id for q in queries if q.pair_id == pair}) for pair in paired} == dict.fromkeys(
+        paired, 1
+    )
 
 
 def test_a_scene_is_in_one_split_whoever_is_asked_about(things: Path) -> None:

@@ -29,7 +29,7 @@ from prisbench.localizer.presets import default_settings
 from prisbench.localizer.settings import Evidence, LocalizerSettings
 from prisbench.localizer.texts import Reader
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, interval, no_interval, paired_difference, roc
-from prisbench.types import Example
+from prisbench.types import REFERENTLESS, Example
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6)
 PART = {"plain": 1, "other-category": 2, "look-alike": 3, "absent": 2}
@@ -120,7 +120,7 @@ def measure(method: AttentionMethod, dataset: Dataset, examples: Sequence[Exampl
         answer = predict(seen, example.image, example.query.id, settings)
         seconds.append(time.perf_counter() - start)
         presences.append(float(answer.presence or 0.0))
-        if example.query_type == "absent":
+        if example.query_type in REFERENTLESS:
             answered[example.query.id] = answer.mask is not None and bool(answer.mask.any())
             continue
         score, _ = soft_map(seen, settings)
@@ -174,7 +174,7 @@ def _row(examples: Sequence[Example], seen: Measured, first: Measured) -> dict[s
         values = np.array([of.ious[query.id][at] for query in chosen])
         return Sample(tuple(q.id for q in chosen), tuple(q.subject_id for q in chosen), values, np.ones(len(values)))
 
-    present = [kind for kind in PART if kind != "absent"]
+    present = [kind for kind in PART if kind not in REFERENTLESS]
 
     def best(of: Measured) -> int:
         means: dict[int, float] = defaultdict(float)
@@ -193,7 +193,7 @@ def _row(examples: Sequence[Example], seen: Measured, first: Measured) -> dict[s
         np.array([float(seen.answered[query.id]) for query in absent]),
         np.ones(len(absent)),
     )
-    there = np.array([e.query_type != "absent" for e in examples])
+    there = np.array([e.query_type not in REFERENTLESS for e in examples])
     curve = roc(np.array(seen.presences), there, [e.query.subject_id for e in examples])
     return {
         "tau": THRESHOLDS[at],

@@ -43,7 +43,8 @@ class SplitFacts:
     ``photos``: photos a subject -> subjects.  ``queries_each``: queries a subject -> subjects.  ``look_alikes``:
     look-alikes in a look-alike query -> queries.  ``areas``: query type -> spread of the mask's share of the scene;
     ``centroid_x``, ``centroid_y``: of the mask, 0 (left, top) to 1, over all queries whose subject is there.
-    ``licences``: licence -> rows of both tables.  Sizes are (h, w).
+    ``licences``: licence -> rows of both tables.  ``pairs``: of queries.  ``further``: role -> things in the scenes of
+    queries that are neither the subject nor its look-alikes.  Sizes are (h, w).
     """
 
     subjects: int
@@ -62,6 +63,8 @@ class SplitFacts:
     centroid_x: Spread | None
     centroid_y: Spread | None
     licences: Mapping[str, int]
+    pairs: int
+    further: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,10 @@ def facts_markdown(found: Facts) -> str:
         ("look-alikes in a look-alike query", [_range(one.look_alikes) for one in splits]),
         ("absent queries with a look-alike", [str(one.absent_with_look_alike) for one in splits]),
     ]
+    if any(one.pairs for one in splits):
+        rows.append(("pairs of queries", [str(one.pairs) for one in splits]))
+    if any(one.further for one in splits):
+        rows.append(("further things in the scenes of queries", [_counts(one.further) for one in splits]))
     rows += [
         (f"area fraction, {kind}: mean; 5, 50, 95 %", [_area(one.areas.get(kind)) for one in splits])
         for kind in types
@@ -161,8 +168,7 @@ def _split_facts(dataset: Dataset, split: str) -> SplitFacts:
     alike: Counter[int] = Counter()
     absent_alike = 0
     areas: dict[str, list[float]] = {}
-    xs: list[float] = []
-    ys: list[float] = []
+    centres: list[tuple[float, float]] = []
     wanted = "id subject_id image_id height width text query_type mask look_alikes area_fraction licence".split()  # noqa: SIM905
     for _, row in dataset.records("queries", split, wanted):
         kind = row["query_type"]
@@ -177,9 +183,8 @@ def _split_facts(dataset: Dataset, split: str) -> SplitFacts:
             absent_alike += bool(row["look_alikes"])
             continue
         areas.setdefault(kind, []).append(row["area_fraction"])
-        x, y = _centroid(row["mask"], f"{dataset.folder}: query {row['id']}: mask")
-        xs.append(x)
-        ys.append(y)
+        centres.append(_centroid(row["mask"], f"{dataset.folder}: query {row['id']}: mask"))
+    pairs, further = _pairs_and_further(dataset, split)
     return SplitFacts(
         subjects=sum(nouns.values()),
         nouns=nouns,
@@ -194,10 +199,23 @@ def _split_facts(dataset: Dataset, split: str) -> SplitFacts:
         look_alikes=alike,
         absent_with_look_alike=absent_alike,
         areas={kind: spread for kind in QUERY_TYPES if (spread := _spread(areas.get(kind, []))) is not None},
-        centroid_x=_spread(xs),
-        centroid_y=_spread(ys),
+        centroid_x=_spread([x for x, _ in centres]),
+        centroid_y=_spread([y for _, y in centres]),
         licences=licences,
+        pairs=pairs,
+        further=further,
     )
+
+
+def _pairs_and_further(dataset: Dataset, split: str) -> tuple[int, Counter[str]]:
+    """``SplitFacts.pairs`` and ``further``; none in a dataset of schema version 2, which has no such columns."""
+    pairs: set[str] = set()
+    further: Counter[str] = Counter()
+    for _, row in dataset.records("queries", split, ["id", "things", "pair_id"]):
+        further.update(thing["role"] for thing in row.get("things") or ())
+        if row.get("pair_id") is not None:
+            pairs.add(row["pair_id"])
+    return len(pairs), Counter({role: n for role, n in further.items() if role not in ("subject", "look-alike")})
 
 
 def _size_hw(data: bytes, where: str) -> tuple[int, int]:

@@ -150,7 +150,8 @@ def _query(record: dict[str, Any], path: Path, side: int) -> ShownQuery:
         text=shown(record["text"]),
         query_type=shown(record["query_type"]),
         origin=shown(f"{record['licence']}; {record['source']}"),
-        picture=draw(image, mask, others, side, where),
+        # of a contradicted query the subject is there, where the text does not say: its empty mask says nothing of it
+        picture=draw(image, None if record["query_type"] == "contradicted" else mask, others, side, where),
     )
 
 

@@ -23,6 +23,7 @@ from prisbench.images.drawing import PINK, SKY, VERMILION
 TILE, GAP, LINE, HEAD = 220, 10, 16, 68
 COLUMNS = SCENES + 1
 LINES = 3
+_NOWHERE = {"absent": "not in this scene", "contradicted": "not as the text says"}
 INK, SOFT, BAND, PAPER = (27, 31, 36), (87, 96, 106), (240, 242, 245), (255, 255, 255)
 
 
@@ -143,9 +144,9 @@ def _scene_cell(query: ShownQuery) -> _Cell:
     """The picture, its query type, its text."""
     picture = _fitted(flat(query.picture), TILE)
     label = _Words(query.query_type, 11, PAPER, INK)
-    if query.query_type == "absent":
+    if query.query_type in _NOWHERE:
         ImageDraw.Draw(picture).rectangle((0, 0, picture.width - 1, picture.height - 1), outline=VERMILION, width=3)
-        label = _Words("absent: not in this scene", 11, PAPER, VERMILION)
+        label = _Words(f"{query.query_type}: {_NOWHERE[query.query_type]}", 11, PAPER, VERMILION)
     return _Cell(picture, (label, *(_Words(line, 12) for line in wrap(query.text, 12, TILE, LINES))))
 
 

@@ -27,7 +27,8 @@ are divided by ";".  What belongs to another subject is named from the top: "mug
 ``landmarks`` and ``others`` name further things of a scene, "box=desk.box.png; desk.lamp.png", with their class word
 where it is known.  A look-alike may say how it differs: "pattern=desk.b.png" (colour, second, pattern, swap, build,
 copy).  Two lines with the same ``pair`` are texts about one scene that differ in one phrase, of type "referred", or one
-of them "contradicted"; the mask of that one is where the subject is.
+of them "contradicted"; the mask of that one is where the subject is.  A ``pair`` is a subject's own: "1" in another
+folder is another pair.
 
 A tree like DreamBooth's, photos but no scenes, is read too, so that its photos can be looked at and audited; it is no
 benchmark, and ``queries`` says what is missing.
@@ -62,7 +63,7 @@ from prisbench.datasets.sources.tables import Line, table
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.photos import SUFFIXES
 from prisbench.runtime.files import composed, stem_of
-from prisbench.types import GRADES, QUERY_TYPES, REFERENTLESS
+from prisbench.types import GRADES, QUERY_TYPES
 
 TITLE = "Own photos and masks"
 LICENCE = "unknown"
@@ -289,7 +290,7 @@ def _query_by(
 
     usual = masks.get(stem_of(scene)) if own else None
     mask = named(cells["mask"]) if cells["mask"] else usual
-    if mask is None and kind not in REFERENTLESS:
+    if mask is None and kind != "absent":  # a contradicted query has the subject's own: it is there
         raise DataError(
             f"{line.where}: {scene} has no mask; draw {home / 'masks' / scene.stem}.png, or say that the query_type "
             "is absent"

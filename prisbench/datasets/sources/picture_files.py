@@ -38,7 +38,7 @@ class QueryFiles:
 
     ``grades``: of each look-alike, "" where it is not known; none at all where no one's is.  ``landmarks`` and
     ``others``: class word, "" where unknown, and mask of further things.  ``pair``: what a query shares with its
-    partner, or "".  Of a contradicted query ``mask`` is where the subject is.
+    partner about the same subject, or "".  Of a contradicted query ``mask`` is where the subject is.
     """
 
     scene: Path
@@ -261,7 +261,7 @@ def _query_row(id_of: IdOf, read: _MaskReader, plan: QueryPlan[QueryFiles], scen
         mask=np.zeros_like(mask) if kind == "contradicted" else mask,
         things=tuple(things),
         meant=None if kind in REFERENTLESS or not mask.any() else 0,
-        pair_id=query.pair or None,
+        pair_id=f"{subject.name} {query.pair}" if query.pair else None,
         look_alikes=alike,
         split=subject.split,
         licence=subject.licence,

@@ -427,7 +427,7 @@ from pathlib import Path
 import test_learners as t
 from prisbench.concepts.learners import learn
 from prisbench.concepts.watch import Watch
-from prisbench.diffusion.backbone import load_backbone
+from prisbench.diffusion.loading import load_backbone
 
 def step(n, steps, loss):
     print(n, flush=True)

@@ -47,7 +47,7 @@ def bench_localizer(
 
 @app.command("ablation")
 def bench_ablation(
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v3",
     split: Annotated[str, typer.Option(help="Settings are chosen on validation; leave test alone.")] = "validation",
     subjects: Annotated[int | None, typer.Option(min=1, help="So many subjects, spread over nouns.")] = None,
     only: Annotated[
@@ -156,7 +156,7 @@ def bench_unseen(
 ) -> None:
     """Prove that no training scene or caption of the embedded backbone shows a subject's pattern or pair of colours."""
     from prisbench.tabletop import audit
-    from prisbench.tabletop.scenes import TRAINING_SCENES
+    from prisbench.tabletop.captions import TRAINING_SCENES
 
     wanted = TRAINING_SCENES if scenes is None else scenes
     found = audit.unseen(wanted, audit.drawn_captions(wanted, processes))

@@ -141,7 +141,7 @@ def card(
 
 @app.command()
 def show(
-    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = "tabletop-v2",
+    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = "tabletop-v3",
     out: Annotated[Path, typer.Option(help="Folder for sheet.png and page.html.")] = Path("shown"),
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
     limit: Annotated[int, typer.Option(help="Queries to show, evenly over subjects and types.")] = 40,

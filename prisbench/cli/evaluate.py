@@ -64,7 +64,7 @@ class TableFormat(StrEnum):
 
 def evaluate(
     method: MethodName = "attn",
-    dataset: DatasetName = "tabletop-v2",
+    dataset: DatasetName = "tabletop-v3",
     concept: Concepts = [],  # noqa: B006
     reference: Reference = ReferenceSetting.photos,
     split: Split = "test",
@@ -140,7 +140,7 @@ def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format) ->
 
 
 def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = "tabletop-v2",
+    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = "tabletop-v3",
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),

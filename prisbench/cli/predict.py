@@ -42,7 +42,7 @@ from prisbench.runtime.devices import usable_device
 
 def predict(
     method: MethodName = "attn",
-    dataset: DatasetName = "tabletop-v2",
+    dataset: DatasetName = "tabletop-v3",
     concept: Concepts = [],  # noqa: B006
     reference: Reference = ReferenceSetting.photos,
     split: Split = "test",
@@ -101,7 +101,7 @@ def score(
             help="A run's folder, or anybody's file: predictions.jsonl, or COCO results (docs/results.md).",
         ),
     ],
-    dataset: DatasetName = "tabletop-v2",
+    dataset: DatasetName = "tabletop-v3",
     name: Annotated[str | None, typer.Option(help="Of a file: the method's name. Default: the file's.")] = None,
     concept: Annotated[str, typer.Option(help="Of a file: what it learned of the subjects.")] = "none",
     reference: Reference = ReferenceSetting.photos,

@@ -63,7 +63,7 @@ class Dataset:
 
     @property
     def id(self) -> str:
-        """Name and version, like ``tabletop-v2``."""
+        """Name and version, like ``tabletop-v3``."""
         return self.manifest.id
 
     @property

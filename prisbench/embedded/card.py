@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from prisbench.concepts.controls import noun_only
+from prisbench.datasets.sources.tabletop import BENCHMARK, Size
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.domain import FEATURES, Domain, measure, write_domain
@@ -27,7 +28,10 @@ from prisbench.localizer.presets import default_settings
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.runtime.files import read_json, write_bytes, write_json, write_text
 from prisbench.statistics import Sample, interval
-from prisbench.tabletop import scenes as tabletop
+from prisbench.tabletop.captions import ordinary_scene
+from prisbench.tabletop.individuals import full_phrase
+from prisbench.tabletop.queries import VERSION
+from prisbench.tabletop.scenes import Scene
 from prisbench.types import SLOT, Concept, Query, Subject
 
 PROMPTS = (
@@ -42,16 +46,16 @@ PROMPTS = (
 )
 
 
-def phrases(scenes: int, name: str = "held-out") -> Iterator[tuple[tabletop.Scene, int, str]]:
+def phrases(scenes: int, name: str = "held-out") -> Iterator[tuple[Scene, int, str]]:
     """(scene, index of a thing, phrase with the slot for its noun): things of ordinary scenes that
     words single out.
     """
     for n in range(scenes):
-        scene, _ = tabletop.ordinary_scene(f"{name}/{n}")
+        scene, _ = ordinary_scene(f"{name}/{n}")
         rng = random.Random(f"{name}/{n}/phrases")
         who = [thing.individual for thing in scene.things]
         for i, one in enumerate(who):
-            words = tabletop.full_phrase(one, rng)
+            words = full_phrase(one, rng)
             twins = sum((w.noun, w.main, w.pattern) == (one.noun, one.main, one.pattern) for w in who)
             if twins == 1:
                 yield scene, i, words.replace(one.noun, SLOT)
@@ -100,10 +104,10 @@ def measure_domain(folder: str | Path, scenes: int = 400) -> Domain:
     So many ordinary scenes, as training shows them, and as many of the kind that benchmarks ask
     about.  Neither training nor any other measurement uses these.
     """
-    name, world = "domain", f"Tabletop {tabletop.VERSION}"
-    subjects = -(-2 * scenes // sum(tabletop.QUERIES.values())) + 1
-    queried = {query.image_id: query.image for query in tabletop_rows({"validation": subjects}, None, DOMAIN_SEED)[1]}
-    images = [tabletop.ordinary_scene(f"{name}/{n}")[0].image for n in range(scenes)]
+    name, world = "domain", f"Tabletop {VERSION}"
+    size = Size({"validation": -(-2 * scenes // BENCHMARK.queries_each) + 1})
+    queried = {query.image_id: query.image for query in tabletop_rows(size, DOMAIN_SEED)[1]}
+    images = [ordinary_scene(f"{name}/{n}")[0].image for n in range(scenes)]
     images += list(queried.values())[:scenes]
     described = (
         f"{world}: ordinary scenes {name}/0 to {name}/{scenes - 1}, and {len(images) - scenes} of seed {DOMAIN_SEED}"

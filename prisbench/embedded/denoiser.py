@@ -7,6 +7,7 @@ shown to it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,9 @@ from prisbench.embedded.models import alphas_cumprod, build_denoiser, build_text
 from prisbench.embedded.recipe import Recipe, Report
 from prisbench.embedded.stage import Stage, in_bfloat16, rate_shape
 from prisbench.embedded.words import token_ids
+
+
+_OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 def train_denoiser(
@@ -65,19 +69,12 @@ def beginning(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextMo
     torch.manual_seed(recipe.seed + 1)
     unet = build_denoiser(recipe)
     torch.manual_seed(recipe.seed + 2)
-    second, text = build_denoiser(recipe), build_text_encoder(recipe, tokenizer)
+    text = build_text_encoder(recipe, tokenizer)
     for name, p in text.named_parameters():
         if "token_embedding" in name:
             nn.init.normal_(p, std=recipe.token_spread)
         elif "position_embedding" in name:
             nn.init.normal_(p, std=recipe.position_spread)
-    # Cross-attention from the second draw: so began the weights that ship.
-    finest = f"up_blocks.{len(recipe.unet_channels) - 1}."  # there both attentions of a block are cross-attention
-    drawn = dict(second.named_parameters())
-    with torch.no_grad():
-        for name, p in unet.named_parameters():
-            if ".attn2." in name or (name.startswith(finest) and ".attn1." in name):
-                p.copy_(drawn[name])
     return unet, text
 
 
@@ -120,12 +117,11 @@ def batches(folder: SceneFolder, recipe: Recipe, tokenizer: CLIPTokenizer) -> Ca
 
 def mirror(caption: str) -> str:
     """The caption of the mirror image."""
-    return caption.replace(" left of ", " \0 ").replace(" right of ", " left of ").replace(" \0 ", " right of ")
+    return re.sub(r"\b(left|right)(?=\b|most\b)", lambda side: _OTHER_SIDE[side[0]], caption)
 
 
 def _timesteps(recipe: Recipe, g: torch.Generator) -> Tensor:
     uniform = torch.rand(recipe.batch, generator=g)
-    torch.randn(recipe.batch, generator=g)  # unused; the weights that ship were trained with this stream
     coin = torch.rand(recipe.batch, generator=g)
     low, high = recipe.strong_noise
     strong = low + uniform * (high - low)

@@ -22,7 +22,7 @@ class Recipe:
     """Every number that shapes the embedded backbone.  Sizes in scenes, pixels, steps."""
 
     seed: int = 0
-    scenes: int = 32_000
+    scenes: int = 16_000
     positions: int = 64
     """Positions the text encoder has."""
     context: int = 40
@@ -30,14 +30,14 @@ class Recipe:
     better.
     """
     vae_channels: tuple[int, ...] = (16, 32, 48)
-    vae_steps: int = 3_000
+    vae_steps: int = 2_500
     vae_batch: int = 16
     vae_crop: int = 64
     vae_rate: float = 2e-3
     unet_channels: tuple[int, ...] = (32, 64, 128)
     text_width: int = 128
-    text_layers: int = 2
-    steps: int = 8_600
+    text_layers: int = 3
+    steps: int = 7_000
     batch: int = 32
     rate: float = 1.5e-3
     decay_share: float = 0.25

@@ -4,7 +4,7 @@ run's folder.
 Of this room only this file and the card know where scenes come from: training is given a
 ``SceneFolder``.
 
-Knows: Tabletop's ordinary scenes and its words.  Does not know: models.
+Knows: Tabletop's ordinary scenes.  Does not know: models.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ import numpy as np
 from prisbench.embedded.files import SceneFolder, save_array
 from prisbench.embedded.recipe import Recipe, Report
 from prisbench.runtime.files import write_json
-from prisbench.tabletop import render, scenes
-
-GRAMMAR = "a an the of and with on left right in front behind next to photo picture stripes lines dots checks band"
-"""The words of captions that name no thing, colour, pattern or surface."""
+from prisbench.tabletop.captions import ordinary_scene
+from prisbench.tabletop.scenes import SIZES_HW
 
 
 def draw_scenes(out: Path, recipe: Recipe, report: Report) -> SceneFolder:
     """``scenes-<h>x<w>.npy`` and ``captions-<h>x<w>.json``, one pair for each scene size."""
-    folder = SceneFolder(out, scenes.SIZES_HW)
+    folder = SceneFolder(out, SIZES_HW)
     if all(folder.captions(hw).exists() for hw in folder.sizes_hw):
         return folder
     images: dict[tuple[int, int], list[np.ndarray]] = {hw: [] for hw in folder.sizes_hw}
@@ -44,11 +42,5 @@ def draw_scenes(out: Path, recipe: Recipe, report: Report) -> SceneFolder:
 
 
 def _draw(index: int) -> tuple[np.ndarray, str]:
-    scene, caption = scenes.ordinary_scene(f"train/{index}")
+    scene, caption = ordinary_scene(f"train/{index}")
     return scene.image, caption
-
-
-def vocabulary() -> list[str]:
-    """Every word of a caption, in the order of the alphabet."""
-    named = {*scenes.NOUNS, *render.COLOURS, *render.SEEN_PATTERNS, *" ".join(render.SURFACES).split()}
-    return sorted(named | set(GRAMMAR.split()))

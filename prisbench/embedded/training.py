@@ -19,10 +19,11 @@ from prisbench.embedded.autoencoder import encode_latents, train_autoencoder
 from prisbench.embedded.denoiser import train_denoiser
 from prisbench.embedded.models import assemble
 from prisbench.embedded.recipe import Recipe, Report
-from prisbench.embedded.scenes import draw_scenes, vocabulary
+from prisbench.embedded.scenes import draw_scenes
 from prisbench.embedded.words import make_tokenizer
 from prisbench.runtime.locks import locked
 from prisbench.runtime.resume import claim
+from prisbench.tabletop.captions import vocabulary
 
 
 def train(out: Path, recipe: Recipe, report: Report = lambda *_: None, checkpoint_seconds: float = 180.0) -> Path:

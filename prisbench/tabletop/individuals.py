@@ -1,0 +1,183 @@
+"""Who there is: things of the world, the look-alikes of one by grade, and what is said of a thing in words.
+
+Only ``random.Random.random`` is used, whose stream Python guarantees across versions.
+
+Knows: looks.  Does not know: scenes, subjects, texts about places.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from prisbench.tabletop.looks import (
+    BUILDS,
+    COLOURS,
+    MARKS,
+    NOUNS,
+    SEEN_PATTERNS,
+    TOO_CLOSE,
+    UNSEEN_PATTERNS,
+    Individual,
+)
+
+T = TypeVar("T")
+
+GRADES = ("colour", "second", "pattern", "swap", "build")
+"""In what a look-alike differs from a subject; grades other than "build" keep its shape."""
+
+_COLOURS = tuple(COLOURS)
+_WITH = {"striped": "stripes", "lined": "lines", "dotted": "dots", "checked": "checks", "banded": "band"}
+_ALIKE_PATTERNS = frozenset(
+    map(frozenset, (("ringed", "crossed"), ("zigzag", "diagonal"), ("dotted", "ringed"), ("checked", "patched")))
+)
+"""Pairs of patterns that small pictures may make equal."""
+
+
+def pick(rng: random.Random, items: Sequence[T]) -> T:
+    return items[int(rng.random() * len(items))]
+
+
+def between(rng: random.Random, low: float, high: float) -> float:
+    return low + (high - low) * rng.random()
+
+
+def apart(a: str, b: str) -> bool:
+    """Whether two colours stay two in any light."""
+    return a != b and frozenset((a, b)) not in TOO_CLOSE
+
+
+def draw_individual(
+    rng: random.Random, noun: str | None = None, *, held_out: bool = False, decorated: bool = False
+) -> Individual:
+    """A random individual.
+
+    By default one that training may show.  ``held_out`` makes one whose pattern or colour pair training never shows,
+    half of them each.  ``decorated`` excludes plain ones.
+    """
+    noun = noun or pick(rng, NOUNS)
+    while True:
+        main, second = pick(rng, _COLOURS), pick(rng, _COLOURS)
+        if not apart(main, second) or (noun == "plant" and main == "green"):
+            continue
+        if held_out:
+            pattern = pick(rng, UNSEEN_PATTERNS) if rng.random() < 0.5 else pick(rng, SEEN_PATTERNS[1:])
+        else:
+            pattern = pick(rng, SEEN_PATTERNS[1:]) if decorated or rng.random() > 0.25 else "plain"
+        who = Individual(noun, main, second, pattern, *_body(rng))
+        if who.held_out == held_out:
+            return _marked(rng, who)
+
+
+def _body(rng: random.Random) -> tuple[int, tuple[float, float, float, float], tuple[float, float], float]:
+    """Build, shape, tint and gloss."""
+    build = int(rng.random() * BUILDS)
+    a, b, c, d = (round(rng.random(), 3) for _ in range(4))
+    tint = (round(between(rng, -1.0, 1.0), 3), round(between(rng, -1.0, 1.0), 3))
+    return build, (a, b, c, d), tint, round(rng.random(), 3)
+
+
+def _marked(rng: random.Random, who: Individual) -> Individual:
+    """With a mark on one side, every third time."""
+    chance, turn = rng.random(), round(rng.random(), 3)
+    mark = pick(rng, MARKS[1:]) if chance < 0.35 else "none"
+    colour = pick(rng, [c for c in _COLOURS if apart(c, who.main) and apart(c, who.second)])
+    return replace(who, mark=mark, mark_colour=colour, mark_turn=turn) if mark != "none" else who
+
+
+def look_alike(rng: random.Random, who: Individual, grade: str) -> Individual:
+    """Another instance of the same noun that differs in what the grade names and in nothing else, as new to training
+    as the individual is.
+    """
+    change = _CHANGES[grade]
+    while True:
+        other = change(rng, who)
+        if other.newness == who.newness and other != who:
+            return other
+
+
+def _other_colour(rng: random.Random, who: Individual) -> Individual:
+    while True:
+        main = pick(rng, _COLOURS)
+        if apart(main, who.main) and apart(main, who.second) and not (who.noun == "plant" and main == "green"):
+            return replace(who, main=main)
+
+
+def _other_second(rng: random.Random, who: Individual) -> Individual:
+    while True:
+        second = pick(rng, _COLOURS)
+        if apart(second, who.main) and apart(second, who.second):
+            return replace(who, second=second)
+
+
+def _other_pattern(rng: random.Random, who: Individual) -> Individual:
+    while True:
+        pattern = pick(rng, (*SEEN_PATTERNS[1:], *UNSEEN_PATTERNS))
+        if pattern != who.pattern and frozenset((pattern, who.pattern)) not in _ALIKE_PATTERNS:
+            return replace(who, pattern=pattern)
+
+
+def _swapped(rng: random.Random, who: Individual) -> Individual:
+    return replace(who, main=who.second, second=who.main, tint=(who.tint[1], who.tint[0]))
+
+
+def _other_build(rng: random.Random, who: Individual) -> Individual:
+    step = 1 + int(rng.random() * (BUILDS - 1))
+    a, b, c = (round(rng.random(), 3) for _ in range(3))
+    return replace(who, build=(who.build + step) % BUILDS, shape=(a, b, c, who.shape[3]))
+
+
+_CHANGES: dict[str, Callable[[random.Random, Individual], Individual]] = {
+    "colour": _other_colour,
+    "second": _other_second,
+    "pattern": _other_pattern,
+    "swap": _swapped,
+    "build": _other_build,
+}
+
+
+def bystander(rng: random.Random, who: Individual, *nouns: str) -> Individual:
+    """A thing with neither the individual's noun nor one of ``nouns``, as new to training."""
+    while True:
+        other = draw_individual(rng, held_out=True)
+        if other.noun not in (who.noun, *nouns) and other.newness == who.newness:
+            return other
+
+
+def colour_twin(rng: random.Random, who: Individual, *nouns: str) -> Individual:
+    """A thing of another noun in the individual's colours and pattern."""
+    noun = pick(rng, [n for n in NOUNS if n not in (who.noun, *nouns) and (n, who.main) != ("plant", "green")])
+    build, shape, _, gloss = _body(rng)
+    return Individual(noun, who.main, who.second, who.pattern, build, shape, who.tint, gloss)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# words
+
+
+def full_phrase(who: Individual, rng: random.Random) -> str:
+    """Words that tell all there is to tell, without article: "striped red and white mug"."""
+    if who.pattern == "plain":
+        return pick(rng, (f"{who.main} {who.noun}", f"plain {who.main} {who.noun}"))
+    if rng.random() < 0.6:
+        return f"{who.pattern} {who.main} and {who.second} {who.noun}"
+    mark = _WITH[who.pattern]
+    return f"{who.main} {who.noun} with " + (
+        article(f"{who.second} {mark}") if mark == "band" else f"{who.second} {mark}"
+    )
+
+
+def short_phrase(who: Individual, rng: random.Random) -> str:
+    """Some of it: "red mug", "striped mug", "striped red mug", "mug"."""
+    chance = rng.random()
+    if chance < 0.40:
+        return f"{who.pattern} {who.main} {who.noun}"
+    if chance < 0.75:
+        return f"{who.main} {who.noun}"
+    return f"{who.pattern} {who.noun}" if chance < 0.85 else who.noun
+
+
+def article(phrase: str) -> str:
+    return ("an " if phrase[0] in "aeiou" else "a ") + phrase

@@ -22,7 +22,7 @@ class Recipe:
     """Every number that shapes the embedded backbone.  Sizes in scenes, pixels, steps."""
 
     seed: int = 0
-    scenes: int = 16_000
+    scenes: int = 12_000
     positions: int = 64
     """Positions the text encoder has."""
     context: int = 40
@@ -30,7 +30,7 @@ class Recipe:
     better.
     """
     vae_channels: tuple[int, ...] = (16, 32, 48)
-    vae_steps: int = 2_500
+    vae_steps: int = 1_600
     vae_batch: int = 16
     vae_crop: int = 64
     vae_rate: float = 2e-3

@@ -16,6 +16,7 @@ from prisbench.tabletop.individuals import (
     colour_twin,
     draw_individual,
     full_phrase,
+    has_look_alike,
     look_alike,
     pick,
     short_phrase,
@@ -26,8 +27,8 @@ from prisbench.tabletop.scenes import Plan, Scene, compose
 
 WORLD = "3"
 """Seeds what training shows, the subjects and their photos: while it stays, backbones and concepts stay valid."""
-TRAINING_SCENES = 16_000
-"""The embedded backbone was trained on the ordinary scenes "train/0" to "train/15999"."""
+TRAINING_SCENES = 12_000
+"""The embedded backbone was trained on the ordinary scenes "train/0" to "train/11999"."""
 SCALES = {1: (30.0, 78.0), 2: (28.0, 64.0), 3: (26.0, 56.0), 4: (25.0, 48.0), 5: (24.0, 44.0), 6: (23.0, 40.0)}
 """Things in a scene -> range of pixels a unit of the table covers."""
 LONGEST = 38
@@ -65,7 +66,8 @@ def _cast(rng: random.Random) -> list[Individual]:
         copies = 3 if n > 3 and rng.random() < 0.4 else 2
         who[1:copies] = [who[0]] * (copies - 1)
     elif chance < 0.36 and who[0].pattern != "plain":
-        who[1] = look_alike(rng, who[0], pick(rng, ("colour", "second", "pattern", "swap")))
+        grade = pick(rng, ("colour", "second", "pattern", "swap"))
+        who[1] = look_alike(rng, who[0], grade) if has_look_alike(who[0], grade) else who[1]
     elif chance < 0.60:
         twin = draw_individual(rng, who[0].noun)
         if (twin.main, twin.pattern) != (who[0].main, who[0].pattern):

@@ -8,7 +8,7 @@ Knows: looks.  Does not know: scenes, subjects, texts about places.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -89,53 +89,41 @@ def _marked(rng: random.Random, who: Individual) -> Individual:
 
 def look_alike(rng: random.Random, who: Individual, grade: str) -> Individual:
     """Another instance of the same noun that differs in what the grade names and in nothing else, as new to training
-    as the individual is.
+    as the individual is.  Raises LookupError where there is none.
     """
-    change = _CHANGES[grade]
-    while True:
-        other = change(rng, who)
-        if other.newness == who.newness and other != who:
-            return other
+    found = _look_alikes(who, grade)
+    if not found:
+        raise LookupError(f"no {who.noun} is a look-alike of {who.main} and {who.second} by {grade}")
+    other = pick(rng, found)
+    if grade == "build":
+        a, b, c = (round(rng.random(), 3) for _ in range(3))
+        other = replace(other, shape=(a, b, c, who.shape[3]))
+    return other
 
 
-def _other_colour(rng: random.Random, who: Individual) -> Individual:
-    while True:
-        main = pick(rng, _COLOURS)
-        if apart(main, who.main) and apart(main, who.second) and not (who.noun == "plant" and main == "green"):
-            return replace(who, main=main)
+def has_look_alike(who: Individual, grade: str) -> bool:
+    """Whether there is one; a pair of colours may leave no other colour."""
+    return bool(_look_alikes(who, grade))
 
 
-def _other_second(rng: random.Random, who: Individual) -> Individual:
-    while True:
-        second = pick(rng, _COLOURS)
-        if apart(second, who.main) and apart(second, who.second):
-            return replace(who, second=second)
-
-
-def _other_pattern(rng: random.Random, who: Individual) -> Individual:
-    while True:
-        pattern = pick(rng, (*SEEN_PATTERNS[1:], *UNSEEN_PATTERNS))
-        if pattern != who.pattern and frozenset((pattern, who.pattern)) not in _ALIKE_PATTERNS:
-            return replace(who, pattern=pattern)
-
-
-def _swapped(rng: random.Random, who: Individual) -> Individual:
-    return replace(who, main=who.second, second=who.main, tint=(who.tint[1], who.tint[0]))
-
-
-def _other_build(rng: random.Random, who: Individual) -> Individual:
-    step = 1 + int(rng.random() * (BUILDS - 1))
-    a, b, c = (round(rng.random(), 3) for _ in range(3))
-    return replace(who, build=(who.build + step) % BUILDS, shape=(a, b, c, who.shape[3]))
-
-
-_CHANGES: dict[str, Callable[[random.Random, Individual], Individual]] = {
-    "colour": _other_colour,
-    "second": _other_second,
-    "pattern": _other_pattern,
-    "swap": _swapped,
-    "build": _other_build,
-}
+def _look_alikes(who: Individual, grade: str) -> list[Individual]:
+    """All changes of one kind that leave the individual as new to training as it is."""
+    found: list[Individual] = []
+    if grade == "colour":
+        found = [replace(who, main=c) for c in _COLOURS if apart(c, who.main) and apart(c, who.second)]
+    elif grade == "second":
+        found = [replace(who, second=c) for c in _COLOURS if apart(c, who.main) and apart(c, who.second)]
+    elif grade == "pattern":
+        patterns = [p for p in (*SEEN_PATTERNS[1:], *UNSEEN_PATTERNS) if p != who.pattern]
+        found = [replace(who, pattern=p) for p in patterns if frozenset((p, who.pattern)) not in _ALIKE_PATTERNS]
+    elif grade == "swap":
+        found = [replace(who, main=who.second, second=who.main, tint=(who.tint[1], who.tint[0]))]
+    elif grade == "build":
+        found = [replace(who, build=build) for build in range(BUILDS) if build != who.build]
+    else:
+        raise ValueError(f"no grade {grade!r}")
+    leafy = [one for one in found if (one.noun, one.main) != ("plant", "green")]  # green on green
+    return [one for one in leafy if one.newness == who.newness]
 
 
 def bystander(rng: random.Random, who: Individual, *nouns: str) -> Individual:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from prisbench.tabletop.captions import WORLD
-from prisbench.tabletop.individuals import bystander, colour_twin, draw_individual
+from prisbench.tabletop.individuals import GRADES, bystander, colour_twin, draw_individual, has_look_alike
 from prisbench.tabletop.looks import NOUNS, Individual
 from prisbench.tabletop.scenes import Plan, Scene, compose
 
@@ -51,7 +51,7 @@ def subjects(counts: Mapping[str, int] | None = None, seed: int = SEED) -> list[
             while True:
                 who = draw_individual(rng, NOUNS[number * 3 % len(NOUNS)], held_out=True)
                 looks = (who.noun, who.pattern, who.main, who.second)
-                if looks not in taken and (who.noun, who.second) != ("plant", "green"):
+                if looks not in taken and all(has_look_alike(who, grade) for grade in GRADES):
                     break
             taken.add(looks)
             out.append(TabletopSubject(split, number, who))

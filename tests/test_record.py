@@ -447,6 +447,18 @@ def test_soft_maps_are_scored_where_they_are_kept_and_rank_nothing(dataset: Data
     assert states(place.parent, dataset.folder) == [("same", 28)], "masks alone cannot give it, so it is not compared"
 
 
+def test_starting_again_removes_the_soft_maps_of_the_run_before(dataset: Dataset, tmp_path: Path) -> None:
+    _, path = evaluate(dataset, Reader(), tmp_path, options=RunOptions(soft_maps=True))
+    maps = path.parent / "soft-maps"
+    (maps / "notes.txt").write_text("mine")
+    again, _ = evaluate(dataset, Reader(), tmp_path, options=RunOptions(fresh=True))
+    assert [each.name for each in maps.iterdir()] == ["notes.txt"], "what no run wrote stays"
+    assert all(query.soft_ap is None for query in again.queries)
+    (maps / "notes.txt").unlink()
+    folder = predict(dataset, Reader(), tmp_path, options=RunOptions(fresh=True)).folder
+    assert sorted(each.name for each in folder.iterdir()) == ["manifest.json", "predictions.jsonl"]
+
+
 def test_every_look_at_a_test_split_is_logged_once(dataset: Dataset, tmp_path: Path) -> None:
     first = RunOptions(reason="before the freeze")
     for options in (first, RunOptions(reason="again"), RunOptions(fresh=True)):

@@ -146,6 +146,16 @@ def note_files(folder: Path, method: Method) -> None:
         write_json(path, {**manifest, "identity": noted})
 
 
+def note(folder: Path, **found: Any) -> dict[str, Any]:
+    """What is found out once every query has an answer: in the manifest, without what is None.  What it says then."""
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    noted = {**manifest, **{name: value for name, value in found.items() if value is not None}}
+    if noted != manifest:
+        write_json(path, noted)
+    return noted
+
+
 def _forget(folder: Path) -> None:
     """Remove a run's files, the manifest last: until then they are a run's.  Files of somebody else stay."""
     maps = folder / SOFT_MAPS

@@ -55,6 +55,7 @@ def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, A
         learn_seconds=manifest["learn_seconds"],
         concept_bytes=manifest["concept_bytes"],
         queries=results,
+        out_of_domain=manifest.get("out_of_domain"),
         reference=manifest["reference"],
         part=_part(manifest["part"]),
         template=manifest["template"],
@@ -193,6 +194,8 @@ def portable(identity: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("code", "weights", "read"):
         if isinstance(out.get(key), Mapping):
             out[key] = {name(each): value for each, value in out[key].items()}
+    if isinstance(out.get("written"), list):
+        out["written"] = sorted({name(each) for each in out["written"]})
     return {"file": name(str(identity.get("file", ""))), **out}
 
 

@@ -578,6 +578,28 @@ def fails(answer: Answer, message: str, lines: int = 1) -> None:
     assert "Traceback" not in answer.err
 
 
+def test_options_of_a_file_are_refused_for_a_run_s_folder(
+    prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    wanted = ["--method", "center-box", "--dataset", tiny_dataset, "--out", tmp_path]
+    assert prisbench("predict", *wanted).code == 0
+    folder = tmp_path / "tiny-v1" / "center-box--none"
+    before = tree(tmp_path)
+    score = ["score", folder, "--dataset", tiny_dataset]
+    wrong = f"--name, --split: only for a file of predictions; {folder} is a run's folder"
+    fails(prisbench(*score, "--split", "test", "--name", "theirs"), wrong)
+    for option, value in (
+        *(("name", "theirs"), ("concept", "none"), ("reference", "photos"), ("split", "test"), ("subset", "plain")),
+        *(("subject", "mug"), ("query", "q"), ("limit", 1), ("out", tmp_path / "run.json")),
+    ):
+        fails(prisbench(*score, f"--{option}", value), f"--{option}: only for a file of predictions; {folder}")
+    assert tree(tmp_path) == before
+    assert prisbench(*score).code == 0 and (folder / "run.json").is_file()
+    theirs = ["score", folder / "predictions.jsonl", *score[2:], "--name", "theirs", "--split", "test"]
+    assert prisbench(*theirs, "--out", tmp_path / "run.json").code == 0
+    assert read_run(tmp_path / "run.json").method == "theirs"
+
+
 def corrupt(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     whole = io.BytesIO()

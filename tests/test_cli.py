@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -103,6 +105,31 @@ def commands() -> list[list[str]]:
         return [each for name in sorted(group.commands) for each in below(group.commands[name], [*words, name])]
 
     return below(typer.main.get_command(cli.app), [])
+
+
+def options() -> set[str]:
+    """Every option of any command."""
+    import typer.main
+
+    def below(group: Any) -> set[str]:
+        own = {name for each in group.params for name in (*each.opts, *each.secondary_opts)}
+        return own.union(*map(below, getattr(group, "commands", {}).values()))
+
+    return below(typer.main.get_command(cli.app)) | {"--help"}
+
+
+def unknown_options(source: str, known: set[str]) -> set[str]:
+    """Options that the strings of a source name and no command has."""
+    texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    words = {word for text in texts if isinstance(text, str) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
+    return words - known
+
+
+def test_an_option_that_a_message_names_is_one() -> None:
+    known = options() | {"--error-unmatch", "--porcelain", "--untracked-files"}  # of git
+    wrong = {str(path): unknown_options(path.read_text(), known) for path in (ROOT / "prisbench").rglob("*.py")}
+    assert {path: found for path, found in wrong.items() if found} == {}
+    assert unknown_options('"keep the maps (--soft-maps), or f --no-maps=x; a--b"', known) == {"--no-maps"}
 
 
 def test_every_command_of_the_readme_is_there() -> None:

@@ -327,6 +327,17 @@ def test_only_the_predictions_of_a_run_are_kept_beside_it(dataset: Dataset, tmp_
     assert not (tmp_path / "boards").exists()
 
 
+def test_predictions_that_are_too_large_to_keep_are_told_with_what_to_do(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, path = evaluate(dataset, Reader(), tmp_path / "runs")
+    monkeypatch.setattr("prisbench.leaderboard.publish.LARGEST", 100)
+    with pytest.raises(DataError, match=r"at most 0 are kept .*; leave out --leaderboards, .*publish\(run, root\)$"):
+        publish(run, tmp_path / "boards", path.parent / "predictions.jsonl")
+    assert not (tmp_path / "boards").exists()
+    assert states(publish(run, tmp_path / "boards").parent, dataset.folder) == [("none", 28)]
+
+
 # --- predict, then score; other programs' files ---------------------------------------------------------------------
 
 

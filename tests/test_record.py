@@ -347,6 +347,9 @@ def test_predicting_and_scoring_apart_is_evaluating(dataset: Dataset, tmp_path: 
     assert not (folder / "run.json").exists()
     apart = score_folder(folder, dataset)
     assert apart.queries == whole.queries and apart.identity == whole.identity
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "part": {}}))
+    assert score_folder(folder, dataset) == apart, "a part that says nothing is the whole"
 
 
 def test_a_dataset_that_changed_under_a_run_is_noticed(dataset: Dataset, tmp_path: Path) -> None:
@@ -356,6 +359,37 @@ def test_a_dataset_that_changed_under_a_run_is_noticed(dataset: Dataset, tmp_pat
         score_folder(folder, other)
     with pytest.raises(DataError, match=r"holds no run: no manifest\.json in it"):
         score_folder(tmp_path, dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda raw: [raw], "expected a JSON object, found list"),
+        (lambda raw: "{", "not JSON (Expecting property name"),
+        (lambda raw: json.dumps(raw).replace("0.5", "NaN"), "holds NaN, which is not a number"),
+        (lambda raw: {"part": None}, "the key 'method' is missing; the file is incomplete, make it again"),
+        (lambda raw: {**raw, "part": "all"}, "'part' is 'all', expected dict"),
+        (lambda raw: {**raw, "part": {**raw["part"], "limit": "3"}}, "'limit' is '3', expected int or null"),
+        (lambda raw: {**raw, "part": {**raw["part"], "subjects": [3]}}, "0 is 3, expected str"),
+        (lambda raw: {**raw, "dataset": None}, "'dataset' is None, expected dict"),
+        (lambda raw: {**raw, "dataset": {"name": "tiny"}}, "the key 'version' is missing"),
+        (lambda raw: {**raw, "seed": "0"}, "'seed' is '0', expected int"),
+        (lambda raw: {**raw, "settings": []}, "'settings' is [], expected dict"),
+        (lambda raw: {**raw, "identity": None}, "'identity' is None, expected dict"),
+        (lambda raw: {**raw, "concepts": {"mug": 1}}, "'mug' is 1, expected str"),
+        (lambda raw: {**raw, "learn_seconds": "1"}, "'learn_seconds' is '1', expected float or null"),
+        (lambda raw: {**raw, "provenance": {"command": "x"}}, "the key 'commit' is missing"),
+        (lambda raw: {**raw, "out_of_domain": "2"}, "'out_of_domain' is '2', expected int or null"),
+    ],
+)
+def test_a_damaged_manifest_is_one_line(
+    change: Callable[[Any], Any], line: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    path = predict(dataset, Reader(), tmp_path).folder / "manifest.json"
+    write(path, change(json.loads(path.read_text())))
+    with pytest.raises(DataError) as caught:
+        score_folder(path.parent, dataset)
+    assert str(caught.value).startswith(f"{path}: {line}") and "\n" not in str(caught.value)
 
 
 def entries(dataset: Dataset) -> list[dict[str, Any]]:

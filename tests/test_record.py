@@ -182,7 +182,9 @@ def test_the_masks_of_photos_are_withheld_or_given(dataset: Dataset, tmp_path: P
     assert path.parent.name == "reader--boxes--photos+masks" and two.reference == "photos+masks"
     found = records_of(rows([one, two]))
     assert [row["reference"] for row in found] == ["photos", "photos+masks"]
-    assert "| boxes (photos+masks) |" in render(rows([one, two]))
+    note = "- Methods are given a subject's photos alone; rows marked (photos+masks) also its masks in them.\n"
+    assert "| boxes (photos+masks) |" in (text := render(rows([one, two]))) and text.count(note) == 1
+    assert note in render(rows([two])) and note not in render(rows([one]))
 
 
 def test_masks_that_nobody_knows_cannot_be_given(tmp_path: Path) -> None:

@@ -140,13 +140,13 @@ def learn_all(
     method: Method,
     split: str,
     progress: Progress = lambda *_: None,
-    reference: str = REFERENCES[0],
 ) -> tuple[dict[str, Concept], float]:
-    """The concept of every subject of a split, and the mean seconds a subject took (stored ones take almost none).
+    """The concept of every subject of a split from its photos alone, and the mean seconds a subject took (stored ones
+    take almost none).
 
-    Raises DataError, naming the subject, when the method fails or gives no concept, and as ``given``.
+    Raises DataError, naming the subject, when the method fails or gives no concept.
     """
-    everybody = given(dataset.subjects(split), reference)
+    everybody = given(dataset.subjects(split), REFERENCES[0])
     return _learn_some(everybody, method, progress, {subject.id for subject in everybody}, lambda _: None)
 
 

@@ -24,7 +24,7 @@ from prisbench.leaderboard.publish import kept_beside, publish
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rescore import finder, rescore
 from prisbench.leaderboard.rows import records_of, rows
-from prisbench.predict import predict
+from prisbench.predict import learn_all, predict
 from prisbench.predictions import read_predictions
 from prisbench.results import QUERY_FIELDS, Run, read_run, write_run
 from prisbench.runs import RunOptions, Scope
@@ -185,6 +185,13 @@ def test_the_masks_of_photos_are_withheld_or_given(dataset: Dataset, tmp_path: P
     note = "- Methods are given a subject's photos alone; rows marked (photos+masks) also its masks in them.\n"
     assert "| boxes (photos+masks) |" in (text := render(rows([one, two]))) and text.count(note) == 1
     assert note in render(rows([two])) and note not in render(rows([one]))
+
+
+def test_concepts_that_are_learned_without_a_run_come_from_photos_alone(dataset: Dataset) -> None:
+    assert all(subject.masks for subject in dataset.subjects("test"))
+    method = Reader()
+    concepts, _ = learn_all(dataset, method, "test")
+    assert len(concepts) == len(method.seen) == 7 and all(subject.masks == () for subject in method.seen)
 
 
 def test_masks_that_nobody_knows_cannot_be_given(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ from prisbench.datasets.source import Source, split_of
 from prisbench.datasets.sources.options import (
     LICENCE_HELP,
     MASK_OPTIONS,
+    RELATIONS_HELP,
     SHARE_HELP,
     TEXT_HELP,
     mask_rule,
@@ -78,6 +79,7 @@ mug-anna/masks/kitchen.lookalike-1.png
 OPTIONS = {
     "references": "reference photos per subject, the first by file name (default: all)",
     "validation_share": f"{SHARE_HELP}; a split that a subject states comes first",
+    "relations": f"{RELATIONS_HELP}; they name the landmarks and others of queries.csv, and tell its copies apart",
     "text": TEXT_HELP,
     "licence": f"{LICENCE_HELP} of a subject that states none (default: {LICENCE})",
     **MASK_OPTIONS,
@@ -124,7 +126,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             f"{first}/scenes, and for each a PNG of the same name into {first}/masks, white where it is"
         )
 
-    return source if source.n_queries else dataclasses.replace(source, queries=no_queries)
+    return source if source.n_queries != 0 else dataclasses.replace(source, queries=no_queries)
 
 
 def only_known(value: Any, known: Sequence[str], where: str) -> dict[str, Any]:

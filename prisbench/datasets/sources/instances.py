@@ -32,6 +32,7 @@ from prisbench.datasets.sources.options import (
     CUT_HELP,
     FRAME_HELP,
     LICENCE_HELP,
+    RELATIONS_HELP,
     SHARE_HELP,
     TEXT_HELP,
     query_text,
@@ -41,6 +42,7 @@ from prisbench.datasets.sources.options import (
 )
 from prisbench.datasets.sources.plan import Candidate, IdOf, QueryPlan, Tables, in_one_split, scene_by_scene, tables_of
 from prisbench.datasets.sources.reference_photos import cut_out, spread
+from prisbench.datasets.sources.relations import with_relations
 from prisbench.errors import DataError
 
 REFERENCES = 3
@@ -53,6 +55,7 @@ INSTANCE_OPTIONS = {
     "absent": "scenes per subject that do not show it, those with its noun first (default: 0); honest only where every "
     "picture of a subject is annotated",
     "validation_share": SHARE_HELP,
+    "relations": RELATIONS_HELP,
     "text": TEXT_HELP,
     "licence": LICENCE_HELP,
     "mask_frame": FRAME_HELP,
@@ -63,14 +66,14 @@ _NAMELESS = "things without an identity, of a noun that subjects have (they coun
 
 
 class Plan(NamedTuple):
-    """What the pictures allow: the two tables, and how many rows they have.
+    """What the pictures allow: the two tables, and how many rows they have, where that is known before they are opened.
 
     ``unnamed_alike``: the queries about a scene that has a thing of the subject's noun without a name, in words.
     """
 
     tables: Tables
     n_subjects: int
-    n_queries: int
+    n_queries: int | None
     unnamed_alike: tuple[str, ...]
 
 
@@ -140,12 +143,13 @@ def plan(pictures: Iterable[AnnotatedPicture], options: Mapping[str, str], left_
             ),
         },
     )
-    rows = _Rows(noun, split, lent, plans, cut, text)
+    relations = yes_or_no(options, "relations", False)
+    rows = _Rows(noun, split, lent, plans, cut, text, relations)
     tables = tables_of(sorted(queried), rows.subject, rows.candidates, left_out)
     return Plan(
         tables,
         len(queried),
-        len(plans),
+        None if relations else len(plans),
         tuple(
             f"{noun[query.subject]} {query.subject!r} in {query.scene}"
             for query in plans
@@ -262,6 +266,7 @@ class _Rows:
     plans: Sequence[QueryPlan[AnnotatedPicture]]
     cut: bool
     text: str
+    relations: bool
 
     def subject(self, name: str) -> SubjectRow:
         photos, masks, files = [], [], []
@@ -285,7 +290,15 @@ class _Rows:
         )
 
     def candidates(self, id_of: IdOf) -> Iterator[Candidate]:
-        return scene_by_scene(self.plans, scene_of, partial(self._query, id_of))
+        for plan, query in zip(
+            self.plans, scene_by_scene(self.plans, scene_of, partial(self._query, id_of)), strict=True
+        ):
+            yield from with_relations(query, self._unclear(plan.record)) if self.relations else (query,)
+
+    def _unclear(self, picture: AnnotatedPicture) -> frozenset[str]:
+        """Nouns that may fit more things of a picture than have a mask of their own."""
+        several = {thing.noun for thing in picture.things if thing.group}
+        return picture.unnamed | several | {self.noun[name] for name in picture.hidden if name in self.noun}
 
     def _query(self, id_of: IdOf, plan: QueryPlan[AnnotatedPicture], scene: Scene) -> QueryRow:
         noun = self.noun[plan.subject]

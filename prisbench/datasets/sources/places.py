@@ -91,7 +91,7 @@ def side(thing: Place, other: Place) -> str | None:
 
 
 def gap(thing: Place, other: Place) -> float:
-    """Pixels between two things, 0 where they touch or overlap."""
+    """Pixels between the outlines of two things, 0 where these touch or cross."""
     nearest = math.inf
     for start in range(0, len(thing.edge), 256):
         apart = thing.edge[start : start + 256, None] - other.edge[None]

@@ -33,6 +33,7 @@ import numpy as np
 from prisbench.datasets.schema import QueryRow
 from prisbench.datasets.sources.places import OPPOSITE, Place, far, next_to, outermost, place_of, side
 from prisbench.datasets.sources.plan import Candidate, IdOf
+from prisbench.images.masks import mask_sha256
 from prisbench.types import Thing
 
 MOST_PAIRS = 2
@@ -55,8 +56,8 @@ PHRASES = {
     "test": {
         "left": "the {subject} to the left of the {landmark}",
         "right": "the {subject} to the right of the {landmark}",
-        "above": "the {subject} over the {landmark}",
-        "below": "the {subject} under the {landmark}",
+        "above": "the {subject} higher in the picture than the {landmark}",
+        "below": "the {subject} lower in the picture than the {landmark}",
         "next": "the {subject} beside the {landmark}",
         "leftmost": "the {subject} farthest to the left",
         "rightmost": "the {subject} farthest to the right",
@@ -161,9 +162,8 @@ class _Scene:
 
     @cached_property
     def things(self) -> tuple[Thing, ...]:
-        def order(thing: Thing) -> tuple[str, str, list[int]]:
-            place = place_of(thing.mask)
-            return thing.role, thing.noun or "", [place.left, place.top, place.right, place.bottom, thing.mask.sum()]
+        def order(thing: Thing) -> tuple[str, str, str, str]:
+            return thing.role, thing.noun or "", thing.grade or "", mask_sha256(thing.mask)
 
         return tuple(sorted(self.row.all_things, key=order))
 

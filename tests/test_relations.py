@@ -259,7 +259,7 @@ def test_every_text_is_true_of_the_thing_it_means_and_of_no_other() -> None:
                 assert (subject in holds) == (row.query_type not in REFERENTLESS), row.text
                 assert row.query_type in REFERENTLESS or holds == {subject}, row.text
                 n += 1
-    assert n > 120
+    assert n > 100
 
 
 def _holds(row: QueryRow) -> set[tuple[int, int]]:

@@ -367,6 +367,38 @@ def test_coco_says_where_things_stand_and_knows_what_may_be_several(tmp_path: Pa
     assert source.left_out[f"relations: {NOT_ONE}"] == 2
 
 
+def test_annotations_of_one_identity_may_be_copies_which_relations_tell_apart(tmp_path: Path) -> None:
+    value = {
+        "images": [{"id": n, "file_name": f"{n:012}.png", "height": 24, "width": 40} for n in range(1, 6)],
+        "categories": [{"id": 1, "name": "can"}, {"id": 2, "name": "spoon"}],
+        "annotations": [
+            annotated(1, 1, 1, coco_box(2, 2, 9, 9), subject="beans"),
+            annotated(2, 1, 1, coco_box(2, 20, 9, 27), subject="beans"),
+            annotated(3, 2, 1, coco_box(2, 2, 9, 9), subject="beans"),
+            annotated(4, 3, 1, coco_box(2, 2, 9, 9), subject="beans"),
+            annotated(5, 3, 1, coco_box(4, 30, 11, 37), subject="beans"),
+            annotated(6, 3, 2, coco_box(4, 16, 11, 23)),
+            annotated(7, 4, 1, coco_box(2, 2, 9, 9), subject="beans"),
+        ],
+    }
+    options = {"references": "1", "copies": "true"}
+    source = coco.read(save_coco(tmp_path, value), options | {"relations": "true"})
+    assert not source.warnings, "two of one identity are what the option says"
+    assert [photo.shape for row in source.subjects() for photo in row.photos] == [(9, 9, 3)], "7, and a quarter around"
+    assert {row.source for row in source.subjects()} == {"coco 000000000002.png"}, "the first that shows one"
+    assert sorted(sorted(each) for each in pairs_of(source).values()) == [
+        ["referred: the can farthest to the left", "referred: the can farthest to the right"],
+        ["referred: the can farthest to the left", "referred: the can farthest to the right"],
+        ["referred: the can to the left of the spoon", "referred: the can to the right of the spoon"],
+    ]
+    assert source.left_out["queries with the common text about a scene with copies of the subject"] == 2
+    only = coco.read(tmp_path, options)
+    assert [(row.query_type, int(row.mask.sum())) for row in only.queries(0)] == [("plain", 49)], "in image 4"
+    parts = coco.read(tmp_path, {"references": "1"})
+    assert "they are read as parts of one thing" in parts.warnings[0]
+    assert max(int(row.mask.sum()) for row in parts.queries(0)) == 98
+
+
 def test_voc_says_where_things_stand(tmp_path: Path) -> None:
     top = tmp_path / "VOCdevkit/VOC2012"
     save_voc(top, "2007_000032", 1, {1: (12, (2, 3, 12, 13))})

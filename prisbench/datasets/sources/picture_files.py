@@ -24,7 +24,7 @@ from prisbench.datasets.sources.options import build_key, query_text, yes_or_no
 from prisbench.datasets.sources.plan import Candidate, IdOf, QueryPlan, in_one_split, scene_by_scene, tables_of
 from prisbench.datasets.sources.reading.files import listing
 from prisbench.datasets.sources.reading.images import ImageFile, image_file
-from prisbench.datasets.sources.relations import with_relations
+from prisbench.datasets.sources.relations import COPIES, with_relations
 from prisbench.errors import DataError
 from prisbench.images.photos import MOST_PHOTOS, SUFFIXES, orientation
 from prisbench.runtime.files import read_bytes, sha256_json, stem_of
@@ -144,7 +144,7 @@ def _with_relations(
         found = with_relations(query, (), asked) if plan is most[key] else iter((query,))
         if "copy" in plan.record.grades and plan.record.text == usual:
             next(found)
-            yield "queries with the common text about a scene with copies of the subject"
+            yield COPIES
         yield from found
 
 

@@ -78,6 +78,10 @@ _ASKED = "relations: pairs with a text that is asked about the scene anyway"
 _MORE = f"relations: pairs beyond {MOST_PAIRS} about a subject in a scene"
 
 
+COPIES = "queries with the common text about a scene with copies of the subject"
+"""Why a query is left out that does not say which of the copies it means."""
+
+
 class Statement(NamedTuple):
     """That one thing stands ``where`` (a key of ``PHRASES``); to the landmark, if one is named.  ``meant``: the place
     of the thing among the scene's, None where it is false of the subject.

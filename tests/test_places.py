@@ -48,6 +48,16 @@ def test_a_side_needs_a_margin(thing: Place, other: Place, where: str | None) ->
     assert side(other, thing) == (OPPOSITE[where] if where else None)
 
 
+def test_centres_that_lie_near_in_long_boxes_are_on_no_side() -> None:
+    left, right = draw_box(HW, 15, 30, 25, 40), draw_box(HW, 15, 38, 25, 48)
+    left[20, :30], right[20, 48:80] = True, True
+    a, b = place_of(left), place_of(right)
+    assert b.x - a.x == pytest.approx(48.1 - 30.4, abs=0.1) and a.right - b.left == 2
+    assert side(a, b) is None, "17.7 is less than half of 41"
+    left[:, :30], right[:, 48:] = False, False
+    assert side(place_of(left), place_of(right)) == "left", "8 is more than half of 10"
+
+
 def test_a_mirrored_picture_has_mirrored_sides_and_the_same_gaps() -> None:
     rng = np.random.default_rng(3)
     seen = set()

@@ -26,7 +26,7 @@ from prisbench.errors import UsageError
 from prisbench.types import REFERENTLESS, Thing
 from tests.drawing import draw_box, draw_scene
 from tests.test_sources_general import annotated, coco_box, save, save_coco, save_mask, save_voc
-from tests.test_sources_public import CRACKER, draw_davis, draw_ycb, labels, photo
+from tests.test_sources_public import BOX, CRACKER, TIN, draw_davis, draw_ycb, labels, photo
 
 HW = (60, 100)
 
@@ -232,6 +232,21 @@ def test_neighbours_tell_copies_apart() -> None:
     }
 
 
+def test_a_landmark_near_two_copies_tells_neither() -> None:
+    bowl, spoon = thing("bowl", 5, 22), thing("spoon", 5, 47)
+    rows, left_out = made(mug(5, 10), alike(5, 35, "copy"), bowl, spoon)
+    told = "landmarks that do not tell copies of a subject apart"
+    assert len(rows) == 4 and left_out == {told: 2}, "both stand left of the spoon, which alone is one's neighbour"
+    assert not any("next" in row.text for row in rows), "3 pixels from the bowl are not far"
+
+
+def test_only_the_landmark_that_is_named_is_one() -> None:
+    rows, _ = made(mug(20, 10), replace(BOWL, role="landmark"), thing("spoon", 0, 60, "landmark"))
+    assert {row.text.rpartition(" ")[2] for row in rows} == {"bowl", "spoon"}
+    for row in rows:
+        assert [each.noun for each in row.all_things if each.role == "landmark"] == [row.text.rpartition(" ")[2]]
+
+
 def test_the_order_of_things_changes_nothing() -> None:
     things = [mug(20, 10), BOWL, thing("spoon", 45, 80), thing("plate", 0, 40), alike(45, 40)]
     row = scene(*things)
@@ -322,13 +337,24 @@ def test_ycb_says_where_its_objects_stand(tmp_path: Path) -> None:
     assert {frozenset(each) for each in found.values()} == {
         frozenset({"relation: the box to the left of the mug", "contradicted: the box to the right of the mug"})
     }
-    assert CRACKER in ycb_video.NOUNS and len(found) == 3, "one a frame of scene 0049; no box is a landmark in 0048"
+    assert len(found) == 3, "one a frame of scene 0049"
     assert len(list(off.queries(0))) == len(list(on.queries(0))) - 6
     build(tmp_path / "built", ycb_video.read(tmp_path, {"absent": "0", "relations": "true"}))
     kinds = Counter(example.query_type for example in open_dataset(tmp_path / "built").examples("test"))
     assert kinds["relation"] == kinds["contradicted"] == 3
     with pytest.raises(UsageError, match="relations='yes': give true or false"):
         ycb_video.read(tmp_path, {"relations": "yes"})
+
+
+def test_no_box_of_ycb_is_a_landmark(tmp_path: Path) -> None:
+    draw_ycb(tmp_path, (1,))
+    box, tin = (sorted(ycb_video.NOUNS).index(name) + 1 for name in (BOX, TIN))
+    labels(tmp_path / "data/0048/000001-label.png", (box, 3, 1, 20, 12), (tin, 3, 25, 20, 36))
+    source = ycb_video.read(tmp_path, {"absent": "0", "relations": "true", "scenes": "0048"})
+    assert sorted(each for pair in pairs_of(source).values() for each in pair) == [
+        "contradicted: the box to the right of the can",
+        "relation: the box to the left of the can",
+    ], "and nothing about the can"
 
 
 def test_davis_says_where_the_things_of_a_clip_stand(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ class _Scene:
         found = []
         for n in others:
             head = _head(self.things[n].noun or "")
-            if heads[head] > 1 or head in self.unclear or head == _head(self.row.noun):
+            if heads[head] > 1 or head in self.unclear:
                 left_out[_SEVERAL] += 1
             elif not self.shows(n):
                 left_out[_SMALL] += 1
@@ -317,8 +317,8 @@ def _referred(scene: _Scene, left_out: Counter[str]) -> Iterator[Pair]:
 def _drawn(
     scene: _Scene, kind: str, statements: Sequence[Statement], left_out: Counter[str], why_not: str
 ) -> Iterator[Pair]:
-    """One pair of statements about two things, where there is one; else the reason is counted."""
-    pairs = [(a, b) for a, b in itertools.combinations(statements, 2) if a.meant != b.meant]
+    """One pair of statements, each about another thing, where there are two; else the reason is counted."""
+    pairs = list(itertools.combinations(statements, 2))
     if not pairs:
         left_out[why_not] += 1
         return

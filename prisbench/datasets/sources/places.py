@@ -66,18 +66,15 @@ class Place(NamedTuple):
 
 def place_of(mask: Bool[np.ndarray, "h w"]) -> Place:
     """Raises ValueError for an empty mask, which is nowhere."""
-    rows, columns = np.nonzero(mask)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         raise ValueError("an empty mask has no place")
-    return Place(
-        int(rows.min()),
-        int(columns.min()),
-        int(rows.max()) + 1,
-        int(columns.max()) + 1,
-        float(rows.mean()) + 0.5,
-        float(columns.mean()) + 0.5,
-        _edge(mask),
-    )
+    top, left, bottom, right = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+    y, x = np.nonzero(mask[top:bottom, left:right])
+    block = -(-max(mask.shape) // _GRID)
+    first = top - top % block, left - left % block
+    edge = np.array(first) + block * _edge(mask[first[0] : bottom, first[1] : right], block)
+    return Place(top, left, bottom, right, top + float(y.mean()) + 0.5, left + float(x.mean()) + 0.5, edge)
 
 
 def side(thing: Place, other: Place) -> str | None:
@@ -157,14 +154,13 @@ def _shared(span: tuple[int, int], other: tuple[int, int]) -> float:
     return max(0, common) / min(span[1] - span[0], other[1] - other[0])
 
 
-def _edge(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "n 2"]:
-    """The outline's pixels; in a large frame those of square blocks of pixels, each one that holds any of the mask."""
+def _edge(mask: Bool[np.ndarray, "h w"], block: int) -> Float[np.ndarray, "n 2"]:
+    """Row and column of the outline's squares of so many pixels a side, each one that holds any of the mask."""
     h, w = mask.shape
-    block = -(-max(h, w) // _GRID)
     padded = np.pad(mask, ((0, -h % block), (0, -w % block)))
     coarse = padded.reshape(len(padded) // block, block, -1, block).any(axis=(1, 3))
     framed = np.pad(coarse, 1)
     inside = framed[1:-1, 1:-1].copy()
     for axis, step in itertools.product((0, 1), (1, -1)):
         inside &= np.roll(framed, step, axis)[1:-1, 1:-1]
-    return (np.argwhere(coarse & ~inside) * float(block)).astype(np.float64)
+    return np.argwhere(coarse & ~inside).astype(np.float64)

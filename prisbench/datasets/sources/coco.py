@@ -10,8 +10,8 @@ COCO has no field for which particular thing an annotation shows, and without it
 a thing of its own.  So some field of the annotations must say it, by the same value wherever the same thing is seen:
 ``subject``, ``subject_id``, ``instance_id``, ``track_id``, also among ``attributes`` as CVAT writes them, or the one
 that the option ``identity`` names.  A value must mean one thing in the whole file: a ``track_id`` that starts anew in
-every video does not.  Annotations of one value in one image are parts of one thing.  Identities and ids compare by
-value: 14, 14.0 and "14" are one (``identities``).
+every video does not.  Annotations of one value in one image are parts of one thing; with ``copies=true`` each is a
+copy of it, like the cans of one make.  Identities and ids compare by value: 14, 14.0 and "14" are one (``identities``).
 
 A crowd region (``iscrowd`` 1) shows nobody in particular: it is another thing of its scene, a look-alike where it has
 the subject's noun.  So is an annotation without an identity.

@@ -30,6 +30,10 @@ copy).  Two lines with the same ``pair`` are texts about one scene that differ i
 of them "contradicted"; the mask of that one is where the subject is.  A ``pair`` is a subject's own: "1" in another
 folder is another pair.
 
+With ``relations=true`` the masks of a scene also make queries that say where the subject stands to its landmarks and
+others, and which of its copies (look-alikes of grade "copy") is meant.  A line with the common text about a scene with
+copies is then no query: it does not say which it means.
+
 A tree like DreamBooth's, photos but no scenes, is read too, so that its photos can be looked at and audited; it is no
 benchmark, and ``queries`` says what is missing.
 """
@@ -86,7 +90,7 @@ OPTIONS = {
 }
 LIMITS = """\
 - Whether a scene shows things of other nouns: its type is "plain" unless `queries.csv` says "other-category".
-- Whether every look-alike has a mask.
+- Whether every look-alike has a mask, and whether what `queries.csv` names is there once (relations=true).
 - Whether a scene was taken a minute after a reference photo, in the same light at the same place."""
 
 _FACTS = ("noun", "licence", "source", "split", "mask_value", "mask_frame")

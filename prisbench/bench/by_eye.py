@@ -62,10 +62,13 @@ def choose(examples: Iterable[Example], each: int, seed: int) -> list[Example]:
 
 
 def draw_sheets(dataset: Dataset, split: str, out: Path, each: int, seed: int = 0) -> int:
-    """Write ``sheet-01.png`` and so on, and ``key.json`` with the right answers; returns how many sheets there are."""
+    """Write ``sheet-01.png`` and so on, ``texts.json`` with the texts in full, and ``key.json`` with the right answers;
+    returns how many sheets there are.
+    """
     subjects = {subject.id: subject for subject in dataset.subjects(split)}
     chosen = choose(dataset.examples(split), each, seed)
     key: dict[str, Asked] = {}
+    texts: dict[str, str] = {}
     number = 0
     for number, start in enumerate(range(0, len(chosen), ROWS), 1):
         rows = []
@@ -74,9 +77,10 @@ def draw_sheets(dataset: Dataset, split: str, out: Path, each: int, seed: int = 
             key[str(n)] = Asked(example.query.id, subset_of(example), answer)
             subject = subjects[example.query.subject_id]
             seen = [("photo", photo) for photo in subject.photos]
-            text = example.query.text.replace("{subject}", f"[{subject.noun}]")
+            text = texts[str(n)] = example.query.text.replace("{subject}", f"[{subject.noun}]")
             rows.append([*seen, (f"{n}: {text}", example.image), (f"{n}", numbered(example.image, things))])
         write_bytes(out / f"sheet-{number:02}.png", png(sheet(rows)))
+    write_json(out / "texts.json", texts)
     write_json(out / "key.json", {n: one._asdict() for n, one in key.items()})
     return number
 

@@ -116,7 +116,7 @@ def _placed(
             foot, head = camera.project(*spot, 0.0), camera.project(*spot, form.tall)
             side = camera.focal * form.reach * 0.8 / foot[2]
             tall = foot[0] - head[0]
-            if not LEAST_TALL <= max(tall, side * 1.2) or max(tall, side * 1.8) > MOST_TALL or head[0] < -0.12 * tall:
+            if max(tall, side * 1.2) < LEAST_TALL or max(tall, side * 1.8) > MOST_TALL or head[0] < -0.12 * tall:
                 continue
             if foot[1] - side < -0.3 * side or foot[1] + side > w + 0.3 * side:
                 continue

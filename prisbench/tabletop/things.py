@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from prisbench.tabletop.looks import Individual
@@ -48,9 +49,9 @@ Profile = Sequence[tuple[float, float]]
 
 def _turned(profile: Profile, paint: str, *, inside: bool = False, sharp: bool = False) -> list[Part]:
     """The wall of a turned body; ``sharp`` keeps the edges between its rings."""
-    rings = list(zip(profile, profile[1:], strict=False))
+    rings = list(pairwise(profile))
     slopes = [(r1 - r0) / (z1 - z0) for (z0, r0), (z1, r1) in rings]
-    at = [slopes[0], *((a + b) / 2 for a, b in zip(slopes, slopes[1:], strict=False)), slopes[-1]]
+    at = [slopes[0], *((a + b) / 2 for a, b in pairwise(slopes)), slopes[-1]]
     around = 2 * 3.1416 * max(r for _, r in profile)
     base, tall = profile[0][0], profile[-1][0] - profile[0][0]
     return [

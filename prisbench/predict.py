@@ -22,7 +22,7 @@ from prisbench.out_of_domain import count_outside
 from prisbench.predictions import PredictionRecord, PredictionWriter, settle_predictions
 from prisbench.provenance import current_provenance
 from prisbench.results import REFERENCES, DatasetRef
-from prisbench.runs import PREDICTIONS, SOFT_MAPS, RunOptions, Scope, check_claim, claim, note_files, run_folder
+from prisbench.runs import PREDICTIONS, SOFT_MAPS, RunOptions, Scope, check_claim, claim, note, note_files, run_folder
 from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
@@ -95,7 +95,8 @@ def predicting(
         maps = folder / SOFT_MAPS if options.soft_maps else None
         answering = _Answering(method, concepts, options, partial(progress, "locate"), len(about), maps)
         _locate_all(answering, examples(), folder / PREDICTIONS)
-        yield Predicted(folder, manifest, count_outside(method, examples()))
+        outside = count_outside(method, examples())
+        yield Predicted(folder, {**manifest, **note(folder, out_of_domain=outside)}, outside)
 
 
 def _manifest(dataset: Dataset, method: Method, scope: Scope, options: RunOptions) -> dict[str, Any]:
@@ -139,13 +140,13 @@ def learn_all(
     method: Method,
     split: str,
     progress: Progress = lambda *_: None,
-    reference: str = REFERENCES[0],
 ) -> tuple[dict[str, Concept], float]:
-    """The concept of every subject of a split, and the mean seconds a subject took (stored ones take almost none).
+    """The concept of every subject of a split from its photos alone, and the mean seconds a subject took (stored ones
+    take almost none).
 
-    Raises DataError, naming the subject, when the method fails or gives no concept, and as ``given``.
+    Raises DataError, naming the subject, when the method fails or gives no concept.
     """
-    everybody = given(dataset.subjects(split), reference)
+    everybody = given(dataset.subjects(split), REFERENCES[0])
     return _learn_some(everybody, method, progress, {subject.id for subject in everybody}, lambda _: None)
 
 

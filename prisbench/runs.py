@@ -95,11 +95,9 @@ def run_folder(
 
 
 def check_claim(folder: Path, manifest: Mapping[str, Any], fresh: bool) -> None:
-    """Raises DataError when the folder holds a run of something else; ``fresh`` empties it instead."""
+    """Raises DataError when the folder holds a run of something else; ``fresh`` removes a run's files instead."""
     if fresh:
-        for name in (RUN, PREDICTIONS, MANIFEST):
-            with write_errors(folder / name):
-                (folder / name).unlink(missing_ok=True)
+        _forget(folder)
     path = folder / MANIFEST
     if not path.exists():
         return
@@ -146,6 +144,29 @@ def note_files(folder: Path, method: Method) -> None:
     noted = with_files(manifest["identity"], method)
     if noted != manifest["identity"]:
         write_json(path, {**manifest, "identity": noted})
+
+
+def note(folder: Path, **found: Any) -> dict[str, Any]:
+    """What is found out once every query has an answer: in the manifest, without what is None.  What it says then."""
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    noted = {**manifest, **{name: value for name, value in found.items() if value is not None}}
+    if noted != manifest:
+        write_json(path, noted)
+    return noted
+
+
+def _forget(folder: Path) -> None:
+    """Remove a run's files, the manifest last: until then they are a run's.  Files of somebody else stay."""
+    maps = folder / SOFT_MAPS
+    for path in (folder / RUN, folder / PREDICTIONS, *sorted(maps.glob("*.png"))):
+        with write_errors(path):
+            path.unlink(missing_ok=True)
+    with write_errors(maps):
+        if maps.is_dir() and not maps.is_symlink() and not any(maps.iterdir()):
+            maps.rmdir()
+    with write_errors(folder / MANIFEST):
+        (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def _words(change: Difference) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -103,6 +105,31 @@ def commands() -> list[list[str]]:
         return [each for name in sorted(group.commands) for each in below(group.commands[name], [*words, name])]
 
     return below(typer.main.get_command(cli.app), [])
+
+
+def options() -> set[str]:
+    """Every option of any command."""
+    import typer.main
+
+    def below(group: Any) -> set[str]:
+        own = {name for each in group.params for name in (*each.opts, *each.secondary_opts)}
+        return own.union(*map(below, getattr(group, "commands", {}).values()))
+
+    return below(typer.main.get_command(cli.app)) | {"--help"}
+
+
+def unknown_options(source: str, known: set[str]) -> set[str]:
+    """Options that the strings of a source name and no command has."""
+    texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    words = {word for text in texts if isinstance(text, str) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
+    return words - known
+
+
+def test_an_option_that_a_message_names_is_one() -> None:
+    known = options() | {"--error-unmatch", "--porcelain", "--untracked-files"}  # of git
+    wrong = {str(path): unknown_options(path.read_text(), known) for path in (ROOT / "prisbench").rglob("*.py")}
+    assert {path: found for path, found in wrong.items() if found} == {}
+    assert unknown_options('"keep the maps (--soft-maps), or f --no-maps=x; a--b"', known) == {"--no-maps"}
 
 
 def test_every_command_of_the_readme_is_there() -> None:
@@ -576,6 +603,28 @@ def fails(answer: Answer, message: str, lines: int = 1) -> None:
     last = answer.err.splitlines()[-1]
     assert last.startswith("error: ") and message in last, answer.err
     assert "Traceback" not in answer.err
+
+
+def test_options_of_a_file_are_refused_for_a_run_s_folder(
+    prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    wanted = ["--method", "center-box", "--dataset", tiny_dataset, "--out", tmp_path]
+    assert prisbench("predict", *wanted).code == 0
+    folder = tmp_path / "tiny-v1" / "center-box--none"
+    before = tree(tmp_path)
+    score = ["score", folder, "--dataset", tiny_dataset]
+    wrong = f"--name, --split: only for a file of predictions; {folder} is a run's folder"
+    fails(prisbench(*score, "--split", "test", "--name", "theirs"), wrong)
+    for option, value in (
+        *(("name", "theirs"), ("concept", "none"), ("reference", "photos"), ("split", "test"), ("subset", "plain")),
+        *(("subject", "mug"), ("query", "q"), ("limit", 1), ("out", tmp_path / "run.json")),
+    ):
+        fails(prisbench(*score, f"--{option}", value), f"--{option}: only for a file of predictions; {folder}")
+    assert tree(tmp_path) == before
+    assert prisbench(*score).code == 0 and (folder / "run.json").is_file()
+    theirs = ["score", folder / "predictions.jsonl", *score[2:], "--name", "theirs", "--split", "test"]
+    assert prisbench(*theirs, "--out", tmp_path / "run.json").code == 0
+    assert read_run(tmp_path / "run.json").method == "theirs"
 
 
 def corrupt(folder: Path) -> Path:

@@ -34,8 +34,9 @@ ROOMS = {
         sources.reading.files sources.reading.values
         sources.reading.images sources.reading.regions sources.mask_levels sources.mask_files sources.frames
         sources.archives
-        sources.options sources.tables sources.identities sources.reference_photos sources.plan
-        sources.picture_files sources.annotated_pictures sources.instances sources.tabletop sources.folder
+        sources.options sources.tables sources.identities sources.reference_photos sources.plan sources.places
+        sources.relations sources.picture_files sources.annotated_pictures sources.instances sources.tabletop
+        sources.folder
         sources.coco_records sources.coco sources.perseg sources.labelme sources.public.davis_clips sources.public.davis
         sources.public.mug19 sources.public.burst sources.public.permis sources.public.perv_ytvos_lists
         sources.public.perv_ytvos sources.public.pods_lists sources.public.pods sources.public.voc_instances

@@ -29,7 +29,9 @@ from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import rows
 from prisbench.localizer.method import AttentionMethod
 from prisbench.out_of_domain import Strangeness, check_dataset, count_outside, in_domain, look, warning
+from prisbench.predict import predict
 from prisbench.results import read_run, write_run
+from prisbench.score import score_folder
 from prisbench.settings import MethodOptions
 from prisbench.tabletop import scenes as tabletop
 from prisbench.types import Concept, Prediction, Query, Subject
@@ -138,6 +140,11 @@ class Boxes:
         return [Prediction(query.id, np.ones(image.shape[:2], bool)) for query in queries]
 
 
+class Timed(Boxes):
+    def locate(self, image: np.ndarray, queries: list[Query], concepts: object) -> list[Prediction]:
+        return [dataclasses.replace(answer, seconds=0.25) for answer in super().locate(image, queries, concepts)]
+
+
 class Silent(Boxes):
     strangeness = None  # type: ignore[assignment]
 
@@ -198,6 +205,21 @@ def test_a_run_records_what_is_outside_and_its_row_says_so(tmp_path: Path) -> No
     assert "boxes / none: 40% of the scenes are unlike anything its backbone" in render(rows([run]), "md")
     clean = dataclasses.replace(run, out_of_domain=0)
     assert "unlike" not in render(rows([clean]), "md")
+
+
+def test_scoring_a_folder_keeps_what_predicting_found_outside(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "set", 2)
+    _, path = evaluate(data, Timed(), tmp_path / "whole")
+    folder = predict(data, Timed(), tmp_path / "parts").folder
+    manifest = (folder / "manifest.json").read_bytes()
+    assert json.loads(manifest)["out_of_domain"] == 2
+    apart = write_run(score_folder(folder, data), tmp_path / "apart.json")
+    assert read_run(apart).out_of_domain == 2 and apart.read_bytes() == path.read_bytes()
+    predict(data, Timed(), tmp_path / "parts")
+    assert (folder / "manifest.json").read_bytes() == manifest, "the same run goes on"
+    silent = predict(data, Silent(), tmp_path / "silent").folder
+    assert "out_of_domain" not in json.loads((silent / "manifest.json").read_text())
+    assert score_folder(silent, data).out_of_domain is None
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError
 from prisbench.images.drawing import png, sheet
-from prisbench.runtime.files import write_bytes, write_json
+from prisbench.runtime.files import read_json, write_bytes, write_json
 from prisbench.types import Example, Thing
 
 ROWS = 5
@@ -109,3 +109,16 @@ def count_right(key: Mapping[str, Mapping[str, object]], answers: Mapping[str, i
         right, total = out.get(str(asked["subset"]), (0, 0))
         out[str(asked["subset"])] = (right + (answers[n] == asked["answer"]), total + 1)
     return dict(sorted(out.items()))
+
+
+def read_right(key: Path, answers: Path) -> dict[str, tuple[int, int]]:
+    """``count_right`` of two files.  Raises DataError, naming the file, for one that is none of these."""
+    found = []
+    for path in (key, answers):
+        record = read_json(path)
+        if not isinstance(record, dict):
+            raise DataError(f"{path} is no JSON object of answers by number")
+        found.append(record)
+    if not all(isinstance(n, int) for n in found[1].values()):
+        raise DataError(f"{answers}: an answer is the number of a thing, 0 for none")
+    return count_right(found[0], found[1])

@@ -165,3 +165,28 @@ def bench_unseen(
     say(record, format, found.render())
     if found.broken:
         raise DataError("training has shown what the benchmark's subjects should have kept to themselves")
+
+
+@app.command("by-eye")
+def bench_by_eye(
+    out: Annotated[Path, typer.Option(help="Folder for the sheets, and for key.json with the right answers.")],
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder, whose scenes' things are known.")],
+    split: Annotated[str, typer.Option(help="Whose queries.")] = "validation",
+    each: Annotated[int, typer.Option(min=1, help="Queries of each type and grade.")] = 20,
+    answers: Annotated[
+        Path | None, typer.Option(help='Count these instead: JSON, {"1": number of the thing, 0 for none, ...}.')
+    ] = None,
+    seed: Seed = 0,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Sheets of queries to answer from pictures alone: what a person gets right."""
+    from prisbench.bench import by_eye
+    from prisbench.datasets.named import find_dataset
+
+    if answers is None:
+        sheets = by_eye.draw_sheets(find_dataset(dataset), split, out, each, seed)
+        say({"sheets": sheets, "folder": str(out)}, format, f"{sheets} sheets in {out}; the answers are in key.json")
+        return
+    right = by_eye.read_right(out / "key.json", answers)
+    lines = [f"{subset:24} {n:3} of {total}" for subset, (n, total) in right.items()]
+    say({subset: {"right": n, "asked": total} for subset, (n, total) in right.items()}, format, "\n".join(lines))

@@ -228,6 +228,11 @@ def find_dataset(name: str, progress: Progress | None = None, say: Say | None = 
     return dataset
 
 
+def is_drawn(name: str) -> bool:
+    """Whether a named dataset is in the cache already."""
+    return name in NAMES and (cache_folder() / "datasets" / name / MANIFEST).is_file()
+
+
 def _size(name: str) -> Size:
     return SIZES["small" if "small" in name else "full"]
 

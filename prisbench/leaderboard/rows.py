@@ -109,8 +109,6 @@ MORE = (
 )
 """Columns of metric spec 2 that are no ``METRICS``."""
 
-COLUMNS = columns_of(SPECS[-1])
-
 
 def load_runs(folder: Path) -> list[Run]:
     """The runs in a leaderboard folder's ``*.json``, in the order of their file names.

@@ -49,8 +49,8 @@ class Scene:
 @dataclass(frozen=True)
 class Plan:
     """What a scene is to be: ``scale``, the range of pixels a unit of the table covers; ``accept``, whether things
-    stand as they should; ``colours``, names that table and wall may take, each with the chance ``tinted``; ``turned``, in which eighth of a turn the
-    first thing shows its front, None for any.
+    stand as they should; ``colours``, names that table and wall may take, each with the chance ``tinted``; ``turned``,
+    in which eighth of a turn the first thing shows its front, None for any.
     """
 
     scale: tuple[float, float]

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
-from prisbench.tabletop.looks import Individual
+from prisbench.tabletop.looks import COLOURS, Individual
 from prisbench.tabletop.places import Condition, judge
 from prisbench.tabletop.queries import Asked, Group
 from prisbench.tabletop.scenes import Scene
@@ -91,6 +91,14 @@ def _unlike_the_others(view: View) -> float:
     return float(np.abs(view.colour - view.light.rgb[np.any(others, axis=0)].mean(axis=0)).sum())
 
 
+def _from_ground(view: View) -> float:
+    """How far the nearer of its two named colours is from the nearest colour of table and wall."""
+    stage = view.scene.stage
+    ground = np.sqrt([stage.surface_rgb, stage.wall_rgb, *(stage.second_rgb or ())])
+    own = np.asarray([COLOURS[view.who.main], COLOURS[view.who.second]])
+    return float(np.abs(own[:, None] - ground[None]).sum(axis=2).min())
+
+
 def _looks(who: Individual) -> tuple[str, ...]:
     """What tells things apart at a glance."""
     return who.noun, who.main, who.second, who.pattern, str(who.build), who.mark
@@ -127,6 +135,7 @@ THING: Mapping[str, tuple[str, Callable[[View], float]]] = {
     "strength of the outline": ("scene", lambda v: v.light.slope[v.rim].mean()),
     "grain within": ("scene", lambda v: np.median(v.light.grain[v.core])),
     "colour unlike the other things'": ("scene", _unlike_the_others),
+    "how near its colours are to those of table and wall": ("scene", lambda v: -_from_ground(v)),
     "a mark": ("scene", lambda v: v.who.mark != "none"),
     "looks it shares with the other things": ("scene", _alike),
     "things that look the same": ("scene", lambda v: sum(_looks(v.who) == _looks(other) for other in v.others)),

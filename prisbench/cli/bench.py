@@ -138,11 +138,11 @@ def bench_shortcuts(format: OutputFormat = Format.text) -> None:
     """How far Tabletop can be solved without knowing the subject: predictors that look at one thing only; fails when
     one of them is above chance.
     """
-    from prisbench.tabletop import audit
+    from prisbench.tabletop.audit import report
 
-    rows = audit.measure(audit.benchmark())
-    say([dataclasses.asdict(row) for row in rows], format, audit.markdown(rows))
-    if flaws := audit.flaws(rows):
+    rows = report.measure(report.benchmark())
+    say([dataclasses.asdict(row) for row in rows], format, report.markdown(rows))
+    if flaws := report.flaws(rows):
         raise DataError(
             f"{len(flaws)} predictors are above chance, first {flaws[0].predictor!r}: a method could use it"
         )
@@ -155,11 +155,11 @@ def bench_unseen(
     format: OutputFormat = Format.text,
 ) -> None:
     """Prove that no training scene or caption of the embedded backbone shows a subject's pattern or pair of colours."""
-    from prisbench.tabletop import audit
+    from prisbench.tabletop.audit.unseen import drawn_captions, unseen
     from prisbench.tabletop.captions import TRAINING_SCENES
 
     wanted = TRAINING_SCENES if scenes is None else scenes
-    found = audit.unseen(wanted, audit.drawn_captions(wanted, processes))
+    found = unseen(wanted, drawn_captions(wanted, processes))
     record = dataclasses.asdict(found)
     record["pairs"] = {" and ".join(pair): n for pair, n in found.pairs.items()}
     say(record, format, found.render())

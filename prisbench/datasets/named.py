@@ -56,8 +56,9 @@ SOURCES: Mapping[str, str] = {
 TABLETOP_CARD = f"""# Tabletop
 
 A generated world for personalized referring image segmentation: things on a table, exact visible masks, subjects that
-a text-to-image model trained on the rest of this world has never seen, and texts that matter.  Drawn by `prisbench build-dataset tabletop`;
-the same seed gives the same content.  The long card is `data_cards/{NAMES[0]}.md` in the prisbench repository.
+a text-to-image model trained on the rest of this world has never seen, and texts that matter.  Drawn by
+`prisbench build-dataset tabletop`; the same seed gives the same content.
+The long card is `data_cards/{NAMES[0]}.md` in the prisbench repository.
 """
 
 _TABLETOP_OPTIONS = {

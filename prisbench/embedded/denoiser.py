@@ -24,7 +24,6 @@ from prisbench.embedded.recipe import Recipe, Report
 from prisbench.embedded.stage import Stage, in_bfloat16, rate_shape
 from prisbench.embedded.words import token_ids
 
-
 _OTHER_SIDE = {"left": "right", "right": "left"}
 
 

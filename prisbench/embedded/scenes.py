@@ -21,7 +21,6 @@ from prisbench.runtime.files import new_folder, read_json, write_json
 from prisbench.tabletop.captions import ordinary_scene
 from prisbench.tabletop.scenes import SIZES_HW
 
-
 PART = 500
 """Scenes that are drawn and kept together: what an interruption may lose."""
 

@@ -23,12 +23,15 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 }
 """As a screen shows them, 0..1; the square of each number is what the material reflects."""
 
-TOO_CLOSE = frozenset(
-    frozenset(pair.split("-"))
-    for pair in (
-        "red-orange orange-yellow orange-brown red-brown brown-black black-grey grey-white green-teal teal-blue "
-        "blue-purple purple-pink pink-white yellow-white red-pink purple-black teal-grey blue-black purple-brown"
-    ).split()
+
+def _pairs(text: str) -> frozenset[frozenset[str]]:
+    """Unordered pairs of words: "a-b c-d"."""
+    return frozenset(frozenset(pair.split("-")) for pair in text.split())
+
+
+TOO_CLOSE = _pairs(
+    "red-orange orange-yellow orange-brown red-brown brown-black black-grey grey-white green-teal teal-blue "
+    "blue-purple purple-pink pink-white yellow-white red-pink purple-black teal-grey blue-black purple-brown"
 )
 """Pairs that shade or a tinted light may make equal: they never meet on one thing, and never tell two things apart."""
 
@@ -58,13 +61,10 @@ MARKS = ("none", "label", "patch", "chip")
 SURFACES = ("wooden table", "marble counter", "checked cloth", "tiled floor", "woven mat", "plain desk")
 WALLS = ("painted", "papered", "panelled", "tiled")
 
-HELD_OUT_PAIRS = frozenset(
-    frozenset(pair.split("-"))
-    for pair in (
-        "red-yellow red-teal red-black red-grey orange-green orange-purple orange-pink orange-black yellow-green "
-        "yellow-brown yellow-grey green-blue green-purple green-pink teal-purple teal-white blue-brown blue-white "
-        "blue-grey pink-grey brown-white white-black"
-    ).split()
+HELD_OUT_PAIRS = _pairs(
+    "red-yellow red-teal red-black red-grey orange-green orange-purple orange-pink orange-black yellow-green "
+    "yellow-brown yellow-grey green-blue green-purple green-pink teal-purple teal-white blue-brown blue-white "
+    "blue-grey pink-grey brown-white white-black"
 )
 """Unordered colour pairs that never meet on one thing in training: 22 of the 48 that may.  Each colour has three or
 more of them and four or more of the others, and for every pair either colour can be replaced by another.

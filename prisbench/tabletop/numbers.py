@@ -39,7 +39,7 @@ def smooth(low: float, high: float, t: Plane) -> Plane:
 
 
 def circle(turn: float) -> tuple[float, float]:
-    """Cosine and sine of an angle given in turns, by Taylor polynomials (error under 1e-9)."""
+    """Cosine and sine of an angle given in turns, by Taylor polynomials (error under 2e-9)."""
     t = turn - math.floor(turn)
     quarter = math.floor(t * 4 + 0.5)
     a = (t - quarter / 4) * 2 * math.pi  # within an eighth of a turn of an axis

@@ -157,10 +157,8 @@ def _absent(rng: random.Random, subject: TabletopSubject, index: int) -> _Recipe
     the scene of a look-alike query and every second time in the others, else a thing of another noun.
     """
     kind, variant = _PRESENT[(7 * (GROUPS["absent"] * subject.number + index)) % len(_PRESENT)]
-    if kind.startswith("look-alike:"):
-        grade = kind.partition(":")[2]
-    else:
-        grade = pick(rng, GRADES) if index % 2 else ""
+    named = kind.partition(":")[2]
+    grade = named or (pick(rng, GRADES) if index % 2 else "")
     grade = pick(rng, GRADES) if grade == "mixed" else grade
     front = look_alike(rng, subject.who, grade) if grade else bystander(rng, subject.who)
     recipe = _recipe(rng, subject, front, kind, variant)

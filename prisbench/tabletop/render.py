@@ -18,17 +18,15 @@ from jaxtyping import Int, UInt8
 
 from prisbench.tabletop import surfaces
 from prisbench.tabletop.camera import Camera
-from prisbench.tabletop.looks import COLOURS, Individual
-from prisbench.tabletop.numbers import Plane, clip01, frac, power, smooth
-from prisbench.tabletop.patterns import mark, second_colour
+from prisbench.tabletop.looks import Individual
+from prisbench.tabletop.numbers import Plane, clip01, power, smooth
+from prisbench.tabletop.paint import gloss, inner_openness, paint
 from prisbench.tabletop.sensor import Sensor, expose
-from prisbench.tabletop.solids import FAR, Disc, Frustum, Vector, take
-from prisbench.tabletop.things import GLOW, LEAF, MAIN, PAPER, PATTERN, SECOND, SOIL, Part, shape
+from prisbench.tabletop.solids import FAR, Vector, take
+from prisbench.tabletop.things import shape
 
 S = 2
 """Rays along each side of a pixel."""
-
-_FIXED = {PAPER: (0.93, 0.90, 0.80), LEAF: (0.20, 0.50, 0.16), GLOW: (1.0, 0.94, 0.76), SOIL: (0.22, 0.15, 0.10)}
 
 
 Rgb = tuple[float, float, float]
@@ -318,49 +316,9 @@ def _put(points: _Points, index: int, thing: Placed, found: Met, camera: Camera)
         inv = 1 / np.sqrt(n.x * n.x + n.y * n.y + n.z * n.z + np.float32(1e-9))
         nx, ny, nz = n.x * inv, n.y * inv, n.z * inv
         points.normal.x[at], points.normal.y[at], points.normal.z[at] = c * nx - s * ny, s * nx + c * ny, nz
-        points.rgb[at] = _paint(who, part, skin.turn, skin.height)
-        points.gloss[at] = np.float32(0.1 if part.paint in _FIXED else 0.12 + 0.88 * who.gloss)
-        points.open[at] = _inner_openness(part, p)
-
-
-def _inner_openness(part: Part, p: Vector) -> Plane:
-    """Less light of the room near the table and inside of a vessel."""
-    low = np.float32(0.60) + np.float32(0.40) * clip01(p.z * np.float32(3.5))
-    solid = part.solid
-    if isinstance(solid, Frustum) and solid.inside and part.paint != GLOW:
-        deep = clip01((p.z - np.float32(part.base)) * np.float32(1 / max(part.tall, 0.05)))
-        return low * (np.float32(0.30) + np.float32(0.65) * deep)
-    if isinstance(solid, Disc) and part.paint == SECOND and solid.z < 0.8 and solid.inner == 0:
-        return low * np.float32(0.35)
-    return low
-
-
-def _paint(who: Individual, part: Part, turn: Plane, height: Plane) -> Plane:
-    """What points of a part reflect: n 3."""
-    colours = [_reflects(who.main, who.tint[0]), _reflects(who.second, who.tint[1])]
-    if part.paint == PATTERN:
-        high = height - np.float32(part.base)
-        second = second_colour(who, turn, high, part.around, part.tall)
-        rgb = np.where(second[:, None], colours[1], colours[0])
-        if who.mark != "none":
-            on, ink = mark(who, turn, high, part.around, part.tall)
-            rgb = np.where(on[:, None], _reflects(who.mark_colour, 0.0), rgb)
-            rgb = np.where(ink[:, None], rgb * np.float32(0.18), rgb)
-        return rgb.astype(np.float32)
-    if part.paint in (MAIN, SECOND):
-        return np.broadcast_to(colours[part.paint == SECOND], (len(turn), 3))
-    fixed = np.asarray(_FIXED[part.paint], np.float32)
-    base = fixed * fixed
-    if part.paint == PAPER:
-        lines = np.float32(0.82) + np.float32(0.18) * (frac(height * np.float32(24)) > np.float32(0.4))
-        return (base * lines[:, None]).astype(np.float32)
-    return np.broadcast_to(base * np.float32(1.25 if part.paint == GLOW else 1.0), (len(turn), 3))
-
-
-def _reflects(name: str, tint: float) -> Plane:
-    c = np.asarray(COLOURS[name], np.float32)
-    c = c * np.float32(1 + 0.10 * tint) + np.float32(0.012 * tint)
-    return clip01(c * c + np.float32(0.004))
+        points.rgb[at] = paint(who, part, skin.turn, skin.height)
+        points.gloss[at] = gloss(who, part)
+        points.open[at] = inner_openness(part, p)
 
 
 def _visible(stage: Stage, things: Sequence[Placed], found: Met, points: _Points) -> Plane:
@@ -370,10 +328,9 @@ def _visible(stage: Stage, things: Sequence[Placed], found: Met, points: _Points
     lamp, size = stage.light, found.depth.shape
     step = np.arange(4)
     order = (step[:, None] * 2 + step[None, :] * 3) % 4 + 4 * ((step[:, None] + step[None, :] * 2) % 4)
-    a = (np.asarray(order % 4, np.float32) - np.float32(1.5)) * np.float32(lamp.softness / 2)
-    b = (np.asarray(order // 4, np.float32) - np.float32(1.5)) * np.float32(lamp.softness / 2)
-    tile = (size[0] // 4 + 1, size[1] // 4 + 1)
-    a, b = (np.tile(m, tile)[: size[0], : size[1]] for m in (a, b))
+    order = np.tile(order, (size[0] // 4 + 1, size[1] // 4 + 1))[: size[0], : size[1]]
+    a: Plane = (np.asarray(order % 4, np.float32) - np.float32(1.5)) * np.float32(lamp.softness / 2)
+    b: Plane = (np.asarray(order // 4, np.float32) - np.float32(1.5)) * np.float32(lamp.softness / 2)
     x, y, z = lamp.toward
     flat = max((x * x + y * y) ** 0.5, 1e-3)
     sx, sy = -y / flat, x / flat  # level, across the light

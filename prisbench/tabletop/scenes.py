@@ -49,8 +49,8 @@ class Scene:
 @dataclass(frozen=True)
 class Plan:
     """What a scene is to be: ``scale``, the range of pixels a unit of the table covers; ``accept``, whether things
-    stand as they should; ``colours``, names that table and wall may take, each with the chance ``tinted``; ``turned``, in which eighth of a turn the
-    first thing shows its front, None for any.
+    stand as they should; ``colours``, names that table and wall may take, each with the chance ``tinted``; ``turned``,
+    in which eighth of a turn the first thing shows its front, None for any.
     """
 
     scale: tuple[float, float]
@@ -117,7 +117,7 @@ def _placed(
             foot, head = camera.project(*spot, 0.0), camera.project(*spot, form.tall)
             side = camera.focal * form.reach * 0.8 / foot[2]
             tall = foot[0] - head[0]
-            if not LEAST_TALL <= max(tall, side * 1.2) or max(tall, side * 1.8) > MOST_TALL or head[0] < -0.12 * tall:
+            if max(tall, side * 1.2) < LEAST_TALL or max(tall, side * 1.8) > MOST_TALL or head[0] < -0.12 * tall:
                 continue
             if foot[1] - side < -0.3 * side or foot[1] + side > w + 0.3 * side:
                 continue

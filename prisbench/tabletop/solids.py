@@ -1,7 +1,8 @@
 """Solids and rays: where a ray first meets a solid, and what is there.
 
 A thing stands at the origin of its own frame, x and y in the table's plane, z up.  Rays are given as three arrays of
-directions and an origin of three arrays or floats; ``t`` counts lengths of the direction, infinite where nothing is met.
+directions and an origin of three arrays or floats; ``t`` counts lengths of the direction, infinite where nothing is
+met.
 
 Knows: closed-form intersections.  Does not know: nouns, colours, cameras.
 """
@@ -166,7 +167,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """Centre, three axes at right angles (rows of unit vectors) and three radii.  Its skin turns about the third axis."""
+    """Centre, three axes at right angles (rows of unit vectors), three radii.  Its skin turns about the third axis."""
 
     centre: tuple[float, float, float]
     axes: tuple[tuple[float, float, float], ...]

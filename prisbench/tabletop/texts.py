@@ -57,7 +57,16 @@ _POSITIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "middle": ("the {subject} between the other two", "the middle one of the three: the {subject}"),
     },
 }
-LANDMARK = "{landmark}"
+_SAID = sorted(
+    (
+        (form.replace("{}", "").strip(), word)
+        for forms in _RELATIONS.values()
+        for word, all_ in forms.items()
+        for form in all_
+    ),
+    key=lambda pair: -len(pair[0]),
+)
+"""Every phrase for a relation, the longest first."""
 
 
 def whole_text(split: str, surface: str, rng: random.Random) -> str:
@@ -74,6 +83,19 @@ def positioned(split: str, word: str, variant: int) -> str:
     """ "the leftmost {subject}"; the same ``variant`` of two positions makes texts that differ in one phrase."""
     forms = _POSITIONS[split][word]
     return forms[variant % len(forms)]
+
+
+def told(text: str) -> list[str]:
+    """The relations that a text names, in its order, or the position; empty for a text that says nothing of a place."""
+    for positions in _POSITIONS.values():
+        for word, forms in positions.items():
+            if text in forms:
+                return [word]
+    _, found, rest = text.partition(SUBJECT)
+    words = []
+    for part in rest.split(" and ") if found else []:
+        words += [word for phrase, word in _SAID if part.strip().startswith(f"{phrase} the ")][:1]
+    return words
 
 
 def landmark_phrase(who: Individual, things: Sequence[Individual], rng: random.Random, by_noun: bool) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from prisbench.tabletop.looks import Individual
@@ -45,12 +46,14 @@ class Shape(NamedTuple):
 Profile = Sequence[tuple[float, float]]
 """(height, radius) from below."""
 
+_UPRIGHT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
 
 def _turned(profile: Profile, paint: str, *, inside: bool = False, sharp: bool = False) -> list[Part]:
     """The wall of a turned body; ``sharp`` keeps the edges between its rings."""
-    rings = list(zip(profile, profile[1:], strict=False))
+    rings = list(pairwise(profile))
     slopes = [(r1 - r0) / (z1 - z0) for (z0, r0), (z1, r1) in rings]
-    at = [slopes[0], *((a + b) / 2 for a, b in zip(slopes, slopes[1:], strict=False)), slopes[-1]]
+    at = [slopes[0], *((a + b) / 2 for a, b in pairwise(slopes)), slopes[-1]]
     around = 2 * 3.1416 * max(r for _, r in profile)
     base, tall = profile[0][0], profile[-1][0] - profile[0][0]
     return [
@@ -109,11 +112,11 @@ def _mug(who: Individual) -> list[Part]:
     r = 0.32 + 0.07 * girth
     tall = (0.80, 0.94, 0.70)[who.build] + 0.06 * taper
     if who.build == 0:
-        profile = [(0, r * 0.94), (0.05, r), (tall, r)]
+        profile = [(0.0, r * 0.94), (0.05, r), (tall, r)]
     elif who.build == 1:
-        profile = [(0, r * 0.60), (0.05, r * 0.62), (tall, r)]
+        profile = [(0.0, r * 0.60), (0.05, r * 0.62), (tall, r)]
     else:
-        profile = [(0, r * 0.78), (0.05, r * 0.86), (tall * 0.3, r * 1.16), (tall * 0.62, r * 1.12), (tall, r * 0.84)]
+        profile = [(0.0, r * 0.78), (0.05, r * 0.86), (tall * 0.3, r * 1.16), (tall * 0.62, r * 1.12), (tall, r * 0.84)]
     at = {0: r, 1: r * 0.84, 2: r * 1.08}[who.build]
     handle = _handle(at, tall * 0.52, 0.19 + 0.07 * detail, tall * 0.28, 0.05 + 0.012 * girth, who.build == 1)
     return [*_vessel(profile, 0.07), *handle]
@@ -124,11 +127,11 @@ def _bowl(who: Individual) -> list[Part]:
     r = 0.50 + 0.10 * girth
     tall = (0.48, 0.42, 0.62)[who.build] + 0.05 * taper
     if who.build == 0:
-        profile = [(0, r * 0.42), (0.06, r * 0.44), (0.12, r * 0.62), (tall * 0.55, r * 0.90), (tall, r)]
+        profile = [(0.0, r * 0.42), (0.06, r * 0.44), (0.12, r * 0.62), (tall * 0.55, r * 0.90), (tall, r)]
     elif who.build == 1:
-        profile = [(0, r * 0.34), (0.09, r * 0.30), (0.13, r * 0.40), (tall, r * 1.08)]
+        profile = [(0.0, r * 0.34), (0.09, r * 0.30), (0.13, r * 0.40), (tall, r * 1.08)]
     else:
-        profile = [(0, r * 0.74), (0.05, r * 0.80), (tall * 0.85, r * 0.84), (tall, r * 0.92)]
+        profile = [(0.0, r * 0.74), (0.05, r * 0.80), (tall * 0.85, r * 0.84), (tall, r * 0.92)]
     return _vessel(profile, 0.12, 0.92)
 
 
@@ -137,12 +140,12 @@ def _bottle(who: Individual) -> list[Part]:
     r, neck = 0.21 + 0.05 * girth, 0.075 + 0.02 * detail
     tall = (1.34, 1.16, 1.04)[who.build] + 0.06 * taper
     if who.build == 0:
-        profile = [(0, r * 0.94), (0.04, r), (tall * 0.56, r), (tall * 0.70, neck * 1.3), (tall * 0.92, neck)]
+        profile = [(0.0, r * 0.94), (0.04, r), (tall * 0.56, r), (tall * 0.70, neck * 1.3), (tall * 0.92, neck)]
     elif who.build == 1:
-        profile = [(0, r * 1.42), (0.05, r * 1.5), (tall * 0.66, neck * 1.5), (tall * 0.92, neck * 1.25)]
+        profile = [(0.0, r * 1.42), (0.05, r * 1.5), (tall * 0.66, neck * 1.5), (tall * 0.92, neck * 1.25)]
     else:
         profile = [
-            (0, r * 1.1),
+            (0.0, r * 1.1),
             (0.05, r * 1.24),
             (tall * 0.68, r * 1.24),
             (tall * 0.80, r * 0.78),
@@ -158,13 +161,13 @@ def _vase(who: Individual) -> list[Part]:
     r, neck = 0.33 + 0.07 * girth, 0.14 + 0.04 * detail
     tall = (1.06, 1.24, 1.10)[who.build] + 0.06 * taper
     if who.build == 0:
-        share = ((0, 0.5), (0.05, 0.62), (0.22, 0.98), (0.36, 1.0), (0.55, 0.74))
+        share = ((0.0, 0.5), (0.05, 0.62), (0.22, 0.98), (0.36, 1.0), (0.55, 0.74))
         profile = [(tall * z, r * k) for z, k in share] + [(tall * 0.78, neck), (tall, neck * 1.5)]
     elif who.build == 1:
-        share = ((0, 0.40), (0.05, 0.42), (0.35, 0.70), (0.62, 1.0), (0.76, 0.90))
+        share = ((0.0, 0.40), (0.05, 0.42), (0.35, 0.70), (0.62, 1.0), (0.76, 0.90))
         profile = [(tall * z, r * k) for z, k in share] + [(tall * 0.88, neck * 1.1), (tall, neck * 1.4)]
     else:
-        profile = [(0, r * 0.72), (0.05, r * 0.74), (tall * 0.5, r * 0.5), (tall * 0.8, r * 0.66), (tall, r * 1.02)]
+        profile = [(0.0, r * 0.72), (0.05, r * 0.74), (tall * 0.5, r * 0.5), (tall * 0.8, r * 0.66), (tall, r * 1.02)]
     return _vessel(profile, tall * 0.55)
 
 
@@ -173,18 +176,18 @@ def _teapot(who: Individual) -> list[Part]:
     r = 0.40 + 0.06 * girth
     tall = (0.68, 0.92, 0.52)[who.build] + 0.05 * taper
     share = (
-        ((0, 0.66), (0.06, 0.74), (0.28, 0.98), (0.55, 1.0), (0.82, 0.80), (1.0, 0.52)),
-        ((0, 0.86), (0.06, 0.92), (0.55, 0.72), (1.0, 0.46)),
-        ((0, 0.86), (0.08, 0.98), (0.4, 1.22), (0.72, 1.16), (1.0, 0.62)),
+        ((0.0, 0.66), (0.06, 0.74), (0.28, 0.98), (0.55, 1.0), (0.82, 0.80), (1.0, 0.52)),
+        ((0.0, 0.86), (0.06, 0.92), (0.55, 0.72), (1.0, 0.46)),
+        ((0.0, 0.86), (0.08, 0.98), (0.4, 1.22), (0.72, 1.16), (1.0, 0.62)),
     )[who.build]
     profile = [(tall * z, r * k) for z, k in share]
     top = profile[-1][1]
     lid = [(tall, top * 1.02), (tall + 0.05, top * 0.86), (tall + 0.12, top * 0.30)]
-    knob = Part(Ellipsoid((0, 0, tall + 0.16), ((1, 0, 0), (0, 1, 0), (0, 0, 1)), (0.07, 0.07, 0.06)), SECOND)
+    knob = Part(Ellipsoid((0.0, 0.0, tall + 0.16), _UPRIGHT, (0.07, 0.07, 0.06)), SECOND)
     wide = r * (1.0, 0.76, 1.2)[who.build]
     long = 0.26 + 0.08 * detail
     spout = _chain(
-        [(-wide * 0.86, 0, tall * 0.32), (-wide - long * 0.5, 0, tall * 0.52), (-wide - long, 0, tall * 0.96)],
+        [(-wide * 0.86, 0.0, tall * 0.32), (-wide - long * 0.5, 0.0, tall * 0.52), (-wide - long, 0.0, tall * 0.96)],
         [0.10, 0.075, 0.05],
         MAIN,
     )
@@ -198,7 +201,7 @@ def _ball(who: Individual) -> list[Part]:
     wide, high = ((1.0, 1.0), (1.18, 0.72), (0.78, 1.22))[who.build]
     high = high * (1 + 0.05 * taper)
     radii = (r * wide, r * wide, r * high)
-    body = Ellipsoid((0, 0, r * high), ((1, 0, 0), (0, 1, 0), (0, 0, 1)), radii)
+    body = Ellipsoid((0.0, 0.0, r * high), _UPRIGHT, radii)
     return [Part(body, PATTERN, 2 * 3.1416 * r * wide, 2.8 * r * high)]
 
 
@@ -207,12 +210,12 @@ def _lamp(who: Individual) -> list[Part]:
     foot = 0.22 + 0.05 * girth
     tall = 1.28 + 0.12 * detail
     stand = [
-        *_turned([(0, foot), (0.07, foot * 0.9), (0.10, foot * 0.3)], SECOND, sharp=True),
+        *_turned([(0.0, foot), (0.07, foot * 0.9), (0.10, foot * 0.3)], SECOND, sharp=True),
         *_turned([(0.10, 0.045), (tall * 0.62, 0.035)], SECOND),
     ]
     wide = 0.36 + 0.06 * girth
     if who.build == 2:
-        globe = Ellipsoid((0, 0, tall - wide * 0.95), ((1, 0, 0), (0, 1, 0), (0, 0, 1)), (wide, wide, wide * 0.95))
+        globe = Ellipsoid((0.0, 0.0, tall - wide * 0.95), _UPRIGHT, (wide, wide, wide * 0.95))
         return [*stand, Part(globe, PATTERN, 2 * 3.1416 * wide, 2.8 * wide)]
     narrow = wide * (0.40 + 0.15 * taper if who.build == 0 else 0.98)
     low = tall * (0.58 if who.build == 0 else 0.64)
@@ -230,7 +233,7 @@ def _plant(who: Individual) -> list[Part]:
     r = 0.28 + 0.05 * girth
     pot_tall = (0.44, 0.34, 0.52)[who.build]
     foot = r * (0.68, 1.0, 0.86)[who.build]
-    profile = [(0, foot), (pot_tall * 0.8, r), (pot_tall * 0.82, r * 1.12), (pot_tall, r * 1.12)]
+    profile = [(0.0, foot), (pot_tall * 0.8, r), (pot_tall * 0.82, r * 1.12), (pot_tall, r * 1.12)]
     parts = [
         *_turned(profile, PATTERN),
         Part(Disc(pot_tall, r * 1.12, r * 0.98), MAIN),
@@ -258,7 +261,7 @@ def _box(who: Individual) -> list[Part]:
     lid = tall * 0.80
     around = 2 * (wide + deep)
     return [
-        Part(Block(-wide / 2, wide / 2, -deep / 2, deep / 2, 0, lid), PATTERN, around, tall),
+        Part(Block(-wide / 2, wide / 2, -deep / 2, deep / 2, 0.0, lid), PATTERN, around, tall),
         Part(Block(-wide / 2 - 0.03, wide / 2 + 0.03, -deep / 2 - 0.03, deep / 2 + 0.03, lid, tall), MAIN),
     ]
 
@@ -270,7 +273,7 @@ def _book(who: Individual) -> list[Part]:
     x, y = wide / 2, thick / 2
     if who.build == 2:  # lying
         covers = [
-            Part(Block(-x, x, -y, y, 0, 0.04), MAIN),
+            Part(Block(-x, x, -y, y, 0.0, 0.04), MAIN),
             Part(Block(-x, x, -y, y, tall - 0.04, tall), PATTERN, 2 * (wide + thick), thick, -0.1),
             Part(Block(-x, -x + 0.05, -y, y, 0.04, tall - 0.04), SECOND),
         ]
@@ -278,9 +281,9 @@ def _book(who: Individual) -> list[Part]:
     around = 2 * (wide + 0.04)
     return [
         Part(Block(-x + 0.03, x - 0.04, -y + 0.035, y - 0.035, 0.02, tall - 0.03), PAPER),
-        Part(Block(-x, x, -y, -y + 0.035, 0, tall), PATTERN, around, tall),
-        Part(Block(-x, x, y - 0.035, y, 0, tall), PATTERN, around, tall),
-        Part(Block(-x, -x + 0.035, -y + 0.035, y - 0.035, 0, tall), SECOND),
+        Part(Block(-x, x, -y, -y + 0.035, 0.0, tall), PATTERN, around, tall),
+        Part(Block(-x, x, y - 0.035, y, 0.0, tall), PATTERN, around, tall),
+        Part(Block(-x, -x + 0.035, -y + 0.035, y - 0.035, 0.0, tall), SECOND),
     ]
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -35,6 +35,7 @@ from prisbench.statistics import (
 from prisbench.subsets import GRADED, NAMED, subset_of
 
 
+@runtime_checkable
 class GradedQuery(Scored, Protocol):
     """A query as the headline is made of it; ``grade`` is that of its scene's look-alikes."""
 

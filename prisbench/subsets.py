@@ -6,7 +6,7 @@ Knows: names, and which of them a query is in.  Does not know: images, answers, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from prisbench.errors import UnknownNameError
 from prisbench.types import GRADES, QUERY_TYPES, REFERENTLESS
@@ -32,7 +32,8 @@ SUBSETS = (PRESENT, *NAMED)
 """All names of subsets."""
 
 
-class Sorted(Protocol):
+@runtime_checkable
+class Typed(Protocol):
     """What decides which subsets a query is in; ``grade`` is that of its scene's look-alikes (``grade_of``)."""
 
     @property
@@ -62,7 +63,7 @@ def is_within(subset: str | None, named: str) -> bool:
     return subset in (None, named, kind) or (subset == PRESENT and kind not in REFERENTLESS)
 
 
-def subsets_in(queries: Iterable[Sorted]) -> list[str]:
+def subsets_in(queries: Iterable[Typed]) -> list[str]:
     """The names of ``SUBSETS`` that hold a query, in that order."""
     there = {subset_of(query.query_type, query.grade) for query in queries}
     return [subset for subset in SUBSETS if any(is_within(subset, named) for named in there)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,14 @@ import pytest
 from prisbench.counts import Counts
 from prisbench.errors import DataError
 from prisbench.headline import headline_difference, headline_interval, headline_tiers, subset_scores
-from prisbench.results import QueryResult
+from prisbench.leaderboard.by_subset import by_subset
+from prisbench.leaderboard.html_page import render_page
+from prisbench.leaderboard.pages import readme
+from prisbench.leaderboard.render import render
+from prisbench.leaderboard.rows import columns_of, rows, shown_columns
+from prisbench.leaderboard.summaries import summary
+from prisbench.provenance import Environment
+from prisbench.results import DatasetRef, Part, QueryResult, Run
 from prisbench.statistics import FEWEST_SUBJECTS, subject_weights
 
 SUBJECTS = tuple("abcdef")
@@ -148,3 +156,105 @@ def test_a_difference_is_over_the_queries_of_both() -> None:
 def test_tiers_go_by_headline() -> None:
     scores = {"first": subset_scores(FIRST), "second": subset_scores(SECOND), "again": subset_scores(FIRST)}
     assert headline_tiers(scores) == {"again": 1, "first": 1, "second": 2}
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def run(name: str, queries: Sequence[QueryResult], spec: str = "2") -> Run:
+    return Run(
+        method=name,
+        concept="none",
+        dataset=DatasetRef("tabletop", "v3", "sha256:aaaa", "test"),
+        metric_spec=spec,
+        prisbench_version="0.1.0",
+        settings={},
+        backbone=None,
+        seed=0,
+        created="2026-01-31",
+        environment=Environment("3.11.7", None, "2.4.6", "x86_64", 2),
+        seconds_per_image=None,
+        learn_seconds=None,
+        concept_bytes=None,
+        queries=tuple(queries),
+    )
+
+
+SHARP = run("sharp", method([80, 90, 70, 60, 80, 100], [False] * 6))
+"""Better masks, and never silent: ahead by mIoU."""
+
+QUIET = run("quiet", method([70, 80, 60, 50, 70, 90], [True] * 6))
+"""Ahead by headline."""
+
+
+def test_tables_of_a_graded_set_begin_with_the_headline_and_rank_by_it() -> None:
+    frame = rows([SHARP, QUIET])
+    assert list(frame["method"]) == ["quiet", "sharp"] and list(frame["tier"]) == [1, 2]
+    assert list(frame["headline"]) == pytest.approx([(0.7 + 0.35 + 1) / 3, (0.8 + 0.4 + 0) / 3])
+    assert frame["iou_mean"][1] > frame["iou_mean"][0] and list(frame["headline_n_subjects"]) == [6, 6]
+    assert list(frame["score_look-alike:colour"]) == pytest.approx([0.35, 0.4])
+    assert [column.name for column in shown_columns(frame)][:2] == ["headline", "iou_mean"]
+    text = render(frame)
+    assert text.splitlines()[0].startswith("| tier | method | concept | n | headline | mIoU |")
+    assert "not told apart from its best by headline" in text
+    assert "headline_low" in render(frame, "csv").splitlines()[0].split(",")
+
+
+def test_the_table_of_a_subset_has_no_headline_and_ranks_by_miou() -> None:
+    frame = rows([SHARP, QUIET], "look-alike:colour")
+    assert list(frame["method"]) == ["sharp", "quiet"] and list(frame["n"]) == [6, 6]
+    assert frame["headline"].isna().all() and "headline" not in render(frame)
+
+
+def test_a_part_of_a_split_and_fewer_answers_have_no_headline() -> None:
+    part = dataclasses.replace(QUIET, part=Part(limit=24))
+    assert rows([part])["headline"].isna().all()
+    fewer = dataclasses.replace(QUIET, queries=QUIET.queries[:-1])
+    frame = rows([SHARP, fewer])
+    assert list(frame["method"]) == ["sharp", "quiet"] and list(frame["tier"]) == [1, None]
+    assert frame["headline"][0] == pytest.approx(0.4) and frame["headline"][1] is None
+    assert "quiet / none answers 23 queries of at least 24: shown, not ranked." in render(frame)
+
+
+def test_too_few_subjects_of_a_subset_are_told_and_nobody_is_ranked() -> None:
+    few = [query for query in QUIET.queries if query.query_type != "absent" or query.subject_id != "a"]
+    text = render(rows([dataclasses.replace(QUIET, queries=tuple(few))]))
+    assert "| – | quiet | none | 23 | 0.683 |" in text
+    assert "No interval for headline: 5 subjects; at least 6 are needed" in text and "shown, not ranked" not in text
+
+
+def test_a_set_without_grades_and_spec_1_are_as_they_were() -> None:
+    plain = run("plain", [query for query in SHARP.queries if query.query_type == "plain"])
+    frame = rows([plain])
+    assert frame["headline"].isna().all() and list(frame["tier"]) == [1] and "headline" not in render(frame)
+    assert "By subset" not in readme([plain])
+    assert not [column for column in columns_of("1") if "headline" in column or "score" in column]
+    assert "headline" not in readme([dataclasses.replace(SHARP, metric_spec="1")])
+    with pytest.raises(DataError, match="no whole run of a set with graded look-alikes here"):
+        by_subset([plain])
+
+
+def test_the_table_by_subset_has_a_column_a_subset() -> None:
+    lines = by_subset([SHARP, QUIET]).splitlines()
+    assert lines[0] == "| tier | method | concept | headline | plain | look-alike:colour | absent (nothing) |"
+    assert lines[2].startswith("| 1 | quiet | none | 0.683 [0.") and lines[2].endswith("] | 0.70 | 0.35 | 1.00 |")
+    assert lines[3].startswith("| 2 | sharp | none | 0.400 [0.") and lines[3].endswith("] | 0.80 | 0.40 | 0.00 |")
+    text = readme([SHARP, QUIET])
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert heads == [
+        *("## All queries", "## By subset", "## Only plain queries", "## Only look-alike queries"),
+        *("## Only look-alike:colour queries", "## Only absent queries"),
+    ]
+    assert lines[2] in text.splitlines()
+
+
+def test_the_page_and_the_summary_know_subsets_and_headline() -> None:
+    page = render_page([SHARP, QUIET])
+    for name in ("all", "present", "look-alike", "look-alike:colour", "absent"):
+        assert f'data-name="{name}"' in page
+    assert "Only look-alike:colour queries" in page and "relation" not in page.split("<script")[0]
+    assert page.index(">headline<") < page.index(">mIoU<")
+    table = summary([SHARP, QUIET]).splitlines()
+    assert table[2].startswith("| method | concept | headline | all present |")
+    assert [line.split(" | ")[0] for line in table[4:6]] == ["| quiet", "| sharp"]
+    assert len({line.count("|") for line in table[2:6]}) == 1

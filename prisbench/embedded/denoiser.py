@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -28,10 +29,17 @@ _OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 def train_denoiser(
-    folder: SceneFolder, recipe: Recipe, tokenizer: CLIPTokenizer, report: Report, every: float
+    folder: SceneFolder,
+    recipe: Recipe,
+    tokenizer: CLIPTokenizer,
+    report: Report,
+    every: float,
+    start: Path | None = None,
 ) -> tuple[Any, CLIPTextModel]:
     """Noise prediction; U-Net and text encoder learn together.  Returns their running averages."""
     unet, text = beginning(recipe, tokenizer)
+    if start is not None:
+        go_on_from(start, unet, text, tokenizer)
     unet.set_attn_processor(AttnProcessor())  # on CPU the plain product trains faster than the fused one
     parts = {"unet": unet, "text": text}
     stage = Stage(folder.out / "unet-run", parts, recipe.rate, recipe.ema, {"text": recipe.text_rate})
@@ -76,6 +84,24 @@ def beginning(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextMo
         elif "position_embedding" in name:
             nn.init.normal_(p, std=recipe.position_spread)
     return unet, text
+
+
+def go_on_from(start: Path, unet: Any, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+    """Give both the weights of a finished pipeline; a word that its tokenizer has not keeps its own embedding."""
+    former = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
+    unet.load_state_dict(former.state_dict())
+    words = CLIPTokenizer.from_pretrained(start / "tokenizer")
+    theirs = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32).state_dict()
+    mine = text.state_dict()
+    known = words.get_vocab()
+    for name, value in theirs.items():
+        if "token_embedding" in name:
+            for token, row in tokenizer.get_vocab().items():
+                if token in known:
+                    mine[name][row] = value[known[token]]
+        else:
+            mine[name] = value
+    text.load_state_dict(mine)
 
 
 def averaged_denoiser(out: Path, recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextModel, int]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 
 from prisbench.tabletop import texts
 from prisbench.tabletop.camera import Camera
-from prisbench.tabletop.captions import SCALES
 from prisbench.tabletop.individuals import GRADES, bystander, colour_twin, look_alike, pick
 from prisbench.tabletop.looks import Individual
 from prisbench.tabletop.places import POSITIONS, Condition, judge, stands_there
@@ -23,6 +22,9 @@ from prisbench.tabletop.subjects import SEED, TabletopSubject
 
 VERSION = "3"
 """Of the benchmark, the queries: raised whenever ``named.DIGEST`` changes."""
+
+SCALES = {1: (22.0, 48.0), 2: (22.0, 43.0), 3: (21.5, 39.0), 4: (21.0, 37.0), 5: (21.0, 35.0)}
+"""Things in a scene -> range of pixels a unit of the table covers."""
 
 GROUPS: Mapping[str, int] = {
     "plain": 3,
@@ -132,7 +134,7 @@ def _recipe(rng: random.Random, subject: TabletopSubject, front: Individual, kin
     cast, roles = [front], ["subject"]
     if kind == "other-category":
         for n in range(1 + index % 3):
-            twin = (index + n) % 2 == 0
+            twin = n == 0 or (index + n) % 2 == 0
             cast.append((colour_twin if twin else bystander)(rng, who, *(one.noun for one in cast)))
             roles.append("other")
     elif kind.startswith("look-alike:"):
@@ -254,9 +256,8 @@ def _drawn(rng: random.Random, subject: TabletopSubject, name: tuple[str, int], 
     while not _write(rng, subject.split, recipe, kind, index):
         pass
     colours = (subject.who.main, subject.who.second)
-    wanted = Plan(
-        SCALES[min(len(cast), max(SCALES))], lambda camera, placed: _meant(camera, placed, recipe) is not None, colours
-    )
+    scale = SCALES[min(len(cast), max(SCALES))]
+    wanted = Plan(scale, lambda camera, placed: _meant(camera, placed, recipe) is not None, colours, 0.5)
     scene = compose(rng, cast, wanted)
     order = {id(one): n for n, one in enumerate(cast)}
     back = [order[id(thing.individual)] for thing in scene.things]  # place in the cast of each thing of the scene

@@ -31,6 +31,9 @@ S = 2
 _FIXED = {PAPER: (0.93, 0.90, 0.80), LEAF: (0.20, 0.50, 0.16), GLOW: (1.0, 0.94, 0.76), SOIL: (0.22, 0.15, 0.10)}
 
 
+Rgb = tuple[float, float, float]
+
+
 @dataclass(frozen=True)
 class Placed:
     """An individual in a scene: where on the table, and which way it is turned (cosine and sine)."""
@@ -64,6 +67,8 @@ class Stage:
     wall: str
     wall_rgb: tuple[float, float, float]
     wall_y: float
+    second_rgb: tuple[Rgb, Rgb] | None
+    """Second colours of table and wall, where their kind has two; None where they have one."""
     grain: tuple[float, float]
     """Which way the table's texture runs: cosine and sine."""
     light: Light
@@ -253,11 +258,14 @@ def _surfaces(stage: Stage, things: Sequence[Placed], found: Met, rng: np.random
     plain = found.ids < 0
     at = np.nonzero(plain & on_wall)
     wall = surfaces.wall(rng, stage.wall, place.x[at], place.z[at])
-    rgb[at] = wall[:, None] * np.asarray(stage.wall_rgb, np.float32)
+    x, z = place.x[at], place.z[at]
+    rgb[at] = wall[:, None] * _hues(stage.wall, (stage.wall_rgb, stage.second_rgb and stage.second_rgb[1]), x, z)
     at = np.nonzero(plain & ~on_wall)
     x, y, c, s = place.x[at], place.y[at], np.float32(stage.grain[0]), np.float32(stage.grain[1])
-    table = surfaces.table(rng, stage.surface, c * x + s * y, c * y - s * x)
-    rgb[at] = table[:, None] * np.asarray(stage.surface_rgb, np.float32)
+    x, y = c * x + s * y, c * y - s * x
+    table = surfaces.table(rng, stage.surface, x, y)
+    hues = _hues(stage.surface, (stage.surface_rgb, stage.second_rgb and stage.second_rgb[0]), x, y)
+    rgb[at] = table[:, None] * hues
     zero, one = np.float32(0), np.float32(1)
     points = _Points(
         place,
@@ -269,6 +277,15 @@ def _surfaces(stage: Stage, things: Sequence[Placed], found: Met, rng: np.random
     for index, thing in enumerate(things):
         _put(points, index, thing, found, stage.camera)
     return d, points
+
+
+def _hues(name: str, hues: tuple[Rgb, Rgb | None], x: Plane, y: Plane) -> Plane:
+    """The colour of points of a table or a wall of one or two colours: 3, or n 3."""
+    first, second = hues
+    if second is None:
+        return np.asarray(first, np.float32)
+    there = surfaces.second_hue(name, x, y)
+    return np.where(there[:, None], np.asarray(second, np.float32), np.asarray(first, np.float32))
 
 
 def _openness(stage: Stage, things: Sequence[Placed], place: Vector, on_wall: Plane) -> Plane:

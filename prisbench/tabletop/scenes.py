@@ -19,7 +19,7 @@ from prisbench.tabletop.camera import Camera
 from prisbench.tabletop.individuals import between, pick
 from prisbench.tabletop.looks import COLOURS, SURFACES, WALLS, Individual
 from prisbench.tabletop.numbers import circle
-from prisbench.tabletop.render import Light, Placed, Stage, draw, meet, shares
+from prisbench.tabletop.render import Light, Placed, Rgb, Stage, draw, meet, shares
 from prisbench.tabletop.sensor import Sensor
 from prisbench.tabletop.things import shape
 
@@ -49,13 +49,14 @@ class Scene:
 @dataclass(frozen=True)
 class Plan:
     """What a scene is to be: ``scale``, the range of pixels a unit of the table covers; ``accept``, whether things
-    stand as they should; ``colours``, names that table and wall may take; ``turned``, in which eighth of a turn the
+    stand as they should; ``colours``, names that table and wall may take, each with the chance ``tinted``; ``turned``, in which eighth of a turn the
     first thing shows its front, None for any.
     """
 
     scale: tuple[float, float]
     accept: Callable[[Camera, Sequence[Placed]], bool] | None = None
     colours: tuple[str, ...] = ()
+    tinted: float = 0.34
     turned: float | None = None
     size_hw: tuple[int, int] | None = None
 
@@ -80,7 +81,7 @@ def compose(rng: random.Random, who: Sequence[Individual], plan: Plan) -> Scene:
         met = meet(camera, order)
         if min(shares(met), default=1.0) < LEAST_SHARE:
             continue
-        stage = _stage(rng, camera, wall_y, plan.colours)
+        stage = _stage(rng, camera, wall_y, plan)
         drawn = draw(stage, order, met)
         masks = tuple(drawn.ids == i for i in range(len(order)))
         return Scene(drawn.image, tuple(order), masks, tuple(drawn.shares), stage)
@@ -148,28 +149,36 @@ def _near(spot: tuple[float, float], reach: float, other: Placed) -> bool:
 # stage
 
 
-def _stage(rng: random.Random, camera: Camera, wall_y: float, colours: tuple[str, ...]) -> Stage:
+def _stage(rng: random.Random, camera: Camera, wall_y: float, plan: Plan) -> Stage:
     return Stage(
         camera=camera,
         surface=pick(rng, SURFACES),
-        surface_rgb=_ground_colour(rng, colours, 0.35, 0.85),
+        surface_rgb=_ground_colour(rng, plan, 0.35, 0.85),
         wall=pick(rng, WALLS),
-        wall_rgb=_ground_colour(rng, colours, 0.35, 0.90),
+        wall_rgb=_ground_colour(rng, plan, 0.35, 0.90),
         wall_y=wall_y,
+        second_rgb=_second_colours(rng, plan),
         grain=circle(between(rng, -0.08, 0.08) + (0.25 if rng.random() < 0.3 else 0.0)),
         light=_light(rng),
-        sensor=_sensor(rng),
+        sensor=_sensor(rng, plan.tinted > 0 and bool(plan.colours)),
         seed=int(rng.random() * 2**31),
     )
 
 
-def _ground_colour(rng: random.Random, colours: tuple[str, ...], low: float, high: float) -> tuple[float, float, float]:
-    """What a table or wall reflects: wood, neutral, a muted colour; or one of ``colours``, every third time."""
+def _second_colours(rng: random.Random, plan: Plan) -> tuple[Rgb, Rgb] | None:
+    """Second colours of table and wall: always where a plan has colours, else in three scenes of five."""
+    if not plan.colours and rng.random() >= 0.6:
+        return None
+    return _ground_colour(rng, plan, 0.25, 0.9), _ground_colour(rng, plan, 0.25, 0.9)
+
+
+def _ground_colour(rng: random.Random, plan: Plan, low: float, high: float) -> tuple[float, float, float]:
+    """What a table or wall reflects: wood, neutral, a muted colour; or one of the plan's colours."""
     grey = between(rng, low, high)
     chance = rng.random()
-    if colours and chance < 0.34:
-        rgb: Sequence[float] = COLOURS[pick(rng, colours)]
-        mute = between(rng, 0.0, 0.3)
+    if plan.colours and chance < plan.tinted:
+        rgb: Sequence[float] = COLOURS[pick(rng, plan.colours)]
+        mute = between(rng, 0.0, 0.15)
     elif chance < 0.58:  # wood and straw
         rgb = (grey, grey * between(rng, 0.70, 0.84), grey * between(rng, 0.44, 0.66))
         mute = 0.0
@@ -198,9 +207,10 @@ def _light(rng: random.Random) -> Light:
     )
 
 
-def _sensor(rng: random.Random) -> Sensor:
-    exposure = between(rng, 0.78, 1.28)
-    r, b = between(rng, 0.72, 1.28), between(rng, 0.70, 1.25)
+def _sensor(rng: random.Random, strong: bool) -> Sensor:
+    """A camera's settings; ``strong``: exposure and white balance from the outer parts of their ranges."""
+    exposure = _share(rng, 0.78, 1.28, strong)
+    r, b = _share(rng, 0.72, 1.28, strong), _share(rng, 0.70, 1.25, strong)
     return Sensor(
         gains=(round(exposure * r, 3), round(exposure, 3), round(exposure * b, 3)),
         gamma=round(between(rng, 0.76, 1.32), 3),
@@ -209,3 +219,11 @@ def _sensor(rng: random.Random) -> Sensor:
         noise=round(between(rng, 0.6, 3.6), 3),
         loss=round(between(rng, 4.0, 26.0), 2) if rng.random() < 0.75 else 0.0,
     )
+
+
+def _share(rng: random.Random, low: float, high: float, outer: bool) -> float:
+    """A number of the range; of its outer thirds alone, if told."""
+    t = rng.random()
+    if outer:
+        t = t * 2 / 3 if t < 0.5 else 1 - (1 - t) * 2 / 3
+    return low + (high - low) * t

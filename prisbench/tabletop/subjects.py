@@ -61,19 +61,18 @@ def subjects(counts: Mapping[str, int] | None = None, seed: int = SEED) -> list[
 def reference_photo(subject: TabletopSubject, index: int, seed: int = SEED) -> Scene:
     """Photo ``index`` of a subject: each time another side of it, another place and light.
 
-    Every second subject stands alone; the others among one or two things that no other photo has.
+    Every second subject stands alone; the others among two or three things that no other photo has.
     """
     rng = random.Random(f"tabletop/{WORLD}/{seed}/{subject.key}/photo/{index}")
     cast = [subject.who]
     if subject.among_things:
-        for _ in range(1 + int(rng.random() * 2)):
-            beside = colour_twin if rng.random() < 0.4 else bystander
+        for _ in range(2 + int(rng.random() * 2)):
+            beside = colour_twin if rng.random() < 0.5 else bystander
             cast.append(beside(rng, subject.who, *(one.noun for one in cast)))
-    scale = (46.0, 84.0) if len(cast) == 1 else (40.0, 64.0)
+    scale = (36.0, 76.0) if len(cast) == 1 else (32.0, 54.0)
     first = random.Random(f"tabletop/{WORLD}/{seed}/{subject.key}/first side").random()
-    return compose(
-        rng, cast, Plan(scale, colours=(subject.who.main, subject.who.second), turned=first + index / PHOTOS)
-    )
+    colours = (subject.who.main, subject.who.second)
+    return compose(rng, cast, Plan(scale, None, colours, 0.7, first + index / PHOTOS))
 
 
 def photo_mask(subject: TabletopSubject, scene: Scene) -> int:

@@ -102,3 +102,21 @@ def wall(rng: np.random.PCG64, name: str, x: Plane, z: Plane) -> Plane:
         joint = np.minimum(frac(x * np.float32(0.8) + np.float32(0.5) * (row % 2)), frac(z * np.float32(1.3)))
         return soft * (np.float32(0.68) + np.float32(0.32) * smooth(0.0, 0.06, joint))
     return soft
+
+
+def second_hue(name: str, x: Plane, y: Plane) -> Plane:
+    """Where a table top or a wall that has two colours shows the second: bool; nowhere where its kind has one."""
+    if name == "checked cloth":
+        return ((np.floor(x * np.float32(2.6)) + np.floor(y * np.float32(2.6))) % 2) > 0
+    if name == "tiled floor":
+        return ((np.floor(x * np.float32(0.9)) + np.floor(y * np.float32(0.9))) % 2) > 0
+    if name == "woven mat":
+        return ((np.floor(x * np.float32(3.2)) + np.floor(y * np.float32(3.2))) % 2) > 0
+    if name == "plain desk":  # a runner along it
+        return frac(x * np.float32(0.35) + np.float32(0.2)) < np.float32(0.4)
+    if name == "papered":
+        return frac(x * np.float32(1.1)) < np.float32(0.5)
+    if name == "tiled":
+        row = np.floor(y * np.float32(1.3))
+        return ((np.floor(x * np.float32(0.8) + np.float32(0.5) * (row % 2)) + row) % 2) > 0
+    return np.zeros(x.shape, bool)

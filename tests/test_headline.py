@@ -105,8 +105,8 @@ def test_answers_from_several_seeds_weigh_the_same() -> None:
 def test_a_draw_of_subjects_scores_every_subset_again() -> None:
     found = headline_interval(subset_scores(FIRST))
     weights = subject_weights(6)
-    plain, right = np.array([80, 90, 70, 60, 80, 100]) / 100, np.array([1, 1, 1, 0, 1, 0])
-    by_hand = sum(weights @ each / 6 for each in (plain, plain // 0.01 // 2 / 100, right)) / 3
+    plain, alike, right = ([80, 90, 70, 60, 80, 100], [40, 45, 35, 30, 40, 50], [100, 100, 100, 0, 100, 0])
+    by_hand = sum(weights @ each / 600 for each in (plain, alike, right)) / 3
     assert found == pytest.approx(np.quantile(by_hand, [0.025, 0.975]), abs=1e-9)
 
 

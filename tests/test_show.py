@@ -200,7 +200,7 @@ def test_copies_landmarks_and_grades_are_outlined_and_told() -> None:
     for colour, inside in ((PINK, boxes[0]), (ORANGE, boxes[2]), (GREEN, boxes[3]), (SKY, boxes[1] | boxes[4])):
         found = near(image, colour, 0)
         assert found[inside].any() and not found[~inside].any()
-    assert beside_words([Beside(boxes[0], UNMEANT)]) == "the subject that the text does not mean"
+    assert beside_words([Beside(boxes[0], UNMEANT)]) == "the subject (not meant)"
     assert beside_words([Beside(boxes[0]), Beside(boxes[1])]) == "2 look-alikes"
     assert beside_words([Beside(boxes[0]), Beside(boxes[1], grade="swap")]) == "2 look-alikes (unknown, swap)"
     assert beside_words([]) == ""

@@ -12,7 +12,9 @@ from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import UnknownNameError
+from prisbench.methods import load_method
 from prisbench.runs import Scope, run_folder
+from prisbench.settings import MethodOptions
 from prisbench.subsets import GRADED, NAMED, SUBSETS, check_subset, is_within, subset_of
 from prisbench.types import QUERY_TYPES, Thing
 from tests.drawing import draw_box, draw_scene
@@ -112,8 +114,6 @@ def test_a_limit_and_a_subject_go_with_a_graded_subset(dataset: Dataset) -> None
 
 
 def test_a_run_of_a_graded_subset_has_a_folder_that_every_file_system_takes(dataset: Dataset, tmp_path: Path) -> None:
-    class Named:
-        name = "mine"
-
-    folder = run_folder(tmp_path, dataset, Named(), "none", Scope(subset="look-alike:colour"))  # type: ignore[arg-type]
-    assert folder.name == "mine--none--look-alike-colour"
+    method = load_method("center-box", MethodOptions())
+    folder = run_folder(tmp_path, dataset, method, "none", Scope(subset="look-alike:colour"))
+    assert folder.name == "center-box--none--look-alike-colour"

@@ -36,7 +36,7 @@ class OutlinedPicture:
     beside: str = ""
 
 
-UNMEANT = "subject that the text does not mean"
+UNMEANT = "subject (not meant)"
 
 DASHED = {"look-alike": SKY, "copy": ORANGE, UNMEANT: ORANGE, "landmark": GREEN}
 """What may stand beside the thing that a text means, and the colour of its dashes."""

@@ -70,7 +70,7 @@ def predicting(
     check_method(method)
     about = [example.query.subject_id for example in scope.examples(dataset)]
     if not about:
-        kind = f" of type {scope.subset!r}" if scope.subset else ""
+        kind = f" of the subset {scope.subset!r}" if scope.subset else ""
         raise UsageError(f"{dataset.id} has no queries{kind} in its {scope.split} split")
     everybody = given(dataset.subjects(scope.split), options.reference)
     manifest = _manifest(dataset, method, scope, options)

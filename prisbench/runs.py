@@ -31,8 +31,8 @@ UNCOMPARED = ("identity", "provenance")
 
 @dataclass(frozen=True)
 class Scope:
-    """Which part of a dataset is run: a split, and of it at most ``limit`` queries spread over it, one query type, some
-    subjects, some queries; all of it by default.
+    """Which part of a dataset is run: a split, and of it at most ``limit`` queries spread over it, one subset
+    (``subsets.SUBSETS``), some subjects, some queries; all of it by default.
     """
 
     split: str = "test"
@@ -84,7 +84,7 @@ def run_folder(
     options = options or RunOptions()
     parts = [run_name(method.name, concept, options.seed, options.reference)]
     parts += [scope.split] if scope.split != "test" else []
-    parts += [scope.subset] if scope.subset else []
+    parts += [scope.subset.replace(":", "-")] if scope.subset else []
     parts += [f"spread-{scope.limit}"] if scope.limit else []
     for kind, ids in (("subject", scope.part.subjects), ("query", scope.part.queries)):
         if len(ids) == 1:

@@ -26,7 +26,8 @@ from prisbench.runtime import strict_json
 from prisbench.runtime.files import read_bytes, sha256_bytes
 from prisbench.runtime.strict_json import Strict, parse
 from prisbench.soft_maps import read_map, soft_average_precision
-from prisbench.types import Example, Thing
+from prisbench.subsets import grade_of
+from prisbench.types import Example
 
 
 def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, Any]) -> Run:
@@ -173,19 +174,9 @@ def score_one(record: PredictionRecord, example: Example, soft_maps: Path | None
         seconds=None if record.seconds is None else round(record.seconds, 4),
         error=record.error,
         pair_id=example.pair_id,
-        grade=grade_of(example.things),
+        grade=grade_of(thing.grade for thing in example.things if thing.role == "look-alike"),
         soft_ap=_soft_ap(example, soft_maps),
     )
-
-
-def grade_of(things: Iterable[Thing]) -> str | None:
-    """The grade of a scene's look-alikes; "mixed" for several, None where there are none or one has none.
-
-    A copy that the text does not mean counts only where nothing else stands beside it.
-    """
-    found = {thing.grade for thing in things if thing.role == "look-alike"}
-    found = found - {"copy"} or found
-    return None if not found or None in found else found.pop() if len(found) == 1 else "mixed"
 
 
 def portable(identity: Mapping[str, Any]) -> dict[str, Any]:

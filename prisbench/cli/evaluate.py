@@ -60,6 +60,7 @@ class TableFormat(StrEnum):
     html = "html"
     summary = "summary"
     learners = "learners"
+    subsets = "subsets"
 
 
 def evaluate(
@@ -144,7 +145,7 @@ def leaderboard(
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),
-    subset: Annotated[str | None, typer.Option(help="One query type, or present (all but absent).")] = None,
+    subset: Annotated[str | None, typer.Option(help="One query type, look-alike:GRADE, or present.")] = None,
     format: Annotated[TableFormat, typer.Option(help="How to print it.")] = TableFormat.md,
     out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
     gallery: Annotated[Path | None, typer.Option(help="For html: a folder of pictures to show (PNG).")] = None,
@@ -159,7 +160,7 @@ def leaderboard(
     ] = [],  # noqa: B006
 ) -> None:
     """The table of a dataset, from its committed result files."""
-    from prisbench.leaderboard import html_page, summaries
+    from prisbench.leaderboard import by_subset, html_page, summaries
     from prisbench.leaderboard.publish import check_leaderboards
     from prisbench.leaderboard.render import render
     from prisbench.leaderboard.rescore import WORDS, finder, rescore
@@ -190,6 +191,8 @@ def leaderboard(
         text = summaries.summary(runs)
     elif format is TableFormat.learners:
         text = summaries.learners(runs)
+    elif format is TableFormat.subsets:
+        text = by_subset.by_subset(runs)
     else:
         text = render(frame, format.value)
     if out is None:

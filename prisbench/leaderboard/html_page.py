@@ -15,9 +15,9 @@ import jinja2
 
 from prisbench.errors import DataError
 from prisbench.leaderboard.render import cell, named, notes, render
-from prisbench.leaderboard.rows import SUBSETS, Column, records_of, rows, shown_columns
+from prisbench.leaderboard.rows import Column, queries_within, records_of, rows, shown_columns
 from prisbench.results import Run
-from prisbench.types import REFERENTLESS
+from prisbench.subsets import subsets_in
 
 
 class Overlay(NamedTuple):
@@ -35,8 +35,7 @@ def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
     """
     if not runs:
         raise DataError("a leaderboard needs at least one run")
-    types = {query.query_type for run in runs for query in run.queries}
-    subsets = [None, *(each for each in SUBSETS if each in types or (each == "present" and types - {*REFERENTLESS}))]
+    subsets = [None, *subsets_in(queries_within(runs, None))]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

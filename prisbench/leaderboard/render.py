@@ -77,7 +77,7 @@ def notes(frame: pd.DataFrame) -> list[str]:
     complete = max((row["n"] for row in records), default=0)
     for row in records:
         name = f"{row['method']} / {row['concept']}"
-        ranked = row["tier"] is not None or row["iou_mean"] is None
+        ranked = row["tier"] is not None or row["iou_mean"] is None or row.get("headline") is not None
         if not ranked and (row["n"] < complete or row["iou_mean_n_subjects"] >= FEWEST_SUBJECTS):
             out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
         elif row.get("partial_run"):

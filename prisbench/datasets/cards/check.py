@@ -53,8 +53,9 @@ def check_cards(
     """Check cards, folders of cards and built datasets (their README.md); by default the folder ``data_cards``.
 
     A card that says ``built: yes`` is held to its data: those of ``dataset`` (a name or a folder) when given, the named
-    dataset if it is drawn already, or a small real set in the folder ``data`` (default: the one that PRISBENCH_DATA names); without that, and
-    for ``built: no``, its structure alone.  ``write`` puts the facts of such data into the card first.
+    dataset if it is drawn already, or a small real set in the folder ``data`` (default: the one that PRISBENCH_DATA
+    names); without that, and for ``built: no``, its structure alone.  ``write`` puts the facts of such data into the
+    card first.
 
     Raises DataError when there is no card, or one cannot be read; UsageError for a ``dataset`` with several cards;
     WriteError.

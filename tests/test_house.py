@@ -28,7 +28,9 @@ ROOMS = {
     "runtime": """console devices files strict_json locks workers resume checkpoints processes seeds source_code reads
         identity method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
-    "tabletop": "render scenes audit",
+    "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
+        captions subjects texts queries audit.rows audit.views audit.which audit.there audit.where audit.report
+        audit.unseen""",
     "datasets": """things schema manifest seen_rows remarks source build_notes cards.front_matter
         shards journal spread build records load
         sources.reading.files sources.reading.values

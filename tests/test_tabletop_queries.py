@@ -58,7 +58,7 @@ def every(drawn: Mapping[str, Sequence[Group]]) -> list[Group]:
         ((0.0, -1.0), "in front of"),
         ((0.2, 1.2), "behind"),
         ((0.45, 0.4), "next to"),
-        ((0.9, 0.9), None),
+        ((1.6, 1.6), None),
     ],
 )
 def test_relations_by_pencil(xy: tuple[float, float], word: str | None) -> None:

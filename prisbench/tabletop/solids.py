@@ -10,7 +10,7 @@ Knows: closed-form intersections.  Does not know: nouns, colours, cameras.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Skin(NamedTuple):
     height: Plane
 
 
+@runtime_checkable
 class Solid(Protocol):
     def meet(self, o: Vector, d: Vector) -> Plane:
         """The first ``t`` of each ray."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -42,6 +42,7 @@ class Row:
         return self.gain is not None and self.gain[0] > 1e-9  # rounding
 
 
+@runtime_checkable
 class Asked(Protocol):
     """A query as far as a mean over queries goes."""
 

@@ -84,6 +84,11 @@ class Evidence:
         return np.sqrt(product)
 
     @cached_property
+    def colour_texture(self) -> Float32[np.ndarray, "h w"]:
+        """The geometric mean of colour and texture."""
+        return np.sqrt(self.colour * self.texture)
+
+    @cached_property
     def patch_own(self) -> Float32[np.ndarray, "a b"]:
         seen = self.scene.patches
         return nearest(seen.reshape(-1, seen.shape[-1]), self.model.own).reshape(seen.shape[:2])

@@ -23,6 +23,9 @@ FEWEST = 4
 UPSIZED = 2
 """Times that a picture is enlarged before keypoints are looked for: things in scenes are small."""
 
+NONE = np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+"""No keypoints, and no descriptors of them."""
+
 TOLERANCE = 6.0
 """Pixels of the enlarged scene by which a match may miss the agreed place."""
 
@@ -51,7 +54,7 @@ def described(
         inside = cv2.resize(mask.astype(np.uint8) * 255, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
     points, descriptors = _sift().detectAndCompute(grey, inside)
     if descriptors is None or not len(points):
-        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32)
+        return NONE
     places = np.array([point.pt for point in points], dtype=np.float32)
     order = np.lexsort((places[:, 0], places[:, 1]))  # the detector's order is its own affair
     shares = descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6)

@@ -55,10 +55,11 @@ def likeness(
 
 
 def _colour(evidence: Evidence, region: np.ndarray) -> tuple[float, ...]:
-    scene, model, weight = evidence.scene, evidence.model, region.astype(np.float32)
-    here = histogram(scene.colours, weight, shape_of(scene.balance))
-    chroma = histogram(scene.chroma, weight, shape_of("chromaticity"))
-    layers = banded(scene.colours, region, scene.balance)
+    scene, model, box = evidence.scene, evidence.model, _box(region)
+    weight = region[box].astype(np.float32)
+    here = histogram(scene.colours[box], weight, shape_of(scene.balance))
+    chroma = histogram(scene.chroma[box], weight, shape_of("chromaticity"))
+    layers = banded(scene.colours[box], region[box], scene.balance)
     return (
         float(evidence.colour[region].mean()),
         _overlap(here, model.colour),
@@ -69,8 +70,9 @@ def _colour(evidence: Evidence, region: np.ndarray) -> tuple[float, ...]:
 
 
 def _texture(evidence: Evidence, region: np.ndarray) -> tuple[float, ...]:
-    weight, model = region.astype(np.float32), evidence.model
-    here = [histogram(code, weight, BINS, 0.0) for code in evidence.scene.textures]
+    model, box = evidence.model, _box(region)
+    weight = region[box].astype(np.float32)
+    here = [histogram(code[box], weight, BINS, 0.0) for code in evidence.scene.textures]
     return (
         float(evidence.texture[region].mean()),
         *(_overlap(a, b) for a, b in zip(here, model.texture, strict=True)),
@@ -103,7 +105,7 @@ def _outline(evidence: Evidence, region: np.ndarray, map_: np.ndarray) -> tuple[
     ratio, filled = outline(region)
     known = evidence.model.outlines
     edge = np.concatenate([region[0], region[-1], region[:, 0], region[:, -1]])
-    ring = ndimage.binary_dilation(region, iterations=4) & ~ndimage.binary_dilation(region)
+    ring = _ring(region)
     return (
         float(np.log(region.mean())),
         -float(np.abs(np.log(ratio / known[:, 0])).min()),
@@ -112,6 +114,20 @@ def _outline(evidence: Evidence, region: np.ndarray, map_: np.ndarray) -> tuple[
         float(map_[region].mean() - (map_[ring].mean() if ring.any() else 0.0)),
         float(map_[region].sum() / max(float(map_.sum()), 1e-6)),
     )
+
+
+def _ring(region: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The pixels two to four away from a region."""
+    y, x = _box(region)
+    near = slice(max(y.start - 5, 0), y.stop + 5), slice(max(x.start - 5, 0), x.stop + 5)
+    ring = np.zeros(region.shape, dtype=bool)
+    ring[near] = ndimage.binary_dilation(region[near], iterations=4) & ~ndimage.binary_dilation(region[near])
+    return ring
+
+
+def _box(region: Bool[np.ndarray, "h w"]) -> tuple[slice, slice]:
+    found: tuple[slice, slice] = ndimage.find_objects(region.astype(np.int8))[0]
+    return found
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -35,7 +35,7 @@ class SubjectModel:
     ``colour``, ``chroma``, ``texture`` are shares of bins in the subject's pixels, ``around`` and ``texture_around`` in
     the other pixels of its photos; ``bands``: the colours of its layers from top to bottom; ``own`` and ``other``: its
     patches and those around it; ``outlines``: a row a photo, height over width and share of the box that is filled;
-    ``photos``: the working pixels of the photos, flat, and ``masks`` alike, for keypoints; ``sizes``: their h and w.
+    ``counts``: how many keypoints each photo has, ``places`` and ``descriptors`` theirs, one photo after the other.
     """
 
     colour: Float32[np.ndarray, " c"]
@@ -47,23 +47,16 @@ class SubjectModel:
     own: Float32[np.ndarray, "n d"]
     other: Float32[np.ndarray, "m d"]
     outlines: Float32[np.ndarray, "p 2"]
-    photos: Float32[np.ndarray, " x"]
-    masks: Float32[np.ndarray, " y"]
-    sizes: Float32[np.ndarray, "p 2"]
-
-    def views(self) -> list[tuple[UInt8[np.ndarray, "_ _ 3"], Bool[np.ndarray, "_ _"]]]:
-        """The photos at their working size, and what in them is the subject."""
-        found, at = [], 0
-        for h, w in self.sizes.astype(int):
-            photo = self.photos[3 * at : 3 * (at + h * w)].reshape(h, w, 3).astype(np.uint8)
-            found.append((photo, self.masks[at : at + h * w].reshape(h, w) > 0.5))
-            at += h * w
-        return found
+    counts: Float32[np.ndarray, " p"]
+    places: Float32[np.ndarray, "k 2"]
+    descriptors: Float32[np.ndarray, "k e"]
 
     @cached_property
     def keypoints(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Of each photo, its keypoints on the subject (``keypoints.described``)."""
-        return [points.described(photo, mask) for photo, mask in self.views()]
+        ends = self.counts.astype(int).cumsum()
+        starts = [0, *ends[:-1].tolist()]
+        return [(self.places[a:b], self.descriptors[a:b]) for a, b in zip(starts, ends.tolist(), strict=True)]
 
     def tensors(self) -> dict[str, Float32[np.ndarray, "..."]]:
         return {each.name: getattr(self, each.name) for each in fields(self)}
@@ -77,8 +70,11 @@ class SubjectModel:
         return cls(**{name: np.asarray(concept.tensors[name], dtype=np.float32) for name in names})
 
 
-def learn(subject: Subject, balance: str = "none") -> SubjectModel:
-    """Count what the subject's photos show.  A photo's mask is used where the subject comes with one."""
+def learn(subject: Subject, balance: str = "none", keypoints: bool = True) -> SubjectModel:
+    """Count what the subject's photos show.  A photo's mask is used where the subject comes with one.
+
+    Raises MissingExtraError where ``keypoints`` are wanted and cv2 is not installed.
+    """
     photos = [shrunk(photo) for photo in subject.photos]
     given = [*subject.masks, *[None] * (len(photos) - len(subject.masks))]
     guessed = soft_foreground(photos) if any(mask is None for mask in given) else []
@@ -88,6 +84,7 @@ def learn(subject: Subject, balance: str = "none") -> SubjectModel:
     ]
     masks = [mask if mask.any() else np.ones(mask.shape, bool) for mask in masks]
     found = list(zip(photos, masks, strict=True))
+    marks = [points.described(photo, mask) if keypoints else points.NONE for photo, mask in found]
     own, other = _patches(found, balance)
     colour, around = _histograms(found, balance)
     chroma, _ = _histograms(found, "chromaticity")
@@ -102,9 +99,9 @@ def learn(subject: Subject, balance: str = "none") -> SubjectModel:
         own=own,
         other=other,
         outlines=np.array([outline(mask) for mask in masks], dtype=np.float32),
-        photos=np.concatenate([photo.ravel() for photo in photos]).astype(np.float32),
-        masks=np.concatenate([mask.ravel() for mask in masks]).astype(np.float32),
-        sizes=np.array([mask.shape for mask in masks], dtype=np.float32),
+        counts=np.array([len(places) for places, _ in marks], dtype=np.float32),
+        places=np.concatenate([places for places, _ in marks]),
+        descriptors=np.concatenate([descriptors for _, descriptors in marks]),
     )
 
 

@@ -57,15 +57,15 @@ class Box(NamedTuple):
 
     @property
     def centre_x(self) -> float:
-        return (self.left + self.right) / 2
+        return float(self.left + self.right) / 2
 
     @property
     def width(self) -> float:
-        return self.right - self.left
+        return float(self.right - self.left)
 
     @property
     def height(self) -> float:
-        return self.bottom - self.top
+        return float(self.bottom - self.top)
 
 
 def _sides(word: str, one: str, most: str) -> dict[str, list[str]]:
@@ -145,7 +145,12 @@ PHRASES: dict[str, list[str]] = {
         "most distant",
         "rearmost",
         "backmost",
-        *(f"{way} the {very}{back}" for very in ("", "very ") for way in ("at", "in", "to") for back in ("back", "rear")),
+        *(
+            f"{way} the {very}{back}"
+            for very in ("", "very ")
+            for way in ("at", "in", "to")
+            for back in ("back", "rear")
+        ),
         "in the background",
         f"back (?={re.escape(SLOT)})",
     ],
@@ -186,7 +191,9 @@ _BEFORE = re.compile(
 )
 """Words that lead up to a phrase and go with it."""
 
-_JOIN = re.compile(r"\s*,?\s*\b(?:and|but)\s+(?:also\s+|(?:that|which)\s+(?:is|stands)\s+|is\s+|stands\s+)?$", re.IGNORECASE)
+_JOIN = re.compile(
+    r"\s*,?\s*\b(?:and|but)\s+(?:also\s+|(?:that|which)\s+(?:is|stands)\s+|is\s+|stands\s+)?$", re.IGNORECASE
+)
 _END = re.compile(
     r"[,;.:!?()]|\b(?:on|in|at|under|over|from|that|which|who|where|while|is|are|stands|inside|against|upon)\b",
     re.IGNORECASE,
@@ -262,7 +269,7 @@ def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
         at = end
     rest = " ".join(" ".join([*pieces, text[at:]]).split())
     rest = re.sub(r"\s+([,;.:!?])", r"\1", rest)
-    rest = re.sub(r"^(?:[,;.:]|and\b|but\b)\s*|\s*(?:[,;:]|\band|\bbut)$", "", rest, flags=re.IGNORECASE)
+    rest = re.sub(r"^(?:[,;.:]|and\b|but\b)\s*|(?:\s*(?:[,;:]|\band|\bbut))+$", "", rest, flags=re.IGNORECASE)
     return rest.strip()
 
 

@@ -59,8 +59,9 @@ class RunOptions:
     ``seed``: that of the method, for the record.  ``fresh`` forgets an earlier run of the same name, finished or not.
     By default, queries that the method fails on are recorded, the run goes on, and the same command tries them again:
     ``keep_errors`` does not try the failures of an earlier run again, ``fail_on_error`` ends the run at the first one.
-    ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``reason``: why a test split is
-    looked at, for its log.  ``deaf``: an input that is kept from the method, one of ``deaf.DEAF``.  ``soft_maps`` keeps the maps that masks were cut from, as 8-bit PNG files.
+    ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``deaf``: an input that is kept
+    from the method, one of ``deaf.DEAF``.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps
+    the maps that masks were cut from, as 8-bit PNG files.
     """
 
     seed: int = 0

@@ -88,7 +88,7 @@ Deaf = Annotated[
     typer.Option(
         "--deaf",
         metavar="INPUT",
-        help="Keep an input from the method: what texts say of place (relation), or the subject's own photos (subject).",
+        help="Keep an input from the method: what texts say of place (relation), or the subject's photos (subject).",
     ),
 ]
 Seeds = Annotated[list[int], typer.Option("--seed", help="Everything random follows from it; several: 0 1 2.")]

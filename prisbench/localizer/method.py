@@ -180,7 +180,7 @@ class AttentionMethod:
     @contextlib.contextmanager
     def _turn(self, subject: Subject) -> Iterator[None]:
         """This process's turn at a concept of the store; a store that cannot be written says so when it is used."""
-        from prisbench.concepts import controls, learners
+        from prisbench.concepts import learners
         from prisbench.runtime.processes import processes
 
         learned = self.concept in LEARNERS or self.concept == "another-subject"

@@ -1,4 +1,4 @@
-"""What of a dataset can be had without a network: each predictor's scores by type and grade, and with inputs taken away.
+"""What of a dataset can be had without a network: scores by type and grade, and with inputs taken away.
 
 Every answer is counted as a benchmark's is (``counts``).  With true outlines the predictors choose among the masks of
 the scene's things, so that only recognition is measured, not segmentation.  The rows are judged by gates
@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,10 +23,10 @@ from prisbench.deaf import deaf_queries, deaf_subjects
 from prisbench.network_free.colours import mask_resized, shrunk
 from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.model import SubjectModel, learn
-from prisbench.network_free.predictors import PREDICTORS, Choice, choose
+from prisbench.network_free.predictors import PREDICTORS, choose
 from prisbench.network_free.reader import grades
 from prisbench.network_free.regions import snapped
-from prisbench.network_free.weights import weights_for
+from prisbench.network_free.weights import FILE, weights_for
 from prisbench.phrases import parse
 from prisbench.results import REFERENCES
 from prisbench.statistics import Interval, Sample, interval
@@ -76,6 +77,14 @@ class _Scored(NamedTuple):
     presence: float
 
 
+@dataclass(frozen=True)
+class Options:
+    """``limit``: so many queries, spread over subjects and types; ``weights``: the file of the predictors' weights."""
+
+    limit: int | None = None
+    weights: Path = FILE
+
+
 Told = Callable[[str, int], None]
 
 
@@ -83,21 +92,22 @@ def measure(
     dataset: Dataset,
     split: str,
     subjects: Sequence[Subject],
-    limit: int | None = None,
+    options: Options | None = None,
     told: Told = lambda *_: None,
 ) -> list[Row]:
     """The rows of one split for subjects as methods get them: with masks in the photos, or without.
 
     ``told`` is called with the input taken away ("" for none) and the number of queries seen.
     """
+    options = options or Options()
     masked = all(any(mask is not None for mask in subject.masks) for subject in subjects)
     reference = REFERENCES[int(masked)]
     rows: list[Row] = []
     for deaf in (None, "relation", "subject"):
         models = {each.id: learn(each, BALANCE) for each in deaf_subjects(subjects, deaf)}
         scored: dict[tuple[str, str], list[_Scored]] = {}
-        for n, example in enumerate(dataset.examples(split, limit), 1):
-            for key, one in _answers(example, models[example.query.subject_id], reference, deaf):
+        for n, example in enumerate(dataset.examples(split, options.limit), 1):
+            for key, one in _answers(example, models[example.query.subject_id], (reference, options.weights), deaf):
                 scored.setdefault(key, []).append(one)
             told(deaf or "", n)
         about = (dataset.id, split, reference)
@@ -107,9 +117,10 @@ def measure(
 
 
 def _answers(
-    example: Example, model: SubjectModel, reference: str, deaf: str | None
+    example: Example, model: SubjectModel, fitted: tuple[str, Path], deaf: str | None
 ) -> Iterator[tuple[tuple[str, str], _Scored]]:
     """What every predictor answers, under (predictor, regions)."""
+    reference, file = fitted
     (query,) = deaf_queries([example.query], deaf)
     evidence = Evidence(Scene(shrunk(example.image), BALANCE), model)
     h, w = example.mask.shape
@@ -125,7 +136,7 @@ def _answers(
     for name, predictor in PREDICTORS.items():
         if deaf and name not in DEAF_ONES:
             continue
-        weights = weights_for(reference, "found", name)
+        weights = weights_for(reference, "found", name, file)
         found = choose(evidence, predictor, weights, query.text)
         mask = None
         if found.place is not None and found.presence >= weights.threshold:
@@ -136,7 +147,7 @@ def _answers(
             mask = mask_resized(cut[key], (h, w))
         yield (name, "found"), scored([(mask, 1.0)], found.presence)
         if seen:
-            weights = weights_for(reference, "outlines", name)
+            weights = weights_for(reference, "outlines", name, file)
             chosen = choose(evidence, predictor, weights, query.text, [small[n] for n in seen])
             there = chosen.place is not None and chosen.presence >= weights.threshold
             mask = example.things[seen[chosen.place]].mask if there and chosen.place is not None else None
@@ -150,7 +161,7 @@ def _text_alone(
 ) -> tuple[list[tuple[np.ndarray | None, float]], float]:
     told = grades(parse(example.query.text), scene, regions, np.ones(len(regions)), True)
     best = np.flatnonzero(told >= told.max() - 1e-9)
-    return [(example.things[seen[n]].mask, 1 / len(best)) for n in best], float(told.max())
+    return [(example.things[seen[n]].mask, 1 / len(best)) for n in best.tolist()], float(told.max())
 
 
 def scopes_of(example: Example) -> tuple[str, ...]:
@@ -302,19 +313,32 @@ def gates(rows: Sequence[Row]) -> list[Gate]:
 
         grades_there = sorted({row.scope for row in some if row.scope.startswith("look-alike")})
         for scope in grades_there:
-            found.append(Gate(f"{reference}: {scope}: best mIoU, regions found", best("miou", scope, "found"), 0.6, True))
             found.append(
-                Gate(f"{reference}: {scope}: best share right, true outlines", best("right", scope, "outlines"), 0.8, True)
+                Gate(f"{reference}: {scope}: best mIoU, regions found", best("miou", scope, "found"), 0.6, True)
+            )
+            found.append(
+                Gate(
+                    f"{reference}: {scope}: best share right, true outlines",
+                    best("right", scope, "outlines"),
+                    0.8,
+                    True,
+                )
             )
         found.append(Gate(f"{reference}: presence: best AUC", best("auc", "all", "found"), 0.85, True))
         for deaf, scope in (("relation", "referred"), ("subject", "look-alike")):
-            found.append(Gate(f"{reference}: {scope}: share right lost when deaf to {deaf}", _lost(some, deaf, scope), 0.2, False))
+            found.append(
+                Gate(
+                    f"{reference}: {scope}: share right lost when deaf to {deaf}", _lost(some, deaf, scope), 0.2, False
+                )
+            )
     return found
 
 
 def _lost(rows: Sequence[Row], deaf: str, scope: str) -> float | None:
     """What the reader loses of its share of right instances with an input taken away, with true outlines."""
-    by = {row.deaf: row.right for row in rows if (row.predictor, row.regions, row.scope) == ("reader", "outlines", scope)}
+    by = {
+        row.deaf: row.right for row in rows if (row.predictor, row.regions, row.scope) == ("reader", "outlines", scope)
+    }
     whole, less = by.get(None), by.get(deaf)
     return None if whole is None or less is None else whole - less
 

@@ -46,7 +46,7 @@ def named(phrase: str) -> list[str]:
 
 
 def likeness_to(image: UInt8[np.ndarray, "h w 3"], word: str) -> Float32[np.ndarray, "h w"]:
-    """How much each pixel is of a colour of ``WORDS``, 0..1; a bright pixel counts by its hue more than by its light."""
+    """How much each pixel is of a colour of ``WORDS``, 0..1; hue counts for more than light."""
     rgb = balanced(image, "none")
     light = rgb.mean(axis=2, keepdims=True)
     best = np.full(image.shape[:2], np.inf, dtype=np.float32)

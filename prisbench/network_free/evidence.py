@@ -76,9 +76,7 @@ class Evidence:
         """The same of colour and texture together, the geometric mean of the two sizes."""
         product = np.ones(self.scene.size_hw, dtype=np.float32)
         whole = np.ones(self.scene.size_hw, np.float32)
-        for code, own, around in zip(
-            self.scene.textures, self.model.texture, self.model.texture_around, strict=True
-        ):
+        for code, own, around in zip(self.scene.textures, self.model.texture, self.model.texture_around, strict=True):
             all_ = histogram(code, whole, BINS, 0.0)
             product *= _smooth((own / (own + 0.4 * all_ + 0.15 * around + 1e-4))[code], 1.5)
         return np.sqrt(product)

@@ -12,12 +12,14 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from prisbench.errors import DataError
+from prisbench.datasets.load import Dataset
+from prisbench.errors import DataError, UsageError
 from prisbench.network_free.colours import mask_resized, shrunk
 from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.likeness import NAMES, likeness
@@ -25,8 +27,10 @@ from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS
 from prisbench.network_free.reader import grades
 from prisbench.network_free.regions import iou, parts
-from prisbench.network_free.weights import Weights, fit_logistic
+from prisbench.network_free.weights import FILE, Weights, fit_logistic, read_weights
 from prisbench.phrases import Reading, parse
+from prisbench.results import REFERENCES
+from prisbench.runtime.files import read_json, write_json
 from prisbench.types import REFERENTLESS, Example, Subject
 
 RIGHT = 0.5
@@ -88,7 +92,11 @@ def look(example: Example, model: SubjectModel, balance: str) -> Iterator[tuple[
     evidence = Evidence(Scene(shrunk(example.image), balance), model)
     size_hw = evidence.scene.size_hw
     truth = mask_resized(example.mask, size_hw)
-    alike = [mask_resized(thing.mask, size_hw) for thing in example.things if thing.role == "subject" or thing.grade == "copy"]
+    alike = [
+        mask_resized(thing.mask, size_hw)
+        for thing in example.things
+        if thing.role == "subject" or thing.grade == "copy"
+    ]
     things = [mask_resized(thing.mask, size_hw) for thing in example.things]
     things = [thing for thing in things if thing.any()]
     of_map: dict[str, Seen] = {}
@@ -109,7 +117,11 @@ def look(example: Example, model: SubjectModel, balance: str) -> Iterator[tuple[
 
 
 def _seen(
-    example: Example, evidence: Evidence, regions: Sequence[np.ndarray], about: tuple[str, np.ndarray, list[np.ndarray]], outlines: bool
+    example: Example,
+    evidence: Evidence,
+    regions: Sequence[np.ndarray],
+    about: tuple[str, np.ndarray, list[np.ndarray]],
+    outlines: bool,
 ) -> Seen:
     map_, truth, alike = about
     reading = parse(example.query.text)
@@ -142,7 +154,11 @@ def fit_one(name: str, seen: Sequence[Seen]) -> Weights:
     for power in POWERS if predictor.reads else (0.0,):
         chosen = [_chosen(weights, each, columns, power) for each in seen]
         for threshold in THRESHOLDS:
-            value = float(np.mean([gain(each, *pick, threshold, predictor.reads) for each, pick in zip(seen, chosen, strict=True)]))
+            value = float(
+                np.mean(
+                    [gain(each, *pick, threshold, predictor.reads) for each, pick in zip(seen, chosen, strict=True)]
+                )
+            )
             best = max(best, (value, power, threshold), key=lambda each: each[0])
     return dataclasses.replace(weights, power=best[1], threshold=best[2])
 
@@ -167,6 +183,25 @@ def gain(seen: Seen, score: float, meant: float, alike: float, threshold: float,
     if reads:
         return float(empty) if seen.query_type in REFERENTLESS else (0.0 if empty else meant)
     return float(empty) if seen.query_type == "absent" else (0.0 if empty else alike)
+
+
+def fit_file(
+    dataset: Dataset, reference: str, file: Path = FILE, limit: int | None = None, told: Told = lambda _: None
+) -> None:
+    """Fit the weights of one reference setting on a dataset's validation split, and put them into a file.
+
+    Raises as ``fit``; UsageError where masks are wanted and the dataset has none; WriteError.
+    """
+    subjects = dataset.subjects("validation")
+    masked = all(any(mask is not None for mask in subject.masks) for subject in subjects)
+    if reference == REFERENCES[1] and not masked:
+        raise UsageError(f"--reference {reference}: {dataset.id} has no masks of its photos; use {REFERENCES[0]}")
+    if reference == REFERENCES[0]:
+        subjects = [dataclasses.replace(subject, masks=()) for subject in subjects]
+    found = fit(subjects, dataset.examples("validation", limit), told=told)
+    about = {"dataset": dataset.id, "digest": dataset.digest, "split": "validation", "limit": limit}
+    write_json(file, merged(read_json(file) if file.exists() else {}, reference, found, about))
+    read_weights.cache_clear()
 
 
 def merged(old: Mapping[str, Any], setting: str, found: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,10 @@ class NetworkFree:
         known = len(subject.masks) == len(subject.photos) and all(mask is not None for mask in subject.masks)
         recipe = {"balance": self.settings["balance"], "reference": REFERENCES[int(known)], "version": 1}
         tensors = learn(subject, self.settings["balance"], self.predictor.wants_keypoints).tensors()
-        sums = {name: [float(each.sum()), float((each * np.arange(1, each.size + 1).reshape(each.shape)).sum())] for name, each in tensors.items()}
+        sums = {
+            name: [float(each.sum()), float((each * np.arange(1, each.size + 1).reshape(each.shape)).sum())]
+            for name, each in tensors.items()
+        }
         key = sha256_json([subject.id, subject.noun, recipe, sums])[:16]
         return Concept(key, subject.id, subject.noun, "counted", tensors=tensors, recipe=recipe)
 
@@ -71,7 +74,9 @@ class NetworkFree:
             if query.subject_id not in evidence:
                 evidence[query.subject_id] = Evidence(scene, SubjectModel.of(concepts[query.subject_id]))
         size_hw = whole.shape[0], whole.shape[1]
-        return [self._answer(query, evidence[query.subject_id], concepts[query.subject_id], size_hw) for query in queries]
+        return [
+            self._answer(query, evidence[query.subject_id], concepts[query.subject_id], size_hw) for query in queries
+        ]
 
     def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
         """The regions that were compared, the likeliest first; the text takes no part."""

@@ -5,6 +5,7 @@ Knows: subjects.  Does not know: scenes, texts, weights.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -112,7 +113,7 @@ def banded(
     rows = np.flatnonzero(mask.any(axis=1))
     edges = np.linspace(rows[0], rows[-1] + 1, bands + 1).round().astype(int)
     shares = []
-    for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+    for top, bottom in itertools.pairwise(edges):
         shares.append(histogram(found[top:bottom], mask[top:bottom].astype(np.float32), shape_of(balance)))
     return np.stack(shares)
 

@@ -46,14 +46,16 @@ def describe(image: UInt8[np.ndarray, "h w 3"], balance: str = "none") -> Float3
             power += edges[-1] ** 2
     contrast = np.sqrt(power)
     light = means[0]
-    steady = [light * 0.8, *(_COLOUR * 0.6 * mean / (light + 0.25) for mean in means[1:]), _CONTRAST * np.minimum(contrast, 0.4)]
+    steady = [
+        light * 0.8,
+        *(_COLOUR * 0.6 * mean / (light + 0.25) for mean in means[1:]),
+        _CONTRAST * np.minimum(contrast, 0.4),
+    ]
     shares = [_EDGES * edge / (contrast + 0.04) for edge in edges]
     return np.stack([*steady, *shares], axis=-1).astype(np.float32)
 
 
-def nearest(
-    asked: Float32[np.ndarray, "n d"], known: Float32[np.ndarray, "m d"]
-) -> Float32[np.ndarray, " n"]:
+def nearest(asked: Float32[np.ndarray, "n d"], known: Float32[np.ndarray, "m d"]) -> Float32[np.ndarray, " n"]:
     """The distance of each asked patch to the nearest known one; 10 where none is known."""
     if not len(known):
         return np.full(len(asked), 10.0, dtype=np.float32)

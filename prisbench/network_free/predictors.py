@@ -63,7 +63,9 @@ PREDICTORS = {
 def check_installed(predictor: Predictor) -> None:
     """Raises MissingExtraError where the predictor needs the extra ``network-free`` and it is not there."""
     if predictor.wants_keypoints and not keypoints.available():
-        raise MissingExtraError("opencv-python-headless", "network-free", f"the network-free predictor {predictor.name!r}")
+        raise MissingExtraError(
+            "opencv-python-headless", "network-free", f"the network-free predictor {predictor.name!r}"
+        )
 
 
 class Choice(NamedTuple):

@@ -51,9 +51,7 @@ def grades(
     return product
 
 
-def landmarks(
-    condition: Condition, scene: Scene, things: Sequence[Mask] | None = None
-) -> list[tuple[Mask, float]]:
+def landmarks(condition: Condition, scene: Scene, things: Sequence[Mask] | None = None) -> list[tuple[Mask, float]]:
     """Regions that may be the landmark of a condition, with weights above 0; of ``things``, or cut from the scene."""
     words = named(condition.landmark or "")
     maps = [likeness_to(scene.image, word) for word in words]
@@ -64,7 +62,9 @@ def landmarks(
     map_ = np.clip(np.sum(maps, axis=0), 0, 1) * (0.4 + 0.6 * salient) if maps else salient
     found = parts(ndimage.gaussian_filter(map_.astype(np.float32), 1.0))[:LANDMARKS]
     weights = [
-        float(np.prod([_held(each, part) for each in maps]) if maps else 1.0) * float(np.sqrt(part.mean())) * float(map_[part].mean())
+        float(np.prod([_held(each, part) for each in maps]) if maps else 1.0)
+        * float(np.sqrt(part.mean()))
+        * float(map_[part].mean())
         for part in found
     ]
     return [(part, weight) for part, weight in zip(found, weights, strict=True) if weight > 0]

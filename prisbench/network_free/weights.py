@@ -57,7 +57,8 @@ class Weights:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Weights:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in record.items()})
+        fields: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in record.items()}
+        return cls(**fields)
 
 
 @lru_cache(maxsize=4)

@@ -136,9 +136,7 @@ def test_boxes_are_where_the_pixels_are() -> None:
         box_of(np.zeros((10, 20), bool))
 
 
-@pytest.mark.parametrize(
-    ("relation", "opposite"), [("left_of", "right_of"), ("in_front_of", "behind")]
-)
+@pytest.mark.parametrize(("relation", "opposite"), [("left_of", "right_of"), ("in_front_of", "behind")])
 def test_a_relation_holds_one_way_round(relation: str, opposite: str) -> None:
     assert holds(Condition(relation, "x"), LOW_LEFT, HIGH_RIGHT) > 0.95
     assert holds(Condition(relation, "x"), HIGH_RIGHT, LOW_LEFT) < 0.05

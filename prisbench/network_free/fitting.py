@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from prisbench.datasets.load import Dataset
-from prisbench.errors import DataError, UsageError
+from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.network_free.colours import mask_resized, shrunk
 from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.likeness import NAMES, likeness
@@ -192,16 +192,23 @@ def fit_file(
 
     Raises as ``fit``; UsageError where masks are wanted and the dataset has none; WriteError.
     """
+    if reference not in REFERENCES:
+        raise UnknownNameError("--reference", reference, REFERENCES)
     subjects = dataset.subjects("validation")
     masked = all(any(mask is not None for mask in subject.masks) for subject in subjects)
     if reference == REFERENCES[1] and not masked:
         raise UsageError(f"--reference {reference}: {dataset.id} has no masks of its photos; use {REFERENCES[0]}")
     if reference == REFERENCES[0]:
-        subjects = [dataclasses.replace(subject, masks=()) for subject in subjects]
+        subjects = without_masks(subjects)
     found = fit(subjects, dataset.examples("validation", limit), told=told)
     about = {"dataset": dataset.id, "digest": dataset.digest, "split": "validation", "limit": limit}
     write_json(file, merged(read_json(file) if file.exists() else {}, reference, found, about))
     read_weights.cache_clear()
+
+
+def without_masks(subjects: Iterable[Subject]) -> list[Subject]:
+    """The subjects as the setting of photos alone gives them."""
+    return [dataclasses.replace(subject, masks=()) for subject in subjects]
 
 
 def merged(old: Mapping[str, Any], setting: str, found: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class SubjectModel:
 
     colour: Float32[np.ndarray, " c"]
     around: Float32[np.ndarray, " c"]
-    chroma: Float32[np.ndarray, " k"]
+    chroma: Float32[np.ndarray, " l"]
     bands: Float32[np.ndarray, "b c"]
     texture: Float32[np.ndarray, "s t"]
     texture_around: Float32[np.ndarray, "s t"]

@@ -216,8 +216,10 @@ def test_a_logistic_function_is_found_again() -> None:
     assert found.weight == pytest.approx((2, -1), abs=0.2) and found.offset == pytest.approx(-0.5, abs=0.15)
     again = Weights.of(found.record())
     assert np.allclose(again.chance(rows), found.chance(rows), atol=1e-4)
-    with pytest.raises(DataError, match="0 of 4000 regions are the subject"):
-        fit_logistic(rows, right & False, ("a", "b"), [""] * 4000)
+    none = fit_logistic(rows, right & False, ("a", "b"), [""] * 4000)
+    assert none.weight == (0, 0) and none.chance(rows).max() < 0.001, "nothing is ever right, whatever the numbers"
+    with pytest.raises(DataError, match="no regions to fit weights on"):
+        fit_logistic(rows[:0], right[:0], ("a", "b"), [])
 
 
 @pytest.fixture(scope="module")

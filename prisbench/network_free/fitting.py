@@ -68,7 +68,7 @@ def fit(
 ) -> dict[str, dict[str, Any]]:
     """Kind of regions -> predictor -> ``Weights.record``, for subjects as a method gets them (with masks or without).
 
-    ``told`` is called with the number of queries seen.  Raises DataError where a kind has no right or no wrong region.
+    ``told`` is called with the number of queries seen.  Raises DataError where a kind has no region.
     """
     models = {subject.id: learn(subject, balance) for subject in subjects}
     seen: dict[str, dict[str, list[Seen]]] = {kind: {name: [] for name in PREDICTORS} for kind in REGIONS}

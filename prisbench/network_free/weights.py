@@ -92,10 +92,15 @@ def fit_logistic(
 ) -> Weights:
     """Logistic regression with a ridge, by Newton's method.
 
-    Every group (a query) weighs the same, however many rows it has.  Raises DataError where all rows are right or none.
+    Every group (a query) weighs the same, however many rows it has.  Where all rows are right, or none, no number says
+    anything: the chance is the same for every row.  Raises DataError without a row.
     """
+    if not len(right):
+        raise DataError("no regions to fit weights on")
     if right.all() or not right.any():
-        raise DataError(f"{int(right.sum())} of {len(right)} regions are the subject; weights need some of each")
+        nothing = (0.0,) * len(names)
+        odds = (float(right.sum()) + 0.5) / (float((~right).sum()) + 0.5)
+        return Weights(tuple(names), nothing, (1.0,) * len(names), nothing, float(np.log(odds)))
     mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
     terms = np.column_stack([(rows - mean) / deviation, np.ones(len(rows))])
     _, which, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)

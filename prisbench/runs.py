@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prisbench.datasets.load import Dataset
+from prisbench.deaf import deaf_name
 from prisbench.errors import DataError
 from prisbench.results import REFERENCES, Part
 from prisbench.runtime.files import read_json, sha256_json, write_errors, write_json
@@ -58,13 +59,15 @@ class RunOptions:
     ``seed``: that of the method, for the record.  ``fresh`` forgets an earlier run of the same name, finished or not.
     By default, queries that the method fails on are recorded, the run goes on, and the same command tries them again:
     ``keep_errors`` does not try the failures of an earlier run again, ``fail_on_error`` ends the run at the first one.
-    ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``reason``: why a test split is
-    looked at, for its log.  ``soft_maps`` keeps the maps that masks were cut from, as 8-bit PNG files.
+    ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``deaf``: an input that is kept
+    from the method, one of ``deaf.DEAF``.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps
+    the maps that masks were cut from, as 8-bit PNG files.
     """
 
     seed: int = 0
     reference: str = REFERENCES[0]
     reason: str | None = None
+    deaf: str | None = None
     soft_maps: bool = False
     fresh: bool = False
     keep_errors: bool = False
@@ -82,7 +85,7 @@ def run_folder(
 ) -> Path:
     """``root/<dataset>/<method>--<concept>``, with the seed, the reference setting, and what makes a run partial."""
     options = options or RunOptions()
-    parts = [run_name(method.name, concept, options.seed, options.reference)]
+    parts = [run_name(deaf_name(method.name, options.deaf), concept, options.seed, options.reference)]
     parts += [scope.split] if scope.split != "test" else []
     parts += [scope.subset.replace(":", "-")] if scope.subset else []
     parts += [f"spread-{scope.limit}"] if scope.limit else []

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "prisbench"
 
 ORDER = """
-errors runtime images types subsets answers counts metrics aliases statistics headline presence pairs soft_maps
-provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer methods
+errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
+soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
+network_free methods
 learning runs predict score foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
@@ -57,6 +58,8 @@ ROOMS = {
         learners""",
     "localizer": """refine background settings presets presence attend texts evidence observe maps answer method
         sheet""",
+    "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
+        likeness weights predictors method fitting audit""",
     "leaderboard": "intervals rows render by_subset summaries pages html_page publish rescore",
     "embedded": "recipe files scenes words stage models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
@@ -72,7 +75,7 @@ HEAVY = {"torch", "diffusers", "transformers", "peft"}
 LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
 doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign
-test_log
+test_log phrases deaf network_free.method network_free.audit network_free.fitting
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from prisbench.cli.bars import learning_bar, stage_bar
-from prisbench.cli.options import Backbone, Dtype, Settings
+from prisbench.cli.options import Backbone, Dtype, Reference, ReferenceSetting, Settings
 from prisbench.errors import DataError
 from prisbench.runtime.console import Device, Format, OutputFormat, Seed, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -146,6 +146,41 @@ def bench_shortcuts(format: OutputFormat = Format.text) -> None:
         raise DataError(
             f"{len(flaws)} predictors are above chance, first {flaws[0].predictor!r}: a method could use it"
         )
+
+
+@app.command("network-free")
+def bench_network_free(
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
+    split: Annotated[str, typer.Option(help="Weights are fitted on validation alone.")] = "validation",
+    reference: Reference = ReferenceSetting.photos,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many queries, spread over subjects and types.")] = None,
+    refit: Annotated[bool, typer.Option("--fit", help="Fit the weights first, on validation, and keep them.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """How far a dataset can be solved without a network: each predictor by type and grade, with true outlines, too, and
+    with an input taken away.
+    """
+    from prisbench.datasets.named import find_dataset
+    from prisbench.network_free import audit, fitting
+    from prisbench.network_free.weights import FILE
+    from prisbench.predict import given
+
+    data, file = find_dataset(dataset), weights or FILE
+    with progress() as bar:
+        stage = stage_bar(bar)
+        total = limit or sum(data.manifest.queries[split].values())
+        if refit:
+            of = limit or sum(data.manifest.queries["validation"].values())
+            fitting.fit_file(data, reference.value, file, limit, lambda n: stage("fit", n, of, ""))
+        rows = audit.measure(
+            data,
+            split,
+            given(data.subjects(split), reference.value),
+            audit.Options(limit, file),
+            lambda deaf, n: stage(f"deaf to {deaf}" if deaf else "locate", n, total, ""),
+        )
+    say(audit.records(rows), format, audit.markdown(rows))
 
 
 @app.command("unseen")

@@ -17,6 +17,7 @@ from prisbench.cli.bars import learning_bar, stage_bar
 from prisbench.cli.options import (
     Concepts,
     DatasetName,
+    Deaf,
     FailOnError,
     Fresh,
     KeepErrors,
@@ -68,6 +69,7 @@ def evaluate(
     dataset: DatasetName = "tabletop-v3",
     concept: Concepts = [],  # noqa: B006
     reference: Reference = ReferenceSetting.photos,
+    deaf: Deaf = None,
     split: Split = "test",
     subset: Subset = None,
     subject: Subjects = [],  # noqa: B006
@@ -103,6 +105,7 @@ def evaluate(
         fail_on_error=fail_on_error,
         reference=reference.value,
         reason=reason,
+        deaf=deaf.value if deaf else None,
         soft_maps=soft_maps,
     )
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))

@@ -76,6 +76,21 @@ Reference = Annotated[
     ReferenceSetting,
     typer.Option("--reference", help="What a method is given of a subject: its photos, or its masks in them, too."),
 ]
+
+
+class DeafTo(StrEnum):
+    relation = "relation"
+    subject = "subject"
+
+
+Deaf = Annotated[
+    DeafTo | None,
+    typer.Option(
+        "--deaf",
+        metavar="INPUT",
+        help="Keep an input from the method: what texts say of place (relation), or the subject's photos (subject).",
+    ),
+]
 Seeds = Annotated[list[int], typer.Option("--seed", help="Everything random follows from it; several: 0 1 2.")]
 
 

@@ -17,6 +17,7 @@ from prisbench.cli.evaluate import print_runs
 from prisbench.cli.options import (
     Concepts,
     DatasetName,
+    Deaf,
     FailOnError,
     Fresh,
     KeepErrors,
@@ -46,6 +47,7 @@ def predict(
     dataset: DatasetName = "tabletop-v3",
     concept: Concepts = [],  # noqa: B006
     reference: Reference = ReferenceSetting.photos,
+    deaf: Deaf = None,
     split: Split = "test",
     subset: Subset = None,
     subject: Subjects = [],  # noqa: B006
@@ -78,6 +80,7 @@ def predict(
         fail_on_error=fail_on_error,
         reference=reference.value,
         reason=reason,
+        deaf=deaf.value if deaf else None,
         soft_maps=soft_maps,
     )
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))

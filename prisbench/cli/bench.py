@@ -150,7 +150,7 @@ def bench_shortcuts(format: OutputFormat = Format.text) -> None:
 
 @app.command("network-free")
 def bench_network_free(
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v3",
     split: Annotated[str, typer.Option(help="Weights are fitted on validation alone.")] = "validation",
     reference: Reference = ReferenceSetting.photos,
     limit: Annotated[int | None, typer.Option(min=1, help="So many queries, spread over subjects and types.")] = None,

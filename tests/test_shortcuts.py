@@ -97,7 +97,7 @@ def test_texts_that_tell_nothing_from_something_are_found_out(asked: list[Group]
     found = measure(rigged(asked, lambda _, each: dataclasses.replace(each, text=texts[each.meant is None])))
     for scope in ("all", "absent", "contradicted"):
         for predictor in ("number of words: less", "all words of the text", "all words, learned from other"):
-            assert row(found, predictor, scope).value == 1.0 and row(found, predictor, scope) in flaws(found)
+            assert row(found, predictor, scope).value == 1.0 and row(found, predictor, scope).above_chance
 
 
 def test_numbers_of_things_that_tell_absent_from_present_are_found_out(asked: list[Group]) -> None:
@@ -173,7 +173,7 @@ def test_the_benchmark_has_no_shortcut_and_the_page_says_what_is_measured() -> N
 def test_no_subjects_looks_are_in_the_first_training_scenes_or_captions() -> None:
     found = unseen.unseen(1500, drawn_captions(12))
     assert found.broken == () and (found.scenes, found.captions, found.subjects) == (1500, 12, 72)
-    assert len(found.patterns) == 6 and len(found.pairs) == 25 and found.things > 3000 and found.phrases > 3
+    assert len(found.patterns) == 6 and len(found.pairs) == 26 and found.things > 3000 and found.phrases > 3
     assert min(found.by_pattern, found.by_pair) >= 24 and found.by_pattern + found.by_pair >= 72
     assert "proven: no subject's looks" in found.render()
 

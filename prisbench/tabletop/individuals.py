@@ -68,7 +68,7 @@ def draw_individual(
             pattern = pick(rng, SEEN_PATTERNS[1:]) if decorated or rng.random() > 0.25 else "plain"
         who = Individual(noun, main, second, pattern, *_body(rng))
         if who.held_out == held_out:
-            return _marked(rng, who)
+            return marked(rng, who)
 
 
 def _body(rng: random.Random) -> tuple[int, tuple[float, float, float, float], tuple[float, float], float]:
@@ -79,7 +79,7 @@ def _body(rng: random.Random) -> tuple[int, tuple[float, float, float, float], t
     return build, (a, b, c, d), tint, round(rng.random(), 3)
 
 
-def _marked(rng: random.Random, who: Individual) -> Individual:
+def marked(rng: random.Random, who: Individual) -> Individual:
     """With a mark on one side, every third time."""
     chance, turn = rng.random(), round(rng.random(), 3)
     mark = pick(rng, MARKS[1:]) if chance < 0.35 else "none"
@@ -99,6 +99,46 @@ def look_alike(rng: random.Random, who: Individual, grade: str) -> Individual:
         a, b, c = (round(rng.random(), 3) for _ in range(3))
         other = replace(other, shape=(a, b, c, who.shape[3]))
     return other
+
+
+def look_alikes(rng: random.Random, who: Individual, grade: str, most: int) -> list[Individual]:
+    """Up to so many look-alikes of one grade that differ from each other in the same respect, so that none of them is
+    nearer to the others than the individual is.  Of builds and colours one is kept back, of swaps there is one.
+    """
+    found = sorted(_look_alikes(who, grade), key=lambda _: rng.random())
+    if not found:
+        raise LookupError(f"no {who.noun} is a look-alike of {who.main} and {who.second} by {grade}")
+    chosen = found[: min(most, max(1, len(found) - 1))]
+    if grade == "build":
+        return [replace(one, shape=(*(round(rng.random(), 3) for _ in range(3)), who.shape[3])) for one in chosen]
+    return chosen
+
+
+def both(who: Individual, first: Individual, second: Individual) -> Individual:
+    """What differs from an individual in the respects of two of its look-alikes, which are not the same respect."""
+    changed = {name: getattr(second, name) for name in _LOOKS if getattr(second, name) != getattr(who, name)}
+    return replace(first, **changed)
+
+
+def grade_between(who: Individual, other: Individual) -> str:
+    """In what a thing of the same noun differs: one of ``GRADES``, "copy" for nothing, "compound" for several."""
+    if (other.main, other.second) == (who.second, who.main):
+        other = replace(other, main=who.main, second=who.second)
+        return "swap" if grade_between(who, other) == "copy" else "compound"
+    differs = [
+        grade
+        for grade, same in (
+            ("colour", other.main == who.main),
+            ("second", other.second == who.second),
+            ("pattern", other.pattern == who.pattern),
+            ("build", (other.build, other.shape) == (who.build, who.shape)),
+        )
+        if not same
+    ]
+    return "copy" if not differs else differs[0] if len(differs) == 1 else "compound"
+
+
+_LOOKS = ("main", "second", "pattern", "build", "shape", "tint")
 
 
 def has_look_alike(who: Individual, grade: str) -> bool:

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field, replace
 
 from prisbench.tabletop import texts
 from prisbench.tabletop.camera import Camera
-from prisbench.tabletop.individuals import GRADES, bystander, colour_twin, look_alike, pick
+from prisbench.tabletop.individuals import (
+    GRADES,
+    both,
+    bystander,
+    colour_twin,
+    grade_between,
+    look_alike,
+    look_alikes,
+    marked,
+    pick,
+)
 from prisbench.tabletop.looks import Individual
 from prisbench.tabletop.places import POSITIONS, Condition, judge, stands_there
 from prisbench.tabletop.render import Placed
@@ -41,9 +51,9 @@ ones: 40 queries of 32 scenes.
 TRIALS = 40
 """How often the things of a scene are drawn anew when they do not fit on the table as the texts want it."""
 _PRESENT = tuple(
-    (kind, n) for kind, count in GROUPS.items() if kind not in ("absent", "referred") for n in range(count)
+    (kind, n) for kind, count in GROUPS.items() if kind not in ("absent", "referred", "relation") for n in range(count)
 )
-"""The ways in which a subject is asked for where it stands once."""
+"""The ways in which a subject is asked for where it stands once, by texts that say nothing of a place."""
 
 
 @dataclass(frozen=True)
@@ -116,70 +126,102 @@ def group(subject: TabletopSubject, kind: str, index: int, seed: int = SEED) -> 
     for trial in range(TRIALS):
         rng = random.Random(f"tabletop/{VERSION}/{seed}/{subject.key}/{kind}/{index}/{trial}")
         try:
-            recipe = (
-                _absent(rng, subject, index) if kind == "absent" else _recipe(rng, subject, subject.who, kind, index)
-            )
+            if kind == "absent":
+                recipe = _absent(rng, subject, index, trial)
+            else:
+                recipe = _recipe(rng, subject.who, subject.number, kind, index)
             return _drawn(rng, subject, (kind, index), recipe)
-        except Crowded:
+        except (Crowded, LookupError):
             continue
     raise AssertionError(f"{subject.key}: no scene found for {kind} {index}")
 
 
-def _recipe(rng: random.Random, subject: TabletopSubject, front: Individual, kind: str, index: int) -> _Recipe:
+def _recipe(rng: random.Random, who: Individual, number: int, kind: str, index: int) -> _Recipe:
+    """A scene about ``who``, who is the first of the cast; ``number`` is the subject's, by which kinds take turns.
+
+    In what things share, none stands in the middle: look-alikes of a grade all differ from each other in its respect,
+    a mixed scene is closed under its two changes, and a colour twin is that of any member of the cast.
+    """
     if kind == "relation":
-        return _relation(rng, subject, front, index)
+        return _relation(rng, who, number, index)
     if kind == "referred":
-        return _referred(rng, subject, index)
-    who = subject.who
-    cast, roles = [front], ["subject"]
+        return _referred(rng, who, number, index)
+    cast, roles = [who], ["subject"]
     if kind == "other-category":
-        for n in range(1 + index % 3):
-            twin = n == 0 or (index + n) % 2 == 0
-            cast.append((colour_twin if twin else bystander)(rng, who, *(one.noun for one in cast)))
-            roles.append("other")
+        cast += _company(rng, who, 1 + index % 3)
+        roles += ["other"] * (len(cast) - 1)
     elif kind.startswith("look-alike:"):
         grade = kind.partition(":")[2]
-        grades = [grade] * (1 + index % 2) if grade != "mixed" else _some(rng, GRADES, 2 + index % 2)
-        cast += [look_alike(rng, who, each) for each in grades]
-        roles += grades
-        if rng.random() < 0.6:
-            cast.append((colour_twin if rng.random() < 0.5 else bystander)(rng, who))
-            roles.append("other")
+        if grade == "mixed":
+            first, second = pick(rng, _PAIRS)
+            one, two = look_alike(rng, who, first), look_alike(rng, who, second)
+            cast += [one, two, both(who, one, two)]
+        else:
+            cast += look_alikes(rng, who, grade, 1 + index % 2)
+        if len(cast) < 4 and rng.random() < 0.6:
+            cast.append(_twin(rng, pick(rng, cast)) if rng.random() < 0.5 else bystander(rng, who))
+        roles += [_role(who, one) for one in cast[1:]]
     return _Recipe(cast, roles, [_Line(kind.partition(":")[0])])
 
 
-def _some(rng: random.Random, items: Sequence[str], n: int) -> list[str]:
-    return sorted(items, key=lambda _: rng.random())[:n]
+_PAIRS = (
+    *(("colour", "pattern"), ("colour", "build"), ("second", "pattern"), ("second", "build"), ("swap", "pattern")),
+    *(("swap", "build"), ("pattern", "build")),
+)
+"""Grades whose changes do not touch each other."""
 
 
-def _absent(rng: random.Random, subject: TabletopSubject, index: int) -> _Recipe:
-    """Made as one of the others is (``_PRESENT``, in turn), with something else in the subject's place: a look-alike in
-    the scene of a look-alike query and every second time in the others, else a thing of another noun.
+def _role(who: Individual, other: Individual) -> str:
+    return grade_between(who, other) if other.noun == who.noun else "other"
+
+
+def _twin(rng: random.Random, who: Individual, *nouns: str) -> Individual:
+    """A colour twin with a mark as often as any thing has one."""
+    return marked(rng, colour_twin(rng, who, *nouns))
+
+
+def _company(rng: random.Random, who: Individual, n: int) -> list[Individual]:
+    """So many things of other nouns.  Two of the cast are colour twins of each other, whichever two; of a cast of two,
+    every second time.
     """
-    kind, variant = _PRESENT[(7 * (GROUPS["absent"] * subject.number + index)) % len(_PRESENT)]
-    named = kind.partition(":")[2]
-    grade = named or (pick(rng, GRADES) if index % 2 else "")
-    grade = pick(rng, GRADES) if grade == "mixed" else grade
-    front = look_alike(rng, subject.who, grade) if grade else bystander(rng, subject.who)
-    recipe = _recipe(rng, subject, front, kind, variant)
-    recipe.roles[0] = grade or "other"
-    recipe.lines = recipe.lines[:1]
+    pair = sorted(range(n + 1), key=lambda _: rng.random())[:2]
+    cast = [who]
+    for place in range(1, n + 1):
+        nouns = [one.noun for one in cast]
+        if place == max(pair) and (n > 1 or rng.random() < 0.5):
+            cast.append(_twin(rng, cast[min(pair)], *nouns))
+        else:
+            cast.append(bystander(rng, who, *nouns))
+    return cast[1:]
+
+
+def _absent(rng: random.Random, subject: TabletopSubject, index: int, trial: int) -> _Recipe:
+    """Made as one of the others is (``_PRESENT``, in turn), around another thing in the subject's place: a look-alike in
+    the scene of a look-alike query and every second time in the others, else a thing of another noun.  The subject
+    itself is not in it.
+    """
+    who = subject.who
+    kind, variant = _PRESENT[(7 * (GROUPS["absent"] * subject.number + index) + 5 * trial) % len(_PRESENT)]
+    alike = kind.startswith("look-alike:") or index % 2 == 1
+    front = look_alike(rng, who, pick(rng, GRADES)) if alike else bystander(rng, who)
+    recipe = _recipe(rng, front, subject.number, kind, variant)
+    recipe.roles = [_role(who, one) for one in recipe.cast]
+    if "copy" in recipe.roles:
+        raise LookupError("the subject stands in its absent scene")
     recipe.lines[0].query_type = "absent"
-    recipe.guards = [guard for guard in recipe.guards if guard[1] == 0]
     return recipe
 
 
 _OPPOSITE = {"left of": "right of", "right of": "left of", "in front of": "behind", "behind": "in front of"}
 
 
-def _relation(rng: random.Random, subject: TabletopSubject, front: Individual, index: int) -> _Recipe:
+def _relation(rng: random.Random, who: Individual, number: int, index: int) -> _Recipe:
     """One subject, one landmark: a true text, and one that is contradicted by the opposite relation or by a landmark
     that is not there (every fourth); half of the times a look-alike stands in the asked place.
     """
-    who = subject.who
-    landmark = (colour_twin if index % 4 == 3 else bystander)(rng, who, front.noun)
-    word = tuple(_OPPOSITE)[(index + subject.number) % 4]
-    cast, roles = [front, landmark], ["subject", "other"]
+    landmark = bystander(rng, who)
+    word = tuple(_OPPOSITE)[(index + number) % 4]
+    cast, roles = [who, landmark], ["subject", "other"]
     recipe = _Recipe(cast, roles, [_Line("relation", (Condition(word, 1),))])
     missing = index % 4 == 2
     if missing:
@@ -192,19 +234,18 @@ def _relation(rng: random.Random, subject: TabletopSubject, front: Individual, i
         roles.append(grade)
         recipe.guards.append((2, 0 if missing else 1))
     else:
-        cast.append(bystander(rng, who, front.noun, landmark.noun))
+        cast.append(bystander(rng, who, landmark.noun))
         roles.append("other")
     return recipe
 
 
-def _referred(rng: random.Random, subject: TabletopSubject, index: int) -> _Recipe:
+def _referred(rng: random.Random, who: Individual, number: int, index: int) -> _Recipe:
     """Copies of the subject, and two texts that mean different ones.
 
     0 and 1: a relation to a landmark; 2: a position; 3: a position guarded, or two conditions.  1 and 3 are guarded:
     a look-alike of grade "pattern" or "build" stands where each text points as well, or the landmark is named by its
     noun beside another thing of its colour.
     """
-    who, number = subject.who, subject.number
     guarded = index % 2 == 1
     if index < 2 or (index == 3 and number % 2):
         landmark = bystander(rng, who)
@@ -224,7 +265,7 @@ def _referred(rng: random.Random, subject: TabletopSubject, index: int) -> _Reci
                 line.conditions = (*line.conditions, Condition(second, copies + 1))
         recipe = _Recipe(cast, roles, lines)
         if index == 1 and number % 4 < 2:
-            cast.append(colour_twin(rng, landmark, who.noun))
+            cast.append(_twin(rng, landmark, who.noun))
             roles.append("other")
             return recipe
     else:
@@ -235,9 +276,10 @@ def _referred(rng: random.Random, subject: TabletopSubject, index: int) -> _Reci
         cast, roles = [who] * copies, ["copy"] * copies
         recipe = _Recipe(cast, roles, [_Line("referred", (Condition(word),)) for word in words])
     if guarded and len(cast) < 5:
-        for n in range(2):
-            grade = ("pattern", "build")[(number // 2 + index) % 2]
-            cast.append(look_alike(rng, who, grade))
+        grade = ("pattern", "build")[(number // 2 + index) % 2]
+        other = look_alike(rng, who, grade)
+        for n in range(2):  # as many as the copies mostly are
+            cast.append(other)
             roles.append(grade)
             recipe.guards.append((len(cast) - 1, n))
     return recipe
@@ -253,7 +295,8 @@ def _drawn(rng: random.Random, subject: TabletopSubject, name: tuple[str, int], 
     cast = [_single(one) for one in recipe.cast]  # copies become things of their own
     while not _write(rng, subject.split, recipe, kind, index):
         pass
-    colours = (subject.who.main, subject.who.second)
+    tone = pick(rng, cast)
+    colours = (tone.main, tone.second)
     scale = SCALES[min(len(cast), max(SCALES))]
     wanted = Plan(scale, lambda camera, placed: _meant(camera, placed, recipe) is not None, colours, 0.5)
     scene = compose(rng, cast, wanted)

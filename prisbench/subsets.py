@@ -43,12 +43,15 @@ class Typed(Protocol):
 
 
 def grade_of(grades: Iterable[str | None]) -> str | None:
-    """The grade of a scene from those of its look-alikes: "mixed" for several, None where there are none or one has
-    none.  A copy that the text does not mean counts only where nothing else stands beside it.
+    """The grade of a scene from those of its look-alikes: "mixed" for several; None where there are none, or where one
+    has none and the others do not have several.  A copy that the text does not mean counts only where nothing else
+    stands beside it.
     """
     found = set(grades)
     found = found - {"copy"} or found
-    return None if not found or None in found else found.pop() if len(found) == 1 else MIXED
+    if len(found - {None}) > 1:
+        return MIXED
+    return None if not found or None in found else found.pop()
 
 
 def subset_of(query_type: str, grade: str | None) -> str:

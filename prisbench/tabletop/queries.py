@@ -196,8 +196,8 @@ def _company(rng: random.Random, who: Individual, n: int) -> list[Individual]:
 
 
 def _absent(rng: random.Random, subject: TabletopSubject, index: int, trial: int) -> _Recipe:
-    """Made as one of the others is (``_PRESENT``, in turn), around another thing in the subject's place: a look-alike in
-    the scene of a look-alike query and every second time in the others, else a thing of another noun.  The subject
+    """Made as one of the others is (``_PRESENT``, in turn), around another thing in the subject's place: a look-alike
+    in the scene of a look-alike query and every second time in the others, else a thing of another noun.  The subject
     itself is not in it.
     """
     who = subject.who

@@ -102,6 +102,6 @@ def _thing(found: Group, asked: Asked, i: int) -> Thing:
     role, mask, noun = found.roles[i], found.scene.masks[i], found.scene.things[i].individual.noun
     if role == "subject" or i == asked.meant:
         return Thing(mask, noun, "subject")
-    if role in GRADES:
-        return Thing(mask, noun, "look-alike", role)
+    if role in (*GRADES, "compound"):  # a compound differs in two respects and has no grade of its own
+        return Thing(mask, noun, "look-alike", role if role in GRADES else None)
     return Thing(mask, noun, "landmark" if i in asked.landmarks else "other")

@@ -17,10 +17,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from prisbench import subsets
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError
 from prisbench.images.drawing import png, sheet
 from prisbench.runtime.files import read_json, write_bytes, write_json
+from prisbench.subsets import grade_of
 from prisbench.types import Example, Thing
 
 ROWS = 5
@@ -38,11 +40,9 @@ class Asked(NamedTuple):
 
 
 def subset_of(example: Example) -> str:
-    """Its type, and for a look-alike query the grade of its look-alikes, "mixed" for several."""
-    if example.query_type != "look-alike":
-        return example.query_type
-    grades = {thing.grade for thing in example.things if thing.grade is not None}
-    return f"look-alike:{grades.pop() if len(grades) == 1 else 'mixed'}"
+    """The name of the subset that says most of it (``subsets.subset_of``)."""
+    grade = grade_of(thing.grade for thing in example.things if thing.role == "look-alike")
+    return subsets.subset_of(example.query_type, grade)
 
 
 def choose(examples: Iterable[Example], each: int, seed: int) -> list[Example]:

@@ -33,7 +33,7 @@ from prisbench.tabletop.captions import LONGEST, WORLD, ordinary_individuals, or
 from prisbench.tabletop.individuals import GRADES, has_look_alike
 from prisbench.tabletop.looks import COLOURS, HELD_OUT_PAIRS, NOUNS, SEEN_PATTERNS, UNSEEN_PATTERNS, Individual
 from prisbench.tabletop.places import PLACES, RELATIONS, at, holds
-from prisbench.tabletop.queries import GROUPS, VERSION, Asked, Group, groups, queries_of
+from prisbench.tabletop.queries import GROUPS, VERSION, Asked, Group, groups
 from prisbench.tabletop.render import Placed, meet
 from prisbench.tabletop.scenes import LEAST_SHARE, LEAST_TALL, MOST_TALL, SIZES_HW, Scene
 from prisbench.tabletop.solids import FAR
@@ -322,7 +322,7 @@ def test_each_photo_shows_another_side_of_the_subject() -> None:
         facing = [scene.things[photo_mask(subject, scene)].facing for scene in photos(subject)]
         turns = sorted(np.arctan2(s, c) / (2 * np.pi) % 1 for c, s in facing)
         gaps = np.diff([*turns, turns[0] + 1])
-        assert 1 / 5 - 1 / 8 - 1e-4 <= gaps.min() and gaps.max() <= 1 / 5 + 1 / 8 + 1e-4
+        assert gaps.min() >= 1 / 5 - 1 / 8 - 1e-4 and gaps.max() <= 1 / 5 + 1 / 8 + 1e-4
 
 
 def test_a_subject_is_the_same_individual_wherever_it_appears(asked: list[Group]) -> None:
@@ -359,7 +359,7 @@ def test_a_small_set_opens_with_hugging_face_datasets(small: Dataset, asked: lis
         assert np.array_equal(np.asarray(photo), scene.image)
         assert np.array_equal(coco.decode(rle).astype(bool), scene.masks[photo_mask(FIRST[-1], scene)])
     mine = [row for row in table if row["subject_id"] == who["id"]]
-    for row, (one, each) in zip(mine, [(one, each) for one in asked for each in one.asked], strict=True):
+    for row, (one, each) in zip(mine, [(group, each) for group in asked for each in group.asked], strict=True):
         assert np.array_equal(np.asarray(row["image"]), one.scene.image)
         blank = np.zeros(one.scene.image.shape[:2], bool)
         truth = blank if each.meant is None else one.scene.masks[each.meant]

@@ -33,7 +33,7 @@ from prisbench.predict import predict
 from prisbench.results import read_run, write_run
 from prisbench.score import score_folder
 from prisbench.settings import MethodOptions
-from prisbench.tabletop import scenes as tabletop
+from prisbench.tabletop.captions import ordinary_scene
 from prisbench.types import Concept, Prediction, Query, Subject
 from tests.drawing import draw_box, draw_scene
 
@@ -70,7 +70,7 @@ def test_a_domain_is_written_beside_the_weights_and_leaves_the_backbones_id_alon
     measured = measure_domain(folder, 4)
     after = load_backbone(folder)
     assert after.id == before.id and after.domain == measured == read_domain(folder)
-    again = features(after, tabletop.ordinary_scene("domain/0")[0].image)
+    again = features(after, ordinary_scene("domain/0")[0].image)
     assert measured.scenes == 8 and measured.strangeness(again) <= measured.threshold * 1.0001 + 1e-3
 
 
@@ -97,7 +97,7 @@ needs_embedded = pytest.mark.skipif(not has_embedded(), reason="the embedded bac
 def test_the_embedded_backbone_knows_its_own_scenes_and_not_a_picture_of_another_kind() -> None:
     backbone = load_backbone()
     assert backbone.domain is not None
-    own = [tabletop.ordinary_scene(f"a test's own/{n}")[0].image for n in range(8)]
+    own = [ordinary_scene(f"a test's own/{n}")[0].image for n in range(8)]
     strange = [backbone.domain.strangeness(features(backbone, photo)) > backbone.domain.threshold for photo in own]
     assert sum(strange) <= 1
     y, x = np.mgrid[:112, :144]

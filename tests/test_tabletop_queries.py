@@ -7,11 +7,13 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
 
-from prisbench.tabletop import texts
+from prisbench.tabletop import queries, texts
+from prisbench.tabletop.audit.views import shared
 from prisbench.tabletop.captions import GRAMMAR
-from prisbench.tabletop.individuals import GRADES
+from prisbench.tabletop.individuals import GRADES, grade_between
 from prisbench.tabletop.looks import HELD_OUT_PAIRS, UNSEEN_PATTERNS, Individual
 from prisbench.tabletop.places import BESIDE, PLACES, POSITIONS, RELATIONS, at, holds, place_among, relation
 from prisbench.tabletop.queries import GROUPS, Asked, Group, group, plan, queries_of
@@ -257,6 +259,9 @@ def test_look_alikes_differ_in_what_their_grade_names_and_in_nothing_else(drawn:
                 seen[role] += 1
             elif role in ("subject", "copy"):
                 assert other == who
+            elif role == "compound":
+                assert other.noun == who.noun and other.newness == who.newness
+                assert grade_between(who, other) == "compound"
             else:
                 assert role == "other" and other.noun != who.noun and other.newness == who.newness
     assert set(seen) == set(GRADES)
@@ -271,7 +276,7 @@ def test_the_kinds_of_groups_hold_what_they_say(drawn: dict[str, list[Group]]) -
         elif one.subset == "other-category":
             assert set(roles) == {"subject", "other"}
         elif one.subset == "look-alike:mixed":
-            assert len(set(roles) & set(GRADES)) >= 2
+            assert roles["subject"] == roles["compound"] == 1 and len(set(roles) & set(GRADES)) == 2
         elif one.subset.startswith("look-alike:"):
             assert set(roles) - {"other"} == {"subject", one.subset.partition(":")[2]}
         elif one.subset == "referred":
@@ -279,6 +284,7 @@ def test_the_kinds_of_groups_hold_what_they_say(drawn: dict[str, list[Group]]) -
         elif one.subset == "absent":
             assert not {"subject", "copy"} & set(roles)
             assert one.subject.who not in [thing.individual for thing in one.scene.things]
+            assert texts.told(one.asked[0].text) == [] and not one.asked[0].landmarks
 
 
 def test_every_subject_breaks_with_training_and_is_photographed_and_asked_for_apart() -> None:
@@ -300,3 +306,97 @@ def test_everything_shows_enough_of_itself_and_texts_have_the_slot_once(drawn: d
         for asked in one.asked:
             assert asked.text.count(SLOT) == 1 and "{" not in asked.text.replace(SLOT, "")
             assert " ".join(asked.text.split()) == asked.text
+
+
+# --- none stands in the middle of the others' looks: who is to stand in a scene, before it is drawn -----------------
+
+
+def casts(kind: str, of: Sequence[int] = range(3)) -> list[list[Individual]]:
+    """Who is to stand in scenes of a kind about every subject, the subject first."""
+    found = []
+    for subject, index in itertools.product(subjects(), of):
+        rng = random.Random(f"test/{subject.key}/{kind}/{index}")
+        found.append(queries._recipe(rng, subject.who, subject.number, kind, index).cast)
+    return found
+
+
+@pytest.mark.parametrize("grade", GRADES)
+def test_look_alikes_of_a_grade_differ_from_each_other_as_they_do_from_the_subject(grade: str) -> None:
+    several = 0
+    for cast in casts(f"look-alike:{grade}", (0, 1)):
+        alike = [who for who in cast if who.noun == cast[0].noun]
+        assert {grade_between(a, b) for a, b in itertools.combinations(alike, 2)} == {grade}
+        several += len(alike) > 2
+    assert several == 0 if grade == "swap" else several > 36, "of two swapped colours there is one look-alike"
+
+
+def test_the_things_of_a_mixed_scene_differ_from_one_another_as_the_corners_of_a_square() -> None:
+    pairs = Counter[frozenset[str]]()
+    for cast in casts("look-alike:mixed"):
+        assert len(cast) == 4
+        sides = [Counter(grade_between(a, b) for b in cast if b is not a) for a in cast]
+        assert all(side == sides[0] for side in sides) and sides[0]["compound"] == 1 and len(sides[0]) == 3
+        pairs[frozenset(sides[0]) - {"compound"}] += 1
+    assert set(pairs) == {frozenset(pair) for pair in queries._PAIRS}
+
+
+def test_a_colour_twin_is_that_of_any_thing_of_the_scene() -> None:
+    """Of four things two are in the same colours and pattern; the subject is as often one of the two as any is."""
+    twins = Counter[int]()
+    scenes = casts("other-category", range(2, 90, 3))
+    for cast in scenes:
+        assert len({who.noun for who in cast}) == len(cast) == 4
+        pair = [
+            (i, j)
+            for (i, a), (j, b) in itertools.combinations(enumerate(cast), 2)
+            if (a.main, a.second, a.pattern) == (b.main, b.second, b.pattern)
+        ]
+        assert pair, "two are in the same colours and pattern"
+        twins.update(pair[0] if len(pair) == 1 else ())
+    shares = [twins[i] / len(scenes) for i in range(4)]
+    assert shares == pytest.approx([0.5] * 4, abs=0.04)
+
+
+@pytest.mark.parametrize("kind", ["other-category", *(kind for kind in GROUPS if kind.startswith("look-alike:"))])
+def test_of_the_things_that_may_be_meant_none_shares_more_looks_with_the_others(kind: str) -> None:
+    """Among things of different nouns, or among those of the subject's noun, by what the others in the scene share."""
+    gains = []
+    for cast in casts(kind, range(8)):
+        alike = [sum(shared(who, other) for other in cast if other is not who) for who in cast]
+        rivals = [i for i, who in enumerate(cast) if kind == "other-category" or who.noun == cast[0].noun]
+        for best in (max, min):
+            tied = [i for i in rivals if alike[i] == best(alike[n] for n in rivals)]
+            gains.append((0 in tied) / len(tied) - 1 / len(rivals))
+    assert abs(np.mean(gains[::2])) < 0.03 and abs(np.mean(gains[1::2])) < 0.03
+
+
+def test_an_absent_scene_is_made_as_one_of_those_in_which_the_subject_stands() -> None:
+    """As many things, and as often of each kind, around another thing."""
+    numbers, fronts, kinds = Counter[int](), Counter[str](), Counter[str]()
+    made = queries._recipe
+
+    def recipe(rng: random.Random, who: Individual, number: int, kind: str, index: int) -> queries._Recipe:
+        kinds[f"{kind}/{index}"] += 1
+        return made(rng, who, number, kind, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queries, "_recipe", recipe)
+        for subject, index in itertools.product(subjects(), range(GROUPS["absent"])):
+            for trial in range(queries.TRIALS):
+                rng = random.Random(f"test/{subject.key}/absent/{index}/{trial}")
+                try:
+                    found = queries._absent(rng, subject, index, trial)
+                except LookupError:
+                    continue
+                break
+            assert [line.query_type for line in found.lines] == ["absent"] and not found.lines[0].conditions
+            assert subject.who not in found.cast and not {"subject", "copy"} & set(found.roles)
+            numbers[len(found.cast)] += 1
+            fronts["look-alike" if found.cast[0].noun == subject.who.noun else "other"] += 1
+    present = Counter(
+        len(cast) for kind, n in GROUPS.items() if (kind, 0) in queries._PRESENT for cast in casts(kind, range(n))
+    )
+    assert len(kinds) == len(queries._PRESENT) and min(kinds.values()) > 0.5 * 360 / len(kinds)
+    for n in range(1, 5):
+        assert numbers[n] / numbers.total() == pytest.approx(present[n] / present.total(), abs=0.06), n
+    assert 0.6 < fronts["look-alike"] / fronts.total() < 0.95

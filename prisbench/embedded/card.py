@@ -127,9 +127,13 @@ def measure_domain(folder: str | Path, scenes: int = 400) -> Domain:
     """
     name, world = "domain", f"Tabletop {VERSION}"
     size = Size({"validation": -(-2 * scenes // BENCHMARK.queries_each) + 1})
-    queried = {query.image_id: query.image for query in tabletop_rows(size, DOMAIN_SEED)[1]}
+    queried: dict[str, np.ndarray] = {}
+    for query in tabletop_rows(size, DOMAIN_SEED)[1]:
+        queried.setdefault(query.image_id, query.image)
+        if len(queried) == scenes:
+            break
     images = [ordinary_scene(f"{name}/{n}")[0].image for n in range(scenes)]
-    images += list(queried.values())[:scenes]
+    images += queried.values()
     described = (
         f"{world}: ordinary scenes {name}/0 to {name}/{scenes - 1}, and {len(images) - scenes} of seed {DOMAIN_SEED}"
     )

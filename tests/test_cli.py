@@ -139,10 +139,12 @@ def test_an_option_that_a_message_names_is_one() -> None:
 def test_every_command_of_the_readme_is_there() -> None:
     assert [" ".join(words) for words in commands()] == [
         "bench ablation",
+        "bench by-eye",
         "bench crf",
         "bench dataset",
         "bench learner",
         "bench localizer",
+        "bench network-free",
         "bench score",
         "bench shortcuts",
         "bench unseen",
@@ -804,7 +806,7 @@ def test_training_another_recipe_into_a_folder_is_one_line_after_its_cost(prisbe
     before = tree(tmp_path)
     answer = prisbench("train-backbone", "--out", tmp_path, "--steps", 1)
     fails(answer, "holds another recipe", lines=2)
-    assert answer.err.startswith("training: 32000 scenes") and tree(tmp_path) == before
+    assert answer.err.startswith("training: 8000 scenes") and tree(tmp_path) == before
 
 
 def test_a_wrong_option_is_a_usage_error_without_traceback(prisbench: Prisbench) -> None:

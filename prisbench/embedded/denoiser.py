@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from prisbench.embedded.files import SceneFolder, read_array
-from prisbench.embedded.models import alphas_cumprod, build_denoiser, build_text_encoder
+from prisbench.embedded.models import alphas_cumprod, build_denoiser, build_text_encoder, load_denoiser
 from prisbench.embedded.recipe import Recipe, Report
 from prisbench.embedded.stage import Stage, in_bfloat16, rate_shape
 from prisbench.embedded.words import token_ids
@@ -87,8 +86,7 @@ def beginning(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextMo
 
 def go_on_from(start: Path, unet: Any, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
     """Give both the weights of a finished pipeline; a word that its tokenizer has not keeps its own embedding."""
-    former = UNet2DConditionModel.from_pretrained(start / "unet", torch_dtype=torch.float32)
-    unet.load_state_dict(former.state_dict())
+    unet.load_state_dict(load_denoiser(start / "unet").state_dict())
     words = CLIPTokenizer.from_pretrained(start / "tokenizer")
     theirs = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32).state_dict()
     mine = text.state_dict()

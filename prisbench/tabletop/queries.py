@@ -31,7 +31,7 @@ from prisbench.tabletop.scenes import Crowded, Plan, Scene, compose
 from prisbench.tabletop.subjects import SEED, TabletopSubject
 
 VERSION = "3"
-"""Of the benchmark, the queries: raised whenever ``named.DIGEST`` changes."""
+"""Of the benchmark, the queries: raised whenever ``named.DIGESTS`` changes."""
 
 SCALES = {1: (22.0, 48.0), 2: (22.0, 43.0), 3: (21.5, 39.0), 4: (21.0, 37.0), 5: (21.0, 35.0)}
 """Things in a scene -> range of pixels a unit of the table covers."""
@@ -45,9 +45,8 @@ GROUPS: Mapping[str, int] = {
     "referred": 4,
     "absent": 5,
 }
-"""Scenes a subject, by kind.  A "relation" scene has a true text and a contradicted one, a "referred" scene two true
-ones: 40 queries of 32 scenes.
-"""
+"""Scenes a subject, by kind: 32, asked 40 times.  A "relation" scene has a true text and a contradicted one, a
+"referred" scene two true ones."""
 TRIALS = 40
 """How often the things of a scene are drawn anew when they do not fit on the table as the texts want it."""
 _PRESENT = tuple(

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.named import SIZES, build_tabletop
+from prisbench.datasets.named import build_tabletop
+from prisbench.datasets.sources.tabletop import SMALL
 from prisbench.evaluate import evaluate
 from prisbench.images import drawing
 from prisbench.leaderboard.html_page import Overlay, render_page
@@ -68,7 +69,7 @@ def run(
     say(COST)
     folder = out / "dataset"
     if not (folder / "dataset.json").is_file():
-        build_tabletop(folder, SIZES["small"])
+        build_tabletop(folder, SMALL)
     dataset = open_dataset(folder)
     options = MethodOptions(seed=seed, device=device, store=str(out / "concepts"))
     learned: Method | None = None

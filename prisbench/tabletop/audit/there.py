@@ -28,13 +28,13 @@ COMPARED: Mapping[str, tuple[str, ...]] = {
 Belief = Callable[[Facts], float]
 Terms = Callable[[Facts], Float[np.ndarray, " t"]]
 
-_TEXT: Mapping[str, tuple[str, Belief]] = {
+_TEXT: dict[str, tuple[str, Belief]] = {
     "places in the text": ("text", lambda q: len(told(q.text))),
     "places among copies in the text": ("text", lambda q: sum(" of" not in word for word in told(q.text))),
     "number of words": ("text", lambda q: len(q.text.split())),
     "things that the text names": ("relation", lambda q: q.landmarks),
-    "a thing stands where the text points": ("relation", lambda q: q.fulfils.any()),
-    "a thing of the subject's noun stands there": ("relation", lambda q: (q.fulfils & q.noun).any()),
+    "a thing stands where the text points": ("relation", lambda q: float(q.fulfils.any())),
+    "a thing of the subject's noun stands there": ("relation", lambda q: float((q.fulfils & q.noun).any())),
 }
 """Predictor -> what it needs, and its number for a text about a scene."""
 

@@ -83,10 +83,10 @@ def digest(scene: Scene, text: str = "") -> str:
 
 
 COMMITTED = {
-    "train/0": "",
-    "train/1": "",
-    "held-out/0": "",
-    "photo": "",
+    "train/0": "59b4e227504020e5",
+    "train/1": "a3fa94204e5878bd",
+    "held-out/0": "d895a9e4a6fa29a7",
+    "photo": "3c78345297e51e2f",
 }
 """When one changes, ``captions.WORLD`` must, and the shipped backbone and all learned concepts are void."""
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prisbench.phrases import AMONG_ALL, PHRASES, TO_A_LANDMARK, Box, Condition, box_of, holds, parse
-from prisbench.tabletop.scenes import _TEXTS
+from prisbench.tabletop.texts import _WHOLE
 
 WITH_LANDMARK = {
     "left_of": ("left of", "to the left of", "on the left of", "on the left-hand side of", "at the left of"),
@@ -83,7 +83,7 @@ def test_two_conditions_and_what_is_left_of_the_text(text: str, wanted: tuple[Co
 @pytest.mark.parametrize(
     "text",
     [
-        *_TEXTS,
+        *(text for texts in _WHOLE.values() for text in texts),
         "the {subject} by candlelight",
         "the {subject} before dawn",
         "a mug left of the {subject}",

@@ -95,10 +95,7 @@ def look_alike(rng: random.Random, who: Individual, grade: str) -> Individual:
     if not found:
         raise LookupError(f"no {who.noun} is a look-alike of {who.main} and {who.second} by {grade}")
     other = pick(rng, found)
-    if grade == "build":
-        a, b, c = (round(rng.random(), 3) for _ in range(3))
-        other = replace(other, shape=(a, b, c, who.shape[3]))
-    return other
+    return _shaped(rng, other) if grade == "build" else other
 
 
 def look_alikes(rng: random.Random, who: Individual, grade: str, most: int) -> list[Individual]:
@@ -110,8 +107,14 @@ def look_alikes(rng: random.Random, who: Individual, grade: str, most: int) -> l
         raise LookupError(f"no {who.noun} is a look-alike of {who.main} and {who.second} by {grade}")
     chosen = found[: min(most, max(1, len(found) - 1))]
     if grade == "build":
-        return [replace(one, shape=(*(round(rng.random(), 3) for _ in range(3)), who.shape[3])) for one in chosen]
+        return [_shaped(rng, one) for one in chosen]
     return chosen
+
+
+def _shaped(rng: random.Random, who: Individual) -> Individual:
+    """With other numbers of shape; the scale of the pattern stays."""
+    a, b, c = (round(rng.random(), 3) for _ in range(3))
+    return replace(who, shape=(a, b, c, who.shape[3]))
 
 
 def both(who: Individual, first: Individual, second: Individual) -> Individual:

@@ -22,12 +22,12 @@ def paint(who: Individual, part: Part, turn: Plane, height: Plane) -> Plane:
     if part.paint == PATTERN:
         high = height - np.float32(part.base)
         second = second_colour(who, turn, high, part.around, part.tall)
-        rgb = np.where(second[:, None], colours[1], colours[0])
+        rgb: Plane = np.where(second[:, None], colours[1], colours[0])
         if who.mark != "none":
             on, ink = mark(who, turn, high, part.around, part.tall)
             rgb = np.where(on[:, None], _reflects(who.mark_colour, 0.0), rgb)
             rgb = np.where(ink[:, None], rgb * np.float32(0.18), rgb)
-        return rgb.astype(np.float32)
+        return np.asarray(rgb, np.float32)
     if part.paint in (MAIN, SECOND):
         return np.broadcast_to(colours[part.paint == SECOND], (len(turn), 3))
     fixed = np.asarray(_FIXED[part.paint], np.float32)

@@ -362,13 +362,13 @@ def test_a_colour_twin_is_that_of_any_thing_of_the_scene() -> None:
 def test_of_the_things_that_may_be_meant_none_shares_more_looks_with_the_others(kind: str) -> None:
     """Among things of different nouns, or among those of the subject's noun, by what the others in the scene share."""
     gains = []
-    for cast in casts(kind, range(24)):
+    for cast in casts(kind, range(12)):
         alike = [sum(shared(who, other) for other in cast if other is not who) for who in cast]
         rivals = [i for i, who in enumerate(cast) if kind == "other-category" or who.noun == cast[0].noun]
         for best in (max, min):
             tied = [i for i in rivals if alike[i] == best(alike[n] for n in rivals)]
             gains.append((0 in tied) / len(tied) - 1 / len(rivals))
-    assert abs(np.mean(gains[::2])) < 0.03 and abs(np.mean(gains[1::2])) < 0.03
+    assert abs(np.mean(gains[::2])) < 0.04 and abs(np.mean(gains[1::2])) < 0.04
 
 
 def test_an_absent_scene_is_made_as_one_of_those_in_which_the_subject_stands() -> None:

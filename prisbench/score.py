@@ -189,6 +189,10 @@ def portable(identity: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("code", "weights", "read"):
         if isinstance(out.get(key), Mapping):
             out[key] = {name(each): value for each, value in out[key].items()}
+    if isinstance(out.get("read"), dict) and isinstance(out.get("code"), dict):
+        known = set(out["code"].values())  # the method's own files, read again where it was moved to
+        out["read"] = {each: value for each, value in out["read"].items() if value not in known}
+        out = out if out["read"] else {key: value for key, value in out.items() if key != "read"}
     if isinstance(out.get("written"), list):
         out["written"] = sorted({name(each) for each in out["written"]})
     return {"file": name(str(identity.get("file", ""))), **out}

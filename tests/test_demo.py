@@ -28,7 +28,7 @@ from prisbench.settings import MethodOptions
 from prisbench.tabletop.queries import GROUPS
 from prisbench.types import QUERY_TYPES, REFERENTLESS, Subject
 
-SMALL = demo.SIZES["small"]
+SMALL = demo.SMALL
 KINDS = ("plain", "other-category", "look-alike:build", "relation", "referred", "absent")
 FEW = Size({"validation": 1, "test": 2}, dict.fromkeys(KINDS, 1))
 ASKED = FEW.subjects["test"] * FEW.queries_each
@@ -47,7 +47,7 @@ def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     make = AttentionMethod.make
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prisbench.diffusion.loading.EMBEDDED", folder)
-        patch.setattr(demo, "SIZES", {"small": FEW})
+        patch.setattr(demo, "SMALL", FEW)
         patch.setattr(AttentionMethod, "make", lambda options: make(dataclasses.replace(options, settings=QUICK)))
         yield
 

@@ -221,8 +221,10 @@ def _recipe(facts: dict[str, Any]) -> str:
     rows = "\n".join(
         f"| {row['step']} | {row['seconds'] / 60:.0f} | {row['loss']:.4f} |" for row in facts["losses"]["unet"]
     )
-    unet, begun = facts["losses"]["unet"], ""
+    unet, begun, start = facts["losses"]["unet"], "", ""
+    sizes = f"--seed {recipe['seed']} --scenes {recipe['scenes']} --steps {recipe['steps']}"
     if recipe["start"]:
+        start = f" --start FOLDER_OF_{recipe['start']}"
         vae_row = f"| autoencoder | that of the pipeline {recipe['start']}, as it is | | |"
         begun = f", from the weights of the pipeline {recipe['start']}"
         vae_end = ""
@@ -230,13 +232,15 @@ def _recipe(facts: dict[str, Any]) -> str:
         vae_row = _autoencoder(facts)
         vae = facts["losses"]["vae"][-1]
         vae_end = f"  Autoencoder at the end: L1 {vae['l1']:.3f}, squared error {vae['l2']:.4f} (pixels in -1..1)."
+    command = f"prisbench train-backbone --out DIR {sizes}{start}"
     unet_how = (
         f"{tuple(recipe['unet_channels'])} channels, text width {recipe['text_width']}, {recipe['text_layers']} "
         f"layers; noise prediction, batch {recipe['batch']}, AdamW {recipe['rate']}, averaged weights{begun}"
     )
     return f"""\
-`prisbench train-backbone --out DIR --seed {recipe["seed"]}` ({recipe["scenes"]} scenes with captions, drawn by the
-same code as the benchmark, without the subjects' patterns and colour pairs; masks are never shown to it).
+`{command}`
+(scenes with captions, drawn by the same code as the benchmark, without the subjects' patterns and colour pairs; masks
+are never shown to it).
 
 | part | how | steps | hours on 2 CPU cores |
 |---|---|---|---|

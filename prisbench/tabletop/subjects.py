@@ -77,4 +77,4 @@ def reference_photo(subject: TabletopSubject, index: int, seed: int = SEED) -> S
 
 def photo_mask(subject: TabletopSubject, scene: Scene) -> int:
     """Which thing of a reference photo is the subject."""
-    return next(i for i, thing in enumerate(scene.things) if thing.individual is subject.who)
+    return next(i for i, thing in enumerate(scene.things) if thing.individual == subject.who)

@@ -93,8 +93,8 @@ def test_a_domain_that_cannot_be_used_is_one_line(change: dict[str, object], mes
 needs_embedded = pytest.mark.skipif(not has_embedded(), reason="the embedded backbone is not installed")
 BLUNT = pytest.mark.xfail(
     strict=True,
-    reason="the autoencoder that ships was trained on flat scenes: it errs so much on the new world's that only 38 % of "
-    "real photos lie beyond (docs/localizer.md); one trained on the new world is to follow",
+    reason="the autoencoder that ships was trained on flat scenes and errs so much on the new world's that only 38 % "
+    "of real photos lie beyond (docs/localizer.md); one trained on the new world is to follow",
 )
 
 

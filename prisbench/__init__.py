@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prisbench.images.photos import load_photo as load_photo
     from prisbench.images.photos import load_photos as load_photos
     from prisbench.localizer.method import AttentionMethod as AttentionMethod
+    from prisbench.network_free.method import NetworkFree as NetworkFree
     from prisbench.settings import MethodOptions as MethodOptions
     from prisbench.settings import take_settings as take_settings
     from prisbench.types import QUERY_TYPES as QUERY_TYPES
@@ -53,6 +54,7 @@ _HOME = {
     "MethodOptions": "settings",
     "MissingExtraError": "errors",
     "Prediction": "types",
+    "NetworkFree": "network_free.method",
     "PrisbenchError": "errors",
     "QUERY_TYPES": "types",
     "Query": "types",

@@ -14,6 +14,7 @@ import numpy as np
 
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import build_tabletop
+from prisbench.datasets.sources.tabletop import SMALL
 from prisbench.evaluate import evaluate
 from prisbench.images import drawing
 from prisbench.leaderboard.html_page import Overlay, render_page
@@ -29,8 +30,6 @@ from prisbench.runtime.files import write_bytes, write_text
 from prisbench.settings import MethodOptions
 from prisbench.types import QUERY_TYPES, Example, Method, Prediction
 
-SUBJECTS = {"validation": 1, "test": 2}
-QUERIES = {"plain": 3, "other-category": 4, "look-alike": 6, "relation": 3, "absent": 4}
 RUNS = (
     ("attn", "textual-inversion"),
     ("attn", "noun-only"),
@@ -70,7 +69,7 @@ def run(
     say(COST)
     folder = out / "dataset"
     if not (folder / "dataset.json").is_file():
-        build_tabletop(folder, SUBJECTS, QUERIES)
+        build_tabletop(folder, SMALL)
     dataset = open_dataset(folder)
     options = MethodOptions(seed=seed, device=device, store=str(out / "concepts"))
     learned: Method | None = None

@@ -31,7 +31,12 @@ PACKAGES = (
     "typer",
 )
 
-EXTRAS = {"crf": "pydensecrf2", "heic": "pillow-heif", "croissant": "mlcroissant"}
+EXTRAS = {
+    "crf": "pydensecrf2",
+    "heic": "pillow-heif",
+    "croissant": "mlcroissant",
+    "network-free": "opencv-python-headless",
+}
 """Extra -> the package it brings; the sum of what works without is in the README."""
 
 EMBEDDED = Path(__file__).parent / "embedded" / "weights"

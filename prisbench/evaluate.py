@@ -5,7 +5,6 @@ Knows: that a run is a prediction of every query and its score.  Does not know: 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from prisbench.datasets.load import Dataset
@@ -33,7 +32,6 @@ def evaluate(
     scope, options = scope or Scope(), options or RunOptions()
     with predicting(dataset, method, root, scope, options, progress) as predicted:
         run = score(dataset, predicted.folder, scope, predicted.manifest)
-        run = replace(run, out_of_domain=predicted.out_of_domain)
         failed = [query for query in run.queries if query.error is not None]
         if failed and len(failed) == len(run.queries):
             raise DataError(

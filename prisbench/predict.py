@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 from prisbench.answers import BreachError, as_list, check_method, checked, checked_concept
 from prisbench.datasets.load import Dataset
+from prisbench.deaf import check_deaf, deaf_name, deaf_queries, deaf_subjects
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.out_of_domain import count_outside
 from prisbench.predictions import PredictionRecord, PredictionWriter, settle_predictions
 from prisbench.provenance import current_provenance
 from prisbench.results import REFERENCES, DatasetRef
-from prisbench.runs import PREDICTIONS, SOFT_MAPS, RunOptions, Scope, check_claim, claim, note_files, run_folder
+from prisbench.runs import PREDICTIONS, SOFT_MAPS, RunOptions, Scope, check_claim, claim, note, note_files, run_folder
 from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
@@ -68,11 +69,12 @@ def predicting(
 ) -> Iterator[Predicted]:
     """As ``predict``; no other process has the run's folder while the body runs."""
     check_method(method)
+    check_deaf(options.deaf)
     about = [example.query.subject_id for example in scope.examples(dataset)]
     if not about:
-        kind = f" of type {scope.subset!r}" if scope.subset else ""
+        kind = f" of the subset {scope.subset!r}" if scope.subset else ""
         raise UsageError(f"{dataset.id} has no queries{kind} in its {scope.split} split")
-    everybody = given(dataset.subjects(scope.split), options.reference)
+    everybody = deaf_subjects(given(dataset.subjects(scope.split), options.reference), options.deaf)
     manifest = _manifest(dataset, method, scope, options)
     with contextlib.ExitStack() as stack:
         folder = root
@@ -95,16 +97,17 @@ def predicting(
         maps = folder / SOFT_MAPS if options.soft_maps else None
         answering = _Answering(method, concepts, options, partial(progress, "locate"), len(about), maps)
         _locate_all(answering, examples(), folder / PREDICTIONS)
-        yield Predicted(folder, manifest, count_outside(method, examples()))
+        outside = count_outside(method, examples())
+        yield Predicted(folder, {**manifest, **note(folder, out_of_domain=outside)}, outside)
 
 
 def _manifest(dataset: Dataset, method: Method, scope: Scope, options: RunOptions) -> dict[str, Any]:
     """What is being run, as far as it is known before anything is learned."""
     return {
-        "method": method.name,
+        "method": deaf_name(method.name, options.deaf),
         "concept": "",
         "dataset": vars(DatasetRef(dataset.name, dataset.version, dataset.digest, scope.split)),
-        "settings": dict(method.settings),
+        "settings": {**method.settings, **({"deaf": options.deaf} if options.deaf else {})},
         "backbone": getattr(method, "model", None),
         "seed": options.seed,
         "reference": options.reference,
@@ -139,13 +142,13 @@ def learn_all(
     method: Method,
     split: str,
     progress: Progress = lambda *_: None,
-    reference: str = REFERENCES[0],
 ) -> tuple[dict[str, Concept], float]:
-    """The concept of every subject of a split, and the mean seconds a subject took (stored ones take almost none).
+    """The concept of every subject of a split from its photos alone, and the mean seconds a subject took (stored ones
+    take almost none).
 
-    Raises DataError, naming the subject, when the method fails or gives no concept, and as ``given``.
+    Raises DataError, naming the subject, when the method fails or gives no concept.
     """
-    everybody = given(dataset.subjects(split), reference)
+    everybody = given(dataset.subjects(split), REFERENCES[0])
     return _learn_some(everybody, method, progress, {subject.id for subject in everybody}, lambda _: None)
 
 
@@ -255,7 +258,8 @@ def _answer(answering: _Answering, examples: Sequence[Example]) -> Iterator[Pred
     if not examples:
         return
     method = answering.method
-    image, queries = examples[0].image, [example.query for example in examples]
+    image = examples[0].image
+    queries = deaf_queries([example.query for example in examples], answering.options.deaf)
     start = time.perf_counter()
     try:
         with watched(method):

@@ -57,7 +57,7 @@ class SecondsPerImage:
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of a dataset's queries was run: at most ``limit`` of them spread over the split, one query type, some
+    """Which part of a dataset's queries was run: at most ``limit`` of them spread over the split, one subset, some
     subjects, some queries; all of them by default.
     """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prisbench.datasets.load import Dataset
+from prisbench.deaf import deaf_name
 from prisbench.errors import DataError
 from prisbench.results import REFERENCES, Part
 from prisbench.runtime.files import read_json, sha256_json, write_errors, write_json
@@ -31,8 +32,8 @@ UNCOMPARED = ("identity", "provenance")
 
 @dataclass(frozen=True)
 class Scope:
-    """Which part of a dataset is run: a split, and of it at most ``limit`` queries spread over it, one query type, some
-    subjects, some queries; all of it by default.
+    """Which part of a dataset is run: a split, and of it at most ``limit`` queries spread over it, one subset
+    (``subsets.SUBSETS``), some subjects, some queries; all of it by default.
     """
 
     split: str = "test"
@@ -58,13 +59,15 @@ class RunOptions:
     ``seed``: that of the method, for the record.  ``fresh`` forgets an earlier run of the same name, finished or not.
     By default, queries that the method fails on are recorded, the run goes on, and the same command tries them again:
     ``keep_errors`` does not try the failures of an earlier run again, ``fail_on_error`` ends the run at the first one.
-    ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``reason``: why a test split is
-    looked at, for its log.  ``soft_maps`` keeps the maps that masks were cut from, as 8-bit PNG files.
+    ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``deaf``: an input that is kept
+    from the method, one of ``deaf.DEAF``.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps
+    the maps that masks were cut from, as 8-bit PNG files.
     """
 
     seed: int = 0
     reference: str = REFERENCES[0]
     reason: str | None = None
+    deaf: str | None = None
     soft_maps: bool = False
     fresh: bool = False
     keep_errors: bool = False
@@ -82,9 +85,9 @@ def run_folder(
 ) -> Path:
     """``root/<dataset>/<method>--<concept>``, with the seed, the reference setting, and what makes a run partial."""
     options = options or RunOptions()
-    parts = [run_name(method.name, concept, options.seed, options.reference)]
+    parts = [run_name(deaf_name(method.name, options.deaf), concept, options.seed, options.reference)]
     parts += [scope.split] if scope.split != "test" else []
-    parts += [scope.subset] if scope.subset else []
+    parts += [scope.subset.replace(":", "-")] if scope.subset else []
     parts += [f"spread-{scope.limit}"] if scope.limit else []
     for kind, ids in (("subject", scope.part.subjects), ("query", scope.part.queries)):
         if len(ids) == 1:
@@ -95,11 +98,9 @@ def run_folder(
 
 
 def check_claim(folder: Path, manifest: Mapping[str, Any], fresh: bool) -> None:
-    """Raises DataError when the folder holds a run of something else; ``fresh`` empties it instead."""
+    """Raises DataError when the folder holds a run of something else; ``fresh`` removes a run's files instead."""
     if fresh:
-        for name in (RUN, PREDICTIONS, MANIFEST):
-            with write_errors(folder / name):
-                (folder / name).unlink(missing_ok=True)
+        _forget(folder)
     path = folder / MANIFEST
     if not path.exists():
         return
@@ -146,6 +147,29 @@ def note_files(folder: Path, method: Method) -> None:
     noted = with_files(manifest["identity"], method)
     if noted != manifest["identity"]:
         write_json(path, {**manifest, "identity": noted})
+
+
+def note(folder: Path, **found: Any) -> dict[str, Any]:
+    """What is found out once every query has an answer: in the manifest, without what is None.  What it says then."""
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    noted = {**manifest, **{name: value for name, value in found.items() if value is not None}}
+    if noted != manifest:
+        write_json(path, noted)
+    return noted
+
+
+def _forget(folder: Path) -> None:
+    """Remove a run's files, the manifest last: until then they are a run's.  Files of somebody else stay."""
+    maps = folder / SOFT_MAPS
+    for path in (folder / RUN, folder / PREDICTIONS, *sorted(maps.glob("*.png"))):
+        with write_errors(path):
+            path.unlink(missing_ok=True)
+    with write_errors(maps):
+        if maps.is_dir() and not maps.is_symlink() and not any(maps.iterdir()):
+            maps.rmdir()
+    with write_errors(folder / MANIFEST):
+        (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def _words(change: Difference) -> str:

@@ -22,9 +22,12 @@ from prisbench.predictions import PredictionRecord, lines_of, read_predictions
 from prisbench.provenance import Provenance, current_environment, current_provenance
 from prisbench.results import REFERENCES, DatasetRef, Kept, Part, QueryResult, Run, SecondsPerImage
 from prisbench.runs import MANIFEST, PREDICTIONS, SOFT_MAPS, Scope
-from prisbench.runtime.files import read_json, sha256_bytes
+from prisbench.runtime import strict_json
+from prisbench.runtime.files import read_bytes, sha256_bytes
+from prisbench.runtime.strict_json import Strict, parse
 from prisbench.soft_maps import read_map, soft_average_precision
-from prisbench.types import Example, Thing
+from prisbench.subsets import grade_of
+from prisbench.types import Example
 
 
 def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, Any]) -> Run:
@@ -55,8 +58,9 @@ def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, A
         learn_seconds=manifest["learn_seconds"],
         concept_bytes=manifest["concept_bytes"],
         queries=results,
+        out_of_domain=manifest.get("out_of_domain"),
         reference=manifest["reference"],
-        part=_part(manifest["part"]),
+        part=scope.part,
         template=manifest["template"],
         precision=manifest["precision"],
         identity=portable(manifest["identity"]),
@@ -69,22 +73,24 @@ def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, A
 def score_folder(folder: Path, dataset: Dataset) -> Run:
     """The run in a folder that ``predict`` made.
 
-    Raises DataError when it is none, is not finished, or was made on another content of the dataset.
+    Raises DataError when it is none, is not finished, was made on another content of the dataset, or its manifest does
+    not hold what a run's does, naming the key.
     """
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(f"{folder} holds no run: no {MANIFEST} in it; make one with `prisbench predict`")
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or "part" not in manifest:
+    data = read_bytes(path)
+    manifest = parse(data, str(path))
+    if "part" not in manifest:
         raise DataError(f"{path} is of an older prisbench, or no run's; make the run again")
+    part = strict_json.read(_Manifest, data, str(path)).part
     made_on, here = manifest["dataset"], DatasetRef(dataset.name, dataset.version, dataset.digest, "")
     if made_on["digest"] != here.digest:
         raise DataError(
             f"{folder} was made on {made_on['name']} {made_on['version']} (digest {made_on['digest'][:16]}), "
             f"{dataset.folder} has the digest {here.digest[:16]}; score it on the dataset it was made on"
         )
-    part = manifest["part"]
-    scope = Scope(made_on["split"], part["limit"], part["subset"], tuple(part["subjects"]), tuple(part["queries"]))
+    scope = Scope(made_on["split"], part.limit, part.subset, part.subjects, part.queries)
     return score(dataset, folder, scope, manifest)
 
 
@@ -168,19 +174,9 @@ def score_one(record: PredictionRecord, example: Example, soft_maps: Path | None
         seconds=None if record.seconds is None else round(record.seconds, 4),
         error=record.error,
         pair_id=example.pair_id,
-        grade=grade_of(example.things),
+        grade=grade_of(thing.grade for thing in example.things if thing.role == "look-alike"),
         soft_ap=_soft_ap(example, soft_maps),
     )
-
-
-def grade_of(things: Iterable[Thing]) -> str | None:
-    """The grade of a scene's look-alikes; "mixed" for several, None where there are none or one has none.
-
-    A copy that the text does not mean counts only where nothing else stands beside it.
-    """
-    found = {thing.grade for thing in things if thing.role == "look-alike"}
-    found = found - {"copy"} or found
-    return None if not found or None in found else found.pop() if len(found) == 1 else "mixed"
 
 
 def portable(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,6 +189,12 @@ def portable(identity: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("code", "weights", "read"):
         if isinstance(out.get(key), Mapping):
             out[key] = {name(each): value for each, value in out[key].items()}
+    if isinstance(out.get("read"), dict) and isinstance(out.get("code"), dict):
+        known = set(out["code"].values())  # the method's own files, read again where it was moved to
+        out["read"] = {each: value for each, value in out["read"].items() if value not in known}
+        out = out if out["read"] else {key: value for key, value in out.items() if key != "read"}
+    if isinstance(out.get("written"), list):
+        out["written"] = sorted({name(each) for each in out["written"]})
     return {"file": name(str(identity.get("file", ""))), **out}
 
 
@@ -214,5 +216,22 @@ def _seconds_per_image(records: Sequence[PredictionRecord], results: Sequence[Qu
     return seconds
 
 
-def _part(raw: Mapping[str, Any]) -> Part:
-    return Part(raw["limit"], raw["subset"], tuple(raw["subjects"]), tuple(raw["queries"]))
+class _Manifest(Strict):
+    """What ``score`` reads of a manifest."""
+
+    method: str
+    concept: str
+    dataset: DatasetRef
+    settings: dict[str, Any]
+    backbone: str | None
+    seed: int
+    learn_seconds: float | None
+    concept_bytes: float | None
+    out_of_domain: int | None = None
+    reference: str
+    part: Part
+    template: str | None
+    precision: str | None
+    identity: dict[str, Any]
+    concepts: dict[str, str]
+    provenance: Provenance | None

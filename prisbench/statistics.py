@@ -11,7 +11,7 @@ Does not know: masks, methods, files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -75,7 +75,7 @@ def interval(sample: Sample, rng: np.random.Generator | None = None) -> Interval
 
     None with fewer than ``FEWEST_SUBJECTS`` subjects.
     """
-    ratios = _draw_ratios(sample.subject_ids, [sample], rng)
+    ratios = draw_ratios([sample], rng)
     return None if ratios is None else bounded(ratios[0], sample.n_subjects)
 
 
@@ -130,6 +130,19 @@ def paired_difference(first: Sample, second: Sample, rng: np.random.Generator | 
 
     Raises DataError when the two disagree on a query's subject.
     """
+    one, two = joined(first, second)
+    if one.value is None or two.value is None:
+        return Difference(None, None, 0)
+    ratios = draw_ratios([one, two], rng)
+    spread = None if ratios is None else percentiles(ratios[0] - ratios[1], one.n_subjects)
+    return Difference(one.value - two.value, spread, len(one.query_ids))
+
+
+def joined(first: Sample, second: Sample) -> tuple[Sample, Sample]:
+    """Both samples on the queries that both define, in the order of the first.
+
+    Raises DataError when the two disagree on a query's subject.
+    """
     at = {query: row for row, query in enumerate(second.query_ids)}
     rows = [(row, at[query]) for row, query in enumerate(first.query_ids) if query in at]
     one, two = _take(first, [a for a, _ in rows]), _take(second, [b for _, b in rows])
@@ -138,31 +151,32 @@ def paired_difference(first: Sample, second: Sample, rng: np.random.Generator | 
             raise DataError(
                 f"query {query!r} is about subject {a!r} in one run and {b!r} in the other; score both again"
             )
-    if one.value is None or two.value is None:
-        return Difference(None, None, 0)
-    ratios = _draw_ratios(one.subject_ids, [one, two], rng)
-    spread = None if ratios is None else percentiles(ratios[0] - ratios[1], one.n_subjects)
-    return Difference(one.value - two.value, spread, len(rows))
+    return one, two
 
 
 def rank_tiers(samples: Mapping[str, Sample], rng: np.random.Generator | None = None) -> dict[str, int]:
-    """Tiers from 1, higher values first; a sample of fewer than ``FEWEST_SUBJECTS`` subjects gets none.
+    """Tiers from 1, higher values first; a sample of fewer than ``FEWEST_SUBJECTS`` subjects gets none (``tiers``)."""
+    values = {name: sample.value for name, sample in samples.items() if sample.n_subjects >= FEWEST_SUBJECTS}
+    known = {name: value for name, value in values.items() if value is not None}
+    return tiers(known, lambda best, name: paired_difference(samples[best], samples[name], rng).interval)
+
+
+def tiers(values: Mapping[str, float], gap: Callable[[str, str], Interval | None]) -> dict[str, int]:
+    """Tiers from 1 of methods with a value, higher values first; ``gap`` is the interval of the first method's value
+    minus the second's.
 
     The best opens tier 1.  Going down, a method joins the open tier when the interval of its paired difference to the
     tier's best includes zero (or cannot be made); else it opens the next tier.  So the data do not
     separate the members of a tier from its best, which does not make them equal.
     """
-    values = {name: sample.value for name, sample in samples.items() if sample.n_subjects >= FEWEST_SUBJECTS}
-    order = sorted((-value, name) for name, value in values.items() if value is not None)
-    tiers: dict[str, int] = {}
+    found: dict[str, int] = {}
     best, tier = "", 0
-    for _, name in order:
-        if tier:
-            gap = paired_difference(samples[best], samples[name], rng).interval
-        if not tier or (gap is not None and gap[0] > _NO_WIDTH):
+    for _, name in sorted((-value, name) for name, value in values.items()):
+        between = gap(best, name) if tier else None
+        if not tier or (between is not None and between[0] > _NO_WIDTH):
             best, tier = name, tier + 1
-        tiers[name] = tier
-    return tiers
+        found[name] = tier
+    return found
 
 
 class Roc(NamedTuple):
@@ -229,6 +243,23 @@ def _won(
     return won, np.outer(*counts)
 
 
+def gathered(terms: Iterable[tuple[str, str, float, float]]) -> Sample:
+    """The sample of (query id, subject id, numerator, denominator); those of a query's several answers add up."""
+    subjects: dict[str, str] = {}
+    above: dict[str, float] = {}
+    below: dict[str, float] = {}
+    for query_id, subject_id, numerator, denominator in terms:
+        subjects[query_id] = subject_id
+        above[query_id] = above.get(query_id, 0.0) + numerator
+        below[query_id] = below.get(query_id, 0.0) + denominator
+    return Sample(
+        query_ids=tuple(subjects),
+        subject_ids=tuple(subjects.values()),
+        numerator=np.array(list(above.values()), dtype=np.float64),
+        denominator=np.array(list(below.values()), dtype=np.float64),
+    )
+
+
 def _take(sample: Sample, rows: list[int]) -> Sample:
     return Sample(
         query_ids=tuple(sample.query_ids[row] for row in rows),
@@ -238,18 +269,25 @@ def _take(sample: Sample, rows: list[int]) -> Sample:
     )
 
 
-def _draw_ratios(
-    subject_ids: tuple[str, ...], samples: Sequence[Sample], rng: np.random.Generator | None
+def draw_ratios(
+    samples: Sequence[Sample], rng: np.random.Generator | None = None
 ) -> list[Float[np.ndarray, " draws"]] | None:
-    """Each sample's value under the same draws of subjects; every subject drawn brings a positive denominator."""
-    names, codes = np.unique(np.asarray(subject_ids, dtype=object), return_inverse=True)
+    """Each sample's value under the same draws of the subjects of all samples; NaN in a draw that has none of a
+    sample's own.  None with fewer than ``FEWEST_SUBJECTS`` subjects in all.
+    """
+    names = sorted({subject for sample in samples for subject in sample.subject_ids})
     if len(names) < FEWEST_SUBJECTS:
         return None
+    code = {name: n for n, name in enumerate(names)}
     weights = subject_weights(len(names), rng)
-    return [
-        (weights @ np.bincount(codes, each.numerator)) / (weights @ np.bincount(codes, each.denominator))
-        for each in samples
-    ]
+    ratios = []
+    for each in samples:
+        codes = np.array([code[subject] for subject in each.subject_ids], np.int64)
+        above, below = (
+            weights @ np.bincount(codes, terms, minlength=len(names)) for terms in (each.numerator, each.denominator)
+        )
+        ratios.append(np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0))
+    return ratios
 
 
 def subject_weights(subjects: int, rng: np.random.Generator | None = None) -> Float[np.ndarray, "draws subjects"]:

@@ -2,7 +2,7 @@
 
     sweep = Sweep("attn", variants(options, ["textual-inversion", "noun-only"], [0, 1, 2]), Path("runs"))
     check_sweep(sweep)
-    finished = run_sweep(sweep, open_dataset("tabletop-v2"))
+    finished = run_sweep(sweep, open_dataset("tabletop-v3"))
 
 Knows: what is tried before hours are spent, and the order of things.  Does not know: any method, how one is run.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 FIVE_TYPES = ("plain", "other-category", "look-alike", "relation", "absent")
-"""The query types of datasets whose scenes hold one subject at most: Tabletop v2, and what the tests write."""
+"""The query types of datasets whose scenes hold one subject at most, and whose queries have no partners."""
 
 
 def draw_scene(seed: int, size_hw: tuple[int, int] = (12, 20)) -> np.ndarray:

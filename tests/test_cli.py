@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +27,7 @@ from prisbench.cli import main as cli
 from prisbench.cli.options import spread
 from prisbench.concepts.store import read_concept
 from prisbench.datasets.load import open_dataset
+from prisbench.datasets.sources import tabletop
 from prisbench.diffusion.loading import has_embedded
 from prisbench.results import read_run
 from tests.drawing import FIVE_TYPES, draw_scene
@@ -37,6 +40,9 @@ QUICK = [
         'localizer.evidence={"timesteps":[500],"samples":1}',
     )
 ]
+SMALL = ("--set", "size=small", "--validation", "1", "--test", "1")
+EACH = tabletop.SMALL.queries_each
+"""A subject a split, and the queries about each."""
 
 
 class Answer(NamedTuple):
@@ -105,13 +111,40 @@ def commands() -> list[list[str]]:
     return below(typer.main.get_command(cli.app), [])
 
 
+def options() -> set[str]:
+    """Every option of any command."""
+    import typer.main
+
+    def below(group: Any) -> set[str]:
+        own = {name for each in group.params for name in (*each.opts, *each.secondary_opts)}
+        return own.union(*map(below, getattr(group, "commands", {}).values()))
+
+    return below(typer.main.get_command(cli.app)) | {"--help"}
+
+
+def unknown_options(source: str, known: set[str]) -> set[str]:
+    """Options that the strings of a source name and no command has."""
+    texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    words = {word for text in texts if isinstance(text, str) for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
+    return words - known
+
+
+def test_an_option_that_a_message_names_is_one() -> None:
+    known = options() | {"--error-unmatch", "--porcelain", "--untracked-files"}  # of git
+    wrong = {str(path): unknown_options(path.read_text(), known) for path in (ROOT / "prisbench").rglob("*.py")}
+    assert {path: found for path, found in wrong.items() if found} == {}
+    assert unknown_options('"keep the maps (--soft-maps), or f --no-maps=x; a--b"', known) == {"--no-maps"}
+
+
 def test_every_command_of_the_readme_is_there() -> None:
     assert [" ".join(words) for words in commands()] == [
         "bench ablation",
+        "bench by-eye",
         "bench crf",
         "bench dataset",
         "bench learner",
         "bench localizer",
+        "bench network-free",
         "bench score",
         "bench shortcuts",
         "bench unseen",
@@ -259,7 +292,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small") / "set"
     command = [sys.executable, "-m", "prisbench.cli.main", "build-dataset", "tabletop", "--out", str(folder)]
     done = subprocess.run(
-        [*command, "--validation", "1", "--test", "1", "--format", "json"],
+        [*command, *SMALL, "--format", "json"],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -268,20 +301,20 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.stderr == ""
     record = json.loads(done.stdout)
     assert record == json.loads((folder / "dataset.json").read_text()) | {"left_out": {}, "hub": None}
-    assert record["subjects"] == {"validation": 1, "test": 1} and sum(record["queries"]["test"].values()) == 36
+    assert record["subjects"] == {"validation": 1, "test": 1} and sum(record["queries"]["test"].values()) == EACH
     return folder
 
 
 def test_a_dataset_is_replaced_only_when_asked(prisbench: Prisbench, small: Path, tmp_path: Path) -> None:
     shutil.copytree(small, tmp_path / "set")
-    build = ["build-dataset", "tabletop", "--out", tmp_path / "set", "--validation", 1, "--test", 1]
+    build = ["build-dataset", "tabletop", "--out", tmp_path / "set", *SMALL]
     before = tree(tmp_path)
     fails(prisbench(*build), "already exists; choose another folder, or say --overwrite")
     assert tree(tmp_path) == before
     code, out, err = prisbench(*build, "--seed", 3, "--overwrite")
     assert (code, err) == (0, "")
-    assert out.startswith(f"tabletop-custom-v2 in {tmp_path / 'set'}\ndigest ")
-    assert out.endswith("validation: 1 subjects, 36 queries\ntest: 1 subjects, 36 queries\n")
+    assert out.startswith(f"tabletop-custom-v{tabletop.VERSION} in {tmp_path / 'set'}\ndigest ")
+    assert out.endswith(f"validation: 1 subjects, {EACH} queries\ntest: 1 subjects, {EACH} queries\n")
     assert open_dataset(tmp_path / "set").digest != open_dataset(small).digest
 
 
@@ -319,7 +352,8 @@ def test_several_concepts_and_seeds_are_one_table(
             'localizer.evidence={"timesteps": []}',
         ),
     )
-    assert code == 0 and "| textual-inversion (2 seeds) | 36 |" in out and "| noun-only (2 seeds) | 36 |" in out
+    assert code == 0 and f"| textual-inversion (2 seeds) | {EACH} |" in out
+    assert f"| noun-only (2 seeds) | {EACH} |" in out
     assert out.count("full record: ") == 4
     (place,) = boards.iterdir()
     assert place.name.endswith("-validation")
@@ -505,18 +539,16 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
 def test_ctrl_c_while_a_dataset_is_built_leaves_nothing(
     prisbench: Prisbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prisbench.tabletop import scenes as tabletop
+    inner, asked = tabletop.group, []
 
-    inner, asked = tabletop.query, []
-
-    def query(*arguments: object) -> object:
+    def group(*arguments: object) -> object:
         asked.append(arguments)
         if len(asked) == 5:
             signal.raise_signal(signal.SIGINT)
         return inner(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tabletop, "query", query)
-    code, _, err = prisbench("build-dataset", "tabletop", "--out", tmp_path / "set", "--validation", 1, "--test", 1)
+    monkeypatch.setattr(tabletop, "group", group)
+    code, _, err = prisbench("build-dataset", "tabletop", "--out", tmp_path / "set", *SMALL)
     assert code == 130 and err.startswith("interrupted; ") and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -578,6 +610,28 @@ def fails(answer: Answer, message: str, lines: int = 1) -> None:
     assert "Traceback" not in answer.err
 
 
+def test_options_of_a_file_are_refused_for_a_run_s_folder(
+    prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    wanted = ["--method", "center-box", "--dataset", tiny_dataset, "--out", tmp_path]
+    assert prisbench("predict", *wanted).code == 0
+    folder = tmp_path / "tiny-v1" / "center-box--none"
+    before = tree(tmp_path)
+    score = ["score", folder, "--dataset", tiny_dataset]
+    wrong = f"--name, --split: only for a file of predictions; {folder} is a run's folder"
+    fails(prisbench(*score, "--split", "test", "--name", "theirs"), wrong)
+    for option, value in (
+        *(("name", "theirs"), ("concept", "none"), ("reference", "photos"), ("split", "test"), ("subset", "plain")),
+        *(("subject", "mug"), ("query", "q"), ("limit", 1), ("out", tmp_path / "run.json")),
+    ):
+        fails(prisbench(*score, f"--{option}", value), f"--{option}: only for a file of predictions; {folder}")
+    assert tree(tmp_path) == before
+    assert prisbench(*score).code == 0 and (folder / "run.json").is_file()
+    theirs = ["score", folder / "predictions.jsonl", *score[2:], "--name", "theirs", "--split", "test"]
+    assert prisbench(*theirs, "--out", tmp_path / "run.json").code == 0
+    assert read_run(tmp_path / "run.json").method == "theirs"
+
+
 def corrupt(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     whole = io.BytesIO()
@@ -621,7 +675,7 @@ def test_bad_names_are_one_line_with_the_nearest_name(
     for arguments, message in (
         ([*evaluate, "centre-box"], "unknown method 'centre-box': did you mean 'center-box'?"),
         ([*evaluate, tmp_path / "gone.py"], "gone.py: give a path to a Python file that defines make(options)"),
-        (["evaluate", "--dataset", "tabeltop-v2"], "'tabeltop-v2': did you mean 'tabletop-v2'?"),
+        (["evaluate", "--dataset", "tabeltop-v3"], "'tabeltop-v3': did you mean 'tabletop-v3'?"),
         (["evaluate", "--dataset", tmp_path], "is not a dataset: no dataset.json in it"),
         ([*evaluate, "center-box", "--split", "tset"], "unknown split of tiny-v1 'tset': did you mean 'test'?"),
         ([*evaluate, "center-box", "--subset", "lookalike"], "'lookalike': did you mean 'look-alike'?"),
@@ -636,7 +690,7 @@ def test_bad_names_are_one_line_with_the_nearest_name(
         ([*evaluate, "clipseg", "--model", tmp_path / "gone"], "gone cannot be loaded: "),
         ([*learn, tiny_dataset, "--subject", bowl[:-2]], f"unknown subject '{bowl[:-2]}': did you mean '{bowl}'?"),
         ([*learn, tiny_dataset, "--learner", "text-inversion"], "did you mean 'textual-inversion'?"),
-        ([*learn, "tabletop-v9"], "did you mean 'tabletop-v2'?"),
+        ([*learn, "tabletop-v9"], "did you mean 'tabletop-v3'?"),
         (["build-dataset", "tabeltop", "--out", tmp_path / "x"], "unknown source 'tabeltop': did you mean 'tabletop'?"),
     ):
         fails(prisbench(*arguments), message)
@@ -736,7 +790,7 @@ def test_no_permission_to_write_is_one_line(
     request.getfixturevalue("without_root")
     evaluate = ["evaluate", "--method", "center-box", "--dataset", open_to_all / "tiny-v1", "--out"]
     for arguments, lines in (
-        (["build-dataset", "tabletop", "--out", open_to_all / "set", "--validation", 1, "--test", 1], 1),
+        (["build-dataset", "tabletop", "--out", open_to_all / "set", *SMALL], 1),
         ([*evaluate, open_to_all / "runs"], 1),
         (["leaderboard", "--folder", open_to_all / "boards", "--dataset", "tiny-v1", "--out", open_to_all / "x.md"], 1),
         (["train-backbone", "--out", open_to_all / "run", "--steps", 1, "--scenes", 96], 2),
@@ -752,7 +806,7 @@ def test_training_another_recipe_into_a_folder_is_one_line_after_its_cost(prisbe
     before = tree(tmp_path)
     answer = prisbench("train-backbone", "--out", tmp_path, "--steps", 1)
     fails(answer, "holds another recipe", lines=2)
-    assert answer.err.startswith("training: 32000 scenes") and tree(tmp_path) == before
+    assert answer.err.startswith("training: 8000 scenes") and tree(tmp_path) == before
 
 
 def test_a_wrong_option_is_a_usage_error_without_traceback(prisbench: Prisbench) -> None:
@@ -781,7 +835,7 @@ def test_without_weights_the_embedded_backbone_says_how_to_get_them(
 def test_the_embedded_backbone_finds_a_thing_of_its_world(prisbench: Prisbench, tmp_path: Path) -> None:
     if not has_embedded():
         pytest.skip("the embedded backbone has no weights yet")
-    from prisbench.tabletop.scenes import ordinary_scene
+    from prisbench.tabletop.captions import ordinary_scene
 
     overlaps = []
     for n in range(40):

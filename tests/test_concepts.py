@@ -14,7 +14,7 @@ import tiny
 import torch
 
 from prisbench.concepts import loop
-from prisbench.concepts.controls import another_subject, noun_only, other_subject, untrained_token
+from prisbench.concepts.controls import another_subject, noun_only, untrained_token
 from prisbench.concepts.learners import key, learn
 from prisbench.concepts.loss import Batch, denoising_loss
 from prisbench.concepts.recipes import TextualInversion, as_record, changed
@@ -27,6 +27,7 @@ from prisbench.concepts.store import (
     write_concept,
 )
 from prisbench.concepts.watch import Watch
+from prisbench.deaf import other_subject
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.images import encode_image
 from prisbench.diffusion.loading import load_backbone

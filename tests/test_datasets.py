@@ -40,11 +40,13 @@ from prisbench.datasets.schema import (
 )
 from prisbench.datasets.seen_rows import SeenRows
 from prisbench.datasets.source import Source
+from prisbench.datasets.sources.tabletop import Size
 from prisbench.errors import DataError, UnknownNameError, UsageError, WriteError
 from prisbench.images.perceptual import perceptual_hash
 from prisbench.images.photos import decode_photo
 from prisbench.runtime.files import sha256_file
-from prisbench.tabletop import scenes as tabletop
+from prisbench.tabletop.queries import VERSION
+from prisbench.tabletop.subjects import SEED
 from prisbench.types import Thing
 from tests.drawing import FIVE_TYPES, draw_box, draw_scene
 
@@ -1081,12 +1083,19 @@ def test_every_module_that_reads_a_set_has_a_name() -> None:
 
 def test_tabletop_is_a_source_too_and_starts_anywhere() -> None:
     source = named.load_source("tabletop", None, {"validation": "1", "test": "1"})
-    assert (source.name, source.n_subjects, source.n_queries) == ("tabletop-custom", 2, 72)
-    assert source.key == named.tabletop_source({"validation": 1, "test": 1}).key != named.tabletop_source().key
-    few = named.tabletop_source({"test": 1}, {"plain": 3})
-    assert [row.id for row in few.queries(2)] == [row.id for row in few.queries(0)][2:]
+    assert (source.name, source.n_subjects, source.n_queries) == ("tabletop-custom", 2, 80)
+    assert source.key == named.tabletop_source(Size({"validation": 1, "test": 1})).key != named.tabletop_source().key
+    few = named.tabletop_source(Size({"test": 1}, {"plain": 1, "relation": 1}))
+    assert (few.name, few.n_subjects, few.n_queries) == ("tabletop-custom", 1, 3)
+    ids = [row.id for row in few.queries(0)]
+    assert len(ids) == 3 and [row.id for row in few.queries(2)] == ids[2:], "it starts in the middle of a pair, too"
     whole = named.load_source("tabletop")
-    assert (whole.name, whole.version, whole.seed) == ("tabletop", tabletop.VERSION, tabletop.SEED)
+    assert (whole.name, whole.version, whole.seed) == ("tabletop", VERSION, SEED)
+    small = named.load_source("tabletop", None, {"size": "small"})
+    assert small.name == "tabletop-small" and small.n_queries < whole.n_queries and small.key != whole.key
+    assert named.load_source("tabletop", None, {"size": "small", "seed": "1"}).name == "tabletop-custom"
+    with pytest.raises(UnknownNameError, match=r"unknown size 'smal': did you mean 'small'\?"):
+        named.load_source("tabletop", None, {"size": "smal"})
     assert "seed: another world" in named.describe_source("tabletop")
 
 
@@ -1094,10 +1103,11 @@ def test_tabletop_of_an_older_schema_in_the_cache_is_drawn_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PRISBENCH_HOME", str(tmp_path))
-    monkeypatch.setattr(tabletop, "SPLITS", {"test": 1})
-    monkeypatch.setattr(tabletop, "QUERIES", {"plain": 2})
+    size = Size({"test": 1}, {"plain": 2})
+    monkeypatch.setattr(named, "SIZES", {"full": size})
     folder = tmp_path / "datasets" / named.NAMES[0]
-    monkeypatch.setattr(tabletop, "DIGEST", named.build_tabletop(folder).digest)
+    digest = named.build_tabletop(folder, size).digest
+    monkeypatch.setattr(named, "DIGESTS", {**named.DIGESTS, named.NAMES[0]: digest})
     lines: list[str] = []
     assert named.find_dataset(named.NAMES[0], say=lines.append).folder == folder
     assert lines == []

@@ -19,15 +19,20 @@ from PIL import Image
 
 from prisbench import demo
 from prisbench.datasets.load import open_dataset
+from prisbench.datasets.sources.tabletop import Size
 from prisbench.demo import Demo, gallery
 from prisbench.images.drawing import GREEN, SKY
 from prisbench.leaderboard.rows import load_runs
 from prisbench.localizer.method import AttentionMethod
 from prisbench.settings import MethodOptions
-from prisbench.types import Subject
-from tests.drawing import FIVE_TYPES
+from prisbench.tabletop.queries import GROUPS
+from prisbench.types import QUERY_TYPES, REFERENTLESS, Subject
 
-QUERIES = demo.QUERIES
+SMALL = demo.SMALL
+KINDS = ("plain", "other-category", "look-alike:build", "relation", "referred", "absent")
+FEW = Size({"validation": 1, "test": 2}, dict.fromkeys(KINDS, 1))
+ASKED = FEW.subjects["test"] * FEW.queries_each
+ROWS = FEW.subjects["test"] * len(QUERY_TYPES)
 EMBEDDED = Path(demo.__file__).parent / "embedded" / "weights" / "model_index.json"
 QUICK = {
     **{"learner.steps": 2, "learner.batch": 1, "localizer.refine": "none", "localizer.samples": 1},
@@ -37,12 +42,12 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def patched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A tiny pipeline in the place of the embedded one, one query a type, few steps."""
+    """A tiny pipeline in the place of the embedded one, one scene a type, few steps."""
     folder = tiny.save(tmp_path_factory.mktemp("demo") / "tiny")
     make = AttentionMethod.make
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prisbench.diffusion.loading.EMBEDDED", folder)
-        patch.setattr(demo, "QUERIES", dict.fromkeys(FIVE_TYPES, 1))
+        patch.setattr(demo, "SMALL", FEW)
         patch.setattr(AttentionMethod, "make", lambda options: make(dataclasses.replace(options, settings=QUICK)))
         yield
 
@@ -84,12 +89,12 @@ def test_the_demo_builds_learns_evaluates_and_ranks(finished: tuple[Path, Demo])
     runs = load_runs(out / "leaderboard")
     found = {(run.method, run.concept): len(run.queries) for run in runs}
     assert found == {
-        ("attn", "textual-inversion"): 10,
-        ("attn", "noun-only"): 10,
-        ("attn", "untrained-token"): 10,
-        ("center-box", "none"): 10,
-        ("random-box", "none"): 10,
-        ("whole-image", "none"): 10,
+        ("attn", "textual-inversion"): ASKED,
+        ("attn", "noun-only"): ASKED,
+        ("attn", "untrained-token"): ASKED,
+        ("center-box", "none"): ASKED,
+        ("random-box", "none"): ASKED,
+        ("whole-image", "none"): ASKED,
     }
     assert not any(run.n_errors for run in runs)
     rows = [line for line in done.table.splitlines() if line.startswith("| ")]
@@ -101,13 +106,13 @@ def test_the_demo_draws_a_row_for_each_type_of_query_of_each_subject(finished: t
     out, done = finished
     assert (done.sheet, done.page) == (out / "pictures.png", out / "leaderboard.html")
     size = Image.open(done.sheet).size
-    assert size == (6 * (220 + 8) + 8, 10 * (220 + 18 + 8) + 8)
+    assert size == (6 * (220 + 8) + 8, ROWS * (220 + 18 + 8) + 8)
     page = done.page.read_text()
-    assert page.count("data:image/png;base64,") == 10
+    assert page.count("data:image/png;base64,") == ROWS
     captions = re.findall(r"<figcaption><strong>(.*?)</strong><br>(.*?)</figcaption>", page)
-    assert [caption.split(";")[0] for _, caption in captions] == [*FIVE_TYPES] * 2
+    assert [caption.split(";")[0] for _, caption in captions] == [*QUERY_TYPES] * 2
     assert all("{subject}" in title for title, _ in captions)
-    assert sum(caption.endswith("it is not here") for _, caption in captions) == 2
+    assert sum(caption.endswith("it is not here") for _, caption in captions) == 2 * len(REFERENTLESS)
 
 
 def test_the_gallery_shows_photos_scene_truth_map_and_mask(finished: tuple[Path, Demo]) -> None:
@@ -116,8 +121,8 @@ def test_the_gallery_shows_photos_scene_truth_map_and_mask(finished: tuple[Path,
     method = AttentionMethod.make(MethodOptions("textual-inversion", store=str(out / "concepts")))
     rows = gallery(dataset, method)
     photos = {subject.id: subject.photos for subject in dataset.subjects("test")}
-    examples = {(e.query.subject_id, e.query_type): e for e in dataset.examples("test")}
-    assert len(rows) == 10
+    examples = {(e.query.subject_id, e.query_type): e for e in reversed([*dataset.examples("test")])}  # the first stays
+    assert len(rows) == ROWS
     for row in rows:
         subject, kind = row[0][0].removesuffix(": photo"), row[1][0].removesuffix(": another photo")
         example = examples[subject, kind]
@@ -135,7 +140,7 @@ def test_the_gallery_shows_photos_scene_truth_map_and_mask(finished: tuple[Path,
         mask = answer.mask
         assert mask is not None
         assert np.array_equal((row[5][1] != example.image).any(axis=2) | ~mask, np.ones(mask.shape, bool))
-        if kind != "absent":
+        if kind not in REFERENTLESS:
             overlap = (mask & example.mask).sum() / (mask | example.mask).sum()
             assert row[5][0] == f"mask, IoU {overlap:.2f}"
 
@@ -161,7 +166,7 @@ def test_a_demo_with_another_seed_shares_the_table(finished: tuple[Path, Demo], 
 
 
 def test_the_small_set_has_every_type_of_query() -> None:
-    assert tuple(QUERIES) == FIVE_TYPES and min(QUERIES.values()) >= 3 and demo.SUBJECTS["test"] == 2
+    assert set(SMALL.groups) == set(GROUPS) and min(SMALL.groups.values()) >= 1 and SMALL.subjects["test"] == 2
     assert demo.RUNS[0] == ("attn", "textual-inversion"), "the gallery shows the first that learns"
 
 
@@ -175,7 +180,7 @@ def test_the_demo_runs_on_the_embedded_backbone_within_minutes(tmp_path: Path) -
     assert "| textual-inversion |" in done.stdout and f"pictures: {tmp_path / 'demo' / 'pictures.png'}" in done.stdout
     runs = {(run.method, run.concept): run for run in load_runs(tmp_path / "demo" / "leaderboard")}
     score = {
-        key: np.mean([q.counts.intersection / q.counts.union for q in run.queries if q.query_type != "absent"])
+        key: np.mean([q.counts.intersection / q.counts.union for q in run.queries if q.query_type not in REFERENTLESS])
         for key, run in runs.items()
     }
     learned = score["attn", "textual-inversion"]

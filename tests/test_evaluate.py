@@ -222,7 +222,11 @@ def test_a_part_that_is_not_there_is_told_before_anything_is_learned_or_written(
         (Scope("tset"), UnknownNameError, "unknown split of tiny-v3 'tset': did you mean 'test'"),
         (Scope(limit=0), UsageError, "a limit of 0 examples leaves nothing"),
         (Scope(limit=-6), UsageError, "a limit of -6 examples leaves nothing; give 1 or more"),
-        (Scope("validation", subset="absent"), UsageError, "tiny-v3 has no queries of type 'absent' in its validation"),
+        (
+            Scope("validation", subset="absent"),
+            UsageError,
+            "tiny-v3 has no queries of the subset 'absent' in its validation",
+        ),
     ):
         with pytest.raises(kind, match=message):
             evaluate(dataset, method, tmp_path, scope)

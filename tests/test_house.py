@@ -18,9 +18,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "prisbench"
 
 ORDER = """
-errors runtime images types answers counts metrics aliases statistics presence pairs soft_maps provenance predictions
-results settings tabletop datasets out_of_domain diffusion speed concepts localizer methods learning runs predict score
-foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
+errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
+soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
+network_free methods
+learning runs predict score foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -28,14 +29,17 @@ ROOMS = {
     "runtime": """console devices files strict_json locks workers resume checkpoints processes seeds source_code reads
         identity method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
-    "tabletop": "render scenes audit",
+    "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
+        captions subjects texts queries audit.rows audit.views audit.which audit.there audit.where audit.report
+        audit.unseen""",
     "datasets": """things schema manifest seen_rows remarks source build_notes cards.front_matter
         shards journal spread build records load
         sources.reading.files sources.reading.values
         sources.reading.images sources.reading.regions sources.mask_levels sources.mask_files sources.frames
         sources.archives
-        sources.options sources.tables sources.identities sources.reference_photos sources.plan
-        sources.picture_files sources.annotated_pictures sources.instances sources.tabletop sources.folder
+        sources.options sources.tables sources.identities sources.reference_photos sources.plan sources.places
+        sources.relations sources.picture_files sources.annotated_pictures sources.instances sources.tabletop
+        sources.folder
         sources.coco_records sources.coco sources.perseg sources.labelme sources.public.davis_clips sources.public.davis
         sources.public.mug19 sources.public.burst sources.public.permis sources.public.perv_ytvos_lists
         sources.public.perv_ytvos sources.public.pods_lists sources.public.pods sources.public.voc_instances
@@ -54,12 +58,14 @@ ROOMS = {
         learners""",
     "localizer": """refine background settings presets presence attend texts evidence observe maps answer method
         sheet""",
-    "leaderboard": "intervals rows render summaries pages html_page publish rescore",
+    "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
+        likeness weights predictors method fitting audit""",
+    "leaderboard": "intervals rows render by_subset summaries pages html_page publish rescore",
     "embedded": "recipe files scenes words stage models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
-    "bench": "process models published network scene localizer learner dataset crf ablation score",
+    "bench": "process models published network scene localizer learner dataset crf ablation by_eye score",
     "conformance": "cases check",
     "cli": "options bars concepts evaluate predict segment bench project datasets scoring wsss main __main__",
 }
@@ -68,7 +74,8 @@ ROOMS = {
 HEAVY = {"torch", "diffusers", "transformers", "peft"}
 LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
-doctor counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign test_log
+doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign
+test_log phrases deaf network_free.method network_free.audit network_free.fitting
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 

@@ -12,19 +12,13 @@ PACKAGE = Path(__file__).parents[1] / "prisbench"
 
 LINES, FUNCTION_LINES, PARAMETERS = 400, 60, 6
 
-LONG_FILES: dict[str, int] = {
-    "tabletop/audit.py": 603,
-    "tabletop/render.py": 653,
-    "tabletop/scenes.py": 428,
-}
+LONG_FILES: dict[str, int] = {}
 """Files of more than LINES lines, and how many they have at most."""
 
 LONG_FUNCTIONS: dict[str, int] = {}
 """Functions outside the command line of more than FUNCTION_LINES lines."""
 
-MANY_PARAMETERS: dict[str, int] = {
-    "tabletop/render.py:_lathe": 7,
-}
+MANY_PARAMETERS: dict[str, int] = {}
 """Functions outside the command line of more than PARAMETERS parameters; a noun is missing there."""
 
 COMMANDS = ("cli",)

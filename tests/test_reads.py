@@ -14,7 +14,9 @@ from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.errors import DataError
 from prisbench.evaluate import evaluate
 from prisbench.methods import load_method
+from prisbench.results import read_run
 from prisbench.runtime.reads import Touched, files_of, watching
+from prisbench.score import score_folder
 
 METHOD = """
 import importlib, os, sys
@@ -83,6 +85,16 @@ def test_what_a_method_writes_itself_keeps_no_run_from_going_on(method: Path, da
     record = json.loads((path.parent / "manifest.json").read_text())["identity"]
     assert sorted(record["read"]) == [str(tmp_path / "level.dat"), "kinds/a", "later.py"]
     assert record["written"] == ["log.txt", "seen.json", "seen.tmp"]
+
+
+def test_the_record_of_a_run_names_what_was_read_and_written_without_the_places_of_this_machine(
+    method: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    method.write_text(METHOD.replace('HERE / "log.txt"', 'HERE.parent / "log.txt"'))
+    whole, path = evaluate(dataset, load_method(str(method)), tmp_path / "runs")
+    assert sorted(whole.identity["read"]) == ["kinds/a", "later.py", "level.dat"]
+    assert whole.identity["written"] == ["log.txt", "seen.json", "seen.tmp"]
+    assert score_folder(path.parent, dataset).identity == whole.identity == read_run(path).identity
 
 
 def test_only_what_is_opened_within_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from transformers import CLIPTokenizer
 
 from prisbench.diffusion.loading import EMBEDDED, has_embedded, load_backbone
 from prisbench.embedded import card as backbone_card
-from prisbench.embedded.card import finish, phrases
+from prisbench.embedded import scenes as training_scenes
+from prisbench.embedded.card import finish, measure_domain, phrases, placed_phrases
 from prisbench.embedded.denoiser import _timesteps, averaged_denoiser, batches, beginning, mirror
 from prisbench.embedded.files import SceneFolder
 from prisbench.embedded.models import (
@@ -31,18 +33,21 @@ from prisbench.embedded.models import (
     samples_sheet,
 )
 from prisbench.embedded.recipe import Recipe, cost
-from prisbench.embedded.scenes import GRAMMAR, vocabulary
+from prisbench.embedded.scenes import draw_scenes
 from prisbench.embedded.stage import rate_shape
 from prisbench.embedded.training import claim_recipe, train
 from prisbench.embedded.words import byte_pairs, make_tokenizer, token_ids
 from prisbench.errors import DataError, WriteError
-from prisbench.tabletop import scenes as tabletop
-from prisbench.tabletop.render import COLOURS, SEEN_PATTERNS, UNSEEN_PATTERNS, Individual
-from prisbench.tabletop.scenes import relation
+from prisbench.tabletop.captions import GRAMMAR, ordinary_scene, vocabulary
+from prisbench.tabletop.looks import COLOURS, NOUNS, SEEN_PATTERNS, SURFACES, UNSEEN_PATTERNS, WALLS, Individual
+from prisbench.tabletop.places import PLACES, POSITIONS, RELATIONS, at, holds
+from prisbench.tabletop.render import Placed
+from prisbench.tabletop.scenes import SIZES_HW, Plan, Scene, compose
 from prisbench.types import SLOT
+from tests.test_tabletop_pixels import CAMERA, MUG
 
 TINY = Recipe(
-    scenes=96,
+    scenes=48,
     positions=48,
     context=40,
     vae_channels=(8, 16, 16),
@@ -138,6 +143,29 @@ def test_an_interruption_inside_an_update_falls_back_to_the_last_saved_state(
             train(out, TINY, checkpoint_seconds=0.0)
     train(out, TINY)
     assert clear(out / "pipeline") == clear(finished / "pipeline")
+
+
+def test_scenes_that_were_drawn_before_an_interruption_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, (whole, parts) = dataclasses.replace(TINY, scenes=9), (tmp_path / "whole", tmp_path / "parts")
+    draw_scenes(whole, recipe, lambda *_: None)
+    monkeypatch.setattr(training_scenes, "PART", 2)
+    with pytest.raises(KeyboardInterrupt):
+        draw_scenes(parts, recipe, Interrupt(lambda *_: None, 1))
+    for start in (4, 8):  # whether a part that waited was drawn is a matter of luck
+        shutil.rmtree(parts / "parts" / f"{start}", ignore_errors=True)
+    kept = parts / "parts" / "0" / "captions-112x144.json"
+    kept.write_text(json.dumps(["kept as it is"] * len(json.loads(kept.read_text()))))
+    told: list[int] = []
+    folder = draw_scenes(parts, recipe, lambda stage, done, *_: told.append(done))
+    assert told[-2:] == [8, 9] and not (parts / "parts").exists()
+    for hw in SIZES_HW:
+        one, other = (np.load(out / folder.scenes(hw).name) for out in (whole, parts))
+        assert np.array_equal(one, other)
+        texts, again = (json.loads((out / folder.captions(hw).name).read_text()) for out in (whole, parts))
+        replaced = sum(text == "kept as it is" for text in again)
+        assert texts[replaced:] == again[replaced:] and (replaced > 0) == (hw == (112, 144))
 
 
 def test_half_of_a_stage_is_never_taken_for_the_whole(
@@ -237,7 +265,7 @@ def test_the_noise_schedule_is_that_of_stable_diffusion(finished: Path) -> None:
 
 
 def test_the_latents_have_unit_scale_and_a_mirror_image_each(finished: Path) -> None:
-    for h, w in tabletop.SIZES_HW:
+    for h, w in SIZES_HW:
         scenes = np.load(finished / f"scenes-{h}x{w}.npy", allow_pickle=False)
         latents = np.load(finished / f"latents-{h}x{w}.npy", allow_pickle=False)
         assert scenes.shape[1:] == (h, w, 3) and scenes.dtype == np.uint8
@@ -251,12 +279,12 @@ def test_the_latents_have_unit_scale_and_a_mirror_image_each(finished: Path) -> 
 def test_a_batch_follows_from_its_step_and_pairs_latents_with_their_captions(finished: Path) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(finished / "tokenizer")
     batch = batches(
-        SceneFolder(finished, tabletop.SIZES_HW), dataclasses.replace(TINY, batch=16, caption_dropout=0.3), tokenizer
+        SceneFolder(finished, SIZES_HW), dataclasses.replace(TINY, batch=16, caption_dropout=0.3), tokenizer
     )
     empty, dropped = token_ids(tokenizer, [""], TINY.positions)[0], 0
     for step in (0, 1, 2, 3):
         latents, tokens = batch(step)
-        h, w = tabletop.SIZES_HW[step % 3]
+        h, w = SIZES_HW[step % 3]
         stack = np.load(finished / f"latents-{h}x{w}.npy").astype(np.float32)
         plain = json.loads((finished / f"captions-{h}x{w}.json").read_text())
         known = token_ids(tokenizer, plain + [mirror(caption) for caption in plain], TINY.positions)
@@ -285,7 +313,7 @@ def test_the_rate_warms_up_stays_and_falls_to_zero() -> None:
 
 def test_the_cost_is_said_beforehand() -> None:
     said = cost(Recipe(steps=6_000))
-    assert "32000 scenes, 3000 + 6000 steps" in said and "hours" in said and "GB" in said
+    assert "8000 scenes, 3000 + 6000 steps" in said and "hours" in said and "GB" in said
 
 
 # --- the folder that ships ------------------------------------------------------------------------------------------
@@ -318,6 +346,7 @@ def test_the_card_holds_what_was_measured(finished: Path, tmp_path: Path, monkey
     pytest.importorskip("pydensecrf", reason="the preset of the embedded backbone refines by the extra crf")
     monkeypatch.setattr(backbone_card, "PROMPTS", backbone_card.PROMPTS[:2])
     monkeypatch.setattr(backbone_card, "samples_sheet", lambda *arguments: samples_sheet(*arguments, steps=1))
+    monkeypatch.setattr(backbone_card, "measure_domain", lambda folder: measure_domain(folder, 4))
     for name in ("vae", "unet"):  # fifty steps are needed for a row; six were made
         rows = [{"step": 50 * n, "seconds": 36.0 * n, "loss": 1 / n, "l1": 0.1, "l2": 0.01, "kl": 3.0} for n in (1, 2)]
         (tmp_path / f"{name}-run").mkdir()
@@ -340,7 +369,8 @@ def test_the_card_holds_what_was_measured(finished: Path, tmp_path: Path, monkey
 
 
 def test_each_word_of_the_world_is_one_token(tokenizer: CLIPTokenizer) -> None:
-    words = {*tabletop.NOUNS, *COLOURS, *SEEN_PATTERNS, *GRAMMAR.split(), *" ".join(tabletop.SURFACES).split()}
+    words = {*NOUNS, *COLOURS, *SEEN_PATTERNS, *GRAMMAR.split(), *" ".join(SURFACES).split(), *WALLS}
+    assert words == set(vocabulary())
     ids = {word: tokenizer(word, add_special_tokens=False).input_ids for word in words}
     assert {word: found for word, found in ids.items() if len(found) != 1} == {}
     assert len({found[0] for found in ids.values()}) == len(words), "and no two share one"
@@ -366,7 +396,7 @@ def test_a_token_can_be_added_and_stands_for_itself(tokenizer: CLIPTokenizer) ->
 
 
 def test_captions_fit_the_context_and_are_padded_to_it(tokenizer: CLIPTokenizer) -> None:
-    captions = [tabletop.ordinary_scene(f"test/{i}")[1] for i in range(20)]
+    captions = [ordinary_scene(f"test/{i}")[1] for i in range(20)]
     ids = token_ids(tokenizer, captions, TINY.context)
     assert ids.shape == (20, TINY.context)
     assert (ids[:, 0] == tokenizer.bos_token_id).all() and (ids[:, -1] == tokenizer.eos_token_id).all()
@@ -400,30 +430,50 @@ def test_byte_pairs_by_pencil() -> None:
 def test_the_caption_of_a_mirror_image_swaps_left_and_right_only() -> None:
     assert mirror("a mug left of a red box") == "a mug right of a red box"
     assert mirror("a mug right of a box, a bowl left of it") == "a mug left of a box, a bowl right of it"
-    for same in ("a mug in front of a box", "a mug behind a box", "a mug next to a box on a wooden table"):
+    assert mirror("the leftmost mug and the rightmost mug") == "the rightmost mug and the leftmost mug"
+    for same in (
+        "a mug in front of a box",
+        "a mug behind a box",
+        "a mug next to a box on a wooden table",
+        "the mug nearest to the camera and the mug farthest from the camera",
+        "the mug in the middle",
+    ):
         assert mirror(same) == same
 
 
-def test_a_mirrored_caption_is_true_of_the_mirrored_scene() -> None:
-    seen = set()
-    for i in range(150):
-        scene, caption = tabletop.ordinary_scene(f"test/{i}")
+def test_mirroring_a_caption_twice_gives_it_back_and_leaves_its_words_in_place(finished: Path) -> None:
+    captions = [text for path in finished.glob("captions-*.json") for text in json.loads(path.read_text())]
+    assert len(captions) == TINY.scenes and any(mirror(caption) != caption for caption in captions)
+    for caption in captions:
         assert mirror(mirror(caption)) == caption
-        for a, b in zip(scene.things, scene.things[1:], strict=False):
-            how = relation(a, b)
-            c, d = (dataclasses.replace(each, x=scene.image.shape[1] - each.x) for each in (a, b))
-            if how is not None:
-                assert f" {relation(c, d)} " == mirror(f" {how} ")
-                seen.add(how)
-    assert seen == {"left of", "right of", "behind"}, "things stand farthest first"
+        changed = {(a, b) for a, b in zip(caption.split(), mirror(caption).split(), strict=True) if a != b}
+        assert changed <= {(a, b) for a in MIRRORED for b in MIRRORED}
+
+
+MIRRORED = {"left", "right", "leftmost", "rightmost", "left,", "right,", "leftmost,", "rightmost,"}
+
+
+def test_a_mirrored_relation_and_a_mirrored_position_are_true_of_the_mirrored_things() -> None:
+    draw, seen = random.Random(4), set()
+    for _ in range(200):
+        row = [Placed(MUG, draw.uniform(-1, 1), draw.uniform(-1, 2), (1.0, 0.0)) for _ in range(3)]
+        (a, *others), (c, *turned) = row, [dataclasses.replace(each, x=-each.x) for each in row]
+        for word in RELATIONS:
+            assert holds(CAMERA, word, a, others[0]) == holds(CAMERA, mirror(word), c, turned[0])
+            seen |= {word} if holds(CAMERA, word, a, others[0]) else set()
+        for word in POSITIONS:
+            assert at(CAMERA, word, a, others) == at(CAMERA, mirror(word), c, turned)
+            assert mirror(PLACES[word]) == PLACES[mirror(word)]
+            seen |= {word} if at(CAMERA, word, a, others) else set()
+    assert seen == {*RELATIONS, *POSITIONS}
 
 
 # --- held-out phrases -----------------------------------------------------------------------------------------------
 
 
 def test_held_out_phrases_single_out_one_thing_of_a_scene() -> None:
-    found = list(phrases(40))
-    assert len(found) > 40
+    found = list(phrases(12))
+    assert len(found) > 12
     for scene, i, words in found:
         who = scene.things[i].individual
         assert words.count(SLOT) == 1 and who.noun not in words.replace(SLOT, "").split()
@@ -431,16 +481,35 @@ def test_held_out_phrases_single_out_one_thing_of_a_scene() -> None:
         same = [t for t in scene.things if (t.individual.noun, t.individual.main, t.individual.pattern)
                 == (who.noun, who.main, who.pattern)]  # fmt: skip
         assert same == [scene.things[i]]
-    again = [(i, words) for _, i, words in phrases(40)]
-    assert again == [(i, words) for _, i, words in found]
+    again = [(i, words) for _, i, words in phrases(6)]
+    assert again == [(i, words) for _, i, words in found][: len(again)] and again
+
+
+def composed(who: list[Individual], n: int) -> list[Scene]:
+    return [compose(random.Random(seed), who, Plan((28.0, 44.0))) for seed in range(n)]
 
 
 def test_two_things_that_the_same_words_fit_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    red, other = (Individual("mug", "red", second, "striped", (0.5,) * 4, (0.0, 0.0)) for second in ("white", "blue"))
+    red, other = (dataclasses.replace(MUG, main="red", second=second) for second in ("white", "blue"))
     ball = dataclasses.replace(red, noun="ball")
-    scene = tabletop.compose(random.Random(0), [red, other, ball], (32.0, 50.0))
-    monkeypatch.setattr(tabletop, "ordinary_scene", lambda name: (scene, ""))
+    (scene,) = composed([red, other, ball], 1)
+    monkeypatch.setattr(backbone_card, "ordinary_scene", lambda name: (scene, ""))
     assert [scene.things[i].individual for _, i, _ in phrases(2)] == [ball, ball]
+
+
+def test_a_placed_phrase_is_true_of_one_copy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    ball, book = (dataclasses.replace(MUG, noun=noun, main="red") for noun in ("ball", "book"))
+    scenes = composed([MUG, MUG, ball, book], 8)
+    monkeypatch.setattr(backbone_card, "ordinary_scene", lambda name: (scenes[int(name.split("/")[1])], ""))
+    found = list(placed_phrases(8))
+    assert len(found) > 5
+    for scene, i, words in found:
+        how, _, noun = words.removeprefix(f"blue {SLOT} ").partition(" the red ")
+        mark = next(thing for thing in scene.things if thing.individual.noun == noun)
+        mugs = [n for n, thing in enumerate(scene.things) if thing.individual == MUG]
+        assert {n: holds(scene.stage.camera, how, scene.things[n], mark) for n in mugs} == {n: n == i for n in mugs}
+    monkeypatch.setattr(backbone_card, "ordinary_scene", lambda name: (composed([MUG, ball], 1)[0], ""))
+    assert list(placed_phrases(1)) == [], "nothing is asked for where there are no copies"
 
 
 # --- the weights that come along ------------------------------------------------------------------------------------
@@ -460,7 +529,7 @@ def test_the_embedded_weights_are_the_recipes() -> None:
         shapes = {name: tuple(p.shape) for name, p in built.named_parameters()}
         assert {name: tuple(p.shape) for name, p in model.named_parameters()} == shapes
     assert backbone.tokenizer.model_max_length == Recipe().context
-    words = [*tabletop.NOUNS, *COLOURS, *SEEN_PATTERNS]
+    words = [*NOUNS, *COLOURS, *SEEN_PATTERNS]
     assert all(len(backbone.tokenizer(word, add_special_tokens=False).input_ids) == 1 for word in words)
     assert sum(path.stat().st_size for path in EMBEDDED.rglob("*") if path.is_file()) < 12_000_000
 

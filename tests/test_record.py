@@ -24,11 +24,12 @@ from prisbench.leaderboard.publish import kept_beside, publish
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rescore import finder, rescore
 from prisbench.leaderboard.rows import records_of, rows
-from prisbench.predict import predict
+from prisbench.predict import learn_all, predict
 from prisbench.predictions import read_predictions
 from prisbench.results import QUERY_FIELDS, Run, read_run, write_run
 from prisbench.runs import RunOptions, Scope
-from prisbench.score import About, grade_of, score_folder
+from prisbench.score import About, score_folder
+from prisbench.subsets import grade_of
 from prisbench.test_log import LOG, read_log
 from prisbench.types import Concept, Prediction, Query, Subject, Thing
 from tests.drawing import draw_box, draw_scene
@@ -160,14 +161,11 @@ def test_records_of_version_2_are_read_and_written_back_as_they_were(tmp_path: P
 
 
 def test_the_grade_of_a_scene_is_that_of_its_look_alikes() -> None:
-    def alike(*grades: str | None) -> list[Thing]:
-        return [Thing(LEFT, "mug", "subject"), *(Thing(LEFT, "mug", "look-alike", grade) for grade in grades)]
-
-    assert grade_of(alike()) is grade_of(alike(None)) is grade_of(alike("copy", None)) is None
-    assert [grade_of(alike(*each)) for each in (["swap"], ["swap", "swap"], ["copy"], ["copy", "build"])] == [
+    assert grade_of([]) is grade_of([None]) is grade_of(["copy", None]) is None
+    assert [grade_of(each) for each in (["swap"], ["swap", "swap"], ["copy"], ["copy", "build"])] == [
         *("swap", "swap", "copy", "build"),
     ]
-    assert grade_of(alike("swap", "build")) == "mixed"
+    assert grade_of(["swap", "build"]) == "mixed"
 
 
 # --- reference settings and pairs -----------------------------------------------------------------------------------
@@ -182,7 +180,16 @@ def test_the_masks_of_photos_are_withheld_or_given(dataset: Dataset, tmp_path: P
     assert path.parent.name == "reader--boxes--photos+masks" and two.reference == "photos+masks"
     found = records_of(rows([one, two]))
     assert [row["reference"] for row in found] == ["photos", "photos+masks"]
-    assert "| boxes (photos+masks) |" in render(rows([one, two]))
+    note = "- Methods are given a subject's photos alone; rows marked (photos+masks) also its masks in them.\n"
+    assert "| boxes (photos+masks) |" in (text := render(rows([one, two]))) and text.count(note) == 1
+    assert note in render(rows([two])) and note not in render(rows([one]))
+
+
+def test_concepts_that_are_learned_without_a_run_come_from_photos_alone(dataset: Dataset) -> None:
+    assert all(subject.masks for subject in dataset.subjects("test"))
+    method = Reader()
+    concepts, _ = learn_all(dataset, method, "test")
+    assert len(concepts) == len(method.seen) == 7 and all(subject.masks == () for subject in method.seen)
 
 
 def test_masks_that_nobody_knows_cannot_be_given(tmp_path: Path) -> None:
@@ -327,6 +334,17 @@ def test_only_the_predictions_of_a_run_are_kept_beside_it(dataset: Dataset, tmp_
     assert not (tmp_path / "boards").exists()
 
 
+def test_predictions_that_are_too_large_to_keep_are_told_with_what_to_do(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, path = evaluate(dataset, Reader(), tmp_path / "runs")
+    monkeypatch.setattr("prisbench.leaderboard.publish.LARGEST", 100)
+    with pytest.raises(DataError, match=r"at most 0 are kept .*; leave out --leaderboards, .*publish\(run, root\)$"):
+        publish(run, tmp_path / "boards", path.parent / "predictions.jsonl")
+    assert not (tmp_path / "boards").exists()
+    assert states(publish(run, tmp_path / "boards").parent, dataset.folder) == [("none", 28)]
+
+
 # --- predict, then score; other programs' files ---------------------------------------------------------------------
 
 
@@ -336,6 +354,9 @@ def test_predicting_and_scoring_apart_is_evaluating(dataset: Dataset, tmp_path: 
     assert not (folder / "run.json").exists()
     apart = score_folder(folder, dataset)
     assert apart.queries == whole.queries and apart.identity == whole.identity
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "part": {}}))
+    assert score_folder(folder, dataset) == apart, "a part that says nothing is the whole"
 
 
 def test_a_dataset_that_changed_under_a_run_is_noticed(dataset: Dataset, tmp_path: Path) -> None:
@@ -345,6 +366,37 @@ def test_a_dataset_that_changed_under_a_run_is_noticed(dataset: Dataset, tmp_pat
         score_folder(folder, other)
     with pytest.raises(DataError, match=r"holds no run: no manifest\.json in it"):
         score_folder(tmp_path, dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda raw: [raw], "expected a JSON object, found list"),
+        (lambda raw: "{", "not JSON (Expecting property name"),
+        (lambda raw: json.dumps(raw).replace("0.5", "NaN"), "holds NaN, which is not a number"),
+        (lambda raw: {"part": None}, "the key 'method' is missing; the file is incomplete, make it again"),
+        (lambda raw: {**raw, "part": "all"}, "'part' is 'all', expected dict"),
+        (lambda raw: {**raw, "part": {**raw["part"], "limit": "3"}}, "'limit' is '3', expected int or null"),
+        (lambda raw: {**raw, "part": {**raw["part"], "subjects": [3]}}, "0 is 3, expected str"),
+        (lambda raw: {**raw, "dataset": None}, "'dataset' is None, expected dict"),
+        (lambda raw: {**raw, "dataset": {"name": "tiny"}}, "the key 'version' is missing"),
+        (lambda raw: {**raw, "seed": "0"}, "'seed' is '0', expected int"),
+        (lambda raw: {**raw, "settings": []}, "'settings' is [], expected dict"),
+        (lambda raw: {**raw, "identity": None}, "'identity' is None, expected dict"),
+        (lambda raw: {**raw, "concepts": {"mug": 1}}, "'mug' is 1, expected str"),
+        (lambda raw: {**raw, "learn_seconds": "1"}, "'learn_seconds' is '1', expected float or null"),
+        (lambda raw: {**raw, "provenance": {"command": "x"}}, "the key 'commit' is missing"),
+        (lambda raw: {**raw, "out_of_domain": "2"}, "'out_of_domain' is '2', expected int or null"),
+    ],
+)
+def test_a_damaged_manifest_is_one_line(
+    change: Callable[[Any], Any], line: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    path = predict(dataset, Reader(), tmp_path).folder / "manifest.json"
+    write(path, change(json.loads(path.read_text())))
+    with pytest.raises(DataError) as caught:
+        score_folder(path.parent, dataset)
+    assert str(caught.value).startswith(f"{path}: {line}") and "\n" not in str(caught.value)
 
 
 def entries(dataset: Dataset) -> list[dict[str, Any]]:
@@ -445,6 +497,18 @@ def test_soft_maps_are_scored_where_they_are_kept_and_rank_nothing(dataset: Data
     )
     place = publish(run, tmp_path / "boards", path.parent / "predictions.jsonl")
     assert states(place.parent, dataset.folder) == [("same", 28)], "masks alone cannot give it, so it is not compared"
+
+
+def test_starting_again_removes_the_soft_maps_of_the_run_before(dataset: Dataset, tmp_path: Path) -> None:
+    _, path = evaluate(dataset, Reader(), tmp_path, options=RunOptions(soft_maps=True))
+    maps = path.parent / "soft-maps"
+    (maps / "notes.txt").write_text("mine")
+    again, _ = evaluate(dataset, Reader(), tmp_path, options=RunOptions(fresh=True))
+    assert [each.name for each in maps.iterdir()] == ["notes.txt"], "what no run wrote stays"
+    assert all(query.soft_ap is None for query in again.queries)
+    (maps / "notes.txt").unlink()
+    folder = predict(dataset, Reader(), tmp_path, options=RunOptions(fresh=True)).folder
+    assert sorted(each.name for each in folder.iterdir()) == ["manifest.json", "predictions.jsonl"]
 
 
 def test_every_look_at_a_test_split_is_logged_once(dataset: Dataset, tmp_path: Path) -> None:

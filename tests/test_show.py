@@ -21,12 +21,22 @@ from PIL import Image
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.datasets.show.choose import LARGEST, PHOTOS, PIXELS, Block, ShownQuery, Totals, _side, choose
+from prisbench.datasets.show.choose import (
+    LARGEST,
+    PHOTOS,
+    PIXELS,
+    Block,
+    ShownQuery,
+    Totals,
+    _side,
+    choose,
+    side_by_side,
+)
 from prisbench.datasets.show.page import MOST, show
-from prisbench.datasets.show.picture import LONGEST, OutlinedPicture, draw, flat, shown
+from prisbench.datasets.show.picture import LONGEST, UNMEANT, Beside, OutlinedPicture, beside_words, draw, flat, shown
 from prisbench.datasets.show.sheet import TILE, draw_sheet, wrap
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.images.drawing import PINK, SKY, VERMILION
+from prisbench.images.drawing import GREEN, ORANGE, PINK, SKY, VERMILION
 from tests.drawing import FIVE_TYPES, draw_box, draw_scene
 
 
@@ -93,16 +103,15 @@ def folder(tiny_dataset: Path, tmp_path: Path) -> Path:
 def test_subjects_stand_evenly_apart_and_their_types_take_turns() -> None:
     queries = [(f"s{i}", kind) for i in range(8) for kind in ("plain", "plain", "absent", "look-alike") * 5]
     chosen = [queries[i] for i in choose(queries, 10)]
-    assert chosen == [
-        (subject, kind) for subject in ("s0", "s4") for kind in ("plain", "look-alike", "absent", "plain", "look-alike")
-    ]
+    kinds = ("plain", "look-alike", "absent") * 2
+    assert chosen == [*(("s0", kind) for kind in kinds), *(("s4", kind) for kind in kinds[:4])]
 
 
 @pytest.mark.parametrize(
     ("sizes", "limit", "expected"),
     [
         ([20, 20], 3, {"s0": 3}),
-        ([20, 20], 7, {"s0": 5, "s1": 2}),
+        ([20, 20], 7, {"s0": 6, "s1": 1}),
         ([20, 20], 30, {"s0": 15, "s1": 15}),
         ([1, 1, 1, 1], 3, {"s0": 1, "s1": 1, "s2": 1}),
         ([1, 9, 1], 10, {"s0": 1, "s1": 8, "s2": 1}),
@@ -114,6 +123,17 @@ def test_more_of_each_subject_come_in_only_where_subjects_are_too_few(
 ) -> None:
     queries = [(f"s{i}", "plain") for i, size in enumerate(sizes) for _ in range(size)]
     assert Counter(queries[i][0] for i in choose(queries, limit)) == expected
+
+
+def test_the_two_of_a_pair_come_together_and_count_as_one_scene() -> None:
+    kinds = ["plain", "relation", "absent", "contradicted", "referred", "relation", "referred"]
+    pair_ids = ["", "r", "", "r", "q", "", "q"]
+    chosen = choose([("s0", kind) for kind in kinds], 7, pair_ids)
+    assert chosen == [0, 1, 3, 4, 6, 2, 5], "by types; each pair where the first of it stands"
+    queries = [ShownQuery(f"{i}", "", kinds[i], "", a_picture((4, 4), 0), pair_ids[i]) for i in chosen]
+    assert [[query.id for query in scene] for scene in side_by_side(queries)] == [
+        ["0"], ["1", "3"], ["4", "6"], ["2"], ["5"],
+    ]  # fmt: skip
 
 
 def test_a_subset_and_a_subject_are_kept_to(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -158,12 +178,32 @@ def test_a_mask_of_one_pixel_in_a_large_photo_is_ringed() -> None:
 def test_the_subject_is_one_line_in_pink_and_look_alikes_are_dashes_in_blue() -> None:
     size = 120, 200
     mask, other = draw_box(size, 20, 20, 80, 80), draw_box(size, 20, 110, 80, 170)
-    image = flat(draw(np.full((*size, 3), 128, np.uint8), mask, [other], 200, "here"))
+    image = flat(draw(np.full((*size, 3), 128, np.uint8), mask, [Beside(other)], 200, "here"))
     pink, sky = near(image, PINK, 0), near(image, SKY, 0)
     assert pink[20, 20:80].all() and pink[20:80, 20].all() and not pink[:, 110:].any()
     assert not sky[:, :100].any() and 0.3 < sky[20, 110:170].mean() < 0.7
     assert (image[40:60, 130:150] == 128).all(), "what a look-alike looks like is not tinted"
     assert (image[100:, :] == 128).all() and (image[:, 90:105] == 128).all()
+
+
+def test_copies_landmarks_and_grades_are_outlined_and_told() -> None:
+    size = 120, 200
+    boxes = [draw_box(size, 20, x, 80, x + 30) for x in (5, 45, 85, 125, 165)]
+    others = [
+        *(Beside(boxes[1], grade="swap"), Beside(boxes[2], "copy"), Beside(boxes[3], "landmark")),
+        Beside(boxes[4], grade="build"),
+    ]
+    picture = draw(np.full((*size, 3), 128, np.uint8), boxes[0], others, 200, "here")
+    assert picture.beside == "2 look-alikes (swap, build), 1 copy, 1 landmark"
+    assert picture.seen.endswith(f", {picture.beside}")
+    image = flat(picture)
+    for colour, inside in ((PINK, boxes[0]), (ORANGE, boxes[2]), (GREEN, boxes[3]), (SKY, boxes[1] | boxes[4])):
+        found = near(image, colour, 0)
+        assert found[inside].any() and not found[~inside].any()
+    assert beside_words([Beside(boxes[0], UNMEANT)]) == "the subject (not meant)"
+    assert beside_words([Beside(boxes[0]), Beside(boxes[1])]) == "2 look-alikes"
+    assert beside_words([Beside(boxes[0]), Beside(boxes[1], grade="swap")]) == "2 look-alikes (unknown, swap)"
+    assert beside_words([]) == ""
 
 
 def test_a_mask_of_another_size_is_told_with_its_row() -> None:
@@ -173,7 +213,9 @@ def test_a_mask_of_another_size_is_told_with_its_row() -> None:
 
 @pytest.mark.parametrize("size_hw", [(1, 3000), (3000, 1), (1, 1)])
 def test_the_oddest_shapes_can_be_drawn(size_hw: tuple[int, int]) -> None:
-    picture = draw(np.zeros((*size_hw, 3), np.uint8), np.ones(size_hw, bool), [np.ones(size_hw, bool)], 96, "here")
+    picture = draw(
+        np.zeros((*size_hw, 3), np.uint8), np.ones(size_hw, bool), [Beside(np.ones(size_hw, bool))], 96, "here"
+    )
     assert max(picture.image.shape) == 96 and flat(picture).any()
 
 
@@ -210,6 +252,16 @@ def test_small_subjects_share_a_row_and_large_ones_go_on_below() -> None:
     assert draw_sheet([a_block()] * 4, Totals(4, 4), "tiny").shape[1] == three[1]
     seven = draw_sheet([a_block(n=7)], Totals(7, 1), "tiny")
     assert (seven == 100).all(axis=2).sum() == 7 * 132 * TILE and seven.shape[1] <= three[1]
+
+
+def test_a_pair_is_not_torn_between_two_rows_of_a_sheet() -> None:
+    asked = tuple(
+        ShownQuery(f"{i}", "", "referred", "", a_picture((20, 20), 100), "p" if i in (4, 5) else "") for i in range(6)
+    )
+    block = Block("mug-1", "mug", "", 1, (a_picture((30, 10), 50),), asked)
+    columns = (draw_sheet([block], Totals(6, 1), "tiny") == 100).all(axis=2)
+    tops = [row for row in range(1, len(columns)) if columns[row].any() and not columns[row - 1].any()]
+    assert [columns[top].sum() // TILE for top in tops] == [4, 2]
 
 
 def test_long_texts_are_wrapped_and_end_in_an_ellipsis() -> None:
@@ -363,7 +415,7 @@ def test_a_choice_that_leaves_nothing_says_so(folder: Path, tmp_path: Path) -> N
     dataset = open_dataset(folder)
     mug = dataset.subjects("test")[0].id
     with pytest.raises(
-        DataError, match=rf"tiny-v1 has no queries of the type absent and about {mug} in its test split"
+        DataError, match=rf"tiny-v1 has no queries of the subset absent and about {mug} in its test split"
     ):
         show(dataset, tmp_path, subset="absent", subject=mug)
 

@@ -9,7 +9,9 @@ from collections import Counter
 import pytest
 
 from prisbench.datasets.spread import QueryTraits, spread_queries, spread_subjects
-from prisbench.tabletop import scenes as tabletop
+from prisbench.tabletop.queries import plan
+from prisbench.tabletop.subjects import subjects
+from prisbench.types import QUERY_TYPES
 from tests.drawing import FIVE_TYPES
 
 NOUNS = {f"s{n}": noun for n, noun in enumerate(["mug"] * 5 + ["bowl"] * 2 + ["book"])}
@@ -72,16 +74,16 @@ def test_subjects_are_spread_over_nouns_whatever_their_order() -> None:
     assert spread_subjects([]) == []
 
 
-def test_six_queries_of_tabletop_are_about_six_subjects_and_all_types() -> None:
+def test_six_queries_of_tabletop_are_about_six_subjects_and_of_six_types() -> None:
+    both = {"relation": ("relation", "contradicted"), "referred": ("referred", "referred")}
     asked = [
-        QueryTraits(f"{subject.key}/{kind}/{n}", subject.key, subject.who.noun, kind)
-        for subject in tabletop.subjects()
+        QueryTraits(f"{subject.key}/{kind}/{n}/{number}", subject.key, subject.who.noun, query_type)
+        for subject in subjects()
         if subject.split == "test"
-        for kind, many in tabletop.QUERIES.items()
-        for n in range(many)
+        for kind, n in plan()
+        for number, query_type in enumerate(both.get(kind, (kind.partition(":")[0],)))
     ]
     part = taken(asked, 6)
-    assert (
-        len(asked) == 864 and len({q.subject_id for q in part}) == 6 and {q.query_type for q in part} == {*FIVE_TYPES}
-    )
-    assert len({q.noun for q in part}) == min(6, len({q.noun for q in asked}))
+    assert len(asked) == 48 * 40 and {q.query_type for q in asked} == set(QUERY_TYPES)
+    assert len({q.subject_id for q in part}) == len({q.query_type for q in part}) == len({q.noun for q in part}) == 6
+    assert {q.query_type for q in taken(asked, 7)} == set(QUERY_TYPES)

@@ -66,6 +66,29 @@ def test_the_first_thing_that_is_not_so_is_one_line(changes: dict[str, Any], lin
     assert str(caught.value) == line
 
 
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b"", "h: not JSON (Expecting value: line 1 column 1 (char 0)); the file is corrupt, make it again"),
+        (of()[:-1], "h: not JSON (Expecting ',' delimiter: "),
+        (b"\xff{}", "h: not JSON ('utf-8' codec can't decode byte 0xff in position 0: "),
+        (b"[" * 100_000, "h: not JSON ("),
+        (b"[3]", "h: expected a JSON object, found list"),
+        (b"null", "h: expected a JSON object, found NoneType"),
+    ],
+)
+def test_what_is_no_json_object_is_told_alike_by_both_readers(data: bytes, line: str) -> None:
+    for reader in (lambda: parse(data, "h"), lambda: read(House, data, "h")):
+        with pytest.raises(DataError) as caught:
+            reader()
+        assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+
+
+def test_text_that_json_cannot_hold_is_one_line_too() -> None:
+    with pytest.raises(DataError, match=r"^h: not JSON \(.*\); the file is corrupt, make it again$"):
+        read(House, of(name="x").replace(b'"x"', b'"\\ud800"'), "h")
+
+
 def test_infinity_and_nan_are_no_numbers() -> None:
     with pytest.raises(DataError, match="h: 'area' is inf, which is not a number; undefined values are null"):
         read(House, of().replace(b"80", b"1e999"), "h")

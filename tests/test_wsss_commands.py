@@ -347,7 +347,7 @@ def test_scenes_have_exact_masks_in_vocs_colours(tmp_path: Path) -> None:
     dataset = demo.write_set(tmp_path, {"train": 2, "val": 2})
     for item in dataset.items("val"):
         labels = read_mask(item.mask, len(dataset.classes))
-        scene, _ = demo.scenes.ordinary_scene(f"wsss/{item.id}")
+        scene, _ = demo.ordinary_scene(f"wsss/{item.id}")
         things = {demo.CLASSES.index(thing.individual.noun) for thing in scene.things}
         assert set(np.unique(labels)) == {0, *things}
         with Image.open(item.mask) as image:

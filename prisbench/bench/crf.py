@@ -24,7 +24,8 @@ from prisbench.errors import UsageError
 from prisbench.localizer.refine import PHOTO_ADAPTIVE, PUBLISHED_CRF
 from prisbench.provenance import current_environment
 from prisbench.runtime.workers import in_order, worker_processes
-from prisbench.tabletop import scenes
+from prisbench.tabletop.individuals import draw_individual
+from prisbench.tabletop.scenes import Plan, compose
 from prisbench.wsss.labelling import Labels, LabelSettings, label
 from prisbench.wsss.maps import SoftMap
 
@@ -35,8 +36,8 @@ def drawn(index: int, size_hw: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h w 
     """A scene of two things, and soft maps of them as blurred as a network's."""
     rng = random.Random(f"crf bench/{index}")
     h, w = size_hw
-    who = [scenes.draw_individual(rng, noun) for noun in ("mug", "bottle")]
-    scene = scenes.compose(rng, who, (0.3 * min(h, w), 0.5 * min(h, w)), size_hw)
+    who = [draw_individual(rng, noun) for noun in ("mug", "bottle")]
+    scene = compose(rng, who, Plan((0.3 * min(h, w), 0.5 * min(h, w)), size_hw=size_hw))
     blurred = [ndimage.gaussian_filter(mask.astype(np.float32), 0.04 * min(h, w)) for mask in scene.masks]
     scores = np.stack([each / each.max() for each in blurred])
     return scene.image, SoftMap((1, 2), scores.astype(np.float16))

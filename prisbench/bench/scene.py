@@ -15,7 +15,7 @@ from prisbench.concepts.controls import noun_only
 from prisbench.diffusion.backbone import Backbone
 from prisbench.localizer.answer import locate
 from prisbench.localizer.settings import LocalizerSettings
-from prisbench.tabletop import scenes
+from prisbench.tabletop.captions import ordinary_scene
 from prisbench.types import Query, Subject
 
 
@@ -26,7 +26,7 @@ def scene_multiple(backbone: Backbone, settings: LocalizerSettings | None, repea
     """
     if settings is None:
         return dict.fromkeys(("multiple", "multiple_seconds", "multiple_pass_seconds", "multiple_queries"))
-    drawn = (scenes.ordinary_scene(f"bench/{i}")[0] for i in itertools.count())
+    drawn = (ordinary_scene(f"bench/{i}")[0] for i in itertools.count())
     scene = next(scene for scene in drawn if len(scene.things) == 3)
     queries, concepts = [], {}
     for i, thing in enumerate(scene.things):

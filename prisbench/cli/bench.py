@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from prisbench.cli.bars import learning_bar, stage_bar
-from prisbench.cli.options import Backbone, Dtype, Settings
+from prisbench.cli.options import Backbone, Dtype, Reference, ReferenceSetting, Settings
 from prisbench.errors import DataError
 from prisbench.runtime.console import Device, Format, OutputFormat, Seed, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -47,7 +47,7 @@ def bench_localizer(
 
 @app.command("ablation")
 def bench_ablation(
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v2",
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v3",
     split: Annotated[str, typer.Option(help="Settings are chosen on validation; leave test alone.")] = "validation",
     subjects: Annotated[int | None, typer.Option(min=1, help="So many subjects, spread over nouns.")] = None,
     only: Annotated[
@@ -138,14 +138,49 @@ def bench_shortcuts(format: OutputFormat = Format.text) -> None:
     """How far Tabletop can be solved without knowing the subject: predictors that look at one thing only; fails when
     one of them is above chance.
     """
-    from prisbench.tabletop import audit
+    from prisbench.tabletop.audit import report
 
-    rows = audit.measure(audit.benchmark())
-    say([dataclasses.asdict(row) for row in rows], format, audit.markdown(rows))
-    if flaws := audit.flaws(rows):
+    rows = report.measure(report.benchmark())
+    say([dataclasses.asdict(row) for row in rows], format, report.markdown(rows))
+    if flaws := report.flaws(rows):
         raise DataError(
             f"{len(flaws)} predictors are above chance, first {flaws[0].predictor!r}: a method could use it"
         )
+
+
+@app.command("network-free")
+def bench_network_free(
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v3",
+    split: Annotated[str, typer.Option(help="Weights are fitted on validation alone.")] = "validation",
+    reference: Reference = ReferenceSetting.photos,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many queries, spread over subjects and types.")] = None,
+    refit: Annotated[bool, typer.Option("--fit", help="Fit the weights first, on validation, and keep them.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """How far a dataset can be solved without a network: each predictor by type and grade, with true outlines, too, and
+    with an input taken away.
+    """
+    from prisbench.datasets.named import find_dataset
+    from prisbench.network_free import audit, fitting
+    from prisbench.network_free.weights import FILE
+    from prisbench.predict import given
+
+    data, file = find_dataset(dataset), weights or FILE
+    with progress() as bar:
+        stage = stage_bar(bar)
+        total = limit or sum(data.manifest.queries[split].values())
+        if refit:
+            of = limit or sum(data.manifest.queries["validation"].values())
+            fitting.fit_file(data, reference.value, file, limit, lambda n: stage("fit", n, of, ""))
+        rows = audit.measure(
+            data,
+            split,
+            given(data.subjects(split), reference.value),
+            audit.Options(limit, file),
+            lambda deaf, n: stage(f"deaf to {deaf}" if deaf else "locate", n, total, ""),
+        )
+    say(audit.records(rows), format, audit.markdown(rows))
 
 
 @app.command("unseen")
@@ -155,13 +190,38 @@ def bench_unseen(
     format: OutputFormat = Format.text,
 ) -> None:
     """Prove that no training scene or caption of the embedded backbone shows a subject's pattern or pair of colours."""
-    from prisbench.tabletop import audit
-    from prisbench.tabletop.scenes import TRAINING_SCENES
+    from prisbench.tabletop.audit.unseen import drawn_captions, unseen
+    from prisbench.tabletop.captions import TRAINING_SCENES
 
     wanted = TRAINING_SCENES if scenes is None else scenes
-    found = audit.unseen(wanted, audit.drawn_captions(wanted, processes))
+    found = unseen(wanted, drawn_captions(wanted, processes))
     record = dataclasses.asdict(found)
     record["pairs"] = {" and ".join(pair): n for pair, n in found.pairs.items()}
     say(record, format, found.render())
     if found.broken:
         raise DataError("training has shown what the benchmark's subjects should have kept to themselves")
+
+
+@app.command("by-eye")
+def bench_by_eye(
+    out: Annotated[Path, typer.Option(help="Folder for the sheets, and for key.json with the right answers.")],
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder, whose scenes' things are known.")],
+    split: Annotated[str, typer.Option(help="Whose queries.")] = "validation",
+    each: Annotated[int, typer.Option(min=1, help="Queries of each type and grade.")] = 20,
+    answers: Annotated[
+        Path | None, typer.Option(help='Count these instead: JSON, {"1": number of the thing, 0 for none, ...}.')
+    ] = None,
+    seed: Seed = 0,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Sheets of queries to answer from pictures alone: what a person gets right."""
+    from prisbench.bench import by_eye
+    from prisbench.datasets.named import find_dataset
+
+    if answers is None:
+        sheets = by_eye.draw_sheets(find_dataset(dataset), split, out, each, seed)
+        say({"sheets": sheets, "folder": str(out)}, format, f"{sheets} sheets in {out}; the answers are in key.json")
+        return
+    right = by_eye.read_right(out / "key.json", answers)
+    lines = [f"{subset:24} {n:3} of {total}" for subset, (n, total) in right.items()]
+    say({subset: {"right": n, "asked": total} for subset, (n, total) in right.items()}, format, "\n".join(lines))

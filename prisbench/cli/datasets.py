@@ -141,11 +141,11 @@ def card(
 
 @app.command()
 def show(
-    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = "tabletop-v2",
+    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = "tabletop-v3",
     out: Annotated[Path, typer.Option(help="Folder for sheet.png and page.html.")] = Path("shown"),
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
     limit: Annotated[int, typer.Option(help="Queries to show, evenly over subjects and types.")] = 40,
-    subset: Annotated[str | None, typer.Option(help="One query type.")] = None,
+    subset: Annotated[str | None, typer.Option(help="One query type, or look-alike:GRADE, or present.")] = None,
     subject: Annotated[str | None, typer.Option(help="One subject's id.")] = None,
     format: OutputFormat = Format.text,
 ) -> None:

@@ -17,6 +17,7 @@ from prisbench.cli.bars import learning_bar, stage_bar
 from prisbench.cli.options import (
     Concepts,
     DatasetName,
+    Deaf,
     FailOnError,
     Fresh,
     KeepErrors,
@@ -60,13 +61,15 @@ class TableFormat(StrEnum):
     html = "html"
     summary = "summary"
     learners = "learners"
+    subsets = "subsets"
 
 
 def evaluate(
     method: MethodName = "attn",
-    dataset: DatasetName = "tabletop-v2",
+    dataset: DatasetName = "tabletop-v3",
     concept: Concepts = [],  # noqa: B006
     reference: Reference = ReferenceSetting.photos,
+    deaf: Deaf = None,
     split: Split = "test",
     subset: Subset = None,
     subject: Subjects = [],  # noqa: B006
@@ -102,6 +105,7 @@ def evaluate(
         fail_on_error=fail_on_error,
         reference=reference.value,
         reason=reason,
+        deaf=deaf.value if deaf else None,
         soft_maps=soft_maps,
     )
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))
@@ -140,11 +144,11 @@ def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format) ->
 
 
 def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = "tabletop-v2",
+    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = "tabletop-v3",
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),
-    subset: Annotated[str | None, typer.Option(help="One query type, or present (all but absent).")] = None,
+    subset: Annotated[str | None, typer.Option(help="One query type, look-alike:GRADE, or present.")] = None,
     format: Annotated[TableFormat, typer.Option(help="How to print it.")] = TableFormat.md,
     out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
     gallery: Annotated[Path | None, typer.Option(help="For html: a folder of pictures to show (PNG).")] = None,
@@ -159,7 +163,7 @@ def leaderboard(
     ] = [],  # noqa: B006
 ) -> None:
     """The table of a dataset, from its committed result files."""
-    from prisbench.leaderboard import html_page, summaries
+    from prisbench.leaderboard import by_subset, html_page, summaries
     from prisbench.leaderboard.publish import check_leaderboards
     from prisbench.leaderboard.render import render
     from prisbench.leaderboard.rescore import WORDS, finder, rescore
@@ -190,6 +194,8 @@ def leaderboard(
         text = summaries.summary(runs)
     elif format is TableFormat.learners:
         text = summaries.learners(runs)
+    elif format is TableFormat.subsets:
+        text = by_subset.by_subset(runs)
     else:
         text = render(frame, format.value)
     if out is None:

@@ -43,7 +43,7 @@ Concepts = Annotated[
     ),
 ]
 Split = Annotated[str, typer.Option("--split", help="Settings are chosen on validation; test is reported.")]
-Subset = Annotated[str | None, typer.Option("--subset", help="One query type only.")]
+Subset = Annotated[str | None, typer.Option("--subset", help="One query type only, or look-alike:GRADE, or present.")]
 Limit = Annotated[
     int | None, typer.Option("--limit", help="So many queries, spread over subjects and types, for trying out.")
 ]
@@ -75,6 +75,21 @@ class ReferenceSetting(StrEnum):
 Reference = Annotated[
     ReferenceSetting,
     typer.Option("--reference", help="What a method is given of a subject: its photos, or its masks in them, too."),
+]
+
+
+class DeafTo(StrEnum):
+    relation = "relation"
+    subject = "subject"
+
+
+Deaf = Annotated[
+    DeafTo | None,
+    typer.Option(
+        "--deaf",
+        metavar="INPUT",
+        help="Keep an input from the method: what texts say of place (relation), or the subject's photos (subject).",
+    ),
 ]
 Seeds = Annotated[list[int], typer.Option("--seed", help="Everything random follows from it; several: 0 1 2.")]
 

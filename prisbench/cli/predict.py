@@ -17,6 +17,7 @@ from prisbench.cli.evaluate import print_runs
 from prisbench.cli.options import (
     Concepts,
     DatasetName,
+    Deaf,
     FailOnError,
     Fresh,
     KeepErrors,
@@ -36,15 +37,17 @@ from prisbench.cli.options import (
     Subjects,
     Subset,
 )
+from prisbench.errors import UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, nothing_on_stdout, progress, table_bars, tell
 from prisbench.runtime.devices import usable_device
 
 
 def predict(
     method: MethodName = "attn",
-    dataset: DatasetName = "tabletop-v2",
+    dataset: DatasetName = "tabletop-v3",
     concept: Concepts = [],  # noqa: B006
     reference: Reference = ReferenceSetting.photos,
+    deaf: Deaf = None,
     split: Split = "test",
     subset: Subset = None,
     subject: Subjects = [],  # noqa: B006
@@ -77,6 +80,7 @@ def predict(
         fail_on_error=fail_on_error,
         reference=reference.value,
         reason=reason,
+        deaf=deaf.value if deaf else None,
         soft_maps=soft_maps,
     )
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))
@@ -101,11 +105,15 @@ def score(
             help="A run's folder, or anybody's file: predictions.jsonl, or COCO results (docs/results.md).",
         ),
     ],
-    dataset: DatasetName = "tabletop-v2",
+    dataset: DatasetName = "tabletop-v3",
     name: Annotated[str | None, typer.Option(help="Of a file: the method's name. Default: the file's.")] = None,
-    concept: Annotated[str, typer.Option(help="Of a file: what it learned of the subjects.")] = "none",
-    reference: Reference = ReferenceSetting.photos,
-    split: Split = "test",
+    concept: Annotated[
+        str | None, typer.Option(help="Of a file: what it learned of the subjects. Default: none.")
+    ] = None,
+    reference: Annotated[
+        ReferenceSetting | None, typer.Option(help="Of a file: what the method was given. Default: photos.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of a file: its queries' split. Default: test.")] = None,
     subset: Subset = None,
     subject: Subjects = [],  # noqa: B006
     query: Queries = [],  # noqa: B006
@@ -126,14 +134,21 @@ def score(
     from prisbench.score import About, score_folder
     from prisbench.test_log import log_look, publish_looks
 
+    of_a_file: dict[str, object] = {"name": name, "concept": concept, "reference": reference, "split": split}
+    of_a_file |= {"subset": subset, "subject": subject or None, "query": query or None, "limit": limit, "out": out}
+    given = [f"--{option}" for option, value in of_a_file.items() if value is not None]
+    if given and predictions.is_dir():
+        raise UsageError(f"{', '.join(given)}: only for a file of predictions; {predictions} is a run's folder")
     with progress() as bar:
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
     if predictions.is_dir():
         run, place, file = score_folder(predictions, data), predictions / RUN, predictions / PREDICTIONS
         root = predictions.parent.parent
     else:
-        about = About(str(predictions), name or predictions.name.partition(".")[0], concept, 0, reference.value, reason)
-        run = score_file(predictions, data, Scope(split, limit, subset, tuple(subject), tuple(query)), about)
+        method, setting = name or predictions.name.partition(".")[0], reference or ReferenceSetting.photos
+        about = About(str(predictions), method, "none" if concept is None else concept, 0, setting.value, reason)
+        scope = Scope("test" if split is None else split, limit, subset, tuple(subject), tuple(query))
+        run = score_file(predictions, data, scope, about)
         place, file = out or predictions.with_name(f"{predictions.name.partition('.')[0]}.run.json"), predictions
         root = place.parent
     write_run(run, place)

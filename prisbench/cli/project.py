@@ -44,19 +44,25 @@ def train_backbone(
     steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; default: the recipe's.")] = None,
     scenes: Annotated[int | None, typer.Option(min=96, help="Training scenes; default: the recipe's.")] = None,
     vae_steps: Annotated[int | None, typer.Option(min=1, help="Autoencoder steps; default: the recipe's.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Folder of a finished pipeline to begin with; default: from nothing.")
+    ] = None,
     quality_scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes to measure localization on.")] = 200,
     seed: Seed = 0,
     format: OutputFormat = Format.text,
 ) -> None:
-    """Train the embedded backbone again, from nothing; hours on a CPU, resumable."""
+    """Train the embedded backbone again, from nothing or from another; hours on a CPU, resumable."""
+    from prisbench.diffusion.loading import load_backbone
     from prisbench.embedded.card import finish
     from prisbench.embedded.recipe import Recipe, cost
     from prisbench.embedded.training import train
 
-    given = {"steps": steps, "scenes": scenes, "vae_steps": vae_steps, "seed": seed}
+    given: dict[str, object] = {"steps": steps, "scenes": scenes, "vae_steps": vae_steps, "seed": seed}
+    if start is not None:
+        given["start"] = load_backbone(start).id.rpartition("@")[2]
     recipe = Recipe(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     tell(cost(recipe))
     with progress() as bar:
-        folder = train(out, recipe, training_bar(bar))
+        folder = train(out, recipe, training_bar(bar), start=start)
     quality = finish(folder, out, recipe, quality_scenes)
     say({"folder": str(folder), **quality}, format, f"pipeline in {folder}; held-out phrases: {quality}")

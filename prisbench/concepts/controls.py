@@ -6,13 +6,11 @@ Knows: how a control is made.  Does not know: how concepts are used.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import torch
 
 from prisbench.concepts.store import concept_key
 from prisbench.diffusion.backbone import Backbone
-from prisbench.errors import UsageError
 from prisbench.types import Concept, Subject
 
 
@@ -43,20 +41,6 @@ def untrained_token(backbone: Backbone, subject: Subject, vectors: int = 1, seed
         tensors=tensors,
         recipe=recipe,
     )
-
-
-def other_subject(subject: Subject, subjects: Sequence[Subject]) -> Subject:
-    """Whose concept stands in for a subject's: the next one by id, of the same noun where there is
-    one.
-
-    So every subject lends its concept to one other of its noun.  Raises UsageError where there is
-    no other subject.
-    """
-    others = sorted((each for each in subjects if each.id != subject.id), key=lambda each: each.id)
-    alike = [each for each in others if each.noun == subject.noun] or others
-    if not alike:
-        raise UsageError(f"another-subject needs a second subject beside {subject.id!r}; evaluate it on a dataset")
-    return next((each for each in alike if each.id > subject.id), alike[0])
 
 
 def another_subject(learned: Concept, subject: Subject) -> Concept:

@@ -22,7 +22,8 @@ from prisbench.datasets.seen_rows import SeenRows
 from prisbench.datasets.spread import QueryTraits, spread_queries
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.runtime.files import read_json, sha256_file
-from prisbench.types import QUERY_TYPES, Example, Query, Subject
+from prisbench.subsets import GRADED, check_subset, grade_of, is_within, subset_of
+from prisbench.types import Example, Query, Subject
 
 
 def open_dataset(folder: str | os.PathLike[str], verify: bool = False) -> Dataset:
@@ -63,7 +64,7 @@ class Dataset:
 
     @property
     def id(self) -> str:
-        """Name and version, like ``tabletop-v2``."""
+        """Name and version, like ``tabletop-v3``."""
         return self.manifest.id
 
     @property
@@ -106,13 +107,12 @@ class Dataset:
     ) -> Iterator[Example]:
         """The examples of a split, all of one scene together, scenes in the dataset's order.
 
-        ``subset`` keeps one query type, ``subjects`` and ``queries`` those ids, where any are given; of what is left,
-        ``limit`` keeps so many, spread over subjects and query types whatever the order of rows
+        ``subset`` keeps one of ``subsets.SUBSETS``, ``subjects`` and ``queries`` those ids, where any are given; of
+        what is left, ``limit`` keeps so many, spread over subjects and query types whatever the order of rows
         (``spread.spread_queries``).  Raises, before the first example, UnknownNameError for a split, subset, subject or
         query and UsageError for a limit below 1; DataError at a damaged row.
         """
-        if subset is not None and subset not in QUERY_TYPES:
-            raise UnknownNameError("subset", subset, QUERY_TYPES)
+        check_subset(subset)
         if limit is not None and limit < 1:
             raise UsageError(f"a limit of {limit} examples leaves nothing; give 1 or more")
         scenes: dict[str, list[Place]] = {}
@@ -126,15 +126,17 @@ class Dataset:
     ) -> Iterator[Place]:
         """Where the queries of ``examples`` are; no image is read."""
         choosing = ("id", "subject_id", "noun") if limit is not None or any(named.values()) else ()
-        places = self.places("queries", split, ("image_id", "query_type", *choosing))
+        kind_of = SUBSET if subset in GRADED else "query_type"
+        places = self.places("queries", split, ("image_id", kind_of, *choosing))
         if any(named.values()):
             places = self._named(split, list(places), named)
-        places = (place for place in places if subset in (None, place.keys[1]))
+        places = (place for place in places if is_within(subset, place.keys[1]))
         if limit is None:
             return places
         there = list(places)
         traits = [
-            QueryTraits(id, subject, noun, kind) for _, kind, id, subject, noun in (place.keys for place in there)
+            QueryTraits(id, subject, noun, kind.partition(":")[0])
+            for _, kind, id, subject, noun in (place.keys for place in there)
         ]
         return (there[i] for i in spread_queries(traits, limit))
 
@@ -170,11 +172,14 @@ class Dataset:
         )
 
     def places(self, table: str, split: str, keys: Sequence[str]) -> Iterator[Place]:
-        """Where the rows of a table are; of their content only ``keys`` is read.  Raises as ``records``."""
+        """Where the rows of a table are; of their content only ``keys`` is read.  The key ``SUBSET`` is the name of
+        a query's subset, that of a missing pair "".  Raises as ``records``.
+        """
+        columns = [column for key in keys for column in (_SUBSET_COLUMNS if key == SUBSET else (key,))]
         for path in self._shards(table, split):
-            for number, group in enumerate(row_groups(path, table, keys)):
+            for number, group in enumerate(row_groups(path, table, columns)):
                 for row, record in enumerate(group.to_pylist()):
-                    yield Place(path, number, row, tuple(str(record[key]) for key in keys))
+                    yield Place(path, number, row, tuple(_key(record, key) for key in keys))
 
     def records_at(self, table: str, places: Iterable[Place]) -> Iterator[tuple[Place, dict[str, Any]]]:
         """The rows at these places, in their order; where neighbours stand together, each group is read once.
@@ -200,6 +205,23 @@ class Place(NamedTuple):
     group: int
     row: int
     keys: tuple[str, ...]
+
+
+SUBSET = "subset"
+"""A key of places that is no column (``subsets.subset_of``)."""
+
+_SUBSET_COLUMNS = ("query_type", "things.list.element.role", "things.list.element.grade")
+"""What a query's subset follows from; no masks are read."""
+
+
+def _key(record: Mapping[str, Any], key: str) -> str:
+    if key == "pair_id":  # files of schema version 2 have no such column
+        return str(record.get(key) or "")
+    if key != SUBSET:
+        return str(record[key])
+    things = [thing for thing in record.get("things") or () if thing]
+    grade = grade_of(thing["grade"] for thing in things if thing["role"] == "look-alike")
+    return subset_of(str(record["query_type"]), grade)
 
 
 def _inside(path: str) -> bool:

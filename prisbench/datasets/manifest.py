@@ -35,7 +35,7 @@ class Manifest:
 
     @property
     def id(self) -> str:
-        """Name and version, like ``tabletop-v2``: the name of its card and of its leaderboard."""
+        """Name and version, like ``tabletop-v3``: the name of its card and of its leaderboard."""
         return f"{self.name}-v{self.version}"
 
     def to_json(self) -> dict[str, Any]:

@@ -21,12 +21,21 @@ from prisbench.datasets.manifest import Manifest
 from prisbench.datasets.schema import MANIFEST, READABLE, QueryRow, SubjectRow
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.archives import opened
+from prisbench.datasets.sources.tabletop import SIZES, Size
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.runtime.files import cache_folder, check_writable, read_json, sha256_json
-from prisbench.tabletop import scenes
+from prisbench.tabletop.queries import VERSION
+from prisbench.tabletop.subjects import SEED
 
-NAMES = (f"tabletop-v{scenes.VERSION}",)
+NAMES = (f"tabletop-v{VERSION}", f"tabletop-small-v{VERSION}")
+"""The benchmark, and a small part of it for a first look."""
+
+DIGESTS: Mapping[str, str] = {
+    "tabletop-v3": "d5fc1e7e474b30e9abb097395d66c181c8d997b5040efc2dd6deb8597d86ee29",
+    "tabletop-small-v3": "4ae100c54a9a1d9de11ba7895b9c6c20efc3868e0ebd5624e9090a1910217557",
+}
+"""Of what is drawn; when a change of the world changes them, ``queries.VERSION`` must change too."""
 
 SOURCES: Mapping[str, str] = {
     "tabletop": "a generated world: things on a table, exact masks (CC0)",
@@ -47,11 +56,13 @@ SOURCES: Mapping[str, str] = {
 TABLETOP_CARD = f"""# Tabletop
 
 A generated world for personalized referring image segmentation: things on a table, exact visible masks, subjects that
-a text-to-image model trained on the rest of this world has never seen.  Drawn by `prisbench build-dataset tabletop`;
-the same seed gives the same content.  The long card is `data_cards/{NAMES[0]}.md` in the prisbench repository.
+a text-to-image model trained on the rest of this world has never seen, and texts that matter.  Drawn by
+`prisbench build-dataset tabletop`; the same seed gives the same content.
+The long card is `data_cards/{NAMES[0]}.md` in the prisbench repository.
 """
 
 _TABLETOP_OPTIONS = {
+    "size": "full (the benchmark, the default) or small (for a first look)",
     "validation": "validation subjects, for a smaller or larger set than the benchmark",
     "test": "test subjects",
     "seed": "another world; default: that of the benchmark",
@@ -140,49 +151,44 @@ def _built(
                 reports.say(f"note: {line}")
 
 
-def tabletop_source(
-    subjects: Mapping[str, int] | None = None, queries_each: Mapping[str, int] | None = None, seed: int = scenes.SEED
-) -> Source:
-    """A Tabletop set.  The defaults make the benchmark, others a ``tabletop-custom``."""
-    custom = subjects is not None or queries_each is not None or seed != scenes.SEED
-    counts, each = (dict(subjects) if subjects else None), (dict(queries_each) if queries_each else None)
-    sizes, per_subject = counts or scenes.SPLITS, each or scenes.QUERIES
+def tabletop_source(size: Size = SIZES["full"], seed: int = SEED) -> Source:
+    """A Tabletop set: the benchmark, its configuration ``small``, or else a ``tabletop-custom``."""
+    names = {"full": "tabletop", "small": "tabletop-small"}
+    known = next((names[word] for word, one in SIZES.items() if one == size and seed == SEED), "tabletop-custom")
     at_hand: list[Iterator[QueryRow]] = []
 
     def rows() -> Iterator[SubjectRow]:
-        table, drawn = tabletop_rows(counts, each, seed)
+        table, drawn = tabletop_rows(size, seed)
         at_hand[:] = [drawn]  # all queries about the photos just drawn: those need not be drawn again
         yield from table
 
     def queries(start: int) -> Iterator[QueryRow]:
         if start == 0 and at_hand:
             return at_hand.pop()
-        return tabletop_rows(counts, each, seed, start)[1]
+        return tabletop_rows(size, seed, start)[1]
 
     return Source(
-        name="tabletop-custom" if custom else "tabletop",
-        version=scenes.VERSION,
+        name=known,
+        version=VERSION,
         about=TABLETOP_CARD,
-        key=sha256_json([scenes.DIGEST, list(sizes.items()), list(per_subject.items()), seed]),
+        key=sha256_json([DIGESTS[NAMES[0]], list(size.subjects.items()), list(size.groups.items()), seed]),
         subjects=rows,
         queries=queries,
-        n_subjects=sum(sizes.values()),
-        n_queries=sum(sizes.values()) * sum(per_subject.values()),
+        n_subjects=sum(size.subjects.values()),
+        n_queries=sum(size.subjects.values()) * size.queries_each,
         seed=seed,
     )
 
 
 def build_tabletop(
     folder: str | os.PathLike[str],
-    subjects: Mapping[str, int] | None = None,
-    queries_each: Mapping[str, int] | None = None,
-    seed: int = scenes.SEED,
+    size: Size = SIZES["full"],
+    seed: int = SEED,
     reports: Reports = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
-    """Draw a Tabletop set into a folder.  The defaults make the benchmark, others a ``tabletop-custom``."""
-    source = tabletop_source(subjects, queries_each, seed)
-    return build(folder, source, reports.progress, overwrite=overwrite, say=reports.say)
+    """Draw a Tabletop set into a folder: the benchmark, or a ``tabletop-custom``."""
+    return build(folder, tabletop_source(size, seed), reports.progress, overwrite=overwrite, say=reports.say)
 
 
 _OTHER_PLACES = (
@@ -207,27 +213,36 @@ def find_dataset(name: str, progress: Progress | None = None, say: Say | None = 
     folder = cache_folder() / "datasets" / name
     if not (folder / MANIFEST).is_file():
         check_writable(folder, _OTHER_PLACES)
-        build_tabletop(folder, reports=Reports(progress, say))
-    elif _is_older(folder):
+        build_tabletop(folder, _size(name), reports=Reports(progress, say))
+    elif _is_older(folder, name):
         if say:
             say(f"{folder} is from an older prisbench: drawing it again")
         check_writable(folder.parent, _OTHER_PLACES)
-        build_tabletop(folder, reports=Reports(progress, say), overwrite=True)
+        build_tabletop(folder, _size(name), reports=Reports(progress, say), overwrite=True)
     dataset = open_dataset(folder)
-    if dataset.digest != scenes.DIGEST:
+    if dataset.digest != DIGESTS[name]:
         raise DataError(
-            f"{folder} has the digest {dataset.digest[:16]}, {name} of this prisbench {scenes.DIGEST[:16]}; "
+            f"{folder} has the digest {dataset.digest[:16]}, {name} of this prisbench {DIGESTS[name][:16]}; "
             "remove that folder and it is drawn again"
         )
     return dataset
 
 
-def _is_older(folder: Path) -> bool:
+def is_drawn(name: str) -> bool:
+    """Whether a named dataset is in the cache already."""
+    return name in NAMES and (cache_folder() / "datasets" / name / MANIFEST).is_file()
+
+
+def _size(name: str) -> Size:
+    return SIZES["small" if "small" in name else "full"]
+
+
+def _is_older(folder: Path, name: str) -> bool:
     """Whether a folder is our Tabletop in an older schema; anything else is not to be overwritten unasked."""
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("schema_version"), int):
         return False
-    ours = {"name": "tabletop", "version": scenes.VERSION, "digest": scenes.DIGEST}
+    ours = {"name": name.rpartition("-")[0], "version": VERSION, "digest": DIGESTS[name]}
     return manifest["schema_version"] < min(READABLE) and ours.items() <= manifest.items()
 
 
@@ -249,11 +264,17 @@ def source_module(name: str) -> ModuleType:
 
 
 def _tabletop_with(options: Mapping[str, str]) -> Source:
-    """Tabletop with options in words.  Raises UsageError."""
+    """Tabletop with options in words.  Raises UsageError, UnknownNameError."""
+    word = options.get("size", "full")
+    if word not in SIZES:
+        raise UnknownNameError("size", word, SIZES)
     numbers = {}
     for option, value in options.items():
+        if option == "size":
+            continue
         if not value.isdecimal() or (option != "seed" and int(value) < 1):
             raise UsageError(f"{option}={value}: a whole number is wanted" + (", 1 or more" * (option != "seed")))
         numbers[option] = int(value)
-    seed = numbers.pop("seed", scenes.SEED)
-    return tabletop_source({**scenes.SPLITS, **numbers} if numbers else None, seed=seed)
+    seed = numbers.pop("seed", SEED)
+    size = SIZES[word]
+    return tabletop_source(Size({**size.subjects, **numbers}, size.groups) if numbers else size, seed)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from prisbench.concepts.controls import noun_only
+from prisbench.datasets.sources.tabletop import BENCHMARK, Size
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.domain import FEATURES, Domain, measure, write_domain
@@ -27,7 +28,11 @@ from prisbench.localizer.presets import default_settings
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.runtime.files import read_json, write_bytes, write_json, write_text
 from prisbench.statistics import Sample, interval
-from prisbench.tabletop import scenes as tabletop
+from prisbench.tabletop.captions import ordinary_scene
+from prisbench.tabletop.individuals import full_phrase
+from prisbench.tabletop.places import RELATIONS, holds
+from prisbench.tabletop.queries import VERSION
+from prisbench.tabletop.scenes import Scene
 from prisbench.types import SLOT, Concept, Query, Subject
 
 PROMPTS = (
@@ -42,32 +47,52 @@ PROMPTS = (
 )
 
 
-def phrases(scenes: int, name: str = "held-out") -> Iterator[tuple[tabletop.Scene, int, str]]:
+def phrases(scenes: int, name: str = "held-out") -> Iterator[tuple[Scene, int, str]]:
     """(scene, index of a thing, phrase with the slot for its noun): things of ordinary scenes that
     words single out.
     """
     for n in range(scenes):
-        scene, _ = tabletop.ordinary_scene(f"{name}/{n}")
+        scene, _ = ordinary_scene(f"{name}/{n}")
         rng = random.Random(f"{name}/{n}/phrases")
         who = [thing.individual for thing in scene.things]
         for i, one in enumerate(who):
-            words = tabletop.full_phrase(one, rng)
+            words = full_phrase(one, rng)
             twins = sum((w.noun, w.main, w.pattern) == (one.noun, one.main, one.pattern) for w in who)
             if twins == 1:
                 yield scene, i, words.replace(one.noun, SLOT)
 
 
+def placed_phrases(scenes: int, name: str = "held-out") -> Iterator[tuple[Scene, int, str]]:
+    """As ``phrases``, of copies that only a relation tells apart: "red {subject} left of the blue box"."""
+    for n in range(scenes):
+        scene, _ = ordinary_scene(f"{name}/{n}")
+        rng = random.Random(f"{name}/{n}/placed")
+        who, camera = [thing.individual for thing in scene.things], scene.stage.camera
+        for i, one in enumerate(who):
+            copies = [k for k, other in enumerate(who) if other is one]
+            marks = [k for k, other in enumerate(who) if sum(other.noun == each.noun for each in who) == 1]
+            told = [
+                (word, k)
+                for k in marks
+                for word in RELATIONS
+                if all(holds(camera, word, scene.things[c], scene.things[k]) is (c == i) for c in copies)
+            ]
+            if len(copies) > 1 and told:
+                word, k = told[int(rng.random() * len(told))]
+                yield scene, i, f"{one.main} {SLOT} {word} the {who[k].main} {who[k].noun}"
+
+
 def phrase_quality(
-    backbone: Backbone, settings: LocalizerSettings, scenes: int, name: str = "held-out"
+    backbone: Backbone, settings: LocalizerSettings, scenes: int, name: str = "held-out", placed: bool = False
 ) -> dict[str, Any]:
     """Mean IoU and pointing accuracy of full phrases ("the striped red and white mug") on ordinary
-    scenes never trained on.
+    scenes never trained on; ``placed``: of phrases that need their relation.
 
-    The interval is a bootstrap over scenes.
+    The interval is a bootstrap over scenes.  Raises DataError where no scene has such a phrase.
     """
     settings = dataclasses.replace(settings, tokens=("phrase",), presence=None)
     ious, hits, keys = [], [], []
-    for scene, i, words in phrases(scenes, name):
+    for scene, i, words in (placed_phrases if placed else phrases)(scenes, name):
         noun = scene.things[i].individual.noun
         concept: Concept = noun_only(Subject(noun, noun, ()))
         query = Query("q", noun, f"the {words}")
@@ -100,11 +125,15 @@ def measure_domain(folder: str | Path, scenes: int = 400) -> Domain:
     So many ordinary scenes, as training shows them, and as many of the kind that benchmarks ask
     about.  Neither training nor any other measurement uses these.
     """
-    name, world = "domain", f"Tabletop {tabletop.VERSION}"
-    subjects = -(-2 * scenes // sum(tabletop.QUERIES.values())) + 1
-    queried = {query.image_id: query.image for query in tabletop_rows({"validation": subjects}, None, DOMAIN_SEED)[1]}
-    images = [tabletop.ordinary_scene(f"{name}/{n}")[0].image for n in range(scenes)]
-    images += list(queried.values())[:scenes]
+    name, world = "domain", f"Tabletop {VERSION}"
+    size = Size({"validation": -(-2 * scenes // BENCHMARK.queries_each) + 1})
+    queried: dict[str, np.ndarray] = {}
+    for query in tabletop_rows(size, DOMAIN_SEED)[1]:
+        queried.setdefault(query.image_id, query.image)
+        if len(queried) == scenes:
+            break
+    images = [ordinary_scene(f"{name}/{n}")[0].image for n in range(scenes)]
+    images += queried.values()
     described = (
         f"{world}: ordinary scenes {name}/0 to {name}/{scenes - 1}, and {len(images) - scenes} of seed {DOMAIN_SEED}"
     )
@@ -120,8 +149,10 @@ def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, An
     backbone = load_backbone(folder)
     settings = default_settings(backbone)
     quality = phrase_quality(backbone, settings, scenes)
+    placed = phrase_quality(backbone, settings, 4 * scenes, placed=True)
     domain = measure_domain(folder)
-    logs = {name: read_json(run / f"{name}-run" / "log.json") for name in ("vae", "unet")}
+    stages = ("unet",) if recipe.start else ("vae", "unet")
+    logs = {name: read_json(run / f"{name}-run" / "log.json") for name in stages}
     write_bytes(folder / "samples.png", png(samples_sheet(folder, list(PROMPTS))))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     facts = {
@@ -132,6 +163,7 @@ def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, An
         "steps": {name: int(log[-1]["step"]) for name, log in logs.items()},
         "losses": {name: [log[i] for i in _spread(len(log))] for name, log in logs.items()},
         "held_out_phrases": quality,
+        "placed_phrases": placed,
         "localizer": settings.as_record(),
         "domain": dataclasses.asdict(domain),
     }
@@ -167,7 +199,7 @@ pixels.
 
 ## Quality
 
-{_quality(facts["held_out_phrases"])}
+{_quality(facts["held_out_phrases"], facts["placed_phrases"])}
 
 ![samples](samples.png)
 
@@ -189,39 +221,61 @@ def _recipe(facts: dict[str, Any]) -> str:
     rows = "\n".join(
         f"| {row['step']} | {row['seconds'] / 60:.0f} | {row['loss']:.4f} |" for row in facts["losses"]["unet"]
     )
-    vae = facts["losses"]["vae"][-1]
-    vae_how = (
-        f"{tuple(recipe['vae_channels'])} channels, factor 4, 4 latent channels; L1 + 2 L2 + 2e-4 KL; "
-        f"batch {recipe['vae_batch']} crops of {recipe['vae_crop']} px, AdamW {recipe['vae_rate']}"
-    )
+    unet, begun, start = facts["losses"]["unet"], "", ""
+    sizes = f"--seed {recipe['seed']} --scenes {recipe['scenes']} --steps {recipe['steps']}"
+    if recipe["start"]:
+        start = f" --start FOLDER_OF_{recipe['start']}"
+        vae_row = f"| autoencoder | that of the pipeline {recipe['start']}, as it is | | |"
+        begun = f", from the weights of the pipeline {recipe['start']}"
+        vae_end = ""
+    else:
+        vae_row = _autoencoder(facts)
+        vae = facts["losses"]["vae"][-1]
+        vae_end = f"  Autoencoder at the end: L1 {vae['l1']:.3f}, squared error {vae['l2']:.4f} (pixels in -1..1)."
+    command = f"prisbench train-backbone --out DIR {sizes}{start}"
     unet_how = (
         f"{tuple(recipe['unet_channels'])} channels, text width {recipe['text_width']}, {recipe['text_layers']} "
-        f"layers; noise prediction, batch {recipe['batch']}, AdamW {recipe['rate']}, averaged weights"
+        f"layers; noise prediction, batch {recipe['batch']}, AdamW {recipe['rate']}, averaged weights{begun}"
     )
     return f"""\
-`prisbench train-backbone --out DIR --seed {recipe["seed"]}` ({recipe["scenes"]} scenes with captions, drawn by the
-same code as the benchmark, without the subjects' patterns and colour pairs; masks are never shown to it).
+`{command}`
+(scenes with captions, drawn by the same code as the benchmark, without the subjects' patterns and colour pairs; masks
+are never shown to it).
 
 | part | how | steps | hours on 2 CPU cores |
 |---|---|---|---|
-| autoencoder | {vae_how} | {facts["steps"]["vae"]} | {facts["hours"]["vae"]} |
+{vae_row}
 | U-Net and text encoder | {unet_how} | {facts["steps"]["unet"]} | {facts["hours"]["unet"]} |
 
-The hours are wall time of the training steps; other work ran on the same cores.  Autoencoder at the end: L1
-{vae["l1"]:.3f}, squared error {vae["l2"]:.4f} (pixels in -1..1, noise of 1 to 4.5 grey levels included).  Denoiser:
+The hours are wall time of the training steps; other work ran on the same cores.{vae_end}  Denoiser, {len(unet)} of its
+means:
 
 | step | minutes | loss |
 |---|---|---|
 {rows}"""
 
 
-def _quality(quality: dict[str, Any]) -> str:
+def _autoencoder(facts: dict[str, Any]) -> str:
+    """The table's row of an autoencoder that was trained."""
+    recipe = facts["recipe"]
+    how = (
+        f"{tuple(recipe['vae_channels'])} channels, factor 4, 4 latent channels; L1 + 2 L2 + 2e-4 KL; "
+        f"batch {recipe['vae_batch']} crops of {recipe['vae_crop']} px, AdamW {recipe['vae_rate']}"
+    )
+    return f"| autoencoder | {how} | {facts['steps']['vae']} | {facts['hours']['vae']} |"
+
+
+def _quality(quality: dict[str, Any], placed: dict[str, Any]) -> str:
     """The card's section on held-out phrases."""
     spread = str(list(quality["iou_mean_ci"])) if quality["iou_mean_ci"] else "(no interval: too few scenes)"
     return f"""\
 Localization of captioned phrases ("the striped red and white mug") on {quality["scenes"]} ordinary scenes outside
 training, {quality["n"]} phrases, settings of the preset `accurate` (chosen on other scenes): mean IoU
-**{quality["iou_mean"]:.3f}** {spread}, pointing **{quality["pointing"]:.3f}**."""
+**{quality["iou_mean"]:.3f}** {spread}, pointing **{quality["pointing"]:.3f}**.
+
+{placed["n"]} phrases that need their relation ("the red mug left of the blue box" beside another red mug): mean IoU
+**{placed["iou_mean"]:.3f}**, pointing **{placed["pointing"]:.3f}**; choosing one of the copies by lot would be right
+in about half."""
 
 
 def _world(domain: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ shown to it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,17 +18,26 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from prisbench.embedded.files import SceneFolder, read_array
-from prisbench.embedded.models import alphas_cumprod, build_denoiser, build_text_encoder
+from prisbench.embedded.models import alphas_cumprod, build_denoiser, build_text_encoder, load_denoiser
 from prisbench.embedded.recipe import Recipe, Report
 from prisbench.embedded.stage import Stage, in_bfloat16, rate_shape
 from prisbench.embedded.words import token_ids
 
+_OTHER_SIDE = {"left": "right", "right": "left"}
+
 
 def train_denoiser(
-    folder: SceneFolder, recipe: Recipe, tokenizer: CLIPTokenizer, report: Report, every: float
+    folder: SceneFolder,
+    recipe: Recipe,
+    tokenizer: CLIPTokenizer,
+    report: Report,
+    every: float,
+    start: Path | None = None,
 ) -> tuple[Any, CLIPTextModel]:
     """Noise prediction; U-Net and text encoder learn together.  Returns their running averages."""
     unet, text = beginning(recipe, tokenizer)
+    if start is not None:
+        go_on_from(start, unet, text, tokenizer)
     unet.set_attn_processor(AttnProcessor())  # on CPU the plain product trains faster than the fused one
     parts = {"unet": unet, "text": text}
     stage = Stage(folder.out / "unet-run", parts, recipe.rate, recipe.ema, {"text": recipe.text_rate})
@@ -65,20 +75,30 @@ def beginning(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextMo
     torch.manual_seed(recipe.seed + 1)
     unet = build_denoiser(recipe)
     torch.manual_seed(recipe.seed + 2)
-    second, text = build_denoiser(recipe), build_text_encoder(recipe, tokenizer)
+    text = build_text_encoder(recipe, tokenizer)
     for name, p in text.named_parameters():
         if "token_embedding" in name:
             nn.init.normal_(p, std=recipe.token_spread)
         elif "position_embedding" in name:
             nn.init.normal_(p, std=recipe.position_spread)
-    # Cross-attention from the second draw: so began the weights that ship.
-    finest = f"up_blocks.{len(recipe.unet_channels) - 1}."  # there both attentions of a block are cross-attention
-    drawn = dict(second.named_parameters())
-    with torch.no_grad():
-        for name, p in unet.named_parameters():
-            if ".attn2." in name or (name.startswith(finest) and ".attn1." in name):
-                p.copy_(drawn[name])
     return unet, text
+
+
+def go_on_from(start: Path, unet: Any, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+    """Give both the weights of a finished pipeline; a word that its tokenizer has not keeps its own embedding."""
+    unet.load_state_dict(load_denoiser(start / "unet").state_dict())
+    words = CLIPTokenizer.from_pretrained(start / "tokenizer")
+    theirs = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32).state_dict()
+    mine = text.state_dict()
+    known = words.get_vocab()
+    for name, value in theirs.items():
+        if "token_embedding" in name:
+            for token, row in tokenizer.get_vocab().items():
+                if token in known:
+                    mine[name][row] = value[known[token]]
+        else:
+            mine[name] = value
+    text.load_state_dict(mine)
 
 
 def averaged_denoiser(out: Path, recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextModel, int]:
@@ -120,12 +140,11 @@ def batches(folder: SceneFolder, recipe: Recipe, tokenizer: CLIPTokenizer) -> Ca
 
 def mirror(caption: str) -> str:
     """The caption of the mirror image."""
-    return caption.replace(" left of ", " \0 ").replace(" right of ", " left of ").replace(" \0 ", " right of ")
+    return re.sub(r"\b(left|right)(?=\b|most\b)", lambda side: _OTHER_SIDE[side[0]], caption)
 
 
 def _timesteps(recipe: Recipe, g: torch.Generator) -> Tensor:
     uniform = torch.rand(recipe.batch, generator=g)
-    torch.randn(recipe.batch, generator=g)  # unused; the weights that ship were trained with this stream
     coin = torch.rand(recipe.batch, generator=g)
     low, high = recipe.strong_noise
     strong = low + uniform * (high - low)

@@ -57,6 +57,11 @@ def build_denoiser(recipe: Recipe) -> Any:
     )
 
 
+def load_denoiser(folder: Path) -> Any:
+    """The U-Net that a folder holds, in float32."""
+    return UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+
+
 def build_text_encoder(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(

@@ -22,7 +22,10 @@ class Recipe:
     """Every number that shapes the embedded backbone.  Sizes in scenes, pixels, steps."""
 
     seed: int = 0
-    scenes: int = 32_000
+    start: str = ""
+    """The id of a finished pipeline that training begins with, "" for none: its autoencoder is taken as it is, U-Net
+    and text encoder go on from its weights, and words that it does not know have fresh embeddings."""
+    scenes: int = 8_000
     positions: int = 64
     """Positions the text encoder has."""
     context: int = 40
@@ -37,9 +40,9 @@ class Recipe:
     unet_channels: tuple[int, ...] = (32, 64, 128)
     text_width: int = 128
     text_layers: int = 2
-    steps: int = 8_600
+    steps: int = 3_800
     batch: int = 32
-    rate: float = 1.5e-3
+    rate: float = 8e-4
     decay_share: float = 0.25
     """The last share of the steps, over which the rate falls to zero."""
     ema: float = 0.999

@@ -17,27 +17,42 @@ from pathlib import Path
 
 from prisbench.embedded.autoencoder import encode_latents, train_autoencoder
 from prisbench.embedded.denoiser import train_denoiser
-from prisbench.embedded.models import assemble
+from prisbench.embedded.models import assemble, load_autoencoder
 from prisbench.embedded.recipe import Recipe, Report
-from prisbench.embedded.scenes import draw_scenes, vocabulary
+from prisbench.embedded.scenes import draw_scenes
 from prisbench.embedded.words import make_tokenizer
+from prisbench.errors import UsageError
 from prisbench.runtime.locks import locked
 from prisbench.runtime.resume import claim
+from prisbench.tabletop.captions import vocabulary
 
 
-def train(out: Path, recipe: Recipe, report: Report = lambda *_: None, checkpoint_seconds: float = 180.0) -> Path:
+def train(
+    out: Path,
+    recipe: Recipe,
+    report: Report = lambda *_: None,
+    checkpoint_seconds: float = 180.0,
+    start: Path | None = None,
+) -> Path:
     """Run the recipe into ``out`` and return the finished pipeline folder ``out/pipeline``.
+
+    ``start`` is the folder of the pipeline whose id the recipe's ``start`` is.
 
     Raises DataError when ``out`` holds the beginnings of another recipe, WriteError when it cannot
     be written.
     """
+    if bool(recipe.start) != (start is not None):
+        raise UsageError("a recipe with a start needs the folder of that pipeline, and one without takes none")
     with locked(out):
         claim_recipe(out, recipe)
         folder = draw_scenes(out, recipe, report)
         tokenizer = make_tokenizer(out / "tokenizer", vocabulary(), recipe.context)
-        vae = train_autoencoder(folder, recipe, report, checkpoint_seconds)
+        if start is None:
+            vae = train_autoencoder(folder, recipe, report, checkpoint_seconds)
+        else:
+            vae = load_autoencoder(start / "vae")
         encode_latents(folder, vae, report)
-        unet, text = train_denoiser(folder, recipe, tokenizer, report, checkpoint_seconds)
+        unet, text = train_denoiser(folder, recipe, tokenizer, report, checkpoint_seconds, start)
         return assemble(out / "pipeline", vae, unet, text, tokenizer)
 
 

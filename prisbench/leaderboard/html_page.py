@@ -15,9 +15,9 @@ import jinja2
 
 from prisbench.errors import DataError
 from prisbench.leaderboard.render import cell, named, notes, render
-from prisbench.leaderboard.rows import SUBSETS, Column, records_of, rows, shown_columns
+from prisbench.leaderboard.rows import HEADLINE, Column, queries_within, records_of, rows, shown_columns
 from prisbench.results import Run
-from prisbench.types import REFERENTLESS
+from prisbench.subsets import subsets_in
 
 
 class Overlay(NamedTuple):
@@ -35,8 +35,8 @@ def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
     """
     if not runs:
         raise DataError("a leaderboard needs at least one run")
-    types = {query.query_type for run in runs for query in run.queries}
-    subsets = [None, *(each for each in SUBSETS if each in types or (each == "present" and types - {*REFERENTLESS}))]
+    subsets = [None, *subsets_in(queries_within(runs, None))]
+    columns = shown_columns(rows(runs))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -47,8 +47,8 @@ def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
     return environment.get_template("page.html.j2").render(
         dataset=runs[0].dataset,
         metric_spec=runs[0].metric_spec,
-        metrics={column.name: column for column in shown_columns(rows(runs))},
-        tables=[_table(runs, subset, shown_columns(rows(runs))) for subset in subsets],
+        metrics={column.name: column for column in columns},
+        tables=[_table(runs, subset, columns) for subset in subsets],
         gallery=[{"title": each.title, "caption": each.caption, "uri": _data_uri(each)} for each in gallery],
     )
 
@@ -61,6 +61,7 @@ def gallery_in(folder: Path) -> list[Overlay]:
 def _table(runs: Sequence[Run], subset: str | None, columns: Sequence[Column]) -> dict[str, Any]:
     """What the template shows of one subset, and the files behind its two download buttons."""
     frame = rows(runs, subset)
+    columns = [column for column in columns if subset is None or column != HEADLINE]
     lines = []
     for record in records_of(frame):
         cells = []
@@ -71,6 +72,7 @@ def _table(runs: Sequence[Run], subset: str | None, columns: Sequence[Column]) -
     name = subset or "all"
     return {
         "name": name,
+        "columns": columns,
         "lines": lines,
         "notes": notes(frame),
         "files": {"csv": render(frame, "csv"), "json": render(frame, "json")},

@@ -15,11 +15,11 @@ from prisbench.statistics import FEWEST_SUBJECTS, no_interval
 WITH_INTERVAL = ("iou_mean", "instance_accuracy", "wrong_instance_rate", "absent_fp_rate", "contradicted_fp_rate")
 """Metrics whose tables show an interval."""
 
-COUNTED = (*WITH_INTERVAL, "presence_auc", "gain_over_noun", "pair_accuracy")
+COUNTED = (*WITH_INTERVAL, "presence_auc", "gain_over_noun", "pair_accuracy", "headline")
 """Columns with an interval; ``*_n_subjects`` counts the subjects it is, or would be, over."""
 
 _LABELS = {**{name: METRICS[name].label for name in WITH_INTERVAL}, "presence_auc": "presence AUC"}
-_LABELS["pair_accuracy"] = "pairs"
+_LABELS |= {"pair_accuracy": "pairs", "headline": "headline"}
 
 Record = Mapping[str, Any]
 
@@ -31,9 +31,10 @@ def interval_notes(records: Sequence[Record]) -> list[str]:
     less = f"Of wrong instance, on look-alikes, on background{also}, less is better."
     if records and most_subjects(records) < FEWEST_SUBJECTS:
         return [f"No intervals and no tiers: {no_interval(most_subjects(records))}. {less}"]
+    by = "headline" if _any(records, "headline") else "mIoU"
     return [
         f"[low, high] are 95 % intervals over {subjects} subjects. Methods in a tier are not told apart from its best "
-        f"by mIoU: the interval of the paired difference includes zero. {less}",
+        f"by {by}: the interval of the paired difference includes zero. {less}",
         *missing(records),
     ]
 

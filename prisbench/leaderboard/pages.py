@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prisbench.errors import DataError
+from prisbench.leaderboard.by_subset import by_subset
 from prisbench.leaderboard.render import render
-from prisbench.leaderboard.rows import board_name, load_runs, rows
+from prisbench.leaderboard.rows import board_name, load_runs, queries_within, records_of, rows
 from prisbench.leaderboard.summaries import learners, summary
 from prisbench.results import Run
 from prisbench.runtime.files import write_text
-from prisbench.types import QUERY_TYPES
+from prisbench.subsets import PRESENT, subsets_in
 
 PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
     "README.md": ("table", summary),
@@ -26,22 +27,25 @@ PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
 
 
 def readme(runs: Sequence[Run]) -> str:
-    """The README of a leaderboard folder: the table over all queries, then one for every query type.
+    """The README of a leaderboard folder: the table over all queries, that by subset, then one for every subset.
 
     Raises DataError as ``rows``, and without runs.
     """
     if not runs:
         raise DataError("a leaderboard needs at least one run")
-    data = runs[0].dataset
+    data, everything = runs[0].dataset, rows(runs)
     parts = [
         f"# {data.name} {data.version}, {data.split} split",
         "Made by `prisbench leaderboard` from the result files in this folder; do not edit. "
         f"Dataset digest `{data.digest}`, metric spec {runs[0].metric_spec} (`docs/metrics.md`).",
         "## All queries",
-        render(rows(runs)),
+        render(everything),
     ]
-    types = {query.query_type for run in runs for query in run.queries}
-    for subset in (each for each in QUERY_TYPES if each in types):
+    if any(row.get("headline") is not None for row in records_of(everything)):
+        parts += ["## By subset", by_subset(runs)]
+    for subset in subsets_in(queries_within(runs, None)):
+        if subset == PRESENT:
+            continue
         parts += [f"## Only {subset} queries", render(rows(runs, subset))]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 

@@ -71,7 +71,8 @@ def _packed(run: Run, predictions: Path) -> bytes:
     if len(data) > LARGEST:
         raise DataError(
             f"{predictions} has {len(data) / 1e6:.1f} MB compressed, and at most {LARGEST / 1e6:.0f} are kept beside a "
-            "row; publish the run without them (--no-predictions)"
+            "row; leave out --leaderboards, and publish the record alone from Python: "
+            "prisbench.leaderboard.publish.publish(run, root)"
         )
     return data
 

@@ -72,10 +72,12 @@ def notes(frame: pd.DataFrame) -> list[str]:
         if row["iou_mean_seed_sd"] is not None:
             spread = f"mIoU has a standard deviation of {row['iou_mean_seed_sd']:.3f} over seeds"
             out.append(f"{row['method']} / {row['concept']}: {spread}.")
+    if any(row.get("reference") == REFERENCES[1] for row in records):
+        out.append(f"Methods are given a subject's photos alone; rows marked ({REFERENCES[1]}) also its masks in them.")
     complete = max((row["n"] for row in records), default=0)
     for row in records:
         name = f"{row['method']} / {row['concept']}"
-        ranked = row["tier"] is not None or row["iou_mean"] is None
+        ranked = row["tier"] is not None or row["iou_mean"] is None or row.get("headline") is not None
         if not ranked and (row["n"] < complete or row["iou_mean_n_subjects"] >= FEWEST_SUBJECTS):
             out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
         elif row.get("partial_run"):

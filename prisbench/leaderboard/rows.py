@@ -12,20 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import pandas as pd
 
-from prisbench.errors import DataError, UnknownNameError
+from prisbench.errors import DataError
+from prisbench.headline import Scores, headline_interval, headline_tiers, subset_scores
 from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL
 from prisbench.metrics import METRICS, SPEC_1, Metric, mean
 from prisbench.pairs import pair_accuracy
 from prisbench.presence import Correlation, presence_mcc, presence_roc, risk_coverage
 from prisbench.results import REFERENCES, DatasetRef, QueryResult, Run, check_dataset, read_run
-from prisbench.statistics import Interval, Roc, Sample, interval, paired_difference, rank_tiers
-from prisbench.types import QUERY_TYPES, REFERENTLESS, UNLEARNED
-
-SUBSETS = ("present", *QUERY_TYPES)
-"""Parts of a dataset that can have their own table; "present" is every type but those without a referent."""
+from prisbench.statistics import Interval, Roc, Sample, gathered, interval, paired_difference, rank_tiers
+from prisbench.subsets import NAMED, check_subset, is_within, subset_of
+from prisbench.types import REFERENTLESS, UNLEARNED
 
 SPECS = ("1", "2")
 """Metric specs that have tables."""
@@ -44,14 +42,14 @@ def columns_of(spec: str) -> tuple[str, ...]:
     more = () if spec == "1" else MORE
     return (
         *("method", "concept", "seeds", "tier", "n", "n_subjects", "n_errors"),
-        *(() if spec == "1" else ("reference", "partial_run")),
+        *(() if spec == "1" else ("reference", "partial_run", "headline", "headline_ci", *SCORES.values())),
         *(column for name in shown for column in ((name, f"{name}_ci") if name in WITH_INTERVAL else (name,))),
         *("iou_mean_seed_sd", "presence_auc", "presence_auc_ci", "seconds_per_image", "learn_seconds", "concept_bytes"),
         *("gain_over_noun", "gain_over_noun_ci"),
         *more,
         *(f"{name}_{part}" for name in shown for part in ("n", "n_undefined")),
         *(f"{name}_n_subjects" for name in COUNTED if name in (*shown, "presence_auc", "gain_over_noun")),
-        *(() if spec == "1" else ("pair_accuracy_n_subjects",)),
+        *(() if spec == "1" else ("pair_accuracy_n_subjects", "headline_n_subjects")),
         "out_of_domain",
     )
 
@@ -74,7 +72,7 @@ def shown_columns(frame: pd.DataFrame) -> list[Column]:
         for name, metric in METRICS.items()
         if name in frame.columns
     ]
-    shown += [column for column in _PRESENCE_AND_PAIRS if column.name in frame.columns]
+    shown = [column for column in (HEADLINE, *shown, *_PRESENCE_AND_PAIRS) if column.name in frame.columns]
     later = [column.name for column in shown if column.name not in (*SPEC_1, *UNSHOWN)]
     wanted = {*SPEC_1, *(name for name in later if frame[name].notna().any())}
     return [column for column in shown if column.name in wanted]
@@ -83,6 +81,16 @@ def shown_columns(frame: pd.DataFrame) -> list[Column]:
 UNSHOWN = ("dice_mean", "two_class_iou_mean")
 """Numbers for comparison with other papers: in CSV and JSON, not in tables to read."""
 
+
+HEADLINE = Column(
+    "headline",
+    "headline",
+    "the mean over the subsets of a graded set, each weighing the same: mean IoU where texts have a referent, the "
+    "share of empty masks where they have none",
+)
+
+SCORES = {subset: f"score_{subset}" for subset in NAMED}
+"""Subset -> the column of its score, of which the headline is the mean."""
 
 _PRESENCE_AND_PAIRS = (
     Column(
@@ -109,8 +117,6 @@ MORE = (
 )
 """Columns of metric spec 2 that are no ``METRICS``."""
 
-COLUMNS = columns_of(SPECS[-1])
-
 
 def load_runs(folder: Path) -> list[Run]:
     """The runs in a leaderboard folder's ``*.json``, in the order of their file names.
@@ -134,9 +140,11 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     of the seeds' ``iou_mean``, None for one seed.  ``n`` counts queries, ``n_errors`` and the metrics' ``*_n`` answers.
 
     Scores are 0..1; ``*_ci`` are lists [low, high] over the ``*_n_subjects`` subjects that define the number, None
-    where they are fewer than ``statistics.FEWEST_SUBJECTS``.  ``tier`` ranks by ``iou_mean``
-    (``statistics.rank_tiers``); None for so few subjects, for a run that does not answer every query of the subset
-    that another run answers, and where ``iou_mean`` is undefined.  ``gain_over_noun`` is the paired difference in
+    where they are fewer than ``statistics.FEWEST_SUBJECTS``.  ``headline`` (``headline.Scores``) is that of all queries
+    of a graded set, None in the table of a subset and for a run that is not ranked; ``SCORES`` are those of the subsets
+    it is the mean of.  ``tier`` ranks by it, and by ``iou_mean`` where there is none (``statistics.tiers``); None for
+    so few subjects, for a run that does not answer every query of the subset that another run answers, and where the
+    number is undefined.  ``gain_over_noun`` is the paired difference in
     ``iou_mean`` of a learned concept over the same method's "noun-only" control, when both are complete.
     ``presence_auc``: how well the run's presence scores tell the subset's present queries from its absent ones
     (``statistics.roc``); None where there are none or only one kind.  ``seconds_per_image`` is the median over all
@@ -146,8 +154,7 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     dataset versions or metric specs, twice the same method, concept and seed, or of a method and concept whose
     settings differ in more than the seed.
     """
-    if subset is not None and subset not in SUBSETS:
-        raise UnknownNameError("subset", subset, SUBSETS)
+    check_subset(subset)
     _check_comparable(runs, [_name_of(run) for run in runs])
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -160,9 +167,14 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
         for key, iou in ious.items()
         if len(answers[key]) == len(every) * len(groups[key]) and not any(run.part.left_out for run in groups[key])
     }
-    tiers = rank_tiers(ranked)
+    whole = subset is None and bool(runs) and runs[0].metric_spec != "1"  # spec 1 knows neither failures nor grades
+    scores = {key: subset_scores(queries) for key, queries in answers.items()} if whole else {}
+    headlines = {key: each for key, each in scores.items() if key in ranked and each.value is not None}
+    tiers = headline_tiers(headlines) if headlines else rank_tiers(ranked)
     records = [_row(group, subset, tiers.get(key), ranked) for key, group in groups.items()]
-    records.sort(key=lambda row: (row["tier"] is None, -(row["iou_mean"] or 0.0), row["method"], row["concept"]))
+    for key, row in zip(groups, records, strict=True):
+        row |= _scored(scores.get(key), key in headlines)
+    records.sort(key=_rank)
     return pd.DataFrame(records, columns=list(columns_of(runs[0].metric_spec if runs else SPECS[-1])), dtype=object)
 
 
@@ -172,35 +184,37 @@ def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def board_name(data: DatasetRef) -> str:
-    """What a dataset's leaderboard is called: ``tabletop-v2``, or ``tabletop-v2-validation`` for another split."""
+    """What a dataset's leaderboard is called: ``tabletop-v3``, or ``tabletop-v3-validation`` for another split."""
     return f"{data.name}-v{data.version.removeprefix('v')}" + ("" if data.split == "test" else f"-{data.split}")
 
 
 def queries_within(runs: Sequence[Run], subset: str | None) -> list[QueryResult]:
-    return [query for run in runs for query in run.queries if _within(query, subset)]
+    """The answers to the queries of a subset."""
+    return [
+        query for run in runs for query in run.queries if is_within(subset, subset_of(query.query_type, query.grade))
+    ]
 
 
-def _within(query: QueryResult, subset: str | None) -> bool:
-    return subset in (None, query.query_type) or (subset == "present" and query.query_type not in REFERENTLESS)
+def _scored(scores: Scores | None, ranked: bool) -> dict[str, Any]:
+    """The scores of the subsets, and of a run that is ranked their mean."""
+    known = {} if scores is None else scores.by_subset
+    row: dict[str, Any] = {column: known.get(subset) for subset, column in SCORES.items()}
+    if scores is None or not ranked:
+        return {**row, "headline": None, "headline_ci": None, "headline_n_subjects": 0}
+    row |= {"headline": scores.value, "headline_ci": _listed(headline_interval(scores))}
+    return {**row, "headline_n_subjects": scores.n_subjects}
+
+
+def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What rows are sorted by."""
+    score = row["iou_mean"] if row["headline"] is None else row["headline"]
+    return row["tier"] is None, -(score or 0.0), row["method"], row["concept"]
 
 
 def sample_of(metric: Metric, queries: Sequence[QueryResult]) -> Sample:
     """A metric's terms, those of a query's answers from several seeds added up."""
-    subjects: dict[str, str] = {}
-    above: dict[str, float] = {}
-    below: dict[str, float] = {}
-    for query in queries:
-        term = metric.terms(query.counts) if metric.scope(query.counts) else None
-        if term is not None:
-            subjects[query.query_id] = query.subject_id
-            above[query.query_id] = above.get(query.query_id, 0.0) + term[0]
-            below[query.query_id] = below.get(query.query_id, 0.0) + term[1]
-    return Sample(
-        query_ids=tuple(subjects),
-        subject_ids=tuple(subjects.values()),
-        numerator=np.array(list(above.values()), dtype=np.float64),
-        denominator=np.array(list(below.values()), dtype=np.float64),
-    )
+    terms = ((query, metric.terms(query.counts)) for query in queries if metric.scope(query.counts))
+    return gathered((query.query_id, query.subject_id, *term) for query, term in terms if term is not None)
 
 
 def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dict[str, Sample]) -> dict[str, Any]:

@@ -27,17 +27,23 @@ def summary(runs: Sequence[Run]) -> str:
     kinds = [kind for kind in QUERY_TYPES if kind not in (*REFERENTLESS, "referred")]
     by_kind = {kind: {_which(row): row for row in records_of(rows(runs, kind))} for kind in ("present", *kinds)}
     first = records_of(everything)[0]
+    headed = any(row.get("headline") is not None for row in records_of(everything))
     name = f"{data.name.capitalize()} v{data.version.removeprefix('v')}"
     lines = [
         f"{name}, {first['n_subjects']} {data.split} subjects, {first['n']} queries; "
         f"{promise(records_of(everything))}, wrong instance and absent FP as rates (less is better):",
         "",
-        "| method | concept | all present | " + " | ".join(kinds) + " | wrong instance | absent FP | s / image |",
-        "|---|---|" + "---|" * (len(kinds) + 4),
+        f"| method | concept |{' headline |' * headed} all present | {' | '.join(kinds)} | wrong instance | absent FP "
+        "| s / image |",
+        "|---|---|" + "---|" * (len(kinds) + 4 + headed),
     ]
-    for row in sorted(records_of(everything), key=lambda row: -(by_kind["present"][_which(row)]["iou_mean"] or 0.0)):
+    order = records_of(everything)
+    if not headed:
+        order.sort(key=lambda row: -(by_kind["present"][_which(row)]["iou_mean"] or 0.0))
+    for row in order:
         ious = [by_kind[kind][_which(row)] for kind in ("present", *kinds)]
-        cells = [row["method"], named(row), *(short(each["iou_mean"], each["iou_mean_ci"]) for each in ious)]
+        cells = [row["method"], named(row), *([short(row["headline"], row["headline_ci"])] if headed else [])]
+        cells += [short(each["iou_mean"], each["iou_mean_ci"]) for each in ious]
         cells += [short(row["wrong_instance_rate"]), short(row["absent_fp_rate"])]
         cells.append("–" if row["seconds_per_image"] is None else f"{row['seconds_per_image']:.2g}")
         lines.append("| " + " | ".join(cells) + " |")

@@ -20,6 +20,7 @@ from prisbench.concepts.recipes import (
     numbers,
     on_device,
 )
+from prisbench.deaf import other_subject
 from prisbench.errors import UnknownNameError, UsageError, WriteError
 from prisbench.images.arrays import ImageLike
 from prisbench.localizer.presence import CALIBRATED, Presence, calibrated, calibration_key, in_use
@@ -179,14 +180,14 @@ class AttentionMethod:
     @contextlib.contextmanager
     def _turn(self, subject: Subject) -> Iterator[None]:
         """This process's turn at a concept of the store; a store that cannot be written says so when it is used."""
-        from prisbench.concepts import controls, learners
+        from prisbench.concepts import learners
         from prisbench.runtime.processes import processes
 
         learned = self.concept in LEARNERS or self.concept == "another-subject"
         with contextlib.ExitStack() as stack:
             if learned and processes(self.backbone.device) is None:
                 own = self.concept in LEARNERS
-                thing = subject if own else controls.other_subject(subject, self.subjects)
+                thing = subject if own else other_subject(subject, self.subjects)
                 learner = self.concept if own else LEARNERS[0]
                 key = learners.key(self.backbone, thing, learner, self.recipe, self.seed)
                 with contextlib.suppress(WriteError):
@@ -206,7 +207,7 @@ class AttentionMethod:
         elif self.concept == "untrained-token":
             concept = controls.untrained_token(self.backbone, subject, vectors, self.seed)
         elif self.concept == "another-subject":
-            other = controls.other_subject(subject, self.subjects)
+            other = other_subject(subject, self.subjects)
             learned = learners.learn(self.backbone, other, LEARNERS[0], self.recipe, self.seed, watch)
             concept = controls.another_subject(learned, subject)
         else:

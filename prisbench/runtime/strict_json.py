@@ -42,22 +42,26 @@ def parse(data: bytes, where: str) -> dict[str, Any]:
 
     try:
         raw = json.loads(data.decode(), parse_constant=refuse)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{where}: not JSON ({error}); the file is corrupt, make it again") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{where}: {_no_json(error)}") from None
     if not isinstance(raw, dict):
         raise DataError(f"{where}: expected a JSON object, found {type(raw).__name__}")
     return cast(dict[str, Any], raw)
 
 
 def read(model: type[Model], data: bytes | Mapping[str, Any], where: str) -> Model:
-    """What JSON, or the object parsed from it, holds.  Raises DataError for the first thing that ``model`` forbids.
+    """What JSON, or the object parsed from it, holds.  Raises DataError for the first thing that ``model`` forbids, and
+    as ``parse``.
 
     From JSON alone, dataclasses in the model are read, too.
     """
     try:
         return model.model_validate_json(data) if isinstance(data, bytes) else model.model_validate(data)
     except ValidationError as error:
-        raise DataError(f"{where}: {_complaint(model, error.errors()[0])}") from None
+        first = error.errors()[0]
+        if not first["loc"] and isinstance(data, bytes):
+            parse(data, where)
+        raise DataError(f"{where}: {_complaint(model, first)}") from None
 
 
 def dump(value: Any, where: str, sort: bool = False) -> str:
@@ -68,9 +72,15 @@ def dump(value: Any, where: str, sort: bool = False) -> str:
         raise DataError(f"{where}: cannot be written as JSON ({error}); undefined values are None") from None
 
 
+def _no_json(why: object) -> str:
+    return f"not JSON ({why}); the file is corrupt, make it again"
+
+
 def _complaint(model: type[Strict], error: ErrorDetails) -> str:
     """The key, its value, and what is wanted."""
     kind, value, place = error["type"], error["input"], error["loc"]
+    if not place:  # such as half a surrogate pair, which ``parse`` lets pass
+        return _no_json(error["msg"])
     if kind == "missing":
         return f"the key {place[-1]!r} is missing; the file is incomplete, make it again"
     if kind == "finite_number":

@@ -22,7 +22,9 @@ from prisbench.images import drawing
 from prisbench.images.photos import encode_png
 from prisbench.localizer.settings import Evidence
 from prisbench.runtime.files import write_bytes, write_json, write_text
-from prisbench.tabletop import scenes
+from prisbench.tabletop.captions import ordinary_scene
+from prisbench.tabletop.looks import NOUNS
+from prisbench.tabletop.scenes import Scene
 from prisbench.wsss import scoring
 from prisbench.wsss.deeplab import SIZES, DeepLabSize, deeplab
 from prisbench.wsss.demo_report import Judgement, gallery, record_of, table_of
@@ -40,7 +42,7 @@ from prisbench.wsss.schedule import PRESETS, TrainSettings
 from prisbench.wsss.sets import SegmentationSet, open_set
 from prisbench.wsss.train import Progress, train
 
-CLASSES = (BACKGROUND, *scenes.NOUNS)
+CLASSES = (BACKGROUND, *NOUNS)
 
 Show = Callable[[str, int, int], None]
 """Receives (stage, done, to do)."""
@@ -131,7 +133,7 @@ def write_set(folder: Path, sizes: dict[str, int], show: Show = lambda stage, do
     for done, name in enumerate(names, 1):
         photo, mask = folder / f"JPEGImages/{name}.png", folder / f"SegmentationClass/{name}.png"
         if not (photo.is_file() and mask.is_file()):
-            scene, _ = scenes.ordinary_scene(f"wsss/{name}")
+            scene, _ = ordinary_scene(f"wsss/{name}")
             write_bytes(photo, encode_png(scene.image))
             write_mask(mask, labels_of(scene))
         show("drawing scenes", done, len(names))
@@ -140,7 +142,7 @@ def write_set(folder: Path, sizes: dict[str, int], show: Show = lambda stage, do
     return open_set(str(folder))
 
 
-def labels_of(scene: scenes.Scene) -> UInt8[np.ndarray, "h w"]:
+def labels_of(scene: Scene) -> UInt8[np.ndarray, "h w"]:
     """The class of every pixel of a scene."""
     labels = np.zeros(scene.image.shape[:2], np.uint8)
     for thing, mask in zip(scene.things, scene.masks, strict=True):

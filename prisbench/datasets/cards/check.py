@@ -19,7 +19,7 @@ from prisbench.datasets.cards.facts import facts
 from prisbench.datasets.cards.structure import structure
 from prisbench.datasets.cards.text import block, cards_folder, read_card, read_text, with_facts, write_facts
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.named import NAMES, find_dataset, source_module
+from prisbench.datasets.named import NAMES, find_dataset, is_drawn, source_module
 from prisbench.datasets.schema import MANIFEST
 from prisbench.errors import DataError, UsageError
 
@@ -53,8 +53,9 @@ def check_cards(
     """Check cards, folders of cards and built datasets (their README.md); by default the folder ``data_cards``.
 
     A card that says ``built: yes`` is held to its data: those of ``dataset`` (a name or a folder) when given, the named
-    dataset, or a small real set in the folder ``data`` (default: the one that PRISBENCH_DATA names); without that, and
-    for ``built: no``, its structure alone.  ``write`` puts the facts of such data into the card first.
+    dataset if it is drawn already, or a small real set in the folder ``data`` (default: the one that PRISBENCH_DATA
+    names); without that, and for ``built: no``, its structure alone.  ``write`` puts the facts of such data into the
+    card first.
 
     Raises DataError when there is no card, or one cannot be read; UsageError for a ``dataset`` with several cards;
     WriteError.
@@ -128,8 +129,10 @@ def _data_of(
         yield open_dataset(path.parent), "held to the data beside it"
     elif not read_card(path).built:
         yield None, "not built here: its structure alone"
-    elif name in NAMES:
+    elif is_drawn(name):
         yield find_dataset(name, progress), "held to the data"
+    elif name in NAMES:
+        yield None, f"{name} is not drawn yet: its structure alone; --dataset {name} draws it"
     elif name not in SAMPLES:
         yield None, "its data are not here: its structure alone; name them with --dataset"
     else:

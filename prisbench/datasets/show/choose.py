@@ -16,15 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prisbench.datasets.load import Dataset
-from prisbench.datasets.show.picture import OutlinedPicture, draw, shown
+from prisbench.datasets.load import SUBSET, Dataset
+from prisbench.datasets.show.picture import UNMEANT, Beside, OutlinedPicture, draw, shown
+from prisbench.datasets.things import things_of
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.images.masks import from_rle
 from prisbench.images.photos import decode_photo
+from prisbench.subsets import is_within
 from prisbench.types import QUERY_TYPES
 
-SCENES = 5
-"""Of a subject, as long as there are subjects enough: one of each query type where it has them."""
+SCENES = 6
+"""Of a subject, as long as there are subjects enough: one of each query type where it has them, a pair being one."""
 
 PHOTOS = 9
 """Reference photos of a subject that are shown."""
@@ -39,13 +41,14 @@ LARGEST, SMALLEST = 480, 64
 
 @dataclass(frozen=True, eq=False)
 class ShownQuery:
-    """A query to show."""
+    """A query to show.  ``pair_id`` is what it shares with its partner, "" without one."""
 
     id: str
     text: str
     query_type: str
     origin: str
     picture: OutlinedPicture
+    pair_id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +77,16 @@ def blocks(
 
     Raises UnknownNameError for a subject; DataError for a choice that leaves nothing and for a damaged row.
     """
-    places = list(dataset.places("queries", split, ("subject_id", "query_type")))
-    wanted = [place for place in places if subject in (None, place.keys[0]) and subset in (None, place.keys[1])]
+    places = list(dataset.places("queries", split, ("subject_id", SUBSET, "pair_id")))
+    wanted = [place for place in places if subject in (None, place.keys[0]) and is_within(subset, place.keys[1])]
     people = {place.keys[0]: place for place in dataset.places("subjects", split, ("id",))}
     if subject is not None and subject not in people:
         raise UnknownNameError(f"subject of {dataset.id} {split}", subject, sorted(people)[:50])
     if not wanted:
-        what = " and ".join([f"of the type {subset}"] * (subset is not None) + [f"about {subject}"] * bool(subject))
+        what = " and ".join([f"of the subset {subset}"] * (subset is not None) + [f"about {subject}"] * bool(subject))
         raise DataError(f"{dataset.id} has no queries {what} in its {split} split; leave out --subset or --subject")
-    chosen = choose([(place.keys[0], place.keys[1]) for place in wanted], limit)
+    kinds = [(place.keys[0], place.keys[1].partition(":")[0]) for place in wanted]
+    chosen = choose(kinds, limit, [place.keys[2] for place in wanted])
     taken = [wanted[i] for i in chosen]
     owners = list(dict.fromkeys(place.keys[0] for place in taken))
     for owner in owners:
@@ -100,29 +104,44 @@ def blocks(
     return shown_subjects, Totals(len(wanted), len({place.keys[0] for place in wanted}))
 
 
-def choose(queries: Sequence[tuple[str, str]], limit: int) -> list[int]:
-    """At most ``limit`` of the (subject, query type) pairs, by index: subject after subject, its types taking turns.
+def choose(queries: Sequence[tuple[str, str]], limit: int, pair_ids: Sequence[str] = ()) -> list[int]:
+    """At most ``limit`` of the queries, by index: subject after subject, its types taking turns.
 
-    Subjects stand evenly apart and give ``SCENES`` each; more subjects or more of each come in only where these are
-    too few.
+    ``queries`` are (subject, query type); those with the same of ``pair_ids`` come together, "" is none.  Subjects
+    stand evenly apart and give ``SCENES`` each; more subjects or more of each come in only where these are too few.
     """
     of_subject: dict[str, list[int]] = defaultdict(list)
     for i, (subject, _) in enumerate(queries):
         of_subject[subject].append(i)
-    groups = [_by_turns(indices, [queries[i][1] for i in indices]) for indices in of_subject.values()]
+    turns = (_by_turns(indices, [queries[i][1] for i in indices]) for indices in of_subject.values())
+    groups = [_together(order, [pair_ids[i] if pair_ids else "" for i in order]) for order in turns]
 
-    def spread(n: int) -> list[list[int]]:
+    def spread(n: int) -> list[list[list[int]]]:
         return [groups[i * len(groups) // n] for i in range(n)]
 
     def holds(n: int, each: int) -> int:
-        return sum(min(each, len(group)) for group in spread(n))
+        return sum(len(scene) for group in spread(n) for scene in group[:each])
 
     n, each = min(len(groups), math.ceil(limit / SCENES)), SCENES
     while n < len(groups) and holds(n, each) < limit:
         n += 1
     while holds(n, each) < min(limit, len(queries)):
         each += 1
-    return [i for group in spread(n) for i in group[:each]][:limit]
+    return [i for group in spread(n) for scene in group[:each] for i in scene][:limit]
+
+
+def side_by_side(queries: Sequence[ShownQuery]) -> list[list[ShownQuery]]:
+    """The queries in their order, the two of a pair together."""
+    places = _together(list(range(len(queries))), [query.pair_id for query in queries])
+    return [[queries[i] for i in scene] for scene in places]
+
+
+def _together(indices: Sequence[int], pair_ids: Sequence[str]) -> list[list[int]]:
+    """Each index, with its partner where it has one; a pair stands where the first of it stood."""
+    scenes: dict[str, list[int]] = {}
+    for index, pair_id in zip(indices, pair_ids, strict=True):
+        scenes.setdefault(f"pair {pair_id}" if pair_id else f"{index}", []).append(index)
+    return list(scenes.values())
 
 
 def _by_turns(indices: list[int], types: list[str]) -> list[int]:
@@ -144,15 +163,36 @@ def _query(record: dict[str, Any], path: Path, side: int) -> ShownQuery:
     where = f"{path}: query {record['id']}"
     image = decode_photo(record["image"]["bytes"] or b"", f"{where}: image")
     mask = from_rle(record["mask"], f"{where}: mask")
-    others = [from_rle(rle, f"{where}: look-alike {n}") for n, rle in enumerate(record["look_alikes"], 1)]
     return ShownQuery(
         id=shown(record["id"]),
         text=shown(record["text"]),
         query_type=shown(record["query_type"]),
         origin=shown(f"{record['licence']}; {record['source']}"),
         # of a contradicted query the subject is there, where the text does not say: its empty mask says nothing of it
-        picture=draw(image, None if record["query_type"] == "contradicted" else mask, others, side, where),
+        picture=draw(
+            image, None if record["query_type"] == "contradicted" else mask, _beside(record, where), side, where
+        ),
+        pair_id=record.get("pair_id") or "",
     )
+
+
+def _beside(record: dict[str, Any], where: str) -> list[Beside]:
+    """What stands beside the thing that the text means, as far as it is known; of a file of schema version 2 the
+    look-alikes.
+    """
+    things = things_of(record, where)
+    if not things:
+        masks = (from_rle(rle, f"{where}: look-alike {n}") for n, rle in enumerate(record["look_alikes"], 1))
+        return [Beside(mask) for mask in masks]
+    found = []
+    for n, thing in enumerate(things):
+        if thing.grade == "copy":
+            found.append(Beside(thing.mask, "copy"))
+        elif thing.role in ("look-alike", "landmark"):
+            found.append(Beside(thing.mask, thing.role, thing.grade))
+        elif thing.role == "subject" and n != record["meant"]:
+            found.append(Beside(thing.mask, UNMEANT))
+    return found
 
 
 def _block(record: dict[str, Any], path: Path, side: int, queries: list[ShownQuery]) -> Block:

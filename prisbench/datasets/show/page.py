@@ -24,12 +24,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from prisbench.datasets.load import Dataset
-from prisbench.datasets.show.choose import Block, Totals, blocks
+from prisbench.datasets.show.choose import Block, Totals, blocks, side_by_side
 from prisbench.datasets.show.picture import OutlinedPicture, shown
 from prisbench.datasets.show.sheet import counts, draw_sheet
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.images.drawing import png
 from prisbench.runtime.files import write_bytes, write_text
+from prisbench.subsets import check_subset
 from prisbench.types import QUERY_TYPES, SLOT
 
 MOST = 400
@@ -53,16 +54,15 @@ def show(
 ) -> Shown:
     """Write ``sheet.png`` and ``page.html`` into the folder ``out``.
 
-    ``limit`` queries are chosen, evenly over the subjects and over the query types; ``subset`` keeps one type,
-    ``subject`` one subject's id.  The same dataset and choice give the same files.
+    ``limit`` queries are chosen, evenly over the subjects and over the query types; ``subset`` keeps one of
+    ``subsets.SUBSETS``, ``subject`` one subject's id.  The same dataset and choice give the same files.
 
     Raises UsageError for a limit outside 1..MOST, UnknownNameError for a split, subset or subject, DataError for a
     choice that leaves nothing and for a damaged row, WriteError.
     """
     if not 1 <= limit <= MOST:
         raise UsageError(f"a limit of {limit} queries: give 1 to {MOST}, and choose with --subset or --subject")
-    if subset is not None and subset not in QUERY_TYPES:
-        raise UnknownNameError("subset", subset, QUERY_TYPES)
+    check_subset(subset)
     if split not in dataset.splits:
         raise UnknownNameError(f"split of {dataset.id}", split, dataset.splits)
     subjects, totals = blocks(dataset, split, limit, subset, subject)
@@ -83,6 +83,7 @@ def render_page(subjects: Sequence[Block], totals: Totals, title: str, digest: s
     )
     environment.filters |= {
         "policy_hash": _policy_hash,
+        "side_by_side": side_by_side,
         "parts": _parts,
         "photo_uri": _photo_uri,
         "lines_uri": _lines_uri,

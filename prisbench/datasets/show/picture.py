@@ -15,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from prisbench.errors import DataError
-from prisbench.images.drawing import PINK, SKY
+from prisbench.images.drawing import GREEN, ORANGE, PINK, SKY
 from prisbench.images.photos import fit_within
 
 LONGEST = 400
@@ -27,17 +27,34 @@ class OutlinedPicture:
     """An image and what is outlined in it; ``seen`` says that in words.
 
     ``overlay`` is as large as the image, red, green, blue and opacity; None when there is nothing to outline.
+    ``beside`` is the part of ``seen`` that tells what stands beside the subject.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
     overlay: UInt8[np.ndarray, "h w 4"] | None
     seen: str
+    beside: str = ""
+
+
+UNMEANT = "subject (not meant)"
+
+DASHED = {"look-alike": SKY, "copy": ORANGE, UNMEANT: ORANGE, "landmark": GREEN}
+"""What may stand beside the thing that a text means, and the colour of its dashes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """A thing beside the one that a text means: its mask, what it is (a key of ``DASHED``), a look-alike's grade."""
+
+    mask: Bool[np.ndarray, "h w"]
+    what: str = "look-alike"
+    grade: str | None = None
 
 
 def draw(
     image: UInt8[np.ndarray, "h w 3"],
     mask: Bool[np.ndarray, "_h _w"] | None,
-    look_alikes: Sequence[Bool[np.ndarray, "_h2 _w2"]],
+    others: Sequence[Beside],
     side: int,
     where: str,
 ) -> OutlinedPicture:
@@ -47,23 +64,36 @@ def draw(
     Raises DataError, naming ``where``, for a mask of another size.
     """
     h, w = image.shape[:2]
-    for each in (mask, *look_alikes):
+    for each in (mask, *(other.mask for other in others)):
         if each is not None and each.shape != (h, w):
             raise DataError(f"{where} is damaged: a mask of {each.shape} (h, w) on an image of {(h, w)}")
     times = max(1, side // max(h, w))
     small = np.repeat(np.repeat(image, times, axis=0), times, axis=1) if times > 1 else fit_within(image, side)
     size_hw = small.shape[0], small.shape[1]
     overlay = np.zeros((*size_hw, 4), np.uint8)
-    for other in look_alikes:
-        _paint(overlay, _mask_at(other, size_hw), SKY, dashed=True)
+    for other in others:
+        _paint(overlay, _mask_at(other.mask, size_hw), DASHED[other.what], dashed=True)
     if mask is not None and mask.any():
         _paint(overlay, _mask_at(mask, size_hw), PINK, dashed=False)
     seen = f"{w} × {h} pixels"
     if mask is not None:
         seen += f", the subject covers {_percent(float(mask.mean()))}" if mask.any() else ", without the subject"
-    if look_alikes:
-        seen += f", {len(look_alikes)} look-alike{'s' * (len(look_alikes) > 1)}"
-    return OutlinedPicture(small, overlay if overlay.any() else None, seen)
+    words = beside_words(others)
+    seen += f", {words}" if words else ""
+    return OutlinedPicture(small, overlay if overlay.any() else None, seen, words)
+
+
+def beside_words(others: Sequence[Beside]) -> str:
+    """What stands beside the subject: "2 look-alikes (colour, swap), 1 copy"."""
+    parts = []
+    for what, plural in zip(DASHED, ("look-alikes", "copies", UNMEANT, "landmarks"), strict=True):
+        found = [other for other in others if other.what == what]
+        grades = ", ".join(other.grade or "unknown" for other in found) if any(o.grade for o in found) else ""
+        if what == UNMEANT:
+            parts += [f"the {what}"] * bool(found)
+        elif found:
+            parts.append(f"{len(found)} {what if len(found) == 1 else plural}" + (f" ({grades})" if grades else ""))
+    return ", ".join(parts)
 
 
 def flat(picture: OutlinedPicture) -> UInt8[np.ndarray, "h w 3"]:

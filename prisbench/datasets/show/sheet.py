@@ -16,14 +16,21 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from prisbench.datasets.show.choose import SCENES, Block, ShownQuery, Totals
+from prisbench.datasets.show.choose import Block, ShownQuery, Totals, side_by_side
 from prisbench.datasets.show.picture import flat
-from prisbench.images.drawing import PINK, SKY, VERMILION
+from prisbench.images.drawing import GREEN, ORANGE, PINK, SKY, VERMILION
 
 TILE, GAP, LINE, HEAD = 220, 10, 16, 68
-COLUMNS = SCENES + 1
+ACROSS = 5
+"""Scenes of a subject in a row."""
+
+COLUMNS = ACROSS + 1
 LINES = 3
 _NOWHERE = {"absent": "not in this scene", "contradicted": "not as the text says"}
+_LEGEND = (
+    *((PINK, "the subject", 24), (SKY, "its look-alikes", 5)),
+    *((ORANGE, "the same, not meant", 5), (GREEN, "what the text names", 5)),
+)
 INK, SOFT, BAND, PAPER = (27, 31, 36), (87, 96, 106), (240, 242, 245), (255, 255, 255)
 
 
@@ -35,7 +42,7 @@ def draw_sheet(blocks: Sequence[Block], totals: Totals, title: str) -> UInt8[np.
     """
     rows = _rows(blocks)
     heights = [_height(row) for row in rows]
-    width = max(480, *(sum(_width(piece) + GAP for piece in row) + GAP for row in rows))
+    width = max(880, *(sum(_width(piece) + GAP for piece in row) + GAP for row in rows))
     canvas = Image.new("RGB", (width, HEAD + sum(heights) + GAP * len(rows)), PAPER)
     pen = ImageDraw.Draw(canvas)
     _draw_head(pen, blocks, totals, title, width)
@@ -102,13 +109,23 @@ def _rows(blocks: Sequence[Block]) -> list[list[list[_Cell | None]]]:
     """Rows of pieces of cells.  A block's first piece begins with the subject, those that go on below with nothing."""
     rows: list[list[list[_Cell | None]]] = [[]]
     for block in blocks:
-        scenes = [_scene_cell(query) for query in block.queries]
-        for start in range(0, len(scenes), SCENES):
-            piece: list[_Cell | None] = [None if start else _subject_cell(block), *scenes[start : start + SCENES]]
+        for start, queries in enumerate(_lines(block)):
+            scenes = [_scene_cell(query) for query in queries]
+            piece: list[_Cell | None] = [None if start else _subject_cell(block), *scenes]
             if rows[-1] and (start or sum(map(len, rows[-1])) + len(piece) > COLUMNS):
                 rows.append([])
             rows[-1].append(piece)
     return rows
+
+
+def _lines(block: Block) -> list[list[ShownQuery]]:
+    """A block's queries in lines of at most ``ACROSS``; the two of a pair share a line."""
+    lines: list[list[ShownQuery]] = [[]]
+    for scene in side_by_side(block.queries):
+        if len(lines[-1]) + len(scene) > ACROSS:
+            lines.append([])
+        lines[-1] += scene
+    return lines
 
 
 def _width(piece: Sequence[_Cell | None]) -> int:
@@ -141,13 +158,16 @@ def _subject_cell(block: Block) -> _Cell:
 
 
 def _scene_cell(query: ShownQuery) -> _Cell:
-    """The picture, its query type, its text."""
+    """The picture, its query type, its text, what stands beside the subject."""
     picture = _fitted(flat(query.picture), TILE)
     label = _Words(query.query_type, 11, PAPER, INK)
     if query.query_type in _NOWHERE:
         ImageDraw.Draw(picture).rectangle((0, 0, picture.width - 1, picture.height - 1), outline=VERMILION, width=3)
         label = _Words(f"{query.query_type}: {_NOWHERE[query.query_type]}", 11, PAPER, VERMILION)
-    return _Cell(picture, (label, *(_Words(line, 12) for line in wrap(query.text, 12, TILE, LINES))))
+    beside = (
+        [_Words(line, 11, SOFT) for line in wrap(query.picture.beside, 11, TILE, 2)] if query.picture.beside else []
+    )
+    return _Cell(picture, (label, *(_Words(line, 12) for line in wrap(query.text, 12, TILE, LINES)), *beside))
 
 
 def _fitted(image: UInt8[np.ndarray, "h w 3"], side: int) -> Image.Image:
@@ -163,7 +183,7 @@ def _draw_head(pen: ImageDraw.ImageDraw, blocks: Sequence[Block], totals: Totals
     said = _Words(counts(blocks, totals), 13, SOFT)
     _draw_words(pen, said, GAP, 42, width)
     x = 2 * GAP + int(_length(said.text, said.size))
-    for colour, name, dash in ((PINK, "the subject", 24), (SKY, "its look-alikes", 5)):
+    for colour, name, dash in _LEGEND:
         for start in range(0, 24, 9):
             pen.line((x + start, 51, x + min(24, start + dash), 51), fill=colour, width=4)
         _draw_words(pen, _Words(name, 13), x + 30, 42, width)

@@ -60,6 +60,10 @@ class AnnotatedPicture:
         """The subjects whose mask is whole."""
         return self.named - self.hidden
 
+    def times(self, subject: str) -> int:
+        """How many masks a subject has: those of its parts, or of its copies."""
+        return sum(thing.subject == subject for thing in self.things)
+
     def may_show(self, noun: str) -> bool:
         """Whether a thing of this noun is there of which nobody says which one it is."""
         return noun in self.unnamed or any(thing.noun == noun and thing.subject is None for thing in self.things)
@@ -68,19 +72,27 @@ class AnnotatedPicture:
 class Scene(NamedTuple):
     """An opened picture with the mask and the noun of each of its things.
 
-    The key is a subject's name, whose parts are one mask, or the place of a thing without a name.
+    The key is a subject's name, whose parts are one mask, or the place of a thing without a name or of a copy.
+    ``copy_of``: a copy's key -> the name of the subject that comes before it.
     """
 
     image: ImageFile
     masks: dict[str | int, Bool[np.ndarray, "_h _w"]]
     nouns: dict[str | int, str]
+    copy_of: dict[str | int, str]
 
 
-def scene_of(picture: AnnotatedPicture) -> Scene:
-    """Opens a picture.  Raises DataError when it and its masks are of different sizes."""
+def scene_of(picture: AnnotatedPicture, copies: bool = False) -> Scene:
+    """Opens a picture.  ``copies``: masks of one subject are several things, not parts of one.
+
+    Raises DataError when it and its masks are of different sizes.
+    """
     image, masks = _opened(picture)
-    nouns = {_key(index, thing): thing.noun for index, thing in enumerate(picture.things)}
-    return Scene(image, _united(masks, picture.things), nouns)
+    keys = _keys(picture.things, copies)
+    nouns = {key: thing.noun for key, thing in zip(keys, picture.things, strict=True)}
+    named = zip(keys, picture.things, strict=True)
+    copy_of = {key: thing.subject for key, thing in named if thing.subject is not None and key != thing.subject}
+    return Scene(image, _united(masks, keys), nouns, copy_of)
 
 
 def _opened(picture: AnnotatedPicture) -> OpenedPicture:
@@ -96,17 +108,20 @@ def _opened(picture: AnnotatedPicture) -> OpenedPicture:
     return opened
 
 
-def _key(index: int, thing: Thing) -> str | int:
-    """A subject's name, or the place of a thing without one."""
-    return index if thing.subject is None else thing.subject
+def _keys(things: Sequence[Thing], copies: bool) -> list[str | int]:
+    """A subject's name, or the place of a thing without one or, where there are ``copies``, of a further one."""
+    keys: list[str | int] = []
+    for index, thing in enumerate(things):
+        further = copies and thing.subject in keys
+        keys.append(index if thing.subject is None or further else thing.subject)
+    return keys
 
 
 def _united(
-    masks: Sequence[Bool[np.ndarray, "_h _w"]], things: Sequence[Thing]
+    masks: Sequence[Bool[np.ndarray, "_h _w"]], keys: Sequence[str | int]
 ) -> dict[str | int, Bool[np.ndarray, "_h _w"]]:
-    """``_key`` -> mask: the parts of a subject are one."""
+    """``_keys`` -> mask: what has one key is one thing."""
     united: dict[str | int, Bool[np.ndarray, "_h _w"]] = {}
-    for index, (mask, thing) in enumerate(zip(masks, things, strict=True)):
-        key = _key(index, thing)
+    for key, mask in zip(keys, masks, strict=True):
         united[key] = united[key] | mask if key in united else mask
     return united

@@ -10,8 +10,8 @@ COCO has no field for which particular thing an annotation shows, and without it
 a thing of its own.  So some field of the annotations must say it, by the same value wherever the same thing is seen:
 ``subject``, ``subject_id``, ``instance_id``, ``track_id``, also among ``attributes`` as CVAT writes them, or the one
 that the option ``identity`` names.  A value must mean one thing in the whole file: a ``track_id`` that starts anew in
-every video does not.  Annotations of one value in one image are parts of one thing.  Identities and ids compare by
-value: 14, 14.0 and "14" are one (``identities``).
+every video does not.  Annotations of one value in one image are parts of one thing; with ``copies=true`` each is a
+copy of it, like the cans of one make.  Identities and ids compare by value: 14, 14.0 and "14" are one (``identities``).
 
 A crowd region (``iscrowd`` 1) shows nobody in particular: it is another thing of its scene, a look-alike where it has
 the subject's noun.  So is an annotation without an identity.
@@ -53,7 +53,7 @@ from prisbench.datasets.sources.frames import turn_of
 from prisbench.datasets.sources.identities import Identities, Use, class_warnings, key_of
 from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, plan, source_of
 from prisbench.datasets.sources.mask_files import MaskRule
-from prisbench.datasets.sources.options import build_key, mask_rule, one_line
+from prisbench.datasets.sources.options import build_key, mask_rule, one_line, yes_or_no
 from prisbench.datasets.sources.plan import about
 from prisbench.datasets.sources.reading.files import inside, listing
 from prisbench.datasets.sources.reading.images import image_file
@@ -140,7 +140,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         )
     planned = plan(pictures.values(), options, left_out, f"{path} (identity={identity})")
     uses = [Use(a.subject, a.where, a.image, a.category, a.crowd) for a in annotations if a.subject is not None]
-    warnings = [*class_warnings(identity, uses, categories), *seen.warnings()]
+    copies = yes_or_no(options, "copies", False)
+    warnings = [*class_warnings(identity, uses, categories, copies), *seen.warnings()]
     warnings += _video_warning(images, known, options) + _unnamed_warning(planned.unnamed_alike)
     if unlisted:
         warnings.append(f"{unlisted} images have a license that 'licenses' does not list; their rows say {LICENCE!r}")

@@ -30,6 +30,10 @@ copy).  Two lines with the same ``pair`` are texts about one scene that differ i
 of them "contradicted"; the mask of that one is where the subject is.  A ``pair`` is a subject's own: "1" in another
 folder is another pair.
 
+With ``relations=true`` the masks of a scene also make queries that say where the subject stands to its landmarks and
+others, and which of its copies (look-alikes of grade "copy") is meant.  A line with the common text about a scene with
+copies is then no query: it does not say which it means.
+
 A tree like DreamBooth's, photos but no scenes, is read too, so that its photos can be looked at and audited; it is no
 benchmark, and ``queries`` says what is missing.
 """
@@ -47,6 +51,7 @@ from prisbench.datasets.source import Source, split_of
 from prisbench.datasets.sources.options import (
     LICENCE_HELP,
     MASK_OPTIONS,
+    RELATIONS_HELP,
     SHARE_HELP,
     TEXT_HELP,
     mask_rule,
@@ -78,13 +83,14 @@ mug-anna/masks/kitchen.lookalike-1.png
 OPTIONS = {
     "references": "reference photos per subject, the first by file name (default: all)",
     "validation_share": f"{SHARE_HELP}; a split that a subject states comes first",
+    "relations": f"{RELATIONS_HELP}; they name the landmarks and others of queries.csv, and tell its copies apart",
     "text": TEXT_HELP,
     "licence": f"{LICENCE_HELP} of a subject that states none (default: {LICENCE})",
     **MASK_OPTIONS,
 }
 LIMITS = """\
 - Whether a scene shows things of other nouns: its type is "plain" unless `queries.csv` says "other-category".
-- Whether every look-alike has a mask.
+- Whether every look-alike has a mask, and whether what `queries.csv` names is there once (relations=true).
 - Whether a scene was taken a minute after a reference photo, in the same light at the same place."""
 
 _FACTS = ("noun", "licence", "source", "split", "mask_value", "mask_frame")
@@ -124,7 +130,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             f"{first}/scenes, and for each a PNG of the same name into {first}/masks, white where it is"
         )
 
-    return source if source.n_queries else dataclasses.replace(source, queries=no_queries)
+    return source if source.n_queries != 0 else dataclasses.replace(source, queries=no_queries)
 
 
 def only_known(value: Any, known: Sequence[str], where: str) -> dict[str, Any]:

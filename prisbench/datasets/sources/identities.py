@@ -126,11 +126,12 @@ class Identities:
         return lines
 
 
-def class_warnings(name: str, uses: Sequence[Use], titles: Mapping[str, str]) -> list[str]:
+def class_warnings(name: str, uses: Sequence[Use], titles: Mapping[str, str], copies: bool = False) -> list[str]:
     """A line when the identities of a field look like classes, of which a picture may show several.
 
     ``titles``: category -> its noun.  The signs: the field's name; values that are the categories' own numbers or
-    nouns; one identity twice in a picture; one identity for each category in ``MANY_PICTURES`` or more.
+    nouns; one identity twice in a picture, unless these are ``copies``; one identity for each category in
+    ``MANY_PICTURES`` or more.
     """
     of: dict[str, set[str]] = {}
     for use in uses:
@@ -144,7 +145,7 @@ def class_warnings(name: str, uses: Sequence[Use], titles: Mapping[str, str]) ->
         return [f"identity={name} names a class, not a particular thing ({example}); {cure}"]
     shown = Counter((use.picture, use.identity) for use in uses if not use.group)
     shared = [pair for pair, n in shown.items() if n > 1]
-    if shared:
+    if shared and not copies:
         picture, identity = shared[0]
         return [
             f"identity={name}: {shown[shared[0]]} annotations of image {picture} share the identity {identity!r} (so "

@@ -32,6 +32,7 @@ from prisbench.datasets.sources.options import (
     CUT_HELP,
     FRAME_HELP,
     LICENCE_HELP,
+    RELATIONS_HELP,
     SHARE_HELP,
     TEXT_HELP,
     query_text,
@@ -41,7 +42,9 @@ from prisbench.datasets.sources.options import (
 )
 from prisbench.datasets.sources.plan import Candidate, IdOf, QueryPlan, Tables, in_one_split, scene_by_scene, tables_of
 from prisbench.datasets.sources.reference_photos import cut_out, spread
+from prisbench.datasets.sources.relations import COPIES, with_relations
 from prisbench.errors import DataError
+from prisbench.types import Thing
 
 REFERENCES = 3
 """The fewest photos of a subject that Textual Inversion learns from (arXiv 2208.01618, section 4)."""
@@ -53,6 +56,9 @@ INSTANCE_OPTIONS = {
     "absent": "scenes per subject that do not show it, those with its noun first (default: 0); honest only where every "
     "picture of a subject is annotated",
     "validation_share": SHARE_HELP,
+    "relations": RELATIONS_HELP,
+    "copies": "true: masks of one identity in a picture are copies of a thing, like two cans of one make, which "
+    "relations=true tells apart; false: parts of one thing (default: false)",
     "text": TEXT_HELP,
     "licence": LICENCE_HELP,
     "mask_frame": FRAME_HELP,
@@ -63,14 +69,14 @@ _NAMELESS = "things without an identity, of a noun that subjects have (they coun
 
 
 class Plan(NamedTuple):
-    """What the pictures allow: the two tables, and how many rows they have.
+    """What the pictures allow: the two tables, and how many rows they have, where that is known before they are opened.
 
     ``unnamed_alike``: the queries about a scene that has a thing of the subject's noun without a name, in words.
     """
 
     tables: Tables
     n_subjects: int
-    n_queries: int
+    n_queries: int | None
     unnamed_alike: tuple[str, ...]
 
 
@@ -111,6 +117,8 @@ def plan(pictures: Iterable[AnnotatedPicture], options: Mapping[str, str], left_
     pictures = sorted(pictures, key=lambda picture: picture.name)
     noun = _nouns(pictures, where)
     seen = _seen(pictures, left_out)
+    if yes_or_no(options, "copies", False):  # photos that show it once teach most
+        seen = {name: sorted(shown, key=lambda each: each.times(name) > 1) for name, shown in seen.items()}
     lent = {name: photos for name, shown in seen.items() if (photos := _lent(shown, references))}
     split = {name: split_of(name, validation_share) for name in lent}
     plans = in_one_split(_plans(pictures, lent, noun, n_absent, left_out), split, left_out)
@@ -140,12 +148,13 @@ def plan(pictures: Iterable[AnnotatedPicture], options: Mapping[str, str], left_
             ),
         },
     )
-    rows = _Rows(noun, split, lent, plans, cut, text)
+    how = _How(cut, text, yes_or_no(options, "relations", False), yes_or_no(options, "copies", False))
+    rows = _Rows(noun, split, lent, plans, how)
     tables = tables_of(sorted(queried), rows.subject, rows.candidates, left_out)
     return Plan(
         tables,
         len(queried),
-        len(plans),
+        None if how.relations or how.copies else len(plans),
         tuple(
             f"{noun[query.subject]} {query.subject!r} in {query.scene}"
             for query in plans
@@ -252,6 +261,15 @@ def _without(
     return sorted((picture for picture in free if name not in picture.named | picture.hidden), key=order)
 
 
+class _How(NamedTuple):
+    """What the options say of rows."""
+
+    cut: bool
+    text: str
+    relations: bool
+    copies: bool
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Reads the rows.  ``noun``, ``split`` and ``lent``, the reference photos: of a subject, by its name."""
@@ -260,15 +278,14 @@ class _Rows:
     split: Mapping[str, str]
     lent: Mapping[str, Sequence[AnnotatedPicture]]
     plans: Sequence[QueryPlan[AnnotatedPicture]]
-    cut: bool
-    text: str
+    how: _How
 
     def subject(self, name: str) -> SubjectRow:
         photos, masks, files = [], [], []
         for picture in self.lent[name]:
-            scene = scene_of(picture)
+            scene = self._scene(picture)
             photo, mask, file = scene.image.pixels, scene.masks[name], scene.image.file
-            if self.cut:
+            if self.how.cut:
                 photo, mask = cut_out(photo, mask)
                 file = None
             photos.append(photo)
@@ -285,25 +302,47 @@ class _Rows:
         )
 
     def candidates(self, id_of: IdOf) -> Iterator[Candidate]:
-        return scene_by_scene(self.plans, scene_of, partial(self._query, id_of))
+        queries = scene_by_scene(self.plans, self._scene, partial(self._query, id_of))
+        for plan, query in zip(self.plans, queries, strict=True):
+            unclear = self._unclear(plan.record)
+            found = with_relations(query, unclear) if self.how.relations else iter((query,))
+            if self.how.copies and plan.record.times(plan.subject) > 1:
+                next(found)
+                yield COPIES
+            yield from found
+
+    def _scene(self, picture: AnnotatedPicture) -> Scene:
+        return scene_of(picture, self.how.copies)
+
+    def _unclear(self, picture: AnnotatedPicture) -> frozenset[str]:
+        """Nouns that may fit more things of a picture than have a mask of their own."""
+        several = {thing.noun for thing in picture.things if thing.group}
+        return picture.unnamed | several | {self.noun[name] for name in picture.hidden if name in self.noun}
 
     def _query(self, id_of: IdOf, plan: QueryPlan[AnnotatedPicture], scene: Scene) -> QueryRow:
         noun = self.noun[plan.subject]
-        alike = tuple(mask for key, mask in scene.masks.items() if scene.nouns[key] == noun and key != plan.subject)
+        kin = [key for key in scene.masks if scene.nouns[key] == noun and key != plan.subject]
         others = sum(other != noun for other in scene.nouns.values())
         nowhere = np.zeros(scene.image.pixels.shape[:2], dtype=bool)
         row = QueryRow(
             subject_id=id_of(plan.subject),
             noun=noun,
             image=scene.image.pixels,
-            text=self.text,
-            query_type=kind_of_scene(len(alike), others) if plan.subject in scene.masks else "absent",
+            text=self.how.text,
+            query_type=kind_of_scene(len(kin), others) if plan.subject in scene.masks else "absent",
             mask=scene.masks.get(plan.subject, nowhere),
-            look_alikes=alike,
+            look_alikes=tuple(scene.masks[key] for key in kin),
             split=self.split[plan.subject],
             licence=plan.record.licence,
             source=plan.record.source,
             file=scene.image.file,
+            things=tuple(self._kin(plan.subject, key, scene) for key in (plan.subject, *kin) if key in scene.masks),
+            meant=0 if plan.subject in scene.masks else None,
         )
         beside = ((mask, scene.nouns[key]) for key, mask in scene.masks.items() if scene.nouns[key] != noun)
         return with_others(row, beside)
+
+    def _kin(self, subject: str, key: str | int, scene: Scene) -> Thing:
+        """A subject, or a thing of its noun."""
+        role = "subject" if key == subject else "look-alike"
+        return Thing(scene.masks[key], self.noun[subject], role, "copy" if scene.copy_of.get(key) == subject else None)

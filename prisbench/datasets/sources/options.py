@@ -27,6 +27,10 @@ FRAME_HELP = (
     "raw (its stored pixels); default: upright, which is said of each such photo"
 )
 MASK_OPTIONS = {"mask_value": VALUE_HELP, "mask_frame": FRAME_HELP}
+RELATIONS_HELP = (
+    "true: also queries that say where the subject stands among the things of a scene, in pairs that differ in one "
+    "phrase (default: false)"
+)
 CUT_HELP = "true: a reference photo is the subject's box with a quarter around it; false: the whole frame"
 
 

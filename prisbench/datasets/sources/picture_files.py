@@ -6,7 +6,7 @@ Knows: how such files become rows.  Does not know: which file plays which role (
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,11 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene
 from prisbench.datasets.sources.frames import rule_of, turn_of
 from prisbench.datasets.sources.mask_files import PLAIN, MaskRule, mask_file
-from prisbench.datasets.sources.options import build_key
-from prisbench.datasets.sources.plan import IdOf, QueryPlan, in_one_split, scene_by_scene, tables_of
+from prisbench.datasets.sources.options import build_key, query_text, yes_or_no
+from prisbench.datasets.sources.plan import Candidate, IdOf, QueryPlan, in_one_split, scene_by_scene, tables_of
 from prisbench.datasets.sources.reading.files import listing
 from prisbench.datasets.sources.reading.images import ImageFile, image_file
+from prisbench.datasets.sources.relations import COPIES, with_relations
 from prisbench.errors import DataError
 from prisbench.images.photos import MOST_PHOTOS, SUFFIXES, orientation
 from prisbench.runtime.files import read_bytes, sha256_json, stem_of
@@ -50,6 +51,11 @@ class QueryFiles:
     landmarks: tuple[tuple[str, Path], ...] = ()
     others: tuple[tuple[str, Path], ...] = ()
     pair: str = ""
+
+    @property
+    def n_known(self) -> int:
+        """How many things the query knows; none where the subject is not there."""
+        return 0 if self.mask is None else 1 + len(self.look_alikes) + len(self.further)
 
     @property
     def further(self) -> tuple[tuple[str, Path], ...]:
@@ -100,12 +106,13 @@ def source_of(
     subject_of = {subject.name: subject for subject in subjects}
     plans = in_one_split(_plans(root, subjects), {subject.name: subject.split for subject in subjects}, left_out)
     read = _MaskReader(root, subject_of, Remarks(root))
-    tables = tables_of(
-        list(subject_of),
-        lambda name: _subject_row(subject_of[name], read),
-        lambda id_of: scene_by_scene(plans, _scene, partial(_query_row, id_of, read)),
-        left_out,
-    )
+    relations = yes_or_no(options, "relations", False)
+
+    def candidates(id_of: IdOf) -> Iterator[Candidate]:
+        queries = scene_by_scene(plans, _scene, partial(_query_row, id_of, read))
+        return _with_relations(plans, queries, query_text(options)) if relations else queries
+
+    tables = tables_of(list(subject_of), lambda name: _subject_row(subject_of[name], read), candidates, left_out)
     return Source(
         name=name,
         version="1",
@@ -114,10 +121,31 @@ def source_of(
         subjects=tables.subjects,
         queries=tables.queries,
         n_subjects=len(subjects),
-        n_queries=len(plans),
+        n_queries=None if relations and plans else len(plans),
         left_out=left_out,
         remarks=read.remarks,
     )
+
+
+def _with_relations(
+    plans: Sequence[QueryPlan[QueryFiles]], queries: Iterator[Candidate], usual: str
+) -> Iterator[Candidate]:
+    """The queries, and after one about each subject in a scene those that its things allow: the one that knows most.
+
+    Left out are those with the ``usual`` text about a scene with copies of the subject, which it does not tell apart.
+    """
+    about: dict[tuple[str, str], list[QueryPlan[QueryFiles]]] = {}
+    for plan in plans:
+        about.setdefault((plan.subject, plan.scene), []).append(plan)
+    most = {key: max(group, key=lambda plan: plan.record.n_known) for key, group in about.items()}
+    for plan, query in zip(plans, queries, strict=True):
+        key = plan.subject, plan.scene
+        asked = [each.record.text for each in about[key]]
+        found = with_relations(query, (), asked) if plan is most[key] else iter((query,))
+        if "copy" in plan.record.grades and plan.record.text == usual:
+            next(found)
+            yield COPIES
+        yield from found
 
 
 def _plans(root: Path, subjects: Sequence[SubjectFiles]) -> list[QueryPlan[QueryFiles]]:

@@ -1,68 +1,107 @@
 """Tabletop as the two tables of a dataset.
 
-Knows: how subjects and queries become rows.  Does not know: how scenes are composed or drawn (``prisbench.tabletop``).
+Knows: how subjects and queries become rows.  Does not know: how scenes are composed or drawn
+(``prisbench.tabletop``).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.tabletop import scenes
+from prisbench.tabletop.queries import GROUPS, VERSION, Asked, Group, group, plan, queries_of
+from prisbench.tabletop.subjects import PHOTOS, SEED, SPLITS, TabletopSubject, photo_mask, reference_photo, subjects
+from prisbench.types import GRADES, Thing
+
+LICENCE = "CC0-1.0"
+SOURCE = f"prisbench tabletop {VERSION}"
 
 
-def rows(
-    counts: dict[str, int] | None = None,
-    queries_each: dict[str, int] | None = None,
-    seed: int = scenes.SEED,
-    start: int = 0,
-) -> tuple[list[SubjectRow], Iterator[QueryRow]]:
-    """The two tables of a Tabletop set: subjects with their photos, and their queries, drawn one at a time.
+@dataclass(frozen=True)
+class Size:
+    """How large a set is: split -> subjects, and kind of scene (``queries.GROUPS``) -> scenes a subject."""
 
-    ``counts``: split -> subjects; ``queries_each``: query type -> queries a subject.  Defaults make ``tabletop-v2``.
-    ``start``: queries to leave out at the beginning, which are not drawn.
+    subjects: Mapping[str, int] = field(default_factory=lambda: dict(SPLITS))
+    groups: Mapping[str, int] = field(default_factory=lambda: dict(GROUPS))
+
+    @property
+    def queries_each(self) -> int:
+        """Queries about a subject."""
+        return sum(queries_of(kind) * count for kind, count in self.groups.items())
+
+
+BENCHMARK = Size()
+SMALL = Size(
+    {"validation": 2, "test": 2},
+    {kind: max(1, count // 2) for kind, count in GROUPS.items()},
+)
+"""The configuration ``small``, for a demonstration: a part of the benchmark's subjects and scenes."""
+SIZES: Mapping[str, Size] = {"full": BENCHMARK, "small": SMALL}
+
+
+def rows(size: Size = BENCHMARK, seed: int = SEED, start: int = 0) -> tuple[list[SubjectRow], Iterator[QueryRow]]:
+    """The two tables of a Tabletop set: subjects with their photos and masks, and their queries, drawn one scene at a
+    time.  ``start``: queries to leave out at the beginning; only a scene that is cut in two is drawn for nothing.
     """
-    cast_list = scenes.subjects(counts, seed)
-    table = [
-        SubjectRow(
-            noun=s.who.noun,
-            photos=tuple(scenes.reference_photo(s, i, seed) for i in range(scenes.PHOTOS)),
-            split=s.split,
-            licence=scenes.LICENCE,
-            source=f"{scenes.SOURCE} seed {seed} {s.key}",
-        )
-        for s in cast_list
-    ]
+    cast = subjects(size.subjects, seed)
+    table = [_subject(one, seed) for one in cast]
+    return table, _queries(list(zip(cast, table, strict=True)), size, seed, start)
 
-    def drawn() -> Iterator[QueryRow]:
-        plan = (
-            (subject, row, kind, index)
-            for subject, row in zip(cast_list, table, strict=True)
-            for kind, count in (queries_each or scenes.QUERIES).items()
-            for index in range(count)
-        )
-        for subject, row, kind, index in itertools.islice(plan, start, None):
-            query = scenes.query(subject, kind, index, seed)
-            things, masks = query.scene.things, query.scene.masks
-            blank = np.zeros(query.scene.image.shape[:2], bool)
-            yield QueryRow(
-                subject_id=row.id,
-                noun=row.noun,
-                image=query.scene.image,
-                text=query.text,
-                query_type=query.query_type,
-                mask=blank if query.target is None else masks[query.target],
-                look_alikes=tuple(
-                    mask
-                    for i, (thing, mask) in enumerate(zip(things, masks, strict=True))
-                    if thing.individual.noun == row.noun and i != query.target
-                ),
-                split=row.split,
-                licence=scenes.LICENCE,
-                source=row.source,
-            )
 
-    return table, drawn()
+def _subject(one: TabletopSubject, seed: int) -> SubjectRow:
+    photos = [reference_photo(one, i, seed) for i in range(PHOTOS)]
+    return SubjectRow(
+        noun=one.who.noun,
+        photos=tuple(scene.image for scene in photos),
+        split=one.split,
+        licence=LICENCE,
+        source=f"{SOURCE} seed {seed} {one.key}",
+        masks=tuple(scene.masks[photo_mask(one, scene)] for scene in photos),
+    )
+
+
+def _queries(about: list[tuple[TabletopSubject, SubjectRow]], size: Size, seed: int, start: int) -> Iterator[QueryRow]:
+    skipped = start
+    for subject, row in about:
+        for kind, index in plan(size.groups):
+            n = queries_of(kind)
+            if skipped >= n:
+                skipped -= n
+                continue
+            found = group(subject, kind, index, seed)
+            yield from [_row(found, asked, row) for asked in found.asked][skipped:]
+            skipped = 0
+
+
+def _row(found: Group, asked: Asked, row: SubjectRow) -> QueryRow:
+    scene, blank = found.scene, np.zeros(found.scene.image.shape[:2], bool)
+    things = tuple(_thing(found, asked, i) for i in range(len(scene.things)))
+    paired = len(found.asked) > 1
+    return QueryRow(
+        subject_id=row.id,
+        noun=row.noun,
+        image=scene.image,
+        text=asked.text,
+        query_type=asked.query_type,
+        mask=blank if asked.meant is None else scene.masks[asked.meant],
+        look_alikes=tuple(thing.mask for thing in things if thing.role == "look-alike"),
+        split=row.split,
+        licence=LICENCE,
+        source=row.source,
+        things=things,
+        meant=asked.meant,
+        pair_id=f"{found.subject.key}/{found.subset}/{found.index}" if paired else None,
+    )
+
+
+def _thing(found: Group, asked: Asked, i: int) -> Thing:
+    """Thing ``i`` of a scene as a query sees it; a copy of the subject that is not meant is a look-alike."""
+    role, mask, noun = found.roles[i], found.scene.masks[i], found.scene.things[i].individual.noun
+    if role == "subject" or i == asked.meant:
+        return Thing(mask, noun, "subject")
+    if role in (*GRADES, "compound"):  # a compound differs in two respects and has no grade of its own
+        return Thing(mask, noun, "look-alike", role if role in GRADES else None)
+    return Thing(mask, noun, "landmark" if i in asked.landmarks else "other")

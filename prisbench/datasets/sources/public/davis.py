@@ -37,6 +37,7 @@ from prisbench.datasets.source import Source, kind_of_scene, split_of, with_othe
 from prisbench.datasets.sources.options import (
     CUT_HELP,
     LICENCE_HELP,
+    RELATIONS_HELP,
     TEXT_HELP,
     build_key,
     one_line,
@@ -51,6 +52,7 @@ from prisbench.datasets.sources.reading.files import top
 from prisbench.datasets.sources.reading.images import ImageFile, image_file
 from prisbench.datasets.sources.reading.values import json_file
 from prisbench.datasets.sources.reference_photos import Shot, cut_out
+from prisbench.datasets.sources.relations import related
 from prisbench.errors import DataError, UsageError
 
 LICENCE = "CC-BY-NC-4.0"
@@ -70,6 +72,7 @@ OPTIONS = {
     "step": "of the later frames every so many-th is asked about (default: 1)",
     "cut": f"{CUT_HELP} (default: true; the field's protocol: false, with the mask)",
     "validation_share": "share of the clips, 0 to 1, whose queries are for choosing settings (default: 0)",
+    "relations": RELATIONS_HELP,
     "text": TEXT_HELP,
     "licence": LICENCE_HELP,
 }
@@ -118,7 +121,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         raise DataError(f"{root}: no clip of {resolution} shows a thing in its first frame and has a second one")
     queried = {clip: frames[::step] for clip, frames in scenes.items()}
     rows = _Rows(labels, named, things, queried, cut, validation_share, text, licence)
-    tables = tables_of(list(things), rows.subject, rows.candidates, left_out)
+    candidates = related(rows.candidates) if yes_or_no(options, "relations", False) else rows.candidates
+    tables = tables_of(list(things), rows.subject, candidates, left_out)
     used = [photo for clip in clips for photo in clip.frames]
     masks = [labels.path(photo) for photo in used]
     lists = [nouns] if nouns is not None and labels.nouns is not None else []

@@ -35,11 +35,13 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source, kind_of_scene, with_others
 from prisbench.datasets.sources.options import (
     LICENCE_HELP,
+    RELATIONS_HELP,
     TEXT_HELP,
     build_key,
     one_line,
     query_text,
     whole_number,
+    yes_or_no,
 )
 from prisbench.datasets.sources.plan import Candidate, IdOf, about, tables_of
 from prisbench.datasets.sources.public.ycb_video_frames import (
@@ -57,6 +59,7 @@ from prisbench.datasets.sources.public.ycb_video_frames import (
 )
 from prisbench.datasets.sources.reading.images import ImageFile, image_file
 from prisbench.datasets.sources.reference_photos import cut_out
+from prisbench.datasets.sources.relations import related
 from prisbench.errors import DataError, UsageError
 
 LICENCE = "MIT"
@@ -70,6 +73,7 @@ OPTIONS = {
     "apart": "frames that two photos of one scene are apart, at least (default: 30, a second)",
     "step": "of the frames of a scene every so many-th is asked about (default: 1)",
     "absent": "each frame is also asked for so many objects that are not in its scene (default: 1)",
+    "relations": f"{RELATIONS_HELP}; no box is a landmark, since others stand about unlabelled",
     "text": TEXT_HELP,
     "licence": LICENCE_HELP,
 }
@@ -77,6 +81,10 @@ LIMITS = """\
 Only the 21 objects are labelled; look-alikes are other objects of the same noun, never two of one make.  Other things
 of the same noun may be there, like the cartons of scenes 0049 and 0050, and nobody marked them.
 The frames of a scene look nearly alike: its queries are no independent samples."""
+
+
+_UNCLEAR = ("box",)
+"""Nouns of which unlabelled things stand about: the cartons of scenes 0049 and 0050."""
 
 
 def read(root: Path, options: Mapping[str, str]) -> Source:
@@ -99,7 +107,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         left_out["frames that keyframe.txt or step passes over"] = passed
     chosen = ReferenceFrames(frames, taught_by, references, whole_number(options, "apart", 30))
     rows = _Rows(root, shows, scenes, chosen, n_absent, text, licence)
-    tables = tables_of(list(taught_by), rows.subject, rows.candidates, left_out)
+    candidates = related(rows.candidates, _UNCLEAR) if yes_or_no(options, "relations", False) else rows.candidates
+    tables = tables_of(list(taught_by), rows.subject, candidates, left_out)
     learned = {scene for names in taught_by.values() for scene in names}
     used = [photo for scene in frames for photo in (frames[scene] if scene in learned else scenes.get(scene, []))]
     return Source(

@@ -1,0 +1,9 @@
+"""network-free-keypoints: a predictor without a network; see prisbench/network_free/predictors.py."""
+
+from __future__ import annotations
+
+from prisbench import MethodOptions, NetworkFree
+
+
+def make(options: MethodOptions) -> NetworkFree:
+    return NetworkFree.make("keypoints", options)

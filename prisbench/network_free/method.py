@@ -1,0 +1,107 @@
+"""The network-free predictors as methods: ``learn`` counts what the photos show, ``locate`` chooses a region.
+
+Knows: predictors, their weights.  Does not know: truth, datasets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from prisbench.errors import UnknownNameError
+from prisbench.images.arrays import as_image
+from prisbench.network_free.colours import BALANCES, mask_resized, shrunk
+from prisbench.network_free.evidence import Evidence, Scene
+from prisbench.network_free.model import SubjectModel, learn
+from prisbench.network_free.predictors import PREDICTORS, check_installed, choose
+from prisbench.network_free.regions import snapped
+from prisbench.network_free.weights import FILE, weights_for
+from prisbench.results import REFERENCES
+from prisbench.runtime.files import sha256_json
+from prisbench.settings import MethodOptions, take_settings
+from prisbench.types import Candidate, Concept, Prediction, Query, Subject
+
+DEFAULTS = {"balance": "none", "threshold": -1.0}
+"""``balance``: one of ``colours.BALANCES``.  ``threshold``: the presence below which the subject is said to be absent;
+-1 is the one that was fitted on validation."""
+
+
+class NetworkFree:
+    """A predictor of ``predictors.PREDICTORS`` as a method.
+
+    The weights for photos with masks are used for a subject that was learned with all of its masks.
+    """
+
+    weights = str(FILE)
+
+    def __init__(self, predictor: str, balance: str, threshold: float) -> None:
+        if predictor not in PREDICTORS:
+            raise UnknownNameError("network-free predictor", predictor, PREDICTORS)
+        if balance not in BALANCES:
+            raise UnknownNameError("balance", balance, BALANCES)
+        self.predictor = PREDICTORS[predictor]
+        check_installed(self.predictor)
+        self.name = f"network-free-{predictor}"
+        self.settings: Mapping[str, Any] = {"balance": balance, "threshold": threshold}
+
+    @classmethod
+    def make(cls, predictor: str, options: MethodOptions) -> NetworkFree:
+        """What ``--set balance=... threshold=...`` say.  Raises UsageError, MissingExtraError."""
+        return cls(predictor, **take_settings(DEFAULTS, options.settings))
+
+    def learn(self, subject: Subject) -> Concept:
+        known = len(subject.masks) == len(subject.photos) and all(mask is not None for mask in subject.masks)
+        recipe = {"balance": self.settings["balance"], "reference": REFERENCES[int(known)], "version": 1}
+        tensors = learn(subject, self.settings["balance"], self.predictor.wants_keypoints).tensors()
+        sums = {
+            name: [float(each.sum()), float((each * np.arange(1, each.size + 1).reshape(each.shape)).sum())]
+            for name, each in tensors.items()
+        }
+        key = sha256_json([subject.id, subject.noun, recipe, sums])[:16]
+        return Concept(key, subject.id, subject.noun, "counted", tensors=tensors, recipe=recipe)
+
+    def locate(
+        self, image: UInt8[np.ndarray, "h w 3"], queries: Sequence[Query], concepts: Mapping[str, Concept]
+    ) -> list[Prediction]:
+        """Each query's mask has the image's size; None where the presence is below the threshold."""
+        whole = as_image(image)
+        scene = Scene(shrunk(whole), self.settings["balance"])
+        evidence: dict[str, Evidence] = {}
+        for query in queries:
+            if query.subject_id not in evidence:
+                evidence[query.subject_id] = Evidence(scene, SubjectModel.of(concepts[query.subject_id]))
+        size_hw = whole.shape[0], whole.shape[1]
+        return [
+            self._answer(query, evidence[query.subject_id], concepts[query.subject_id], size_hw) for query in queries
+        ]
+
+    def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
+        """The regions that were compared, the likeliest first; the text takes no part."""
+        concept = self.learn(subject)
+        scene = Scene(shrunk(as_image(image)), self.settings["balance"])
+        weights = weights_for(concept.recipe["reference"], "found", self.predictor.name)
+        found = choose(Evidence(scene, SubjectModel.of(concept)), self.predictor, weights, "")
+        size_hw = image.shape[0], image.shape[1]
+        listed = [
+            Candidate(mask_resized(region, size_hw), float(score))
+            for region, score in zip(found.regions, found.scores, strict=True)
+        ]
+        return sorted(listed, key=lambda each: -each.score)
+
+    def _answer(self, query: Query, evidence: Evidence, concept: Concept, size_hw: tuple[int, int]) -> Prediction:
+        weights = weights_for(concept.recipe["reference"], "found", self.predictor.name)
+        found = choose(evidence, self.predictor, weights, query.text)
+        threshold = self.settings["threshold"]
+        threshold = weights.threshold if threshold < 0 else threshold
+        if found.place is None or found.presence < threshold:
+            return Prediction(query.id, None, presence=found.presence)
+        region, map_ = found.regions[found.place], getattr(evidence, self.predictor.map_)
+        mask = snapped(evidence.scene.image, map_, region)
+        mask = mask_resized(mask, size_hw)
+        y, x = np.unravel_index(int(np.where(region, map_, -1).argmax()), map_.shape)
+        (h, w), (a, b) = size_hw, map_.shape
+        peak = min(int((y + 0.5) * h / a), h - 1), min(int((x + 0.5) * w / b), w - 1)
+        return Prediction(query.id, mask, peak, presence=found.presence)

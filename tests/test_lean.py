@@ -55,7 +55,7 @@ def test_lean_layers_give_the_same_numbers_and_gradients_and_keep_less(layout: s
     with lean(unet):
         found, after = gradients(unet, []), kept_bytes(unet)
     for a, b in zip(expected, found, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(a.abs().max()))
     assert after < 0.75 * before
     assert all("forward" not in vars(module) for module in unet.modules())
     assert kept_bytes(unet) == before, "as it was afterwards"

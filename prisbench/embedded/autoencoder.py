@@ -6,6 +6,7 @@ Knows: the loss on pixels.  Does not know: captions, the U-Net.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,21 @@ from prisbench.embedded.stage import Stage, in_bfloat16, rate_shape
 from prisbench.runtime.files import new_folder
 
 
-def train_autoencoder(folder: SceneFolder, recipe: Recipe, report: Report, every: float) -> Any:
+def train_autoencoder(
+    folder: SceneFolder, recipe: Recipe, report: Report, every: float, start: Path | None = None
+) -> Any:
     """L1 + L2 + a small KL on random crops; the latents' scale is measured afterwards and stored
-    in the config.
+    in the config.  ``start`` is the folder of a pipeline whose autoencoder training begins with.
     """
     done = folder.out / "vae"
     if (done / "config.json").exists():
         return load_autoencoder(done)
+    if start is not None and not recipe.vae_steps:
+        return load_autoencoder(start / "vae")
     torch.manual_seed(recipe.seed)
     vae = build_autoencoder(recipe)
+    if start is not None:
+        vae.load_state_dict(load_autoencoder(start / "vae").state_dict())
     stage = Stage(folder.out / "vae-run", {"vae": vae}, recipe.vae_rate, recipe.ema)
     stacks = [read_array(folder.scenes(hw)) for hw in folder.sizes_hw]
 

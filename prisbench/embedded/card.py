@@ -151,7 +151,7 @@ def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, An
     quality = phrase_quality(backbone, settings, scenes)
     placed = phrase_quality(backbone, settings, 4 * scenes, placed=True)
     domain = measure_domain(folder)
-    stages = ("unet",) if recipe.start else ("vae", "unet")
+    stages = ("vae", "unet") if recipe.vae_steps else ("unet",)
     logs = {name: read_json(run / f"{name}-run" / "log.json") for name in stages}
     write_bytes(folder / "samples.png", png(samples_sheet(folder, list(PROMPTS))))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -222,14 +222,16 @@ def _recipe(facts: dict[str, Any]) -> str:
         f"| {row['step']} | {row['seconds'] / 60:.0f} | {row['loss']:.4f} |" for row in facts["losses"]["unet"]
     )
     unet, begun, start = facts["losses"]["unet"], "", ""
-    sizes = f"--seed {recipe['seed']} --scenes {recipe['scenes']} --steps {recipe['steps']}"
+    sizes = f"--seed {recipe['seed']} --scenes {recipe['scenes']} --vae-steps {recipe['vae_steps']}"
+    sizes += f" --vae-rate {recipe['vae_rate']} --steps {recipe['steps']} --rate {recipe['rate']}"
     if recipe["start"]:
         start = f" --start FOLDER_OF_{recipe['start']}"
-        vae_row = f"| autoencoder | that of the pipeline {recipe['start']}, as it is | | |"
         begun = f", from the weights of the pipeline {recipe['start']}"
+    if not recipe["vae_steps"]:
+        vae_row = f"| autoencoder | that of the pipeline {recipe['start']}, as it is | | |"
         vae_end = ""
     else:
-        vae_row = _autoencoder(facts)
+        vae_row = _autoencoder(facts, begun)
         vae = facts["losses"]["vae"][-1]
         vae_end = f"  Autoencoder at the end: L1 {vae['l1']:.3f}, squared error {vae['l2']:.4f} (pixels in -1..1)."
     command = f"prisbench train-backbone --out DIR {sizes}{start}"
@@ -255,12 +257,12 @@ means:
 {rows}"""
 
 
-def _autoencoder(facts: dict[str, Any]) -> str:
+def _autoencoder(facts: dict[str, Any], begun: str) -> str:
     """The table's row of an autoencoder that was trained."""
     recipe = facts["recipe"]
     how = (
         f"{tuple(recipe['vae_channels'])} channels, factor 4, 4 latent channels; L1 + 2 L2 + 2e-4 KL; "
-        f"batch {recipe['vae_batch']} crops of {recipe['vae_crop']} px, AdamW {recipe['vae_rate']}"
+        f"batch {recipe['vae_batch']} crops of {recipe['vae_crop']} px, AdamW {recipe['vae_rate']}{begun}"
     )
     return f"| autoencoder | {how} | {facts['steps']['vae']} | {facts['hours']['vae']} |"
 

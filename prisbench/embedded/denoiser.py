@@ -38,7 +38,8 @@ def train_denoiser(
     unet, text = beginning(recipe, tokenizer)
     if start is not None:
         go_on_from(start, unet, text, tokenizer)
-    unet.set_attn_processor(AttnProcessor())  # on CPU the plain product trains faster than the fused one
+    unet.set_attn_processor(AttnProcessor())  # on CPU the plain products train faster than the fused ones
+    text.set_attn_implementation("eager")
     parts = {"unet": unet, "text": text}
     stage = Stage(folder.out / "unet-run", parts, recipe.rate, recipe.ema, {"text": recipe.text_rate})
     batch, abar = batches(folder, recipe, tokenizer), alphas_cumprod()
@@ -85,7 +86,9 @@ def beginning(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextMo
 
 
 def go_on_from(start: Path, unet: Any, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
-    """Give both the weights of a finished pipeline; a word that its tokenizer has not keeps its own embedding."""
+    """Give both the weights of a finished pipeline.  A word that its tokenizer has not keeps its own embedding; a layer
+    that its text encoder has not adds nothing at first, so the outputs are those of the shallower one.
+    """
     unet.load_state_dict(load_denoiser(start / "unet").state_dict())
     words = CLIPTokenizer.from_pretrained(start / "tokenizer")
     theirs = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32).state_dict()
@@ -98,6 +101,9 @@ def go_on_from(start: Path, unet: Any, text: CLIPTextModel, tokenizer: CLIPToken
                     mine[name][row] = value[known[token]]
         else:
             mine[name] = value
+    for name in mine.keys() - theirs.keys():
+        if ".out_proj." in name or ".fc2." in name:
+            mine[name] = torch.zeros_like(mine[name])
     text.load_state_dict(mine)
 
 

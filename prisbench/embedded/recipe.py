@@ -23,9 +23,10 @@ class Recipe:
 
     seed: int = 0
     start: str = ""
-    """The id of a finished pipeline that training begins with, "" for none: its autoencoder is taken as it is, U-Net
-    and text encoder go on from its weights, and words that it does not know have fresh embeddings."""
-    scenes: int = 8_000
+    """The id of a finished pipeline that training begins with, "" for none.  All parts go on from its weights; words
+    that it does not know have fresh embeddings, and layers that its text encoder does not have begin by doing
+    nothing."""
+    scenes: int = 32_000
     positions: int = 64
     """Positions the text encoder has."""
     context: int = 40
@@ -34,15 +35,16 @@ class Recipe:
     """
     vae_channels: tuple[int, ...] = (16, 32, 48)
     vae_steps: int = 3_000
+    """0 takes the autoencoder of ``start`` as it is."""
     vae_batch: int = 16
     vae_crop: int = 64
     vae_rate: float = 2e-3
     unet_channels: tuple[int, ...] = (32, 64, 128)
     text_width: int = 128
-    text_layers: int = 2
-    steps: int = 3_800
+    text_layers: int = 4
+    steps: int = 9_000
     batch: int = 32
-    rate: float = 8e-4
+    rate: float = 1.5e-3
     decay_share: float = 0.25
     """The last share of the steps, over which the rate falls to zero."""
     ema: float = 0.999

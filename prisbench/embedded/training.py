@@ -17,7 +17,7 @@ from pathlib import Path
 
 from prisbench.embedded.autoencoder import encode_latents, train_autoencoder
 from prisbench.embedded.denoiser import train_denoiser
-from prisbench.embedded.models import assemble, load_autoencoder
+from prisbench.embedded.models import assemble
 from prisbench.embedded.recipe import Recipe, Report
 from prisbench.embedded.scenes import draw_scenes
 from prisbench.embedded.words import make_tokenizer
@@ -40,17 +40,17 @@ def train(
 
     Raises DataError when ``out`` holds the beginnings of another recipe, WriteError when it cannot
     be written.
+    UsageError when the recipe's start and the folder do not come together, or it has no autoencoder.
     """
+    if not (recipe.start or recipe.vae_steps):
+        raise UsageError("an autoencoder of 0 steps needs a pipeline to take it from (--start)")
     if bool(recipe.start) != (start is not None):
         raise UsageError("a recipe with a start needs the folder of that pipeline, and one without takes none")
     with locked(out):
         claim_recipe(out, recipe)
         folder = draw_scenes(out, recipe, report)
         tokenizer = make_tokenizer(out / "tokenizer", vocabulary(), recipe.context)
-        if start is None:
-            vae = train_autoencoder(folder, recipe, report, checkpoint_seconds)
-        else:
-            vae = load_autoencoder(start / "vae")
+        vae = train_autoencoder(folder, recipe, report, checkpoint_seconds, start)
         encode_latents(folder, vae, report)
         unet, text = train_denoiser(folder, recipe, tokenizer, report, checkpoint_seconds, start)
         return assemble(out / "pipeline", vae, unet, text, tokenizer)

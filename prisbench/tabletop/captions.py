@@ -27,8 +27,8 @@ from prisbench.tabletop.scenes import Plan, Scene, compose
 
 WORLD = "3"
 """Seeds what training shows, the subjects and their photos: while it stays, backbones and concepts stay valid."""
-TRAINING_SCENES = 8_000
-"""The embedded backbone was trained on the ordinary scenes "train/0" to "train/7999"."""
+TRAINING_SCENES = 32_000
+"""The embedded backbone was trained on the ordinary scenes "train/0" to "train/31999"."""
 SCALES = {1: (30.0, 78.0), 2: (28.0, 64.0), 3: (26.0, 56.0), 4: (25.0, 48.0), 5: (24.0, 44.0), 6: (23.0, 40.0)}
 """Things in a scene -> range of pixels a unit of the table covers."""
 LONGEST = 38

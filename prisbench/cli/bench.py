@@ -169,9 +169,9 @@ def bench_network_free(
     data, file = find_dataset(dataset), weights or FILE
     with progress() as bar:
         stage = stage_bar(bar)
-        total = limit or sum(data.manifest.queries[split].values())
+        total = limit or data.manifest.n_queries(split)
         if refit:
-            of = limit or sum(data.manifest.queries["validation"].values())
+            of = limit or data.manifest.n_queries("validation")
             fitting.fit_file(data, reference.value, file, limit, lambda n: stage("fit", n, of, ""))
         rows = audit.measure(
             data,

@@ -80,7 +80,7 @@ def build_dataset(
     croissant.write_croissant(out)
     address = publish.push(out, push_to_hub, private) if push_to_hub else None
     lines = [f"{manifest.id} in {out}", f"digest {manifest.digest}"]
-    lines += [f"{s}: {n} subjects, {sum(manifest.queries[s].values())} queries" for s, n in manifest.subjects.items()]
+    lines += [f"{s}: {n} subjects, {manifest.n_queries(s)} queries" for s, n in manifest.subjects.items()]
     lines += [f"left out: {n} ({reason})" for reason, n in sorted(left_out.items())]
     lines += [f"on the hub: {address}"] if address else []
     say({**manifest.to_json(), "left_out": dict(left_out), "hub": address}, format, "\n".join(lines))

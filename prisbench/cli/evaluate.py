@@ -118,7 +118,7 @@ def evaluate(
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     runs = [each.run for each in finished]
-    print_runs(runs, [str(each.path) for each in finished], sum(data.manifest.queries[split].values()), format)
+    print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format)
     if failures := [query for run in runs for query in run.queries if query.error is not None]:
         tell(
             f"{len(failures)} of {sum(len(run.queries) for run in runs)} queries failed, first "

@@ -156,4 +156,4 @@ def score(
     if leaderboards is not None:
         row = publish(run, leaderboards, file)
         publish_looks(root, row.parent, run.dataset.digest)
-    print_runs([run], [str(place)], sum(data.manifest.queries[run.dataset.split].values()), format)
+    print_runs([run], [str(place)], data.manifest.n_queries(run.dataset.split), format)

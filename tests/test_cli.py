@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from prisbench.cli import main as cli
 from prisbench.cli.options import spread
 from prisbench.concepts.store import read_concept
 from prisbench.datasets.load import open_dataset
+from prisbench.datasets.named import NAMES
 from prisbench.datasets.sources import tabletop
 from prisbench.diffusion.loading import has_embedded
 from prisbench.results import read_run
@@ -660,6 +662,21 @@ def test_a_dataset_with_a_damaged_manifest_is_refused_in_one_line(
         wanted = ["--method", "center-box", "--dataset", path.parent, "--out", tmp_path / "runs"]
         fails(prisbench(command, *wanted), said)
     fails(prisbench("show", path.parent, "--out", tmp_path / "sheet"), said)
+
+
+def test_every_command_s_own_dataset_is_the_benchmark_of_this_version() -> None:
+    named = set()
+    for module in ("bench", "datasets", "evaluate", "predict"):
+        commands = importlib.import_module(f"prisbench.cli.{module}")
+        for _, function in inspect.getmembers(commands, inspect.isfunction):
+            parameter = inspect.signature(function).parameters.get("dataset")
+            if parameter and isinstance(parameter.default, str):
+                named.add(f"{module}.{function.__name__}")
+                assert parameter.default == NAMES[0], function
+    assert named >= {
+        *("bench.bench_ablation", "bench.bench_network_free", "datasets.show"),
+        *("evaluate.evaluate", "evaluate.leaderboard", "predict.predict", "predict.score"),
+    }
 
 
 def test_an_unknown_split_is_told_by_what_measures_a_dataset(prisbench: Prisbench, tiny_dataset: Path) -> None:

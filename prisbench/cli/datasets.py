@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from prisbench.cli.options import BENCHMARK
 from prisbench.errors import DataError, UsageError
 from prisbench.runtime.console import Format, OutputFormat, known, progress, say, table_bars, tell
 
@@ -141,7 +142,7 @@ def card(
 
 @app.command()
 def show(
-    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = "tabletop-v3",
+    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = BENCHMARK,
     out: Annotated[Path, typer.Option(help="Folder for sheet.png and page.html.")] = Path("shown"),
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
     limit: Annotated[int, typer.Option(help="Queries to show, evenly over subjects and types.")] = 40,

@@ -15,6 +15,7 @@ import typer
 
 from prisbench.cli.bars import learning_bar, stage_bar
 from prisbench.cli.options import (
+    BENCHMARK,
     Concepts,
     DatasetName,
     Deaf,
@@ -66,7 +67,7 @@ class TableFormat(StrEnum):
 
 def evaluate(
     method: MethodName = "attn",
-    dataset: DatasetName = "tabletop-v3",
+    dataset: DatasetName = BENCHMARK,
     concept: Concepts = [],  # noqa: B006
     reference: Reference = ReferenceSetting.photos,
     deaf: Deaf = None,
@@ -144,7 +145,7 @@ def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format) ->
 
 
 def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = "tabletop-v3",
+    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = BENCHMARK,
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),

@@ -11,6 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
+BENCHMARK = "tabletop-v3"
+"""The dataset of commands that are told no other; a test holds it to ``datasets.named.NAMES``, which is slow to load.
+"""
+
 
 class Dtype(StrEnum):
     fp32 = "fp32"

@@ -153,7 +153,9 @@ def bench_network_free(
     dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = BENCHMARK,
     split: Annotated[str, typer.Option(help="Weights are fitted on validation alone.")] = "validation",
     reference: Reference = ReferenceSetting.photos,
-    limit: Annotated[int | None, typer.Option(min=1, help="So many queries, spread over subjects and types.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="So many queries, spread over subjects, types and grades.")
+    ] = None,
     refit: Annotated[bool, typer.Option("--fit", help="Fit the weights first, on validation, and keep them.")] = False,
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
     format: OutputFormat = Format.text,

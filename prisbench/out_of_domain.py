@@ -17,7 +17,7 @@ from prisbench.images.arrays import ImageLike
 from prisbench.types import Example, KnowsItsWorld
 
 SAMPLE = 32
-"""Queries whose scenes are looked at before a run, spread over subjects and types."""
+"""Queries whose scenes are looked at before a run, spread over subjects, types and grades."""
 
 
 TOLERATED = 0.1

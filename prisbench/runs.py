@@ -9,17 +9,21 @@ Knows: the folder and its manifest.  Does not know: how queries are answered, ho
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from prisbench.datasets.load import Dataset
 from prisbench.deaf import deaf_name
 from prisbench.errors import DataError
-from prisbench.results import REFERENCES, Part
-from prisbench.runtime.files import read_json, sha256_json, write_errors, write_json
+from prisbench.provenance import Provenance
+from prisbench.results import REFERENCES, DatasetRef, Part
+from prisbench.runtime.files import read_bytes, sha256_json, write_errors, write_json
 from prisbench.runtime.identity import difference, with_files
 from prisbench.runtime.resume import Difference, as_json, differences
+from prisbench.runtime.strict_json import Strict, parse, read
 from prisbench.types import UNLEARNED, Example, Method
 
 MANIFEST = "manifest.json"
@@ -97,6 +101,26 @@ def run_folder(
     return root / dataset.id / "--".join(parts)
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A run's manifest, every part of the kind that it is written as; what nobody knows in ``dataset``, ``part`` and
+    ``provenance`` is left out.
+
+    Raises DataError, naming the file and the part, for a damaged one and for one of an older prisbench.
+    """
+    path = folder / MANIFEST
+    data = read_bytes(path)
+    found = parse(data, str(path))
+    older = f"{folder} holds a run of an older prisbench, which did not record"
+    if "identity" not in found:
+        raise DataError(f"{older} the method's code; make it again")
+    if not {"reference", "part"} <= found.keys():
+        raise DataError(f"{older} all that decides it; make it again")
+    parts = read(_Manifest, data, str(path))
+    known: dict[str, Any] = {"dataset": asdict(parts.dataset), "part": asdict(parts.part)}
+    known["provenance"] = parts.provenance and asdict(parts.provenance)
+    return {**found, **as_json(known)}
+
+
 def check_claim(folder: Path, manifest: Mapping[str, Any], fresh: bool) -> None:
     """Raises DataError when the folder holds a run of something else; ``fresh`` removes a run's files instead."""
     if fresh:
@@ -104,14 +128,11 @@ def check_claim(folder: Path, manifest: Mapping[str, Any], fresh: bool) -> None:
     path = folder / MANIFEST
     if not path.exists():
         return
-    found = read_json(path)
     start = "choose another --out, or say --fresh to start again"
-    if not isinstance(found, dict) or "identity" not in found:
-        raise DataError(f"{folder} holds a run of an older prisbench, which did not record the method's code; {start}")
-    if "reference" not in found:
-        raise DataError(
-            f"{folder} holds a run of an older prisbench, which did not record all that decides it; {start}"
-        )
+    try:
+        found = read_manifest(folder)
+    except DataError as error:
+        raise DataError(f"{error}; {start}") from None
     wanted = as_json({key: value for key, value in manifest.items() if key not in UNCOMPARED})
     there = {key: found.get(key) for key in wanted}
     if isinstance(there["concepts"], dict) and "concepts" in wanted:  # of those subjects that are learned so far
@@ -131,7 +152,7 @@ def claim(
     check_claim(folder, manifest, fresh=False)
     path = folder / MANIFEST
     if path.exists():
-        return {"concept_bytes": concept_bytes, **read_json(path)}
+        return {"concept_bytes": concept_bytes, **read_manifest(folder)}
     learned = manifest["concept"] not in UNLEARNED
     written = as_json(manifest)
     written["learn_seconds"] = round(learn_seconds, 2) if learned and learn_seconds > 0.5 else None
@@ -142,20 +163,18 @@ def claim(
 
 def note_files(folder: Path, method: Method) -> None:
     """What the method read since: in the manifest before an answer that may come from it is written."""
-    path = folder / MANIFEST
-    manifest = read_json(path)
+    manifest = read_manifest(folder)
     noted = with_files(manifest["identity"], method)
     if noted != manifest["identity"]:
-        write_json(path, {**manifest, "identity": noted})
+        write_json(folder / MANIFEST, {**manifest, "identity": noted})
 
 
 def note(folder: Path, **found: Any) -> dict[str, Any]:
     """What is found out once every query has an answer: in the manifest, without what is None.  What it says then."""
-    path = folder / MANIFEST
-    manifest = read_json(path)
+    manifest = read_manifest(folder)
     noted = {**manifest, **{name: value for name, value in found.items() if value is not None}}
     if noted != manifest:
-        write_json(path, noted)
+        write_json(folder / MANIFEST, noted)
     return noted
 
 
@@ -177,3 +196,36 @@ def _words(change: Difference) -> str:
     key, *inner = change.place
     place = "".join(f"{name}: " for name in inner)
     return f"{key} ({place}{change.found!r} there, {change.wanted!r} now)"
+
+
+class _Identity(Strict):
+    """What is read of ``runtime.identity``'s part."""
+
+    file: str
+    code: dict[str, str]
+    weights: dict[str, str | None]
+    packages: dict[str, str | None]
+    given: dict[str, Any] = Field(default_factory=dict)
+    read: dict[str, str] = Field(default_factory=dict)
+    written: list[str] = Field(default_factory=list)
+
+
+class _Manifest(Strict):
+    """What a manifest holds; ``concept_bytes`` is not in those of runs that are older than it."""
+
+    method: str
+    concept: str
+    dataset: DatasetRef
+    settings: dict[str, Any]
+    backbone: str | None
+    seed: int
+    learn_seconds: float | None
+    concept_bytes: float | None = None
+    out_of_domain: int | None = None
+    reference: str
+    part: Part
+    template: str | None
+    precision: str | None
+    identity: _Identity
+    concepts: dict[str, str]
+    provenance: Provenance | None

@@ -20,11 +20,9 @@ from prisbench.errors import DataError, UsageError
 from prisbench.metrics import METRIC_SPEC
 from prisbench.predictions import PredictionRecord, lines_of, read_predictions
 from prisbench.provenance import Provenance, current_environment, current_provenance
-from prisbench.results import REFERENCES, DatasetRef, Kept, Part, QueryResult, Run, SecondsPerImage
-from prisbench.runs import MANIFEST, PREDICTIONS, SOFT_MAPS, Scope
-from prisbench.runtime import strict_json
-from prisbench.runtime.files import read_bytes, sha256_bytes
-from prisbench.runtime.strict_json import Strict, parse
+from prisbench.results import REFERENCES, DatasetRef, Kept, QueryResult, Run, SecondsPerImage
+from prisbench.runs import MANIFEST, PREDICTIONS, SOFT_MAPS, Scope, read_manifest
+from prisbench.runtime.files import sha256_bytes
 from prisbench.soft_maps import read_map, soft_average_precision
 from prisbench.subsets import grade_of
 from prisbench.types import Example
@@ -56,7 +54,7 @@ def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, A
         if times
         else None,
         learn_seconds=manifest["learn_seconds"],
-        concept_bytes=manifest["concept_bytes"],
+        concept_bytes=manifest.get("concept_bytes"),
         queries=results,
         out_of_domain=manifest.get("out_of_domain"),
         reference=manifest["reference"],
@@ -76,21 +74,17 @@ def score_folder(folder: Path, dataset: Dataset) -> Run:
     Raises DataError when it is none, is not finished, was made on another content of the dataset, or its manifest does
     not hold what a run's does, naming the key.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
+    if not (folder / MANIFEST).is_file():
         raise DataError(f"{folder} holds no run: no {MANIFEST} in it; make one with `prisbench predict`")
-    data = read_bytes(path)
-    manifest = parse(data, str(path))
-    if "part" not in manifest:
-        raise DataError(f"{path} is of an older prisbench, or no run's; make the run again")
-    part = strict_json.read(_Manifest, data, str(path)).part
-    made_on, here = manifest["dataset"], DatasetRef(dataset.name, dataset.version, dataset.digest, "")
+    manifest = read_manifest(folder)
+    made_on, part = manifest["dataset"], manifest["part"]
+    here = DatasetRef(dataset.name, dataset.version, dataset.digest, "")
     if made_on["digest"] != here.digest:
         raise DataError(
             f"{folder} was made on {made_on['name']} {made_on['version']} (digest {made_on['digest'][:16]}), "
             f"{dataset.folder} has the digest {here.digest[:16]}; score it on the dataset it was made on"
         )
-    scope = Scope(made_on["split"], part.limit, part.subset, part.subjects, part.queries)
+    scope = Scope(made_on["split"], part["limit"], part["subset"], tuple(part["subjects"]), tuple(part["queries"]))
     return score(dataset, folder, scope, manifest)
 
 
@@ -214,24 +208,3 @@ def _seconds_per_image(records: Sequence[PredictionRecord], results: Sequence[Qu
         if each is not None:
             seconds[result.image_id] = seconds.get(result.image_id, 0.0) + each
     return seconds
-
-
-class _Manifest(Strict):
-    """What ``score`` reads of a manifest."""
-
-    method: str
-    concept: str
-    dataset: DatasetRef
-    settings: dict[str, Any]
-    backbone: str | None
-    seed: int
-    learn_seconds: float | None
-    concept_bytes: float | None
-    out_of_domain: int | None = None
-    reference: str
-    part: Part
-    template: str | None
-    precision: str | None
-    identity: dict[str, Any]
-    concepts: dict[str, str]
-    provenance: Provenance | None

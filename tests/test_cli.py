@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from prisbench.cli import main as cli
 from prisbench.cli.options import spread
 from prisbench.concepts.store import read_concept
 from prisbench.datasets.load import open_dataset
+from prisbench.datasets.named import NAMES
 from prisbench.datasets.sources import tabletop
 from prisbench.diffusion.loading import has_embedded
 from prisbench.results import read_run
@@ -630,6 +632,55 @@ def test_options_of_a_file_are_refused_for_a_run_s_folder(
     theirs = ["score", folder / "predictions.jsonl", *score[2:], "--name", "theirs", "--split", "test"]
     assert prisbench(*theirs, "--out", tmp_path / "run.json").code == 0
     assert read_run(tmp_path / "run.json").method == "theirs"
+
+
+@pytest.mark.parametrize("identity", [None, [], "x", {}, {"file": "m.py", "code": []}])
+def test_a_run_with_a_damaged_manifest_is_refused_in_one_line_until_it_is_made_again(
+    prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path, identity: object
+) -> None:
+    wanted = ["--method", "center-box", "--dataset", tiny_dataset, "--out", tmp_path]
+    assert prisbench("predict", *wanted).code == 0
+    path = tmp_path / "tiny-v1" / "center-box--none" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "identity": identity}))
+    before = tree(tmp_path)
+    for command in ("predict", "evaluate"):
+        fails(prisbench(command, *wanted), "; choose another --out, or say --fresh to start again")
+    fails(prisbench("score", path.parent, "--dataset", tiny_dataset), f"{path}: ")
+    assert tree(tmp_path) == before
+    assert prisbench("evaluate", *wanted, "--fresh").code == 0
+
+
+@pytest.mark.parametrize("changes", [{"queries": []}, {"queries": {"test": {"plain": "2"}}}, {"digest": 3}])
+def test_a_dataset_with_a_damaged_manifest_is_refused_in_one_line(
+    prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    shutil.copytree(tiny_dataset, tmp_path / "set")
+    path = tmp_path / "set" / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    said = f"{path} is damaged ({next(iter(changes))}: a field of the wrong kind); rebuild the dataset"
+    for command in ("predict", "evaluate"):
+        wanted = ["--method", "center-box", "--dataset", path.parent, "--out", tmp_path / "runs"]
+        fails(prisbench(command, *wanted), said)
+    fails(prisbench("show", path.parent, "--out", tmp_path / "sheet"), said)
+
+
+def test_every_command_s_own_dataset_is_the_benchmark_of_this_version() -> None:
+    named = set()
+    for module in ("bench", "datasets", "evaluate", "predict"):
+        commands = importlib.import_module(f"prisbench.cli.{module}")
+        for _, function in inspect.getmembers(commands, inspect.isfunction):
+            parameter = inspect.signature(function).parameters.get("dataset")
+            if parameter and isinstance(parameter.default, str):
+                named.add(f"{module}.{function.__name__}")
+                assert parameter.default == NAMES[0], function
+    assert named >= {
+        *("bench.bench_ablation", "bench.bench_network_free", "datasets.show"),
+        *("evaluate.evaluate", "evaluate.leaderboard", "predict.predict", "predict.score"),
+    }
+
+
+def test_an_unknown_split_is_told_by_what_measures_a_dataset(prisbench: Prisbench, tiny_dataset: Path) -> None:
+    fails(prisbench("bench", "network-free", "--dataset", tiny_dataset, "--split", "tset"), "did you mean 'test'")
 
 
 def corrupt(folder: Path) -> Path:

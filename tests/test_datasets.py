@@ -550,8 +550,21 @@ def test_a_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
     [
         ({"schema_version": 1}, "has schema version 1, this prisbench reads 2 and 3; rebuild the dataset or install"),
         ({"extra": 1}, r"is damaged \(missing or unknown: extra\); rebuild"),
-        ({"subjects": {"test": "2"}}, r"is damaged \(a field of the wrong kind\)"),
-        ({"files": ["x"]}, r"is damaged \(a field of the wrong kind\)"),
+        *(
+            ({name: value}, rf"is damaged \({name}: a field of the wrong kind\)")
+            for name in ("name", "version", "subjects", "queries", "images", "digest", "files")
+            for value in (None, 3, ["x"], {"test": None})
+        ),
+        ({"seed": "7"}, r"is damaged \(seed: a field of the wrong kind\)"),
+        ({"seed": True, "name": "../x"}, r"is damaged \(name, seed: a field of the wrong kind\)"),
+        ({"subjects": {"test": "2"}}, r"is damaged \(subjects: a field of the wrong kind\)"),
+        ({"images": {"test": True}}, r"is damaged \(images: a field of the wrong kind\)"),
+        ({"queries": {"test": {"plain": -1}}}, r"is damaged \(queries: a field of the wrong kind\)"),
+        ({"queries": {"test": {"relations": 1}}}, r"is damaged \(queries: a field of the wrong kind\)"),
+        ({"queries": {}}, r"is damaged \(subjects, queries and images are not of the same splits\)"),
+        ({"subjects": {}}, r"is damaged \(subjects, queries and images are not of the same splits\)"),
+        ({"schema_version": [3]}, r"has schema version \[3\]"),
+        ({"schema_version": 3.0}, r"is damaged \(schema_version: a field of the wrong kind\)"),
         (
             {"files": {"../../etc/test-0.parquet": ""}},
             "names the file '../../etc/test-0.parquet', which no dataset has",
@@ -578,6 +591,9 @@ def test_a_manifest_that_is_cut_or_something_else_is_named(tiny_dataset: Path, t
     folder = copy(tiny_dataset, tmp_path)
     text = (folder / "dataset.json").read_text()
     (folder / "dataset.json").write_text(text[:50])
+    with pytest.raises(DataError, match=r"dataset\.json is not JSON"):
+        open_dataset(folder)
+    (folder / "dataset.json").write_text("[" * 100_000)
     with pytest.raises(DataError, match=r"dataset\.json is not JSON"):
         open_dataset(folder)
     (folder / "dataset.json").write_text("[1]")

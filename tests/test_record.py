@@ -345,6 +345,13 @@ def test_predictions_that_are_too_large_to_keep_are_told_with_what_to_do(
     assert states(publish(run, tmp_path / "boards").parent, dataset.folder) == [("none", 28)]
 
 
+AGAIN = "; choose another --out, or say --fresh to start again"
+
+
+def without(record: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != key}
+
+
 # --- predict, then score; other programs' files ---------------------------------------------------------------------
 
 
@@ -374,7 +381,8 @@ def test_a_dataset_that_changed_under_a_run_is_noticed(dataset: Dataset, tmp_pat
         (lambda raw: [raw], "expected a JSON object, found list"),
         (lambda raw: "{", "not JSON (Expecting property name"),
         (lambda raw: json.dumps(raw).replace("0.5", "NaN"), "holds NaN, which is not a number"),
-        (lambda raw: {"part": None}, "the key 'method' is missing; the file is incomplete, make it again"),
+        (lambda raw: {**raw, "method": ["reader"]}, "'method' is ['reader'], expected str"),
+        (lambda raw: without(raw, "method"), "the key 'method' is missing; the file is incomplete, make it again"),
         (lambda raw: {**raw, "part": "all"}, "'part' is 'all', expected dict"),
         (lambda raw: {**raw, "part": {**raw["part"], "limit": "3"}}, "'limit' is '3', expected int or null"),
         (lambda raw: {**raw, "part": {**raw["part"], "subjects": [3]}}, "0 is 3, expected str"),
@@ -382,7 +390,13 @@ def test_a_dataset_that_changed_under_a_run_is_noticed(dataset: Dataset, tmp_pat
         (lambda raw: {**raw, "dataset": {"name": "tiny"}}, "the key 'version' is missing"),
         (lambda raw: {**raw, "seed": "0"}, "'seed' is '0', expected int"),
         (lambda raw: {**raw, "settings": []}, "'settings' is [], expected dict"),
-        (lambda raw: {**raw, "identity": None}, "'identity' is None, expected dict"),
+        *((lambda raw, x=x: {**raw, "identity": x}, f"'identity' is {x!r}, expected dict") for x in (None, [], "x", 3)),
+        *(
+            (lambda raw, key=key: {**raw, "identity": {**raw["identity"], key: 3}}, f"'{key}' is 3, expected ")
+            for key in ("file", "code", "weights", "packages", "given", "read", "written")
+        ),
+        (lambda raw: {**raw, "identity": without(raw["identity"], "code")}, "the key 'code' is missing"),
+        (lambda raw: {**raw, "identity": {**raw["identity"], "code": {"a.py": 3}}}, "'a.py' is 3, expected str"),
         (lambda raw: {**raw, "concepts": {"mug": 1}}, "'mug' is 1, expected str"),
         (lambda raw: {**raw, "learn_seconds": "1"}, "'learn_seconds' is '1', expected float or null"),
         (lambda raw: {**raw, "provenance": {"command": "x"}}, "the key 'commit' is missing"),
@@ -394,9 +408,14 @@ def test_a_damaged_manifest_is_one_line(
 ) -> None:
     path = predict(dataset, Reader(), tmp_path).folder / "manifest.json"
     write(path, change(json.loads(path.read_text())))
-    with pytest.raises(DataError) as caught:
-        score_folder(path.parent, dataset)
-    assert str(caught.value).startswith(f"{path}: {line}") and "\n" not in str(caught.value)
+    for use, cure in (
+        (lambda: score_folder(path.parent, dataset), ""),
+        (lambda: predict(dataset, Reader(), tmp_path), AGAIN),
+    ):
+        with pytest.raises(DataError) as caught:
+            use()
+        told = str(caught.value)
+        assert told.startswith(f"{path}: {line}") and told.endswith(cure) and "\n" not in told
 
 
 def entries(dataset: Dataset) -> list[dict[str, Any]]:

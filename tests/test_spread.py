@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from prisbench.datasets.spread import QueryTraits, spread_queries, spread_subjects
+from prisbench.subsets import GRADED, subset_of
 from prisbench.tabletop.queries import plan
 from prisbench.tabletop.subjects import subjects
 from prisbench.types import QUERY_TYPES
@@ -31,14 +32,14 @@ def taken(queries: list[QueryTraits], limit: int) -> list[QueryTraits]:
 @pytest.mark.parametrize("limit", [1, 2, 5, 6, 8, 40, 41])
 def test_a_part_is_about_as_many_subjects_and_types_as_it_can_be(limit: int) -> None:
     part = taken(QUERIES, limit)
-    subjects, kinds = Counter(q.subject_id for q in part), Counter(q.query_type for q in part)
+    subjects, kinds = Counter(q.subject_id for q in part), Counter(q.kind for q in part)
     assert len(part) == limit
     assert len(subjects) == min(limit, 8) and max(subjects.values()) - min(subjects.values()) <= 1
     assert len(kinds) == min(limit, 5) and max(kinds.values()) - min(kinds.values()) <= 1
 
 
 def test_five_rounds_ask_every_subject_every_type() -> None:
-    assert {(q.subject_id, q.query_type) for q in taken(QUERIES, 40)} == {(s, k) for s in NOUNS for k in FIVE_TYPES}
+    assert {(q.subject_id, q.kind) for q in taken(QUERIES, 40)} == {(s, k) for s in NOUNS for k in FIVE_TYPES}
 
 
 def test_a_part_is_the_same_whatever_the_order_of_rows_and_holds_every_smaller_one() -> None:
@@ -52,8 +53,8 @@ def test_a_part_is_the_same_whatever_the_order_of_rows_and_holds_every_smaller_o
 
 
 def test_a_type_that_one_subject_alone_has_is_in_a_small_part() -> None:
-    rare = [q for q in QUERIES if q.query_type != "absent" or q.subject_id == "s3"]
-    assert Counter(q.query_type for q in taken(rare, 8))["absent"] == 1
+    rare = [q for q in QUERIES if q.kind != "absent" or q.subject_id == "s3"]
+    assert Counter(q.kind for q in taken(rare, 8))["absent"] == 1
 
 
 def test_a_subject_that_runs_out_leaves_its_turns_to_the_others() -> None:
@@ -62,7 +63,7 @@ def test_a_subject_that_runs_out_leaves_its_turns_to_the_others() -> None:
 
 
 def test_one_type_is_spread_over_subjects() -> None:
-    part = taken([q for q in QUERIES if q.query_type == "absent"], 8)
+    part = taken([q for q in QUERIES if q.kind == "absent"], 8)
     assert len({q.subject_id for q in part}) == 8
 
 
@@ -77,13 +78,30 @@ def test_subjects_are_spread_over_nouns_whatever_their_order() -> None:
 def test_six_queries_of_tabletop_are_about_six_subjects_and_of_six_types() -> None:
     both = {"relation": ("relation", "contradicted"), "referred": ("referred", "referred")}
     asked = [
-        QueryTraits(f"{subject.key}/{kind}/{n}/{number}", subject.key, subject.who.noun, query_type)
+        QueryTraits(f"{subject.key}/{kind}/{n}/{number}", subject.key, subject.who.noun, named)
         for subject in subjects()
         if subject.split == "test"
         for kind, n in plan()
-        for number, query_type in enumerate(both.get(kind, (kind.partition(":")[0],)))
+        for number, named in enumerate(both.get(kind, (subset_of(*kind.partition(":")[::2]),)))
     ]
-    part = taken(asked, 6)
-    assert len(asked) == 48 * 40 and {q.query_type for q in asked} == set(QUERY_TYPES)
-    assert len({q.subject_id for q in part}) == len({q.query_type for q in part}) == len({q.noun for q in part}) == 6
-    assert {q.query_type for q in taken(asked, 7)} == set(QUERY_TYPES)
+    assert len(asked) == 48 * 40 and len({q.kind for q in asked}) == 12, "the subsets of the headline"
+    for limit in (6, 7):
+        part = taken(asked, limit)
+        types = {q.kind.partition(":")[0] for q in part}
+        assert len({q.subject_id for q in part}) == len(types) == limit
+    assert types == set(QUERY_TYPES) and len({q.noun for q in part}) >= 6
+    assert {q.kind for q in taken(asked, 12)} == {q.kind for q in asked}
+    assert set(Counter(q.kind for q in taken(asked, 48)).values()) == {4}
+
+
+def test_no_grade_and_several_are_kinds_of_their_own() -> None:
+    graded = [
+        QueryTraits(f"{subject}/{kind}/{n}", subject, "mug", kind)
+        for subject in ("s0", "s1", "s2")
+        for kind in ("plain", *GRADED, "look-alike")
+        for n in range(9 if kind == "look-alike:swap" else 1)
+    ]
+    assert {q.kind for q in taken(graded, 8)} == {q.kind for q in graded}
+    assert [q.kind.partition(":")[0] for q in sorted(taken(graded, 2), key=lambda q: q.kind)] == ["look-alike", "plain"]
+    parts = [{q.id for q in taken(graded, n)} for n in range(1, len(graded) + 1)]
+    assert all(less < more for less, more in itertools.pairwise(parts))

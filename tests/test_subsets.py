@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from prisbench.datasets import load
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
@@ -111,6 +114,27 @@ def test_a_limit_and_a_subject_go_with_a_graded_subset(dataset: Dataset) -> None
     subject = dataset.subjects("test")[0].id
     found = list(dataset.examples("test", 3, "look-alike:colour", [subject]))
     assert [example.query.text for example in found] == ["the {subject} 1"]
+
+
+def test_a_limit_meets_every_grade_and_reads_no_masks_to_choose(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types, kinds = [0, 1, 1, 1, 1, 5, 6], [0, 1, 2, 3, 3, 5, 6]  # copies alone are no grade
+    read: set[str] = set()
+    whole = load.row_groups
+
+    def noted(path: Path, table: str, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        read.update(columns or ("everything",))
+        return whole(path, table, columns)
+
+    monkeypatch.setattr(load, "row_groups", noted)
+    parts = [[int(each.query.text[-1]) for each in dataset.examples("test", limit)] for limit in range(1, 8)]
+    assert {types[n] for n in parts[3]} == {*types} and {kinds[n] for n in parts[5]} == {*kinds}
+    assert all(set(less) < set(more) for less, more in itertools.pairwise(parts)) and parts[6] == [*range(7)]
+    assert read == {
+        *("image_id", "id", "subject_id", "noun", "query_type"),
+        *("things.list.element.role", "things.list.element.grade"),
+    }
 
 
 def test_a_run_of_a_graded_subset_has_a_folder_that_every_file_system_takes(dataset: Dataset, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from prisbench.cli.bars import learning_bar, stage_bar
-from prisbench.cli.options import Backbone, Dtype, Reference, ReferenceSetting, Settings
+from prisbench.cli.options import BENCHMARK, Backbone, Dtype, Reference, ReferenceSetting, Settings
 from prisbench.errors import DataError
 from prisbench.runtime.console import Device, Format, OutputFormat, Seed, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -47,7 +47,7 @@ def bench_localizer(
 
 @app.command("ablation")
 def bench_ablation(
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v3",
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = BENCHMARK,
     split: Annotated[str, typer.Option(help="Settings are chosen on validation; leave test alone.")] = "validation",
     subjects: Annotated[int | None, typer.Option(min=1, help="So many subjects, spread over nouns.")] = None,
     only: Annotated[
@@ -150,10 +150,12 @@ def bench_shortcuts(format: OutputFormat = Format.text) -> None:
 
 @app.command("network-free")
 def bench_network_free(
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = "tabletop-v3",
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = BENCHMARK,
     split: Annotated[str, typer.Option(help="Weights are fitted on validation alone.")] = "validation",
     reference: Reference = ReferenceSetting.photos,
-    limit: Annotated[int | None, typer.Option(min=1, help="So many queries, spread over subjects and types.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="So many queries, spread over subjects, types and grades.")
+    ] = None,
     refit: Annotated[bool, typer.Option("--fit", help="Fit the weights first, on validation, and keep them.")] = False,
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
     format: OutputFormat = Format.text,
@@ -169,9 +171,9 @@ def bench_network_free(
     data, file = find_dataset(dataset), weights or FILE
     with progress() as bar:
         stage = stage_bar(bar)
-        total = limit or sum(data.manifest.queries[split].values())
+        total = limit or data.manifest.n_queries(split)
         if refit:
-            of = limit or sum(data.manifest.queries["validation"].values())
+            of = limit or data.manifest.n_queries("validation")
             fitting.fit_file(data, reference.value, file, limit, lambda n: stage("fit", n, of, ""))
         rows = audit.measure(
             data,

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from prisbench.cli.options import BENCHMARK
 from prisbench.errors import DataError, UsageError
 from prisbench.runtime.console import Format, OutputFormat, known, progress, say, table_bars, tell
 
@@ -80,7 +81,7 @@ def build_dataset(
     croissant.write_croissant(out)
     address = publish.push(out, push_to_hub, private) if push_to_hub else None
     lines = [f"{manifest.id} in {out}", f"digest {manifest.digest}"]
-    lines += [f"{s}: {n} subjects, {sum(manifest.queries[s].values())} queries" for s, n in manifest.subjects.items()]
+    lines += [f"{s}: {n} subjects, {manifest.n_queries(s)} queries" for s, n in manifest.subjects.items()]
     lines += [f"left out: {n} ({reason})" for reason, n in sorted(left_out.items())]
     lines += [f"on the hub: {address}"] if address else []
     say({**manifest.to_json(), "left_out": dict(left_out), "hub": address}, format, "\n".join(lines))
@@ -141,7 +142,7 @@ def card(
 
 @app.command()
 def show(
-    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = "tabletop-v3",
+    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = BENCHMARK,
     out: Annotated[Path, typer.Option(help="Folder for sheet.png and page.html.")] = Path("shown"),
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
     limit: Annotated[int, typer.Option(help="Queries to show, evenly over subjects and types.")] = 40,

@@ -15,6 +15,7 @@ import typer
 
 from prisbench.cli.bars import learning_bar, stage_bar
 from prisbench.cli.options import (
+    BENCHMARK,
     Concepts,
     DatasetName,
     Deaf,
@@ -66,7 +67,7 @@ class TableFormat(StrEnum):
 
 def evaluate(
     method: MethodName = "attn",
-    dataset: DatasetName = "tabletop-v3",
+    dataset: DatasetName = BENCHMARK,
     concept: Concepts = [],  # noqa: B006
     reference: Reference = ReferenceSetting.photos,
     deaf: Deaf = None,
@@ -118,7 +119,7 @@ def evaluate(
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     runs = [each.run for each in finished]
-    print_runs(runs, [str(each.path) for each in finished], sum(data.manifest.queries[split].values()), format)
+    print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format)
     if failures := [query for run in runs for query in run.queries if query.error is not None]:
         tell(
             f"{len(failures)} of {sum(len(run.queries) for run in runs)} queries failed, first "
@@ -144,7 +145,7 @@ def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format) ->
 
 
 def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = "tabletop-v3",
+    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = BENCHMARK,
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),

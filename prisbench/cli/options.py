@@ -11,6 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
+BENCHMARK = "tabletop-v3"
+"""The dataset of commands that are told no other; a test holds it to ``datasets.named.NAMES``, which is slow to load.
+"""
+
 
 class Dtype(StrEnum):
     fp32 = "fp32"
@@ -45,7 +49,7 @@ Concepts = Annotated[
 Split = Annotated[str, typer.Option("--split", help="Settings are chosen on validation; test is reported.")]
 Subset = Annotated[str | None, typer.Option("--subset", help="One query type only, or look-alike:GRADE, or present.")]
 Limit = Annotated[
-    int | None, typer.Option("--limit", help="So many queries, spread over subjects and types, for trying out.")
+    int | None, typer.Option("--limit", help="So many queries, spread over subjects, types and grades, for trying out.")
 ]
 Subjects = Annotated[
     list[str], typer.Option("--subject", metavar="ID", help="Only this subject's queries; repeatable.")

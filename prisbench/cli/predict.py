@@ -15,6 +15,7 @@ import typer
 from prisbench.cli.bars import learning_bar, stage_bar
 from prisbench.cli.evaluate import print_runs
 from prisbench.cli.options import (
+    BENCHMARK,
     Concepts,
     DatasetName,
     Deaf,
@@ -44,7 +45,7 @@ from prisbench.runtime.devices import usable_device
 
 def predict(
     method: MethodName = "attn",
-    dataset: DatasetName = "tabletop-v3",
+    dataset: DatasetName = BENCHMARK,
     concept: Concepts = [],  # noqa: B006
     reference: Reference = ReferenceSetting.photos,
     deaf: Deaf = None,
@@ -105,7 +106,7 @@ def score(
             help="A run's folder, or anybody's file: predictions.jsonl, or COCO results (docs/results.md).",
         ),
     ],
-    dataset: DatasetName = "tabletop-v3",
+    dataset: DatasetName = BENCHMARK,
     name: Annotated[str | None, typer.Option(help="Of a file: the method's name. Default: the file's.")] = None,
     concept: Annotated[
         str | None, typer.Option(help="Of a file: what it learned of the subjects. Default: none.")
@@ -156,4 +157,4 @@ def score(
     if leaderboards is not None:
         row = publish(run, leaderboards, file)
         publish_looks(root, row.parent, run.dataset.digest)
-    print_runs([run], [str(place)], sum(data.manifest.queries[run.dataset.split].values()), format)
+    print_runs([run], [str(place)], data.manifest.n_queries(run.dataset.split), format)

@@ -23,7 +23,7 @@ import prisbench
 from prisbench.datasets.build_notes import build_notes
 from prisbench.datasets.cards.front_matter import configs, front_text, usual_front
 from prisbench.datasets.journal import BuildState, Journal, partial_build
-from prisbench.datasets.manifest import Manifest
+from prisbench.datasets.manifest import NAME, VERSION, Manifest
 from prisbench.datasets.schema import MANIFEST, SCHEMA_VERSION, TABLES, QueryRow, SubjectRow
 from prisbench.datasets.shards import (
     GROUP_BYTES,
@@ -189,9 +189,9 @@ def _settings(source: Source, shard_bytes: int) -> dict[str, Any]:
 
 
 def _check_name(name: str, version: str) -> None:
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+    if not re.fullmatch(NAME, name):
         raise UsageError(f"dataset name {name!r}: use small letters and digits, with single dashes between")
-    if not re.fullmatch(r"[0-9]+([.][0-9]+)*", version):
+    if not re.fullmatch(VERSION, version):
         raise UsageError(f"dataset version {version!r}: use numbers with dots between, like 1 or 1.2")
 
 

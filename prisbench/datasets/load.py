@@ -108,9 +108,9 @@ class Dataset:
         """The examples of a split, all of one scene together, scenes in the dataset's order.
 
         ``subset`` keeps one of ``subsets.SUBSETS``, ``subjects`` and ``queries`` those ids, where any are given; of
-        what is left, ``limit`` keeps so many, spread over subjects and query types whatever the order of rows
-        (``spread.spread_queries``).  Raises, before the first example, UnknownNameError for a split, subset, subject or
-        query and UsageError for a limit below 1; DataError at a damaged row.
+        what is left, ``limit`` keeps so many, spread over subjects, query types and grades of look-alikes whatever the
+        order of rows (``spread.spread_queries``).  Raises, before the first example, UnknownNameError for a split,
+        subset, subject or query and UsageError for a limit below 1; DataError at a damaged row.
         """
         check_subset(subset)
         if limit is not None and limit < 1:
@@ -126,7 +126,7 @@ class Dataset:
     ) -> Iterator[Place]:
         """Where the queries of ``examples`` are; no image is read."""
         choosing = ("id", "subject_id", "noun") if limit is not None or any(named.values()) else ()
-        kind_of = SUBSET if subset in GRADED else "query_type"
+        kind_of = SUBSET if subset in GRADED or limit is not None else "query_type"
         places = self.places("queries", split, ("image_id", kind_of, *choosing))
         if any(named.values()):
             places = self._named(split, list(places), named)
@@ -135,8 +135,7 @@ class Dataset:
             return places
         there = list(places)
         traits = [
-            QueryTraits(id, subject, noun, kind.partition(":")[0])
-            for _, kind, id, subject, noun in (place.keys for place in there)
+            QueryTraits(id, subject, noun, kind) for _, kind, id, subject, noun in (place.keys for place in there)
         ]
         return (there[i] for i in spread_queries(traits, limit))
 

@@ -2,7 +2,7 @@
 
 A choice depends on ids alone, not on the order of rows, and a larger one holds every smaller one.
 
-Knows: ids, class words, query types.  Does not know: images, files, methods.
+Knows: ids, class words, query types with their grades.  Does not know: images, files, methods.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from prisbench.types import QUERY_TYPES
+from prisbench.subsets import NAMED
 
 
 class QueryTraits(NamedTuple):
-    """What the choice of a query goes by."""
+    """What the choice of a query goes by; ``kind`` is its subset (``subsets.NAMED``): its type, a look-alike's with
+    the grade.
+    """
 
     id: str
     subject_id: str
     noun: str
-    query_type: str
+    kind: str
 
 
 def spread_subjects(subjects: Sequence[tuple[str, str]]) -> list[str]:
@@ -37,28 +39,34 @@ def spread_subjects(subjects: Sequence[tuple[str, str]]) -> list[str]:
 def spread_queries(queries: Sequence[QueryTraits], limit: int) -> list[int]:
     """The indices of ``limit`` queries, or of all where there are fewer; rising.
 
-    Subjects take turns (``spread_subjects``), a query each.  A subject gives the type that it gave least often, of
-    these the one that all gave least often, of these the one that the fewest subjects have.
+    Subjects take turns (``spread_subjects``), a query each.  A subject gives the kind that it gave least often, of
+    these the one that all gave least often, of these one of the type that all gave least often, of these the one that
+    the fewest subjects have.
     """
     waiting: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for i in sorted(range(len(queries)), key=lambda i: queries[i].id, reverse=True):
-        waiting[queries[i].subject_id][queries[i].query_type].append(i)
+        waiting[queries[i].subject_id][queries[i].kind].append(i)
     order = spread_subjects([(query.subject_id, query.noun) for query in queries])
-    have = Counter(kind for types in waiting.values() for kind in types)
-    rank = {kind: n for n, kind in enumerate((*QUERY_TYPES, *sorted(set(have) - set(QUERY_TYPES))))}
+    have = Counter(kind for kinds in waiting.values() for kind in kinds)
+    rank = {kind: n for n, kind in enumerate((*NAMED, *sorted(set(have) - set(NAMED))))}
     given: dict[str, Counter[str]] = defaultdict(Counter)
     total: Counter[str] = Counter()
+    of_type: Counter[str] = Counter()
     chosen: list[int] = []
     while len(chosen) < min(limit, len(queries)):
         for subject in order:
             own, left = given[subject], [kind for kind, rows in waiting[subject].items() if rows]
             if not left or len(chosen) == limit:
                 continue
-            kind = min(left, key=lambda k: (own[k], total[k], have[k], rank[k]))
+            kind = min(left, key=lambda k: (own[k], total[k], of_type[_type(k)], have[k], rank[k]))
             chosen.append(waiting[subject][kind].pop())
-            own[kind] += 1
-            total[kind] += 1
+            for counter, one in ((own, kind), (total, kind), (of_type, _type(kind))):
+                counter[one] += 1
     return sorted(chosen)
+
+
+def _type(kind: str) -> str:
+    return kind.partition(":")[0]
 
 
 def _lot(text: str) -> str:

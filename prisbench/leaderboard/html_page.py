@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import jinja2
 
 from prisbench.errors import DataError
+from prisbench.leaderboard.by_subset import subset_head, subset_table
 from prisbench.leaderboard.render import cell, named, notes, render
-from prisbench.leaderboard.rows import HEADLINE, Column, queries_within, records_of, rows, shown_columns
+from prisbench.leaderboard.rows import HEADLINE, SCORES, Column, queries_within, records_of, rows, shown_columns
 from prisbench.results import Run
 from prisbench.subsets import subsets_in
 
@@ -36,7 +37,8 @@ def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
     if not runs:
         raise DataError("a leaderboard needs at least one run")
     subsets = [None, *subsets_in(queries_within(runs, None))]
-    columns = shown_columns(rows(runs))
+    everything = rows(runs)
+    columns = shown_columns(everything)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -49,6 +51,7 @@ def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
         metric_spec=runs[0].metric_spec,
         metrics={column.name: column for column in columns},
         tables=[_table(runs, subset, columns) for subset in subsets],
+        by_subset=_by_subset(records_of(everything)),
         gallery=[{"title": each.title, "caption": each.caption, "uri": _data_uri(each)} for each in gallery],
     )
 
@@ -64,10 +67,7 @@ def _table(runs: Sequence[Run], subset: str | None, columns: Sequence[Column]) -
     columns = [column for column in columns if subset is None or column != HEADLINE]
     lines = []
     for record in records_of(frame):
-        cells = []
-        for name, label, *_ in columns:
-            value, ci = record[name], record.get(f"{name}_ci")
-            cells.append({"text": cell(value, ci), "value": value, "ci": ci, "label": label})
+        cells = [_cell(record[column.name], record.get(f"{column.name}_ci")) for column in columns]
         lines.append({**record, "named": named(record), "cells": cells})
     name = subset or "all"
     return {
@@ -77,6 +77,23 @@ def _table(runs: Sequence[Run], subset: str | None, columns: Sequence[Column]) -
         "notes": notes(frame),
         "files": {"csv": render(frame, "csv"), "json": render(frame, "json")},
     }
+
+
+def _by_subset(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the template shows of the headline and the subsets it is the mean of; None where nobody has one."""
+    table = subset_table(records)
+    if table is None:
+        return None
+    lines = []
+    for record in table.records:
+        cells = [_cell(record["headline"], record["headline_ci"])]
+        cells += [_cell(record[SCORES[subset]]) for subset in table.subsets]
+        lines.append({**record, "named": named(record), "cells": cells})
+    return {"heads": [subset_head(subset) for subset in table.subsets], "lines": lines, "notes": table.notes}
+
+
+def _cell(value: float | None, ci: Sequence[float] | None = None) -> dict[str, Any]:
+    return {"text": cell(value, ci), "value": value, "ci": ci}
 
 
 def _data_uri(overlay: Overlay) -> str:

@@ -79,7 +79,7 @@ class _Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """``limit``: so many queries, spread over subjects and types; ``weights``: the file of the predictors' weights."""
+    """``limit``: so many queries, spread (``Dataset.examples``); ``weights``: the file of the predictors' weights."""
 
     limit: int | None = None
     weights: Path = FILE

@@ -74,7 +74,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a JSON file.  Raises DataError when it is missing, unreadable, or not JSON."""
     try:
         return json.loads(read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}); it was cut short or edited") from None
 
 

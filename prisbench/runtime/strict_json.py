@@ -30,7 +30,7 @@ Model = TypeVar("Model", bound=Strict)
 
 _WANTED = {
     **{f"{kind.__name__}_type": kind.__name__ for kind in (int, float, bool, dict, list)},
-    **{"string_type": "str", "dataclass_type": "dict"},
+    **{"string_type": "str", "dataclass_type": "dict", "model_type": "dict"},
 }
 
 

@@ -43,11 +43,11 @@ def train_backbone(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the finished pipeline; run again to go on.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; default: the recipe's.")] = None,
     scenes: Annotated[int | None, typer.Option(min=96, help="Training scenes; default: the recipe's.")] = None,
-    vae_steps: Annotated[int | None, typer.Option(min=0, help="Autoencoder steps; default: the recipe's; 0: --start's as it is.")] = None,
-    rate: Annotated[float | None, typer.Option(min=0.0, help="Denoiser's learning rate; default: the recipe's.")] = None,
-    vae_rate: Annotated[
-        float | None, typer.Option(min=0.0, help="Autoencoder's learning rate; default: the recipe's.")
+    vae_steps: Annotated[
+        int | None, typer.Option(min=0, help="Autoencoder steps; default: the recipe's; 0: --start's as it is.")
     ] = None,
+    rate: Annotated[float | None, typer.Option(min=0.0, help="Denoiser's rate; default: the recipe's.")] = None,
+    vae_rate: Annotated[float | None, typer.Option(min=0.0, help="Autoencoder's rate; default: the recipe's.")] = None,
     start: Annotated[
         Path | None, typer.Option(help="Folder of a finished pipeline to begin with; default: from nothing.")
     ] = None,

@@ -61,7 +61,7 @@ ROOMS = {
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit""",
     "leaderboard": "intervals rows render by_subset summaries pages html_page publish rescore",
-    "embedded": "recipe files scenes words stage models autoencoder denoiser training card",
+    "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",

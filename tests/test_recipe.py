@@ -313,7 +313,7 @@ def test_the_rate_warms_up_stays_and_falls_to_zero() -> None:
 
 def test_the_cost_is_said_beforehand() -> None:
     said = cost(Recipe(steps=6_000))
-    assert "8000 scenes, 3000 + 6000 steps" in said and "hours" in said and "GB" in said
+    assert "32000 scenes, 3000 + 6000 steps" in said and "hours" in said and "GB" in said
 
 
 # --- the folder that ships ------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from prisbench.embedded.files import SceneFolder, read_array
+from prisbench.embedded.halves import Halves
 from prisbench.embedded.models import alphas_cumprod, build_denoiser, build_text_encoder, load_denoiser
 from prisbench.embedded.recipe import Recipe, Report
 from prisbench.embedded.stage import Stage, in_bfloat16, rate_shape
@@ -43,19 +44,22 @@ def train_denoiser(
     parts = {"unet": unet, "text": text}
     stage = Stage(folder.out / "unet-run", parts, recipe.rate, recipe.ema, {"text": recipe.text_rate})
     batch, abar = batches(folder, recipe, tokenizer), alphas_cumprod()
+    halves = Halves((unet, text))
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        latents, tokens = batch(step)
-        g = recipe.generator(3, step)
-        t = _timesteps(recipe, g)
-        eps = torch.randn(latents.shape, generator=g)
+    def of_rows(unet: Any, text: Any, latents: Tensor, tokens: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         a = abar[t][:, None, None, None]
         with in_bfloat16():
             context = text(tokens).last_hidden_state
             predicted = unet(a.sqrt() * latents + (1 - a).sqrt() * eps, t, context).sample
         each = (predicted.float() - eps).square().mean((1, 2, 3))
-        weighted = ((1 / abar[t]).clamp(max=recipe.most_weight) * each).mean()
-        return weighted, {"loss": weighted.item(), "noise_error": each.mean().item()}
+        return ((1 / abar[t]).clamp(max=recipe.most_weight) * each).mean()
+
+    def loss(step: int) -> tuple[Tensor | None, dict[str, float]]:
+        latents, tokens = batch(step)
+        g = recipe.generator(3, step)
+        t = _timesteps(recipe, g)
+        eps = torch.randn(latents.shape, generator=g)
+        return None, {"loss": halves.backward(of_rows, latents, tokens, t, eps)}
 
     stage.run(
         recipe.steps,

@@ -45,10 +45,12 @@ class Stage:
                 groups.append({"params": params, "weight_decay": decay, "module": module})
         self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
-    def update(self, loss: Tensor, rate: float) -> None:
+    def update(self, loss: Tensor | None, rate: float) -> None:
+        """A step; ``loss`` None: its gradients are there already."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.scale.get(group["module"], 1.0)
-        loss.backward()
+        if loss is not None:
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.between_steps = False
         self.optimizer.step()
@@ -93,7 +95,7 @@ class Stage:
         self,
         steps: int,
         name: str,
-        step_loss: Callable[[int], tuple[Tensor, dict[str, float]]],
+        step_loss: Callable[[int], tuple[Tensor | None, dict[str, float]]],
         rate: Callable[[int], float],
         report: Report,
         every: float,

@@ -59,7 +59,7 @@ ROOMS = {
     "localizer": """refine background settings presets presence attend texts evidence observe maps answer method
         sheet""",
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
-        likeness weights predictors method fitting audit""",
+        likeness weights predictors method fitting audit needed""",
     "leaderboard": "intervals rows render by_subset summaries pages html_page publish rescore",
     "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
@@ -75,7 +75,7 @@ HEAVY = {"torch", "diffusers", "transformers", "peft"}
 LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
 doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign
-test_log phrases deaf network_free.method network_free.audit network_free.fitting
+test_log phrases deaf network_free.method network_free.audit network_free.needed network_free.fitting
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 

@@ -15,7 +15,7 @@ from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import DataError, MissingExtraError, UnknownNameError, UsageError
 from prisbench.methods import load_method
-from prisbench.network_free import audit, fitting
+from prisbench.network_free import audit, fitting, needed
 from prisbench.network_free.audit import Row
 from prisbench.network_free.colour_words import likeness_to, named
 from prisbench.network_free.colours import BALANCES, codes, histogram, shape_of, shrunk
@@ -325,6 +325,14 @@ def test_the_list_of_open_gates_can_only_shrink() -> None:
     known = json.loads((AUDIT / "open-gates.json").read_text())
     files = sorted((AUDIT / "network-free").glob("*.json"))
     assert changed({path.stem: audit.rows_of(json.loads(path.read_text())) for path in files}, known) == []
+
+
+@pytest.mark.parametrize("mark", ["network-free rows", "needed inputs"])
+def test_the_docs_tables_follow_from_the_rows(mark: str) -> None:
+    rows = audit.rows_of(json.loads((AUDIT / "network-free" / "tabletop-v3.json").read_text()))
+    expected = audit.markdown(rows) if mark == "network-free rows" else needed.markdown(rows)
+    block = (AUDIT.parent / "shortcuts.md").read_text().partition(f"<!-- {mark} -->\n")[2].partition("<!-- end -->")[0]
+    assert block == expected
 
 
 def test_a_gate_that_opens_or_shuts_would_be_noticed() -> None:

@@ -177,6 +177,7 @@ class CustomDiffusion:
 Recipe = TextualInversion | DreamBooth | DreamBoothLora | CustomDiffusion
 
 _TABLETOP = Loop(steps=120, timesteps=(450, 950))
+_TABLETOP_WORDS = Loop(steps=200, timesteps=(200, 950))
 _TABLETOP_PRIOR = Prior(images=12, steps=20, guidance=3.0)
 _PHOTOS = Loop(batch=1, warmup=0, weight_decay=0.01, clip=1.0, average_last=0.0)
 _PHOTOS_PRIOR = Prior(images=100)
@@ -194,7 +195,7 @@ _FOR_PHOTOS: Mapping[str, Recipe] = {
 RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     # Chosen on Tabletop's validation subjects (docs/decisions.md, docs/learners.md).
     "embedded": {
-        "textual-inversion": TextualInversion(_TABLETOP, vectors=3),
+        "textual-inversion": TextualInversion(_TABLETOP_WORDS, vectors=3),
         "dreambooth": DreamBooth(
             dataclasses.replace(_TABLETOP, batch=4, learning_rate=2e-4, clip=1.0), text_encoder=True
         ),

@@ -32,7 +32,7 @@ from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.images import Geometry, to_photo
 from prisbench.diffusion.prompts import TOKEN_GROUPS
 from prisbench.images.arrays import ImageLike, as_image
-from prisbench.localizer import evidence
+from prisbench.localizer import evidence, places
 from prisbench.localizer.background import with_background
 from prisbench.localizer.maps import self_cross
 from prisbench.localizer.observe import Observation, draws, observe_all
@@ -77,9 +77,10 @@ def predict(observation: Observation, photo: ImageLike, query_id: str, settings:
     is below ``settings.presence``.
     """
     score, attention = soft_map(observation, settings)
+    score, kept = placed(score, observation, settings)
     presence, absent = attention, False
     if observation.evidence and settings.evidence and observation.typical:
-        presence = evidence.presence(observed_presence(observation, settings), observation.typical)
+        presence = evidence.presence(observed_presence(observation, settings) * kept, observation.typical)
         absent = settings.presence is not None and presence < settings.presence
     soft = score[0].cpu().numpy()
     peak_y, peak_x = np.unravel_index(int(soft.argmax()), soft.shape)
@@ -97,7 +98,7 @@ def candidates(observation: Observation, photo: ImageLike, settings: LocalizerSe
 
     A part's score is the highest of the map in it.  The threshold of presence takes no part.
     """
-    score, _ = soft_map(observation, settings)
+    score, _ = placed(soft_map(observation, settings)[0], observation, settings)
     soft = score[0].cpu().numpy()
     parts, count = ndimage.label(cut(score, photo, settings), structure=np.ones((3, 3)))
     found = [Candidate(parts == n, float(soft[parts == n].max())) for n in range(1, count + 1)]
@@ -119,6 +120,28 @@ def soft_map(observation: Observation, settings: LocalizerSettings) -> tuple[Flo
         for found in observation.evidence:
             score = weighed(score, found, observation.geometry, settings)
     return score, float(maps.raw[:, 0].amax((-2, -1)).mean())
+
+
+def placed(
+    score: Float[Tensor, "1 h w"], observation: Observation, settings: LocalizerSettings
+) -> tuple[Float[Tensor, "1 h w"], float]:
+    """The map with the parts that the text's places rule out made lower, and the share of presence that they leave."""
+    if not (settings.places.alone or (settings.places.reads and observation.told)):
+        return score, 1.0
+    phrase = [TOKEN_GROUPS.index("phrase")]
+    said = []
+    for condition, recording in observation.told:
+        mark = None
+        if recording is not None:
+            seen = _select(recording, settings, _rows(observation, settings))
+            maps = self_cross(seen, settings, observation.geometry, phrase)
+            mark = to_photo(maps.score, maps.grid_hw, observation.geometry).clamp(0, 1)[0].cpu().numpy()
+        said.append(places.Placed(condition, mark))
+    soft = score[0].cpu().numpy()
+    found = places.parts(soft, settings.places)
+    graded = places.grades(found, said, settings.places)
+    lowered = places.chosen(soft, found, graded, settings.places)
+    return torch.from_numpy(lowered)[None].to(score), places.best(found, graded) ** settings.places.silence
 
 
 def cut(score: Float[Tensor, "1 h w"], photo: ImageLike, settings: LocalizerSettings) -> Bool[np.ndarray, "h w"]:

@@ -34,8 +34,16 @@ from prisbench.localizer import evidence
 from prisbench.localizer.attend import ROWS_BYTES, Reading, attend, rows_at_once
 from prisbench.localizer.presence import calibration_key
 from prisbench.localizer.settings import LocalizerSettings
-from prisbench.localizer.texts import QueryTexts, Reader, Wording, mirror, read
+from prisbench.localizer.texts import QueryTexts, Reader, Wording, landmark, mirror, read, told
+from prisbench.phrases import Condition
 from prisbench.types import Concept, Query
+
+
+class Told(NamedTuple):
+    """A condition of a text, and the recording of its landmark's phrase, None where it has none."""
+
+    condition: Condition
+    landmark: Recording | None
 
 
 class Draw(NamedTuple):
@@ -51,7 +59,8 @@ class Observation:
 
     Column i of ``recording.cross`` is COLUMNS[i]; those that no setting needs are zero.  The batch axis follows
     ``rows``.  ``mirrored`` is the same of the mirror image.  ``evidence`` is what was found against each alternative,
-    empty where the settings need none; ``typical`` is what the subject's own photos show of the first.
+    empty where the settings need none; ``typical`` is what the subject's own photos show of the first.  ``told`` is
+    what the text says of place, where the settings read that.
     """
 
     recording: Recording
@@ -60,6 +69,7 @@ class Observation:
     mirrored: Recording | None = None
     evidence: tuple[evidence.Found, ...] = ()
     typical: float | None = None
+    told: tuple[Told, ...] = ()
 
 
 def observe(
@@ -117,24 +127,29 @@ def _observe_some(
     settings, kept = reader.settings, _kept(reader, blocks)
     reader = dataclasses.replace(reader, weights=text_key(concepts[queries[0].subject_id]))
     words = [_wording(query, concepts, settings, everything=blocks is not None) for query in queries]
+    asked, conditions = zip(*(told(query, settings) for query in queries), strict=True)
+    marks = list(dict.fromkeys(each.landmark for of in conditions for each in of if each.landmark is not None))
+    wanted = [*zip((query.text for query in asked), words, strict=True), *(landmark(mark) for mark in marks)]
 
     encoded = reader.image(photo)
     geometry = encoded.geometry
-    texts = [read(reader, query.text, each, geometry) for query, each in zip(queries, words, strict=True)]
+    texts = [read(reader, text, each, geometry) for text, each in wanted]
     views = [_View(photo, encoded, texts)]
     if settings.flip:
         other = np.ascontiguousarray(photo[:, ::-1])
-        texts = [read(reader, mirror(query.text), each, geometry) for query, each in zip(queries, words, strict=True)]
+        texts = [read(reader, mirror(text), each, geometry) for text, each in wanted]
         views.append(_View(other, reader.image(other), texts))
     recordings = [_recordings(reader, view, kept) for view in views]
 
     answers, scene = [], evidence.Scene(image_id(photo), encoded, {})
-    for i, query in enumerate(queries):
+    of_mark = dict(zip(marks, recordings[0][len(queries) :], strict=True))
+    for i, query in enumerate(asked):
         concept = concepts[query.subject_id]
         found = tuple(evidence.gather(reader, scene, query.text, concept)) if settings.evidence else ()
         mirrored = recordings[1][i] if settings.flip else None
         typical = concept.calibration.get(calibration_key(settings))
-        answers.append(Observation(recordings[0][i], draws(settings), geometry, mirrored, found, typical))
+        said = tuple(Told(each, of_mark.get(each.landmark)) for each in conditions[i])
+        answers.append(Observation(recordings[0][i], draws(settings), geometry, mirrored, found, typical, said))
     return answers
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from prisbench.errors import BackboneError, UnknownNameError
 from prisbench.localizer.refine import EMBEDDED_CRF, PUBLISHED_CRF, TABLETOP_ADAPTIVE
-from prisbench.localizer.settings import Evidence, LocalizerSettings
+from prisbench.localizer.settings import Evidence, LocalizerSettings, Places
 
 if TYPE_CHECKING:
     from prisbench.diffusion.backbone import Backbone
@@ -128,20 +128,22 @@ def _for_photos(roles: Roles) -> dict[str, LocalizerSettings]:
 _TABLETOP = LocalizerSettings(
     template="{text}",
     tokens=("subject",),
-    timesteps=(100, 300),
-    samples=2,
+    caption="a photo",
+    timesteps=(300,),
+    samples=1,
     cross={"up.1.0": 1.0, "up.1.1": 2.0, "up.2.0": 1.0, "up.2.1": 1.0},
     self_block=ROLES["embedded"].affinity,
     hops=0,
     theta=None,
     published_boxes=False,
     rule="threshold",
-    tau=0.15,
+    tau=0.2,
     refine="crf",
-    crf=EMBEDDED_CRF,
-    presence=0.15,
+    crf=dataclasses.replace(EMBEDDED_CRF, colour_px=15.0),
+    presence=0.25,
     working_size="native",
-    evidence=Evidence((300, 500, 700, 850), attention=2.0),
+    evidence=Evidence((100, 300, 500, 700), samples=1, blur=0.06, power=0.25, attention=2.0),
+    places=Places(alone=1.0, power=1.0, silence=1.0),
     adaptive=TABLETOP_ADAPTIVE,
 )
 
@@ -157,13 +159,11 @@ PRESETS: dict[str, dict[str, LocalizerSettings]] = {
         ),
         "fast": dataclasses.replace(
             _TABLETOP,
-            caption="a photo",
-            samples=1,
-            timesteps=(300,),
             tau=0.45,
             refine="none",
             presence=None,
             evidence=Evidence(),
+            places=Places(),
         ),
         "accurate": _TABLETOP,
     },

@@ -42,6 +42,32 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Places:
+    """How one part of the map is chosen, and what the text says of place; see ``prisbench.localizer.places``.
+
+    ``alone``: a text means one thing, so the other parts lose this share of their height, 0..1.  ``power``: a part of
+    the map is multiplied by (its grade / the best one) ** power; 0: places are not read.  ``silence``: presence is
+    multiplied by (the best grade, weighed by the parts' heights) ** silence, so that a text that no part keeps means
+    nothing.  ``least``: parts are at least this share of the map's maximum high.  ``valley``: two peaks are one part
+    where the map between them stays above this share of the lower one.
+    """
+
+    alone: float = 0.0
+    power: float = 0.0
+    silence: float = 0.0
+    least: float = 0.3
+    valley: float = 0.7
+
+    def __bool__(self) -> bool:
+        return self.alone > 0 or self.reads
+
+    @property
+    def reads(self) -> bool:
+        """Whether what a text says of place is read."""
+        return self.power > 0 or self.silence > 0
+
+
+@dataclass(frozen=True)
 class LocalizerSettings:
     """Every number that decides a mask.
 
@@ -85,6 +111,7 @@ class LocalizerSettings:
     contrast_noun: float = 0.0
     contrast_others: float = 0.0
     evidence: Evidence = Evidence()
+    places: Places = Places()
     adaptive: AdaptiveParameters = PHOTO_ADAPTIVE
 
     def __post_init__(self) -> None:
@@ -112,6 +139,10 @@ class LocalizerSettings:
             and self.evidence.power >= 0
             and self.evidence.attention >= 0
             and all(t >= 0 for t in self.evidence.timesteps),
+            "places": min(self.places.power, self.places.silence) >= 0
+            and 0 <= self.places.alone <= 1
+            and 0 < self.places.least < 1
+            and 0 < self.places.valley < 1,
         }
         for name, fits in checks.items():
             if not fits:

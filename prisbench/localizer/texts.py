@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from prisbench.concepts.controls import noun_only
 from prisbench.concepts.store import check_backbone
 from prisbench.diffusion.attention import Recording
 from prisbench.diffusion.backbone import VECTORS, Backbone
@@ -26,8 +28,9 @@ from prisbench.diffusion.prompts import CONTENT, TOKEN_GROUPS, Prompt, Words, co
 from prisbench.diffusion.text import Conditioning, condition, learned_vectors
 from prisbench.localizer.attend import span_columns
 from prisbench.localizer.settings import LocalizerSettings
+from prisbench.phrases import Condition, parse
 from prisbench.runtime.files import sha256_bytes
-from prisbench.types import SLOT, Concept
+from prisbench.types import SLOT, Concept, Query, Subject
 
 SLOT_NAME = SLOT.strip("{}")
 
@@ -161,6 +164,27 @@ def _columns(prompt: Prompt, length: int) -> Float[Tensor, "length c"]:
     content = torch.zeros(length, 1)
     content[list(prompt.groups[SLOT_NAME, CONTENT])] = 1
     return torch.cat([groups, content], 1)
+
+
+def told(query: Query, settings: LocalizerSettings) -> tuple[Query, tuple[Condition, ...]]:
+    """The query without what it says of place, and that, where the settings read it; else the query as it is."""
+    if not settings.places.reads:
+        return query, ()
+    reading = parse(query.text)
+    rest = reading.rest if reading.rest.count(SLOT) == 1 else query.text
+    return dataclasses.replace(query, text=rest), reading.conditions
+
+
+def landmark(phrase: str) -> tuple[str, Wording]:
+    """The phrase of a landmark as a text with a slot for its noun, and the noun as what stands there.
+
+    The noun is the last word before "with", "of" or a comma.
+    """
+    words = phrase.split()
+    ends = next((n for n, word in enumerate(words) if n and word in ("with", "of", "in")), len(words))
+    noun = words[ends - 1].strip(string.punctuation) or words[ends - 1]
+    text = " ".join([*words[: ends - 1], SLOT, *words[ends:]])
+    return text, Wording(noun_only(Subject(noun, noun, ())), False, ())
 
 
 def rare_word(concept: Concept) -> str:

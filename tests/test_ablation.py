@@ -72,7 +72,7 @@ def test_a_part_has_so_many_queries_of_each_kind_and_subject(dataset: Dataset) -
 
 def test_rows_compare_changes_on_the_same_queries(dataset: Dataset, method: AttentionMethod) -> None:
     before, told = method.localizer, []
-    names = ["the preset", "no evidence", "one timestep: 100", "one noise"]
+    names = ["the preset", "no evidence", "one timestep: 100", "two noises"]
     rows = ablation.table(method, dataset, names=names, progress=lambda name, n, of: told.append((name, n, of)))
     del names[2]  # it has that one timestep already
     assert method.localizer == before and told == [(name, n, 3) for n, name in enumerate(names)]
@@ -107,8 +107,8 @@ def test_a_row_over_six_subjects_has_intervals_and_says_which_columns_lack_them(
 def test_absent_queries_that_get_a_mask_are_counted_at_the_settings_own_threshold(
     dataset: Dataset, method: AttentionMethod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ablation.CHANGES, "one noise", lambda s: dataclasses.replace(s, presence=1.0))
-    row = ablation.table(method, dataset, names=["the preset", "one noise"])[1]
+    monkeypatch.setitem(ablation.CHANGES, "two noises", lambda s: dataclasses.replace(s, presence=1.0))
+    row = ablation.table(method, dataset, names=["the preset", "two noises"])[1]
     assert row["absent_fp"] == 0.0 and row["absent_fp_ci"] is None
 
 
@@ -132,7 +132,7 @@ def test_the_method_has_its_settings_back_when_a_change_fails(
         raise UsageError("no such change")
 
     before = method.localizer
-    monkeypatch.setitem(ablation.CHANGES, "one noise", broken)
+    monkeypatch.setitem(ablation.CHANGES, "two noises", broken)
     with pytest.raises(UsageError, match="no such change"):
-        ablation.table(method, dataset, names=["the preset", "one noise"])
+        ablation.table(method, dataset, names=["the preset", "two noises"])
     assert method.localizer == before

@@ -56,7 +56,7 @@ ROOMS = {
         textual_inversion custom_diffusion weights dreambooth names interop.formats
         interop.parameter_names interop.reading interop.vectors interop.weights interop.export interop.imports
         learners""",
-    "localizer": """refine background settings presets presence attend texts evidence observe maps answer method
+    "localizer": """refine background settings presets presence attend texts evidence observe maps places answer method
         sheet""",
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",

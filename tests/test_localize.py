@@ -32,7 +32,7 @@ from prisbench.localizer.maps import boxes, consensus, min_max, self_cross
 from prisbench.localizer.observe import Draw, Observation, cost, observe, observe_all
 from prisbench.localizer.presence import calibration_key
 from prisbench.localizer.presets import PRESETS, default_settings, preset
-from prisbench.localizer.settings import Evidence
+from prisbench.localizer.settings import Evidence, Places
 from prisbench.localizer.texts import COLUMNS, Reader, mirror
 from prisbench.types import Concept, Query
 
@@ -47,6 +47,8 @@ PLAIN = dataclasses.replace(
     refine="none",
     evidence=Evidence(),
     presence=None,
+    caption=None,
+    places=Places(),
 )
 """Settings of the test's own, whatever numbers the preset holds today."""
 
@@ -327,6 +329,10 @@ def test_the_mirror_image_says_the_same_from_the_other_side(backbone: Backbone, 
     (one,) = locate(backbone, image, QUERIES[2:], concepts, settings)
     (other,) = locate(backbone, flipped, swapped, concepts, settings)
     assert np.allclose(one.score, other.score[:, ::-1], atol=1e-5)  # type: ignore[index]
+    reading = dataclasses.replace(settings, places=Places(power=1.0, silence=1.0))
+    (one,) = locate(backbone, image, QUERIES[2:], concepts, reading)
+    (other,) = locate(backbone, flipped, swapped, concepts, reading)
+    assert np.allclose(one.score, other.score[:, ::-1], atol=1e-4), "what the text says of place is mirrored, too"  # type: ignore[index]
     (plain,) = locate(backbone, image, QUERIES[2:], concepts, dataclasses.replace(settings, flip=False))
     assert not np.allclose(one.score, plain.score, atol=1e-3)  # type: ignore[arg-type]
 

@@ -200,7 +200,7 @@ def test_attn_takes_settings_over_its_preset(folder: Path) -> None:
     localizer, learner = found["localizer"], found["learner"]
     assert (localizer["tau"], localizer["timesteps"], localizer["tokens"]) == (0.3, (50, 150), ("phrase",))
     assert repr(localizer["cross"]) == "{'up.1.0': 2.0}" and localizer["crf"]["iterations"] == 3
-    assert localizer["crf"]["colour_px"] == 30.0, "the rest of the preset stays"
+    assert localizer["crf"]["colour_px"] == 15.0, "the rest of the preset stays"
     assert (learner["steps"], learner["timesteps"], learner["seed"]) == (7, (10, 20), 4)
     lora = {"learner.rank": 2, "learner.prior": {"images": 3}, "learner.targets": "to_k"}
     learner = AttentionMethod.make(MethodOptions("dreambooth-lora", str(folder), settings=lora)).settings["learner"]
@@ -366,7 +366,8 @@ def test_a_copy_of_attn_under_another_name_has_the_same_standing(folder: Path, t
 
 
 def test_attn_gives_the_parts_of_its_mask_to_choose_among(folder: Path, tmp_path: Path) -> None:
-    options = MethodOptions(model=str(folder), store=str(tmp_path), settings=QUICK | {"localizer.presence": 1e-9})
+    settings = QUICK | {"localizer.presence": 1e-9, "localizer.places": {"alone": 0.0}}
+    options = MethodOptions(model=str(folder), store=str(tmp_path), settings=settings)
     method, scene = load_method("attn", options), photo(7)
     assert isinstance(method, GivesCandidates)
     found = method.candidates(scene, SUBJECT)

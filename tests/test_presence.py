@@ -40,7 +40,7 @@ def test_every_preset_says_its_threshold() -> None:
     for family in ("sd", "sdxl"):
         assert lines[family, "paper"] == lines[family, "fast"] == off
         assert lines[family, "accurate"] == "presence threshold: 0.2 (untuned); calibrated on the subject's own photos"
-    assert lines["embedded", "accurate"] == "presence threshold: 0.15; calibrated on the subject's own photos"
+    assert lines["embedded", "accurate"] == "presence threshold: 0.25; calibrated on the subject's own photos"
 
 
 def test_a_threshold_without_a_calibration_is_off_and_says_why() -> None:

@@ -26,7 +26,7 @@ from prisbench.localizer.answer import cut, predict, soft_map
 from prisbench.localizer.method import AttentionMethod
 from prisbench.localizer.observe import observe_all
 from prisbench.localizer.presets import default_settings
-from prisbench.localizer.settings import Evidence, LocalizerSettings
+from prisbench.localizer.settings import Evidence, LocalizerSettings, Places
 from prisbench.localizer.texts import Reader
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, interval, no_interval, paired_difference, roc
 from prisbench.types import REFERENTLESS, Example
@@ -46,18 +46,26 @@ def _evidence(**changes: Any) -> Change:
     return lambda settings: dataclasses.replace(settings, evidence=dataclasses.replace(settings.evidence, **changes))
 
 
+def _places(**changes: Any) -> Change:
+    return lambda settings: dataclasses.replace(settings, places=dataclasses.replace(settings.places, **changes))
+
+
 CHANGES: dict[str, Change] = {
     "the preset": _with(),
+    "places are not read": _places(power=0.0, silence=0.0),
+    "all parts stay": _places(alone=0.0),
+    "neither": _with(places=Places()),
     "no evidence": _with(evidence=Evidence()),
     "evidence for presence only": _evidence(power=0.0),
     "evidence, power 1": _evidence(power=1.0),
-    "evidence, one noise": _evidence(samples=1),
+    "evidence against the noun": _evidence(against=("noun",)),
+    "evidence, two noises": _evidence(samples=2),
     "no refinement": _with(refine="none"),
     "pixel-adaptive refinement": _with(refine="adaptive"),
     "one timestep: 100": _with(timesteps=(100,)),
-    "one timestep: 300": _with(timesteps=(300,)),
+    "timesteps 100, 300": _with(timesteps=(100, 300)),
     "timesteps 100, 300, 500": _with(timesteps=(100, 300, 500)),
-    "one noise": _with(samples=1),
+    "two noises": _with(samples=2),
     "four noises": _with(samples=4),
     "with the mirror image": _with(flip=True),
     "no self-attention hop": _with(hops=0),
@@ -70,7 +78,7 @@ CHANGES: dict[str, Change] = {
     "less 0.5 x other subjects": _with(contrast_others=0.5),
     "learned vectors alone": _with(tokens=("token",)),
     "the vectors' own map multiplied in": _with(tokens=("subject", "token")),
-    "one pass for all queries": _with(caption="a photo"),
+    "a pass for each query": _with(caption=None),
 }
 """A row's name -> what it changes in the preset."""
 

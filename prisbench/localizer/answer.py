@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 from torch import Tensor
 
@@ -96,9 +96,10 @@ def predict(observation: Observation, photo: ImageLike, query_id: str, settings:
 def candidates(observation: Observation, photo: ImageLike, settings: LocalizerSettings) -> list[Candidate]:
     """The connected parts (8 neighbours) of the mask, the highest in the map first, of equals the upper left one.
 
-    A part's score is the highest of the map in it.  The threshold of presence takes no part.
+    A part's score is the highest of the map in it.  The threshold of presence and ``settings.places`` take no part:
+    the choice is the caller's.
     """
-    score, _ = placed(soft_map(observation, settings)[0], observation, settings)
+    score, _ = soft_map(observation, settings)
     soft = score[0].cpu().numpy()
     parts, count = ndimage.label(cut(score, photo, settings), structure=np.ones((3, 3)))
     found = [Candidate(parts == n, float(soft[parts == n].max())) for n in range(1, count + 1)]
@@ -128,20 +129,26 @@ def placed(
     """The map with the parts that the text's places rule out made lower, and the share of presence that they leave."""
     if not (settings.places.alone or (settings.places.reads and observation.told)):
         return score, 1.0
-    phrase = [TOKEN_GROUPS.index("phrase")]
     said = []
-    for condition, recording in observation.told:
-        mark = None
-        if recording is not None:
-            seen = _select(recording, settings, _rows(observation, settings))
-            maps = self_cross(seen, settings, observation.geometry, phrase)
-            mark = to_photo(maps.score, maps.grid_hw, observation.geometry).clamp(0, 1)[0].cpu().numpy()
-        said.append(places.Placed(condition, mark))
+    for told in observation.told:
+        views = [(told.landmark, False), (told.mirrored, True)]
+        marks = [_landmark(each, observation, settings, back) for each, back in views if each is not None]
+        said.append(places.Placed(told.condition, np.mean(marks, axis=0) if marks else None))
     soft = score[0].cpu().numpy()
-    found = places.parts(soft, settings.places)
-    graded = places.grades(found, said, settings.places)
-    lowered = places.chosen(soft, found, graded, settings.places)
-    return torch.from_numpy(lowered)[None].to(score), places.best(found, graded) ** settings.places.silence
+    there = places.parts(soft, settings.places)
+    graded = places.grades(there, said, settings.places)
+    lowered = places.chosen(soft, there, graded, settings.places)
+    return torch.from_numpy(lowered)[None].to(score), places.best(there, graded) ** settings.places.silence
+
+
+def _landmark(
+    recording: Recording, observation: Observation, settings: LocalizerSettings, mirrored: bool
+) -> Float32[np.ndarray, "h w"]:
+    """The map of a landmark's phrase in the photo's frame."""
+    seen = _select(recording, settings, _rows(observation, settings))
+    maps = self_cross(seen, settings, observation.geometry, [TOKEN_GROUPS.index("phrase")])
+    score = maps.score.flip(-1) if mirrored else maps.score
+    return to_photo(score, maps.grid_hw, observation.geometry).clamp(0, 1)[0].float().cpu().numpy()
 
 
 def cut(score: Float[Tensor, "1 h w"], photo: ImageLike, settings: LocalizerSettings) -> Bool[np.ndarray, "h w"]:

@@ -40,10 +40,13 @@ from prisbench.types import Concept, Query
 
 
 class Told(NamedTuple):
-    """A condition of a text, and the recording of its landmark's phrase, None where it has none."""
+    """A condition of a text, and the recordings of its landmark's phrase, None where it has none; ``mirrored`` is that
+    of the mirror image.
+    """
 
     condition: Condition
     landmark: Recording | None
+    mirrored: Recording | None = None
 
 
 class Draw(NamedTuple):
@@ -142,13 +145,13 @@ def _observe_some(
     recordings = [_recordings(reader, view, kept) for view in views]
 
     answers, scene = [], evidence.Scene(image_id(photo), encoded, {})
-    of_mark = dict(zip(marks, recordings[0][len(queries) :], strict=True))
+    of_mark = dict(zip(marks, zip(*(each[len(queries) :] for each in recordings), strict=True), strict=True))
     for i, query in enumerate(asked):
         concept = concepts[query.subject_id]
         found = tuple(evidence.gather(reader, scene, query.text, concept)) if settings.evidence else ()
         mirrored = recordings[1][i] if settings.flip else None
         typical = concept.calibration.get(calibration_key(settings))
-        said = tuple(Told(each, of_mark.get(each.landmark)) for each in conditions[i])
+        said = tuple(Told(each, *of_mark.get(each.landmark, (None,))) for each in conditions[i])
         answers.append(Observation(recordings[0][i], draws(settings), geometry, mirrored, found, typical, said))
     return answers
 

@@ -24,7 +24,8 @@ def summary(runs: Sequence[Run]) -> str:
     Raises DataError as ``rows``.
     """
     data, everything = runs[0].dataset, rows(runs)
-    kinds = [kind for kind in QUERY_TYPES if kind not in (*REFERENTLESS, "referred")]
+    types = {query.query_type for run in runs for query in run.queries}
+    kinds = [kind for kind in QUERY_TYPES if kind not in REFERENTLESS and (kind != "referred" or kind in types)]
     by_kind = {kind: {_which(row): row for row in records_of(rows(runs, kind))} for kind in ("present", *kinds)}
     first = records_of(everything)[0]
     headed = any(row.get("headline") is not None for row in records_of(everything))

@@ -857,7 +857,7 @@ def test_training_another_recipe_into_a_folder_is_one_line_after_its_cost(prisbe
     before = tree(tmp_path)
     answer = prisbench("train-backbone", "--out", tmp_path, "--steps", 1)
     fails(answer, "holds another recipe", lines=2)
-    assert answer.err.startswith("training: 8000 scenes") and tree(tmp_path) == before
+    assert answer.err.startswith("training: 32000 scenes") and tree(tmp_path) == before
 
 
 def test_a_wrong_option_is_a_usage_error_without_traceback(prisbench: Prisbench) -> None:
@@ -900,9 +900,7 @@ def test_the_embedded_backbone_finds_a_thing_of_its_world(prisbench: Prisbench, 
         assert (code, err) == (0, "")
         mask = np.asarray(Image.open(tmp_path / "mask.png")) > 0
         overlaps.append((mask & scene.masks[0]).sum() / (mask | scene.masks[0]).sum())
-        if len(overlaps) == 4:
-            break
-    assert np.mean(overlaps) > 0.4, overlaps
+    assert len(overlaps) >= 3 and np.median(overlaps) > 0.4, overlaps
 
 
 def test_query_types_can_all_be_asked_for_alone(prisbench: Prisbench, tiny_dataset: Path, tmp_path: Path) -> None:

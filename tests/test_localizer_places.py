@@ -122,6 +122,9 @@ def test_texts_are_read_where_the_settings_say_so() -> None:
     query = Query("q", "s", f"the {SLOT} left of a blue bottle")
     plain = PRESETS["embedded"]["fast"]
     assert told(query, dataclasses.replace(plain, places=Places())) == (query, ())
+    for text in ("{subject} near the {box}", "{subject} left of {subject}", "left of the box"):
+        strange = Query("q", "s", text)
+        assert told(strange, dataclasses.replace(plain, places=READ)) == (strange, ()), "refused as it is, by compose"
     asked, conditions = told(query, dataclasses.replace(plain, places=READ))
     assert asked.text == f"the {SLOT}" and conditions == (Condition("left_of", "a blue bottle"),)
 

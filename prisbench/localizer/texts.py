@@ -167,8 +167,11 @@ def _columns(prompt: Prompt, length: int) -> Float[Tensor, "length c"]:
 
 
 def told(query: Query, settings: LocalizerSettings) -> tuple[Query, tuple[Condition, ...]]:
-    """The query without what it says of place, and that, where the settings read it; else the query as it is."""
-    if not settings.places.reads:
+    """The query without what it says of place, and that, where the settings read it; else the query as it is.
+
+    So is a text with other slots than the subject's, which ``compose`` refuses.
+    """
+    if not settings.places.reads or re.findall(r"{(\w*)}", query.text) != [SLOT_NAME]:
         return query, ()
     reading = parse(query.text)
     rest = reading.rest if reading.rest.count(SLOT) == 1 else query.text

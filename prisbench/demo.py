@@ -49,8 +49,8 @@ class Demo(NamedTuple):
 
 
 COST = (
-    "the demo draws a small set, learns two things (about a minute each on two cores), runs six methods on it "
-    "and draws pictures: some five minutes; interrupt it at will, the same command goes on"
+    "the demo draws a small set, learns two things, runs six methods on it and draws pictures: a minute and a half on "
+    "two recent cores, several minutes on older ones; interrupt it at will, the same command goes on"
 )
 
 

@@ -16,6 +16,7 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.localizer import presets
 from prisbench.localizer.method import AttentionMethod
+from prisbench.localizer.settings import Places
 from prisbench.settings import MethodOptions, parse_settings
 from prisbench.types import Example, Query
 from tests.drawing import draw_box, draw_scene
@@ -86,6 +87,23 @@ def test_rows_compare_changes_on_the_same_queries(dataset: Dataset, method: Atte
     text = ablation.markdown(rows)
     assert text.count("\n| ") == 4 and "| no evidence | 0." in text and "[" not in text
     assert text.endswith("\n- No intervals: 3 subjects; at least 6 are needed for one that can be trusted.\n")
+
+
+def test_the_masks_that_are_measured_are_the_method_s(dataset: Dataset, method: AttentionMethod) -> None:
+    before = method.localizer
+    method.localizer = dataclasses.replace(before, tau=0.3, presence=None, places=Places(alone=1.0, least=0.1))
+    try:
+        examples = ablation.part_of(dataset, "validation", None)
+        seen = ablation.measure(method, dataset, examples, "validation")
+        concepts = {subject.id: method.learn(subject) for subject in dataset.subjects("validation")}
+        for example in examples:
+            if example.query_type != "absent":
+                (answer,) = method.locate(example.image, [example.query], concepts)
+                assert answer.mask is not None
+                expected = (answer.mask & example.mask).sum() / (answer.mask | example.mask).sum()
+                assert seen.ious[example.query.id][ablation.THRESHOLDS.index(0.3)] == pytest.approx(expected)
+    finally:
+        method.localizer = before
 
 
 def test_a_row_over_six_subjects_has_intervals_and_says_which_columns_lack_them() -> None:

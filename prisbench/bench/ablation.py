@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from prisbench.datasets.load import Dataset
 from prisbench.datasets.spread import spread_subjects
 from prisbench.errors import UsageError
-from prisbench.localizer.answer import cut, predict, soft_map
+from prisbench.localizer.answer import cut, predict
 from prisbench.localizer.method import AttentionMethod
 from prisbench.localizer.observe import observe_all
 from prisbench.localizer.presets import default_settings
@@ -131,8 +132,8 @@ def measure(method: AttentionMethod, dataset: Dataset, examples: Sequence[Exampl
         if example.query_type in REFERENTLESS:
             answered[example.query.id] = answer.mask is not None and bool(answer.mask.any())
             continue
-        score, _ = soft_map(seen, settings)
-        row = []
+        assert answer.score is not None, "predict keeps the map that it cuts"
+        score, row = torch.from_numpy(answer.score)[None], []
         for tau in THRESHOLDS:
             mask = cut(score, example.image, dataclasses.replace(settings, tau=tau))
             row.append(float((mask & example.mask).sum() / (mask | example.mask).sum()))

@@ -335,6 +335,13 @@ def test_the_docs_tables_follow_from_the_rows(mark: str) -> None:
     assert block == expected
 
 
+@pytest.mark.parametrize("content", ["3", "[]", '{"photos": 3}', '{"photos": {"found": {"colour": {"names": 1}}}}'])
+def test_a_damaged_file_of_weights_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "weights.json").write_text(content)
+    with pytest.raises(DataError, match="holds no weights of network-free predictors"):
+        weights_for("photos", "found", "colour", tmp_path / "weights.json")
+
+
 def test_a_gate_that_opens_or_shuts_would_be_noticed() -> None:
     rows = audit.rows_of([{**EASY, "interval": [0.6, 0.8]}])
     gate = "photos: look-alike: best mIoU, regions found"

@@ -63,14 +63,23 @@ class Weights:
 
 @lru_cache(maxsize=4)
 def read_weights(file: Path = FILE) -> Mapping[str, Any]:
-    """The file: setting -> kind of regions -> predictor -> ``Weights``; "about" says how they were fitted."""
+    """The file: setting -> kind of regions -> predictor -> ``Weights``; "about" says how they were fitted.
+
+    Raises DataError for a file that holds something else.
+    """
     found = read_json(file)
-    return {
-        setting: value
-        if setting == "about"
-        else {kind: {name: Weights.of(each) for name, each in names.items()} for kind, names in value.items()}
-        for setting, value in found.items()
-    }
+    try:
+        return {
+            setting: value
+            if setting == "about"
+            else {kind: {name: Weights.of(each) for name, each in names.items()} for kind, names in value.items()}
+            for setting, value in found.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{file} holds no weights of network-free predictors ({error}); fit them with "
+            "`prisbench bench network-free --fit`"
+        ) from None
 
 
 def weights_for(reference: str, regions: str, predictor: str, file: Path = FILE) -> Weights:

@@ -53,7 +53,7 @@ ROOMS = {
         loading""",
     "speed": "rounding lean eager",
     "concepts": """recipes watch latents loss parameters loop cost checkpoints training class_images store controls
-        textual_inversion custom_diffusion weights dreambooth names interop.formats
+        wordings textual_inversion custom_diffusion weights dreambooth names interop.formats
         interop.parameter_names interop.reading interop.vectors interop.weights interop.export interop.imports
         learners""",
     "localizer": """refine background settings presets presence attend texts evidence observe maps places answer method

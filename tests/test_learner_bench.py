@@ -24,7 +24,7 @@ from prisbench.bench.learner import (
     render,
 )
 from prisbench.concepts.loss import captions
-from prisbench.concepts.textual_inversion import first_vectors
+from prisbench.concepts.wordings import first_vectors
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.loading import load_backbone
 from prisbench.diffusion.prompts import Words

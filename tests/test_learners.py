@@ -21,7 +21,7 @@ import torch
 from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
-from prisbench.concepts import class_images, dreambooth, loss, textual_inversion
+from prisbench.concepts import class_images, dreambooth, loss
 from prisbench.concepts.checkpoints import checkpoint_path
 from prisbench.concepts.dreambooth import adapters
 from prisbench.concepts.latents import latent_batch, photo_latents
@@ -32,6 +32,7 @@ from prisbench.concepts.names import placeholders, rare_word, unfamiliar
 from prisbench.concepts.recipes import LEARNERS, Loop, Prior, Recipe, as_record, changed, default_recipe
 from prisbench.concepts.watch import Watch
 from prisbench.concepts.weights import adapted
+from prisbench.concepts.wordings import first_vectors, vector_groups, wordings
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.images import encode_image
 from prisbench.diffusion.loading import load_backbone
@@ -338,6 +339,12 @@ def test_a_mask_says_where_the_loss_counts(backbones: dict[str, Backbone]) -> No
     assert not np.array_equal(
         masked.tensors["vectors"], learn(backbone, other, "textual-inversion", recipe).tensors["vectors"]
     )
+    plain = short("textual-inversion", steps=2)
+    assert learn(backbone, thing, "textual-inversion", plain).id == masked.id, "masks count where there are some"
+    without = dataclasses.replace(thing, masks=())
+    assert key(backbone, without, "textual-inversion", plain) == key(
+        backbone, without, "textual-inversion", changed(plain, masked=False)
+    )
     for masks, message in (((), "no photo of 's' has a mask"), ((~mask & mask, None), "a mask of 's' is empty")):
         with pytest.raises(DataError, match=f"learner.masked: {message}"):
             learn(backbone, dataclasses.replace(thing, masks=masks), "textual-inversion", recipe)
@@ -361,13 +368,13 @@ def test_the_loop_is_a_generator_whose_caller_stops_when_it_likes(backbones: dic
     backbone, recipe = backbones["embedded"], short("textual-inversion", steps=5, bfloat16=False)
     whole = learn(backbone, subject(), "textual-inversion", recipe)
     prompts = captions(backbone, recipe.loop.templates, Words("mug", recipe.vectors))
-    vectors = textual_inversion.first_vectors(backbone, "mug", recipe.vectors, recipe.spread, whole.id)
+    vectors = first_vectors(backbone, "mug", recipe.vectors, recipe.spread, whole.id)
     objective = Objective(
         photo_latents(backbone, subject(), recipe.loop, Watch()),
         len(prompts),
-        text_condition(backbone, prompts, vectors),
+        text_condition(backbone, prompts, {"subject": vectors}),
     )
-    groups = textual_inversion.vector_groups(backbone, vectors, recipe.loop.learning_rate)
+    groups = vector_groups(backbone, vectors, recipe.loop.learning_rate)
     training, state = Training(backbone, Task(whole.id, "", 1, "a test"), [objective], groups, recipe.loop), State()
     seen = []
     with computing(training) as together:
@@ -382,6 +389,54 @@ def test_the_loop_is_a_generator_whose_caller_stops_when_it_likes(backbones: dic
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["embedded", "sdxl"])
+@pytest.mark.parametrize("learner", ["textual-inversion", "custom-diffusion"])
+def test_what_a_photo_has_for_itself_goes_into_words_that_nobody_keeps(
+    learner: str, kind: str, backbones: dict[str, Backbone]
+) -> None:
+    backbone, thing = backbones[kind], subject(photos=3)
+    recipe = short(learner, photo_vectors=2, photo_rate=0.3)
+    with_words, without = learn(backbone, thing, learner, recipe), learn(backbone, thing, learner, short(learner))
+    assert with_words.tensors.keys() == without.tensors.keys() and with_words.id != without.id
+    assert not np.array_equal(with_words.tensors["vectors"], without.tensors["vectors"])
+    assert_same(with_words, learn(backbone, thing, learner, recipe))
+
+
+def test_each_photo_is_read_with_its_own_words(backbones: dict[str, Backbone]) -> None:
+    backbone = backbones["embedded"]
+    draw = np.random.default_rng(1)
+    sizes = [(48, 80), (80, 48), (48, 80), (80, 48)]
+    thing = Subject("s", "mug", tuple(draw.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes))
+    recipe = short("textual-inversion", batch=16, photo_vectors=1)
+    photos = photo_latents(backbone, thing, recipe.loop, Watch())
+    said = wordings(backbone, thing, recipe, photos, "key")  # type: ignore[arg-type]
+    objective = said.objective
+    assert [batch.photos for batch in photos] == [(0, 2), (1, 3)] and objective.texts == len(recipe.loop.templates)
+    names = [name for group in said.groups for name in group.parameters]
+    assert names == ["vectors", *(f"of photo {n}: vectors" for n in range(4))]
+    for step in range(8):
+        batch, which, geometry = loss._drawn(objective, recipe.loop, chance("k", step))
+        at = [int((latents == all_.latents).flatten(1).all(1).nonzero()[0]) for latents, all_ in seen(batch, photos)]
+        owner = [all_.photos[place] for place, (_, all_) in zip(at, seen(batch, photos), strict=True)]
+        assert [int(n) // objective.texts for n in which] == owner
+        assert len(objective.condition(which, geometry).states) == 16
+    first, other = (objective.condition(torch.tensor([n * objective.texts]), photos[0].geometry) for n in (0, 2))
+    assert not torch.equal(first.states, other.states), "the same template with another photo's words"
+    for group in said.groups[1:]:
+        assert not any(tensor.grad is not None for tensor in group.parameters.values())
+    first.states.sum().backward()
+    moved = [
+        name for group in said.groups for name, p in group.parameters.items() if p.grad is not None and p.grad.any()
+    ]
+    assert moved == ["vectors", "of photo 0: vectors"]
+
+
+def seen(batch: Batch, photos: Any) -> list[tuple[torch.Tensor, Any]]:
+    """Each row of a batch, and the latents of its shape."""
+    (all_,) = [each for each in photos if each.latents.shape[1:] == batch.latents.shape[1:]]
+    return [(row, all_) for row in batch.latents]
 
 
 class Stop(Exception):
@@ -405,7 +460,8 @@ def assert_same(one: Concept, other: Concept) -> None:
 def test_what_was_interrupted_goes_on_as_if_it_had_not_been(
     learner: str, backbones: dict[str, Backbone], tmp_path: Path
 ) -> None:
-    backbone, recipe, lines = backbones["embedded"], short(learner, average_last=0.5), []
+    words = {"photo_vectors": 2} if learner == "textual-inversion" else {}
+    backbone, recipe, lines = backbones["embedded"], short(learner, average_last=0.5, **words), []
     whole = learn(backbone, subject(), learner, recipe)
     for at in (2, 5):
         with pytest.raises(Stop):

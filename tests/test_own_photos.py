@@ -254,7 +254,7 @@ def test_the_command_line_takes_photos_with_their_masks(mug: Path, capsys: pytes
     assert np.array_equal(subject.masks[0], BOX) and subject.masks[1:] == (None,) * 3
     assert capsys.readouterr().err.splitlines() == [
         "nearly the same picture: 01.jpg and 04.jpg; they teach little more than one of them does",
-        "1 of 4 photos have a mask; --set learner.masked=true learns by them",
+        "1 of 4 photos have a mask; what lies outside of it is learned little",
     ]
 
 

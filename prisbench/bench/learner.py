@@ -40,8 +40,9 @@ from prisbench.bench.process import Measured, free_bytes, measure
 from prisbench.concepts.loop import Task
 from prisbench.concepts.loss import captions
 from prisbench.concepts.recipes import TextualInversion, default_recipe
-from prisbench.concepts.textual_inversion import first_vectors, teach
+from prisbench.concepts.textual_inversion import teach
 from prisbench.concepts.watch import Watch
+from prisbench.concepts.wordings import first_vectors
 from prisbench.diffusion.architectures import ARCHITECTURES
 from prisbench.diffusion.backbone import VECTORS, Backbone
 from prisbench.diffusion.loading import load_backbone

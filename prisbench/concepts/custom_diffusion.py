@@ -15,14 +15,12 @@ import numpy as np
 from prisbench.concepts.class_images import prior_objectives
 from prisbench.concepts.latents import photo_latents
 from prisbench.concepts.loop import Task
-from prisbench.concepts.loss import Objective, captions, text_condition
 from prisbench.concepts.parameters import Group, trainable
 from prisbench.concepts.recipes import CustomDiffusion
-from prisbench.concepts.textual_inversion import first_vectors, vector_groups
 from prisbench.concepts.training import run
 from prisbench.concepts.watch import Watch
+from prisbench.concepts.wordings import of_subject, wordings
 from prisbench.diffusion.backbone import Backbone
-from prisbench.diffusion.prompts import Words
 from prisbench.types import Subject
 
 MOVING = (".attn2.to_k.weight", ".attn2.to_v.weight")
@@ -38,13 +36,10 @@ def teach(
     Raises as ``training.run`` and ``photo_latents``.
     """
     loop = recipe.loop
-    prompts = captions(backbone, loop.templates, Words(subject.noun, recipe.vectors))
-    vectors = first_vectors(backbone, subject.noun, recipe.vectors, recipe.spread, task.key)
     photos = photo_latents(backbone, subject, loop, watch)
-    objectives = [Objective(photos, len(prompts), text_condition(backbone, prompts, vectors))]
-    objectives += prior_objectives(backbone, subject.noun, recipe.prior, loop, watch)
+    said = wordings(backbone, subject, recipe, photos, task.key)
+    objectives = [said.objective, *prior_objectives(backbone, subject.noun, recipe.prior, loop, watch)]
     weights = {name: p for name, p in backbone.unet.named_parameters() if f".{name}".endswith(MOVING)}
-    groups = vector_groups(backbone, vectors, recipe.vector_rate)
-    groups += [Group({f"unet.{name}": weight for name, weight in weights.items()}, loop.learning_rate)]
+    moving = Group({f"unet.{name}": weight for name, weight in weights.items()}, loop.learning_rate)
     with trainable(weights):
-        return run(backbone, task, objectives, groups, loop, watch)
+        return of_subject(run(backbone, task, objectives, [*said.groups, moving], loop, watch))

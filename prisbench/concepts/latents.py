@@ -24,11 +24,14 @@ from prisbench.types import Subject
 
 
 class LatentBatch(NamedTuple):
-    """Latents of one shape.  ``weights`` is the loss's weight of every cell: 0 in the padding."""
+    """Latents of one shape.  ``weights`` is the loss's weight of every cell: 0 in the padding.  ``photos``: the number
+    of the subject's photo that each is of.
+    """
 
     geometry: Geometry
     latents: Float[Tensor, "n c h w"]
     weights: Float[Tensor, "n h w"]
+    photos: tuple[int, ...]
 
 
 def photo_latents(backbone: Backbone, subject: Subject, loop: Loop, watch: Watch) -> tuple[LatentBatch, ...]:
@@ -42,8 +45,8 @@ def photo_latents(backbone: Backbone, subject: Subject, loop: Loop, watch: Watch
     if loop.masked:
         _check_masks(subject, loop.outside, watch.say)
     masks = subject.masks or (None,) * len(subject.photos)
-    found: dict[tuple[Any, ...], list[tuple[Geometry, Tensor, Tensor]]] = {}
-    for photo, mask in zip(subject.photos, masks, strict=True):
+    found: dict[tuple[Any, ...], list[tuple[Geometry, Tensor, Tensor, int]]] = {}
+    for n, (photo, mask) in enumerate(zip(subject.photos, masks, strict=True)):
         for mirrored in (False, True) if loop.flip else (False,):
             view = np.ascontiguousarray(photo[:, ::-1]) if mirrored else photo
             latents, geometry = latents_of(watch.encodings, backbone, view, loop.working_size)
@@ -55,16 +58,22 @@ def photo_latents(backbone: Backbone, subject: Subject, loop: Loop, watch: Watch
                 weights[..., :h, :w] *= (loop.outside + (1 - loop.outside) * covered).to(weights)
             shape: tuple[Any, ...] = (geometry.resized_hw, geometry.padded_hw)
             shape += (geometry.photo_hw,) if backbone.text_encoder_2 is not None else ()
-            found.setdefault(shape, []).append((geometry, latents, weights))
+            found.setdefault(shape, []).append((geometry, latents, weights, n))
     return tuple(
-        LatentBatch(views[0][0], torch.cat([view[1] for view in views]), torch.cat([view[2] for view in views]))
+        LatentBatch(
+            views[0][0],
+            torch.cat([view[1] for view in views]),
+            torch.cat([view[2] for view in views]),
+            tuple(view[3] for view in views),
+        )
         for views in found.values()
     )
 
 
 def latent_batch(geometry: Geometry, latents: Float[Tensor, "n c h w"]) -> LatentBatch:
     """Pictures that are latents already."""
-    return LatentBatch(geometry, latents, _valid(geometry, latents).expand(len(latents), -1, -1))
+    n = len(latents)
+    return LatentBatch(geometry, latents, _valid(geometry, latents).expand(n, -1, -1), tuple(range(n)))
 
 
 def _valid(geometry: Geometry, latents: Tensor) -> Float[Tensor, "1 h w"]:

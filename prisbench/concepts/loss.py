@@ -35,12 +35,16 @@ Condition = Callable[[Int[Tensor, "b"], Geometry], Conditioning]
 
 
 class Objective(NamedTuple):
-    """Latents, the texts they are learned under (``texts`` of them), and what their loss weighs."""
+    """Latents, the texts they are learned under (``texts`` of them), and what their loss weighs.
+
+    ``each_photo``: so many of its own for each photo, those of the first one first.
+    """
 
     batches: tuple[LatentBatch, ...]
     texts: int
     condition: Condition
     weight: float = 1.0
+    each_photo: bool = False
 
 
 class Batch(NamedTuple):
@@ -92,25 +96,27 @@ def captions(backbone: Backbone, templates: tuple[str, ...], words: Words) -> li
 
 
 def text_condition(
-    backbone: Backbone, prompts: Sequence[Prompt], vectors: Mapping[str, Tensor] | None = None, moving: bool = True
+    backbone: Backbone,
+    prompts: Sequence[Prompt],
+    vectors: Mapping[str, Mapping[str, Tensor]] | None = None,
+    moving: bool = True,
 ) -> Condition:
-    """How the model reads prompts, each once a batch.  ``vectors`` stand in their slot, by text
+    """How the model reads prompts, each once a batch.  ``vectors``: those of each slot, by text
     encoder.
 
     ``moving``: they, or the text encoder's weights, are learned; otherwise the text is read once
     and for all.
     """
     read: dict[Geometry, Conditioning] = {}
-    slots = None if vectors is None else {SLOT.strip("{}"): vectors}
 
     def moving_text(which: Tensor, geometry: Geometry) -> Conditioning:
         used, inverse = which.unique(return_inverse=True)
-        return condition(backbone, [prompts[i] for i in used.tolist()], slots, geometry).rows(inverse)
+        return condition(backbone, [prompts[i] for i in used.tolist()], vectors, geometry).rows(inverse)
 
     def fixed_text(which: Tensor, geometry: Geometry) -> Conditioning:
         if geometry not in read:
             with torch.no_grad():
-                read[geometry] = condition(backbone, prompts, slots, geometry)
+                read[geometry] = condition(backbone, prompts, vectors, geometry)
         return read[geometry].rows(which)
 
     return moving_text if moving else fixed_text
@@ -179,6 +185,8 @@ def _drawn(objective: Objective, loop: Loop, draw: torch.Generator) -> tuple[Bat
     rows = torch.randint(len(chosen.latents), (loop.batch,), generator=draw)
     which = torch.randint(objective.texts, (loop.batch,), generator=draw)
     t = torch.randint(*loop.timesteps, (loop.batch,), generator=draw)
+    if objective.each_photo:
+        which += torch.tensor([chosen.photos[row] for row in rows.tolist()]) * objective.texts
     rows = rows.to(chosen.latents.device)
     latents = chosen.latents[rows]
     eps = torch.randn(latents.shape, generator=draw).to(latents)

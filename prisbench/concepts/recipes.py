@@ -35,10 +35,10 @@ class Loop:
     values are averaged.  ``timesteps`` is half open.  ``min_snr``: the loss of a timestep weighs
     no more than with this signal-to-noise ratio (Hang et al. 2023, arXiv 2303.09556, which
     suggests 5); None weighs all timesteps alike.  ``masked``: outside of a photo's mask the loss
-    weighs ``outside``.  ``flip``: also the photos' mirror images (nothing else is done to a photo,
-    so the subject is always in sight).  ``bfloat16`` computes in bfloat16 and keeps what is
-    learned in float32; None does where the device has instructions for it
-    (``devices.computes_bfloat16``), and the concept's record says which it was.  ``checkpointing``
+    weighs ``outside``; None does so where the subject has masks.  ``flip``: also the photos' mirror
+    images (nothing else is done to a photo, so the subject is always in sight).  ``bfloat16``
+    computes in bfloat16 and keeps what is learned in float32; None does where the device has
+    instructions for it (``devices.computes_bfloat16``).  The concept's record says what was done.  ``checkpointing``
     computes the U-Net's activations twice instead of keeping them.
     """
 
@@ -52,7 +52,7 @@ class Loop:
     average_last: float = 0.25
     timesteps: tuple[int, int] = (0, 1000)
     min_snr: float | None = None
-    masked: bool = False
+    masked: bool | None = None
     outside: float = 0.1
     flip: bool = False
     bfloat16: bool | None = None
@@ -82,6 +82,7 @@ class Loop:
             "min_snr": self.min_snr is None or self.min_snr > 0,
             "outside": 0 <= self.outside <= 1,
             "bfloat16": self.bfloat16 is None or isinstance(self.bfloat16, bool),
+            "masked": self.masked is None or isinstance(self.masked, bool),
             "working_size": self.working_size in ("native", "paper")
             or (isinstance(self.working_size, int) and self.working_size >= 64),
             "templates": len(self.templates) > 0 and all(text.count("{subject}") == 1 for text in self.templates),
@@ -113,16 +114,19 @@ class Prior:
 class TextualInversion:
     """``learning_rate`` and ``spread`` (the noise that sets several vectors apart at the start)
     are in units of the token table's root mean square, so one recipe suits text encoders of any
-    scale.
+    scale.  ``photo_vectors``: each photo has so many words of its own beside the subject's, which
+    learn at ``photo_rate``, and which nobody keeps (``concepts.wordings``).
     """
 
     loop: Loop = Loop()
     vectors: int = 1
     spread: float = 0.1
+    photo_vectors: int = 0
+    photo_rate: float = 0.1
     version: int = 2
 
     def __post_init__(self) -> None:
-        _check(self, {"vectors": self.vectors >= 1, "spread": self.spread >= 0})
+        _check_vectors(self)
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ class DreamBoothLora:
 
 @dataclass(frozen=True)
 class CustomDiffusion:
-    """``learning_rate`` is of the keys and values, ``vector_rate`` of the vectors, as in
+    """``learning_rate`` is of the keys and values, ``vector_rate`` of the vectors; the rest as in
     ``TextualInversion``.
     """
 
@@ -167,11 +171,19 @@ class CustomDiffusion:
     vectors: int = 1
     spread: float = 0.1
     vector_rate: float = 0.1
+    photo_vectors: int = 0
+    photo_rate: float = 0.1
     prior: Prior = Prior()
     version: int = 1
 
     def __post_init__(self) -> None:
-        _check(self, {"vectors": self.vectors >= 1, "spread": self.spread >= 0, "vector_rate": self.vector_rate > 0})
+        _check_vectors(self)
+        _check(self, {"vector_rate": self.vector_rate > 0})
+
+
+def _check_vectors(recipe: TextualInversion | CustomDiffusion) -> None:
+    checks = {"vectors": recipe.vectors >= 1, "spread": recipe.spread >= 0}
+    _check(recipe, checks | {"photo_vectors": recipe.photo_vectors >= 0, "photo_rate": recipe.photo_rate > 0})
 
 
 Recipe = TextualInversion | DreamBooth | DreamBoothLora | CustomDiffusion

@@ -120,7 +120,7 @@ def remarks(own: OwnPhotos) -> list[str]:
         lines.append(f"nearly the same picture: {said}; they teach little more than one of them does")
     if own.masks:
         n = sum(mask is not None for mask in own.masks)
-        lines.append(f"{n} of {len(own.photos)} photos have a mask; --set learner.masked=true learns by them")
+        lines.append(f"{n} of {len(own.photos)} photos have a mask; what lies outside of it is learned little")
     return lines
 
 

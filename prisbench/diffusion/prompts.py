@@ -37,7 +37,7 @@ FUNCTION_WORDS = frozenset(
 
 class Words(NamedTuple):
     """What stands in a slot: ``vectors`` learned places, then a rare word that the model was taught to read as the
-    subject (DreamBooth), then the noun (one word or several).
+    subject (DreamBooth), then the noun (one word or several; none where learned places say everything).
     """
 
     noun: str
@@ -90,7 +90,7 @@ def compose(tokenizer: Any, text: str, slots: Mapping[str, Words], template: str
             continue
         noun, vectors, rare = slots[piece]
         named = [place._replace(slot=piece, role="noun") for place in _words(tokenizer, noun)]
-        if not named:
+        if not named and (noun or not vectors):
             raise UsageError(f"the noun {noun!r} is no word for the tokenizer; give the class word, such as 'mug'")
         places += [_Place(None, f"<{piece}_{n}>", piece, "token") for n in range(vectors)]
         places += [place._replace(slot=piece, role="token") for place in _words(tokenizer, rare)] + named
@@ -120,7 +120,7 @@ def _prompt(tokenizer: Any, text: str, places: list[_Place], slots: tuple[str, .
         noun = tuple(i for i, p in enumerate(places, start=1) if (p.slot, p.role) == (slot, "noun"))
         places_of = (i for i in token if places[i - 1].id is None)
         learned += [(position, slot, n) for n, position in enumerate(places_of)]
-        of_slot = {"token": token or noun, "noun": noun, "subject": token + noun, "phrase": phrase}
+        of_slot = {"token": token or noun, "noun": noun or token, "subject": token + noun, "phrase": phrase}
         groups |= {(slot, group): of_slot[group] for group in TOKEN_GROUPS} | {(slot, CONTENT): content}
     return Prompt(text, (bos, *body, eos, *padding), tuple(learned), groups)
 

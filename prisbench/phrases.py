@@ -71,20 +71,26 @@ class Box(NamedTuple):
 def _sides(word: str, one: str, most: str) -> dict[str, list[str]]:
     hand = [f"{word} side", f"{word}-hand side", f"{word} hand side"]
     return {
-        one: [f"{word} of", f"{word}wards of", *(f"{way} the {side} of" for side in (word, *hand) for way in _WAYS)],
+        one: [
+            f"{word} of",
+            f"{word}wards of",
+            *(f"{way} the {side} of" for side in (word, *hand) for way in _WAYS),
+            *(f"{way} {side} of" for side in hand for way in _WAYS),
+        ],
         most: [
             f"{word}most",
             f"{word}-most",
             f"farthest {word}",
             f"furthest {word}",
             *(f"{far} to the {word}" for far in ("farthest", "furthest", "most", "all the way")),
-            *(f"{way} the {how}{side}" for side in (word, *hand) for how in ("", "far ") for way in ("on", "at", "to")),
+            *(f"{way} the {how}{side}" for side in (word, *hand) for how in _HOW for way in _WAYS),
             *(f"{word} (?={re.escape(SLOT)})",),
         ],
     }
 
 
 _WAYS = ("to", "on", "at")
+_HOW = ("", "far ", "very ", "extreme ")
 _US = ("us", "me", "you", "the camera", "the viewer", "the front", "the observer", "the photographer")
 
 PHRASES: dict[str, list[str]] = {
@@ -180,7 +186,7 @@ _LONGEST_FIRST = sorted(
 )
 _RELATION_OF = {phrase.partition(" (?=")[0]: relation for phrase, relation in reversed(_LONGEST_FIRST)}
 _PHRASE = re.compile(
-    r"(?<![\w-])(?<!not )(?:" + "|".join(phrase.replace(" ", r"\s+") for phrase, _ in _LONGEST_FIRST) + r")(?![\w-])",
+    r"(?<![\w-])(?:" + "|".join(phrase.replace(" ", r"\s+") for phrase, _ in _LONGEST_FIRST) + r")(?![\w-])",
     re.IGNORECASE,
 )
 _ARTICLE = r"(?:the|a|an|another|some|one|my|your|his|her|our|their|this|that)"
@@ -191,11 +197,18 @@ _BEFORE = re.compile(
 )
 """Words that lead up to a phrase and go with it."""
 
+_NOT_THE_ONE = re.compile(
+    r"\bnot\s+(?:the\s+(?:other\s+)?(?:one|ones|thing)\s+)?(?:(?:that|which)(?:'s|\s+is)\s+)?(?:just\s+)?$",
+    re.IGNORECASE,
+)
+"""Before a phrase of place that the text denies."""
+
 _JOIN = re.compile(
     r"\s*,?\s*\b(?:and|but)\s+(?:also\s+|(?:that|which)\s+(?:is|stands)\s+|is\s+|stands\s+)?$", re.IGNORECASE
 )
 _END = re.compile(
-    r"[,;.:!?()]|\b(?:on|in|at|under|over|from|that|which|who|where|while|is|are|stands|inside|against|upon)\b",
+    r"[,;.:!?()]|\b(?:on|in|at|under|over|from|that|which|who|where|while|is|are|stands|inside|against|upon"
+    r"|not|there|here|i|we|you|please|pls)\b",
     re.IGNORECASE,
 )
 """What ends a landmark's phrase, beside the next condition."""
@@ -225,7 +238,8 @@ def parse(text: str) -> Reading:
         taken = end
     if not found:
         return Reading((), text)
-    return Reading(tuple(condition for condition, _, _ in found), _without(text, [(a, b) for _, a, b in found]))
+    conditions = tuple(dict.fromkeys(condition for condition, _, _ in found))  # one said twice is one
+    return Reading(conditions, _without(text, [(a, b) for _, a, b in found]))
 
 
 def _relation(mark: re.Match[str]) -> str:
@@ -235,9 +249,12 @@ def _relation(mark: re.Match[str]) -> str:
 def _counts(text: str, mark: re.Match[str]) -> bool:
     """Whether a match is a phrase of place here."""
     words = " ".join(mark.group().lower().split())
-    if words in _WANT_ARTICLE and not re.match(rf"\s+{_ARTICLE}\b", text[mark.end() :], re.IGNORECASE):
+    after = text[mark.end() :]
+    if _NOT_THE_ONE.search(text[: mark.start()]):
         return False
-    return not (words == "in front" and re.match(r"\s+of\b", text[mark.end() :], re.IGNORECASE))
+    if words in _WANT_ARTICLE and not re.match(rf"\s+(?!the\s+way\b){_ARTICLE}\b", after, re.IGNORECASE):
+        return False
+    return not (words == "in front" and re.match(r"\s+of\b", after, re.IGNORECASE))
 
 
 def _landmark(text: str, start: int, limit: int) -> tuple[str | None, int]:
@@ -247,7 +264,8 @@ def _landmark(text: str, start: int, limit: int) -> tuple[str | None, int]:
         for lead in (_BEFORE, _JOIN, _BEFORE):
             if joined := lead.search(piece):
                 piece = piece[: joined.start()]
-    if ends := _END.search(piece):
+    article = re.match(rf"\s*{_ARTICLE}\b", piece, re.IGNORECASE)
+    if ends := _END.search(piece, article.end() if article else 0):
         piece = piece[: ends.start()]
     piece = re.sub(r"\s+(?:and|but|or)\s*$", "", piece.rstrip(), flags=re.IGNORECASE)
     phrase = " ".join(piece.split())

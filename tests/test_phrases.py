@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -160,3 +163,33 @@ def test_a_place_among_all_goes_to_the_one_that_has_it(relation: str) -> None:
     wanted = {"leftmost": 0, "nearest": 0, "middle": 1, "rightmost": 2, "farthest": 2}[relation]
     assert int(np.argmax(grades)) == wanted and grades[wanted] > 0.9 and sorted(grades)[1] < 0.1
     assert holds(Condition(relation), LOW_LEFT) == 0.5, "alone, it cannot be told"
+
+
+FREE = Path(__file__).with_name("free_sentences.json")
+"""A hundred requests, written freely by somebody who never saw the parser, with the conditions that they state."""
+
+
+def test_sentences_that_were_written_freely_are_read() -> None:
+    """87 were read right before anything was changed for them (docs/localizer.md)."""
+    wrong = []
+    for each in json.loads(FREE.read_text()):
+        reading = parse(each["text"])
+        assert reading.rest.count("{subject}") == 1, each["text"]
+        if reading.conditions != tuple(Condition(relation, landmark) for relation, landmark in each["conditions"]):
+            wrong.append(each["text"])
+    assert wrong == ["Have I got the right {subject} here? Highlight it, would you."], "right, or on the right?"
+
+
+@pytest.mark.parametrize(
+    ("text", "conditions"),
+    [
+        ("By the way, show me the {subject}", ()),
+        ("the {subject} by the window", (Condition("next_to", "the window"),)),
+        ("Behind that big jar there is a {subject}", (Condition("behind", "that big jar"),)),
+        ("the {subject} at the back, the one farthest away", (Condition("farthest"),)),
+        ("{subject} on left-hand side of the tin please", (Condition("left_of", "the tin"),)),
+        ("the {subject} left of this jar, not the one behind it", (Condition("left_of", "this jar"),)),
+    ],
+)
+def test_words_around_a_place_are_no_part_of_it(text: str, conditions: tuple[Condition, ...]) -> None:
+    assert parse(text).conditions == conditions

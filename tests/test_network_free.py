@@ -14,6 +14,7 @@ from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import DataError, MissingExtraError, UnknownNameError, UsageError
+from prisbench.images.regions import iou
 from prisbench.methods import load_method
 from prisbench.network_free import audit, fitting, needed
 from prisbench.network_free.audit import Row
@@ -22,7 +23,7 @@ from prisbench.network_free.colours import BALANCES, codes, histogram, shape_of,
 from prisbench.network_free.foreground import soft_foreground
 from prisbench.network_free.patches import describe, nearest
 from prisbench.network_free.predictors import PREDICTORS
-from prisbench.network_free.regions import iou, parts
+from prisbench.network_free.regions import parts
 from prisbench.network_free.weights import Weights, fit_logistic, weights_for
 from prisbench.settings import MethodOptions
 from prisbench.types import Method, Query, Subject, Thing

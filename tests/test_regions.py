@@ -15,7 +15,7 @@ from skimage.morphology import dilation, disk, erosion, footprint_rectangle
 from prisbench.errors import DataError
 from prisbench.images.masks import to_rle
 from prisbench.images.outlines import band, band_width, contour, contour_tolerance, near
-from prisbench.images.regions import Region, overlap, overlap_outside, region
+from prisbench.images.regions import Region, iou, overlap, overlap_outside, region
 from tests.drawing import draw_box
 
 SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 19))
@@ -134,3 +134,10 @@ def test_what_is_no_mask_is_named() -> None:
         region({"size": [3, 4], "counts": "5"}, "query 'q'")
     with pytest.raises(DataError, match="query 'q' is an array of uint8"):
         region(np.zeros((3, 4), dtype=np.uint8), "query 'q'")
+
+
+def test_the_overlap_of_full_masks() -> None:
+    a, b = np.zeros((4, 5), bool), np.zeros((4, 5), bool)
+    assert iou(a, b) == 0.0, "two empty masks"
+    a[:2], b[1:3] = True, True
+    assert iou(a, b) == 5 / 15 and iou(a, a) == 1.0 and iou(a, ~a) == 0.0

@@ -113,3 +113,9 @@ def _tight(size_hw: tuple[int, int], top: int, left: int, pixels: np.ndarray) ->
     box = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     box = np.ascontiguousarray(box)
     return Region(size_hw, top + int(rows[0]), left + int(columns[0]), box, int(np.count_nonzero(box)))
+
+
+def iou(a: Bool[np.ndarray, "h w"], b: Bool[np.ndarray, "h w"]) -> float:
+    """Intersection over union of two masks of one size, 0..1; 0 for two empty ones."""
+    union = np.count_nonzero(a | b)
+    return np.count_nonzero(a & b) / union if union else 0.0

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
+from prisbench.images.regions import iou
 from prisbench.localizer.settings import Places
 from prisbench.phrases import TO_A_LANDMARK, Condition, box_of, holds
 
@@ -100,7 +101,7 @@ def grades(found: Sequence[Part], conditions: Sequence[Placed], settings: Places
         for n, part in enumerate(found):
             if condition.relation in TO_A_LANDMARK:
                 product[n] *= _to_landmark(
-                    condition, part, [mark for mark in marks if _iou(mark.mask, part.mask) < APART]
+                    condition, part, [mark for mark in marks if iou(mark.mask, part.mask) < APART]
                 )
             else:
                 product[n] *= holds(condition, boxes[n], None, [box for m, box in enumerate(boxes) if m != n])
@@ -142,8 +143,3 @@ def best(found: Sequence[Part], graded: Float[np.ndarray, " n"]) -> float:
         return 1.0
     heights = np.array([part.peak for part in found])
     return float((heights * graded).max() / heights.max())
-
-
-def _iou(a: Bool[np.ndarray, "h w"], b: Bool[np.ndarray, "h w"]) -> float:
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 0.0

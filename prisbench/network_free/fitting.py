@@ -20,13 +20,14 @@ from jaxtyping import Bool, Float
 
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, UnknownNameError, UsageError
+from prisbench.images.regions import iou
 from prisbench.network_free.colours import mask_resized, shrunk
 from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.likeness import NAMES, likeness
 from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS
 from prisbench.network_free.reader import grades
-from prisbench.network_free.regions import iou, parts
+from prisbench.network_free.regions import parts
 from prisbench.network_free.weights import FILE, Weights, fit_logistic, read_weights
 from prisbench.phrases import Reading, parse
 from prisbench.results import REFERENCES

@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from prisbench.images.regions import iou
 from prisbench.network_free.colour_words import likeness_to, named
 from prisbench.network_free.evidence import Scene
 from prisbench.network_free.foreground import border
-from prisbench.network_free.regions import iou, parts
+from prisbench.network_free.regions import parts
 from prisbench.phrases import TO_A_LANDMARK, Condition, Reading, box_of, holds
 
 RIVALS = 0.25

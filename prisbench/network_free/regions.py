@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from scipy import ndimage
 
+from prisbench.images.regions import iou
 from prisbench.localizer.refine import EMBEDDED_CRF, dense_crf
 
 LEVELS = (0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
@@ -45,12 +46,6 @@ def parts(map_: Float32[np.ndarray, "h w"]) -> list[Bool[np.ndarray, "h w"]]:
         if len(kept) < PARTS and all(iou(mask, other) < SAME for other in kept):
             kept.append(mask)
     return kept
-
-
-def iou(a: Bool[np.ndarray, "h w"], b: Bool[np.ndarray, "h w"]) -> float:
-    """Intersection over union; 0 for two empty masks."""
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 0.0
 
 
 def snapped(

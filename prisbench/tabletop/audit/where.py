@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool
 
+from prisbench.images.regions import iou
 from prisbench.tabletop.audit.rows import Row, mean
 from prisbench.tabletop.audit.views import Facts
 
@@ -26,14 +27,14 @@ def where(fit: Sequence[Facts], test: Sequence[Facts]) -> Iterator[Row]:
     average = np.mean([_resized(q.truth, _GRID) for q in fit], axis=0)
 
     def overlap(q: Facts, level: float) -> float:
-        return _iou(_resized(average >= level, q.truth.shape), q.truth)
+        return iou(_resized(average >= level, q.truth.shape), q.truth)
 
     best = max(
         np.quantile(average, np.linspace(0.3, 0.98, 35)), key=lambda level: np.mean([overlap(q, level) for q in fit])
     )
     predictors: dict[str, Callable[[Facts], float]] = {
         "where the subjects of validation stood": lambda q: overlap(q, best),
-        "all things": lambda q: _iou(np.any(q.masks, axis=0), q.truth),
+        "all things": lambda q: iou(np.any(q.masks, axis=0), q.truth),
         "one of the things, by lot": lambda q: 1 / len(q.masks),
     }
     kinds = [kind for kind in KINDS if any(q.kind == kind for q in test)]
@@ -48,8 +49,3 @@ def _resized(mask: Bool[np.ndarray, "_h _w"], size_hw: tuple[int, ...]) -> Bool[
     """Nearest pixels."""
     rows, columns = (np.arange(new) * old // new for old, new in zip(mask.shape, size_hw, strict=True))
     return mask[rows][:, columns]
-
-
-def _iou(one: Bool[np.ndarray, "h w"], other: Bool[np.ndarray, "h w"]) -> float:
-    """Of masks of which one at least is not empty."""
-    return float((one & other).sum() / (one | other).sum())

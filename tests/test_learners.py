@@ -341,6 +341,7 @@ def test_a_mask_says_where_the_loss_counts(backbones: dict[str, Backbone]) -> No
     )
     plain = short("textual-inversion", steps=2)
     assert learn(backbone, thing, "textual-inversion", plain).id == masked.id, "masks count where there are some"
+    assert masked.recipe["photo_vectors"] == 0 and masked.recipe["masked"] is True
     without = dataclasses.replace(thing, masks=())
     assert key(backbone, without, "textual-inversion", plain) == key(
         backbone, without, "textual-inversion", changed(plain, masked=False)

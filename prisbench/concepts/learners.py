@@ -14,7 +14,17 @@ from prisbench.concepts import custom_diffusion, dreambooth, textual_inversion
 from prisbench.concepts.checkpoints import forget
 from prisbench.concepts.loop import Task
 from prisbench.concepts.names import check_rare_word, rare_word, unfamiliar
-from prisbench.concepts.recipes import DreamBooth, DreamBoothLora, Recipe, as_record, changed, default_recipe, on_device
+from prisbench.concepts.recipes import (
+    CustomDiffusion,
+    DreamBooth,
+    DreamBoothLora,
+    Recipe,
+    TextualInversion,
+    as_record,
+    changed,
+    default_recipe,
+    on_device,
+)
 from prisbench.concepts.store import concept_key, find_concept, keep_concept
 from prisbench.concepts.watch import Watch
 from prisbench.diffusion.backbone import Backbone
@@ -113,6 +123,8 @@ def _completed(backbone: Backbone, subject: Subject, recipe: Recipe) -> Recipe:
     recipe = on_device(recipe, computes_bfloat16(backbone.device.type))
     if recipe.loop.masked is None:
         recipe = changed(recipe, masked=any(mask is not None for mask in subject.masks))
+    if recipe.loop.masked and isinstance(recipe, TextualInversion | CustomDiffusion):
+        recipe = changed(recipe, photo_vectors=0)
     if not isinstance(recipe, DreamBooth | DreamBoothLora):
         return recipe
     if not recipe.rare:

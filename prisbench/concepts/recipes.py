@@ -115,7 +115,8 @@ class TextualInversion:
     """``learning_rate`` and ``spread`` (the noise that sets several vectors apart at the start)
     are in units of the token table's root mean square, so one recipe suits text encoders of any
     scale.  ``photo_vectors``: each photo has so many words of its own beside the subject's, which
-    learn at ``photo_rate``, and which nobody keeps (``concepts.wordings``).
+    learn at ``photo_rate``, and which nobody keeps (``concepts.wordings``); none where masks already
+    say what is the subject.
     """
 
     loop: Loop = Loop()
@@ -207,7 +208,7 @@ _FOR_PHOTOS: Mapping[str, Recipe] = {
 RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     # Chosen on Tabletop's validation subjects (docs/decisions.md, docs/learners.md).
     "embedded": {
-        "textual-inversion": TextualInversion(_TABLETOP_WORDS, vectors=3),
+        "textual-inversion": TextualInversion(_TABLETOP_WORDS, vectors=3, photo_vectors=2, photo_rate=0.03),
         "dreambooth": DreamBooth(
             dataclasses.replace(_TABLETOP, batch=4, learning_rate=2e-4, clip=1.0), text_encoder=True
         ),

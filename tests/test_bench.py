@@ -226,6 +226,19 @@ def test_a_comparison_is_one_record_and_says_first_what_it_costs(folder: Path) -
     assert "not measured" in render({**record, "memory_ratio": None, "memory_ours_mb": None})
 
 
+def test_several_queries_share_a_pass_and_get_the_maps_that_each_would_get(folder: Path, backbone: Backbone) -> None:
+    job = make_job(backbone, (112, 144), 2)
+    alone, together = our_maps(job), our_maps(job, 3)
+    assert len(together) == 3 * len(alone)
+    for part in together.split(len(alone)):
+        assert torch.allclose(part, alone, atol=1e-5), "the same text on the same pass"
+    record = compare(Comparison(str(folder), samples=2, queries=3))
+    assert record["queries"] == 3
+    assert record["ratio_a_query"] == 3 * record["reference"] / record["ours_all_queries"]
+    assert "3 queries about one photo: " in render(record)
+    assert compare(Comparison(str(folder), samples=2))["ratio_a_query"] is None
+
+
 def test_a_scene_is_answered_by_a_backbone_that_knows_no_paper(backbone: Backbone) -> None:
     settings = dataclasses.replace(preset("fast", "embedded"), refine="none")
     record = scene_multiple(backbone, settings, repeats=1)
@@ -238,6 +251,7 @@ def test_a_scene_is_answered_by_a_backbone_that_knows_no_paper(backbone: Backbon
         ({"dtype": "fp16"}, r"unknown dtype 'fp16': did you mean '.*'\? known: bf16, fp32"),
         ({"samples": 0}, "--samples 0 makes no sense; give 1 or more"),
         ({"repeats": 0}, "--repeats 0 makes no sense; give 1 or more"),
+        ({"queries": 0}, "--queries 0 makes no sense; give 1 or more"),
     ],
 )
 def test_what_makes_no_sense_is_refused_at_once(options: dict[str, Any], message: str) -> None:

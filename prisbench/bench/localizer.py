@@ -56,7 +56,8 @@ class Comparison:
     ``backbone``: "sd15-random", "embedded", or a pipeline's folder.  ``size``: pixels of a square image; None is the
     backbone's own size.  ``samples``: noises a side.  ``dtype``: a name of DTYPES, for both sides.  ``compile``:
     torch.compile on our side, where no hook looks.  ``memory_size``: measure memory at this size instead, in a process
-    for each side.  ``preset``: answers a scene's queries, where the backbone knows Tabletop.
+    for each side.  ``preset``: answers a scene's queries, where the backbone knows Tabletop.  ``queries``: texts about
+    one photo, which ours answers in one pass; the reference takes them one at a time.
     """
 
     backbone: str = "sd15-random"
@@ -67,11 +68,12 @@ class Comparison:
     compile: bool = False
     memory_size: int | None = None
     preset: str = "fast"
+    queries: int = 1
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise UnknownNameError("dtype", self.dtype, DTYPES)
-        for name in ("samples", "repeats"):
+        for name in ("samples", "repeats", "queries"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)} makes no sense; give 1 or more")
 
@@ -104,16 +106,19 @@ def _side_by_side(comparison: Comparison, say: Callable[[str], None]) -> dict[st
     _say_cost(comparison, backbone, job, say)
     sides = _warmed_up(job, comparison.compile)
     last: dict[str, Tensor] = {}
-    each: dict[str, list[float]] = {"reference": [], "ours": [], "floor": []}
+    each: dict[str, list[float]] = {"reference": [], "ours": [], "floor": [], "shared": []}
     for _ in range(comparison.repeats):
         each["reference"].append(seconds_of(lambda: last.update(reference=sides.reference())))
         sides.floor()  # ours is measured as it goes among other photos, with the memory of the last one at hand
         each["ours"].append(seconds_of(lambda: last.update(ours=sides.ours())))
         each["floor"].append(seconds_of(sides.floor))
+        if comparison.queries > 1:
+            each["shared"].append(seconds_of(lambda: our_maps(job, comparison.queries)))
     peaks = {side: process.measure(getattr(sides, side)).peak_bytes for side in ("ours", "reference")}
     difference = float((last["ours"] - last["reference"]).abs().max())
     return {
         **_seconds_record(each, squares_seconds(job), sides.first_seconds),
+        **_shared_record(each, comparison.queries),
         "largest_difference": difference if math.isfinite(difference) else None,
         "last_block": sides.last_block,
         "rows_of_calls": [len(noisy_latents(call)) for call in sides.calls],
@@ -135,7 +140,7 @@ def _side_by_side(comparison: Comparison, say: Callable[[str], None]) -> dict[st
 
 def _seconds_record(each: Mapping[str, list[float]], squares: float, first_seconds: float) -> dict[str, Any]:
     """What the record says of time.  ``each``: the seconds of every repeat of each side."""
-    seconds = {side: statistics.median(of_side) for side, of_side in each.items()}
+    seconds = {side: statistics.median(of_side) for side, of_side in each.items() if of_side}
     return {
         "ratio": seconds["reference"] / seconds["ours"],
         "ours": seconds["ours"],
@@ -149,6 +154,16 @@ def _seconds_record(each: Mapping[str, list[float]], squares: float, first_secon
         "ratio_without_unread_squares": (seconds["reference"] - squares) / seconds["ours"],
         "first_call_seconds": first_seconds,
         "warm_up": "ours once in full, the reference once with one noise",
+    }
+
+
+def _shared_record(each: Mapping[str, list[float]], queries: int) -> dict[str, Any]:
+    """Several texts about one photo: our one pass for all, and the reference so many times."""
+    shared = statistics.median(each["shared"]) if each["shared"] else None
+    return {
+        "queries": queries,
+        "ours_all_queries": shared,
+        "ratio_a_query": None if shared is None else queries * statistics.median(each["reference"]) / shared,
     }
 
 
@@ -200,9 +215,10 @@ def _warmed_up(job: MapJob, compiled: bool) -> _Sides:
 
 
 @torch.no_grad()
-def our_maps(job: MapJob) -> Float[Tensor, "classes h w"]:
-    """The maps by the code that users run."""
-    settings = job.settings
+def our_maps(job: MapJob, queries: int = 1) -> Float[Tensor, "classes h w"]:
+    """The maps by the code that users run; of several queries, from one pass on a caption that serves them all."""
+    settings, columns = job.settings, span_columns(job.spans, job.text.states.shape[1])
+    several = queries > 1
     reading = Reading(
         job.unet,
         job.alphas_cumprod,
@@ -210,9 +226,10 @@ def our_maps(job: MapJob) -> Float[Tensor, "classes h w"]:
         job.eps,
         torch.full((len(job.eps),), settings.timesteps[0]),
         job.text,
-        span_columns(job.spans, job.text.states.shape[1]),
+        columns.expand(queries, -1, -1) if several else columns,
         settings.cross,
         [settings.self_block],
+        job.text.states.expand(queries, -1, -1) if several else None,
     )
     return self_cross(attend(reading), settings).score
 
@@ -309,6 +326,11 @@ def render(record: Mapping[str, Any]) -> str:
         f"squares that no map reads: {record['unread_squares_seconds']:.3g} s of the reference; ratio without them "
         f"{record['ratio_without_unread_squares']:.1f}",
     ]
+    if record["ours_all_queries"] is not None:
+        lines.append(
+            f"{record['queries']} queries about one photo: {record['ours_all_queries']:.3g} s in one pass, "
+            f"{record['ratio_a_query']:.1f} times as fast a query as the reference, which takes them one at a time"
+        )
     if record["compile"]:
         lines.append(f"first call, which compiles: {record['first_call_seconds']:.3g} s")
     if record["multiple"] is not None:

@@ -35,12 +35,13 @@ def bench_localizer(
         int | None, typer.Option(min=1, help="Measure memory at this size instead, in a process for each side.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Answers a scene's queries, on the embedded backbone.")] = "fast",
+    queries: Annotated[int, typer.Option(min=1, help="Texts about one photo; ours answers them in one pass.")] = 1,
     format: OutputFormat = Format.text,
 ) -> None:
     """The localizer beside the published procedure: seconds, memory, ratios, and how far their maps differ."""
     from prisbench.bench.localizer import Comparison, compare, render
 
-    comparison = Comparison(backbone, size, samples, repeats, dtype.value, compiled, memory_size, preset)
+    comparison = Comparison(backbone, size, samples, repeats, dtype.value, compiled, memory_size, preset, queries)
     record = compare(comparison, tell)
     say(record, format, render(record))
 

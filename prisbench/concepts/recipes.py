@@ -123,7 +123,7 @@ class TextualInversion:
     vectors: int = 1
     spread: float = 0.1
     photo_vectors: int = 0
-    photo_rate: float = 0.1
+    photo_rate: float = 0.03
     version: int = 2
 
     def __post_init__(self) -> None:
@@ -173,7 +173,7 @@ class CustomDiffusion:
     spread: float = 0.1
     vector_rate: float = 0.1
     photo_vectors: int = 0
-    photo_rate: float = 0.1
+    photo_rate: float = 0.03
     prior: Prior = Prior()
     version: int = 1
 
@@ -208,7 +208,7 @@ _FOR_PHOTOS: Mapping[str, Recipe] = {
 RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     # Chosen on Tabletop's validation subjects (docs/decisions.md, docs/learners.md).
     "embedded": {
-        "textual-inversion": TextualInversion(_TABLETOP_WORDS, vectors=3, photo_vectors=2, photo_rate=0.03),
+        "textual-inversion": TextualInversion(_TABLETOP_WORDS, vectors=3),
         "dreambooth": DreamBooth(
             dataclasses.replace(_TABLETOP, batch=4, learning_rate=2e-4, clip=1.0), text_encoder=True
         ),

@@ -106,7 +106,7 @@ class AttentionMethod:
         take_settings(settings.as_record(), given, "localizer.")
         with _sensible(given):
             changes = {
-                k.removeprefix("localizer."): _like(getattr(settings, k.removeprefix("localizer.")), given[k])
+                k.removeprefix("localizer."): _like(getattr(settings, k.removeprefix("localizer.")), given[k], k)
                 for k in overrides
             }
             settings = dataclasses.replace(settings, **changes)
@@ -263,7 +263,7 @@ def _learner_recipe(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
     known = numbers(recipe)
     taken = take_settings(known, given, "learner.")
     with _sensible(given):
-        return changed(recipe, **{name: _like(known[name], value) for name, value in taken.items()})
+        return changed(recipe, **{name: _like(known[name], value, f"learner.{name}") for name, value in taken.items()})
 
 
 @contextlib.contextmanager
@@ -276,8 +276,11 @@ def _sensible(given: Mapping[str, Any]) -> Iterator[None]:
         raise UsageError(f"settings that make no sense ({said}): {error}") from None
 
 
-def _like(old: Any, new: Any) -> Any:
-    """``new`` in the shape of ``old``: JSON has lists where settings have tuples, and no dataclasses."""
+def _like(old: Any, new: Any, name: str = "") -> Any:
+    """``new`` in the shape of ``old``: JSON has lists where settings have tuples, and no dataclasses.
+
+    Raises UnknownNameError and UsageError for parts of a dataclass, which are called ``name.PART``.
+    """
     if isinstance(old, tuple):
         return tuple(new) if isinstance(new, list | tuple) else (new,)
     if isinstance(old, float) and isinstance(new, int):
@@ -285,5 +288,9 @@ def _like(old: Any, new: Any) -> Any:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return {key: _like(1.0, value) for key, value in new.items()}
     if dataclasses.is_dataclass(old) and not isinstance(old, type) and isinstance(new, Mapping):
-        return dataclasses.replace(old, **{key: _like(getattr(old, key), value) for key, value in new.items()})
+        known = {field.name: getattr(old, field.name) for field in dataclasses.fields(old)}
+        taken = take_settings(known, {f"{name}.{key}": value for key, value in new.items()}, f"{name}.")
+        return dataclasses.replace(
+            old, **{key: _like(known[key], value, f"{name}.{key}") for key, value in taken.items()}
+        )
     return new

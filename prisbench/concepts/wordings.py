@@ -66,7 +66,7 @@ def wordings(
     for n in range(len(subject.photos)):
         slot = f"photo_{n}"
         slots[slot] = _first_of_photo(backbone, recipe.photo_vectors, recipe.spread, f"{key}:{slot}")
-        words = {_SLOT: own, slot: Words("", recipe.photo_vectors)}
+        words = {_SLOT: own, slot: Words(None, recipe.photo_vectors)}
         prompts += [compose(backbone.tokenizer, f"{text} with {{{slot}}}", words) for text in templates]
         for name, table in backbone.token_tables.items():
             moving = {_OF_PHOTO.format(n) + name: slots[slot][name]}

@@ -37,10 +37,10 @@ FUNCTION_WORDS = frozenset(
 
 class Words(NamedTuple):
     """What stands in a slot: ``vectors`` learned places, then a rare word that the model was taught to read as the
-    subject (DreamBooth), then the noun (one word or several; none where learned places say everything).
+    subject (DreamBooth), then the noun (one word or several; None where learned places say everything).
     """
 
-    noun: str
+    noun: str | None
     vectors: int = 0
     rare: str = ""
 
@@ -89,8 +89,8 @@ def compose(tokenizer: Any, text: str, slots: Mapping[str, Words], template: str
             places += _words(tokenizer, piece, role="content")
             continue
         noun, vectors, rare = slots[piece]
-        named = [place._replace(slot=piece, role="noun") for place in _words(tokenizer, noun)]
-        if not named and (noun or not vectors):
+        named = [place._replace(slot=piece, role="noun") for place in _words(tokenizer, noun or "")]
+        if not named and (noun is not None or not vectors):
             raise UsageError(f"the noun {noun!r} is no word for the tokenizer; give the class word, such as 'mug'")
         places += [_Place(None, f"<{piece}_{n}>", piece, "token") for n in range(vectors)]
         places += [place._replace(slot=piece, role="token") for place in _words(tokenizer, rare)] + named

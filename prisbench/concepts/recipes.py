@@ -218,7 +218,7 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
             prior=_TABLETOP_PRIOR,
         ),
         "custom-diffusion": CustomDiffusion(
-            dataclasses.replace(_TABLETOP, batch=4, learning_rate=5e-4, clip=1.0), vectors=3
+            dataclasses.replace(_TABLETOP_WORDS, steps=160, batch=4, learning_rate=5e-4, clip=1.0), vectors=3
         ),
     },
     "sd": _FOR_PHOTOS,

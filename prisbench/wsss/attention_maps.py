@@ -180,8 +180,9 @@ def _prompt(
 ) -> Prompt:
     """The prompt of the classes in these slots; of none at all, the empty one."""
     wording = settings.wording
-    words = {slot: Words(wording.phrase(name)) for slot, name in names.items()}
-    things = [(_article(word.noun) if wording.articles else "") + f"{{{slot}}}" for slot, word in words.items()]
+    phrases = {slot: wording.phrase(name) for slot, name in names.items()}
+    words = {slot: Words(phrase) for slot, phrase in phrases.items()}
+    things = [(_article(phrase) if wording.articles else "") + f"{{{slot}}}" for slot, phrase in phrases.items()]
     *first, last = [*things, *background] or [""]
     text = f"{', '.join(first)}{wording.last}{last}" if first else last
     return compose(tokenizer, text, words, settings.localizer.template if text else "{text}")

@@ -341,7 +341,12 @@ def test_a_mask_says_where_the_loss_counts(backbones: dict[str, Backbone]) -> No
     )
     plain = short("textual-inversion", steps=2)
     assert learn(backbone, thing, "textual-inversion", plain).id == masked.id, "masks count where there are some"
-    assert masked.recipe["photo_vectors"] == 0 and masked.recipe["masked"] is True
+    assert masked.recipe["masked"] is True
+    words = changed(recipe, photo_vectors=2)
+    assert key(backbone, thing, "textual-inversion", words) == masked.id, "masks do what words of photos would"
+    without_words = as_record(changed(recipe, photo_vectors=0), 0)
+    assert not any(name.startswith("photo_") for name in without_words), "concepts from before keep their keys"
+    assert as_record(words, 0)["photo_vectors"] == 2
     without = dataclasses.replace(thing, masks=())
     assert key(backbone, without, "textual-inversion", plain) == key(
         backbone, without, "textual-inversion", changed(plain, masked=False)

@@ -29,6 +29,8 @@ from prisbench.localizer.observe import observe_all
 from prisbench.localizer.presets import default_settings
 from prisbench.localizer.settings import Evidence, LocalizerSettings, Places
 from prisbench.localizer.texts import Reader
+from prisbench.predict import given
+from prisbench.results import REFERENCES
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, interval, no_interval, paired_difference, roc
 from prisbench.types import REFERENTLESS, Example
 
@@ -118,7 +120,8 @@ def part_of(dataset: Dataset, split: str, subjects: int | None, part: Mapping[st
 def measure(method: AttentionMethod, dataset: Dataset, examples: Sequence[Example], split: str) -> Measured:
     """One setting: that of the method."""
     wanted = {example.query.subject_id for example in examples}
-    concepts = {subject.id: method.learn(subject) for subject in dataset.subjects(split) if subject.id in wanted}
+    photos_alone = given(dataset.subjects(split), REFERENCES[0])
+    concepts = {subject.id: method.learn(subject) for subject in photos_alone if subject.id in wanted}
     settings = method.localizer
     ious: dict[str, list[float]] = {}
     presences, seconds = [], []

@@ -256,8 +256,14 @@ def on_device(recipe: Recipe, native_bfloat16: bool) -> Recipe:
 
 
 def as_record(recipe: Recipe, seed: int) -> dict[str, Any]:
-    """Plain JSON values: what goes into the concept's key and file."""
+    """Plain JSON values: what goes into the concept's key and file.
+
+    Words of each photo are left out where there are none, so that concepts from before there were any keep their keys.
+    """
     record: dict[str, Any] = {"seed": seed}
-    for name, value in numbers(recipe).items():
+    plain = numbers(recipe)
+    if not plain.get("photo_vectors"):
+        plain = {name: value for name, value in plain.items() if not name.startswith("photo_")}
+    for name, value in plain.items():
         record[name] = dataclasses.asdict(value) if isinstance(value, Prior) else value
     return record

@@ -459,3 +459,19 @@ def test_the_table_of_learners_says_who_is_ahead_where() -> None:
     )
     with pytest.raises(DataError, match="one method with concepts"):
         learners([FLOOR])
+
+
+def test_rows_of_two_reference_settings_have_each_its_own_numbers_in_short_tables() -> None:
+    """One method and concept, with the photos' masks and without."""
+    alone, masks = (
+        dataclasses.replace(
+            make_run("attn", "textual-inversion", lambda i, share=share: share), reference=setting, metric_spec="2"
+        )
+        for setting, share in (("photos", 40), ("photos+masks", 80))
+    )
+    control = dataclasses.replace(CONTROL, metric_spec="2")
+    for table in (summary([alone, masks, control]), learners([alone, masks, control])):
+        (first,) = [line for line in table.splitlines() if "| textual-inversion (photos+masks) |" in line]
+        (second,) = [line for line in table.splitlines() if "| textual-inversion |" in line]
+        assert "| 0.80 [" in first and "| 0.40 [" in second, "plain"
+    assert "textual-inversion (photos+masks) (" in table, "who is ahead, by how much"

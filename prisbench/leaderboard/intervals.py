@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prisbench.metrics import METRICS
-from prisbench.results import Run
+from prisbench.results import REFERENCES, Run
 from prisbench.statistics import FEWEST_SUBJECTS, no_interval
 
 WITH_INTERVAL = ("iou_mean", "instance_accuracy", "wrong_instance_rate", "absent_fp_rate", "contradicted_fp_rate")
@@ -103,5 +103,11 @@ def _plural(n: int, of: str) -> str:
     return f"{n} {of}" + ("" if n == 1 else "s")
 
 
+def name_of(row: Record) -> str:
+    """Whose row it is: method, concept, and the reference setting where that is not photos alone."""
+    masks = f" ({row['reference']})" if row.get("reference") == REFERENCES[1] else ""
+    return f"{row['method']} / {row['concept']}{masks}"
+
+
 def _named(records: Sequence[Record]) -> str:
-    return ", ".join(f"{row['method']} / {row['concept']}" for row in records)
+    return ", ".join(map(name_of, records))

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pandas as pd
 
 from prisbench.errors import UnknownNameError
-from prisbench.leaderboard.intervals import interval_notes
+from prisbench.leaderboard.intervals import interval_notes, name_of
 from prisbench.leaderboard.rows import records_of, shown_columns
 from prisbench.out_of_domain import TOLERATED
 from prisbench.results import REFERENCES
@@ -60,23 +60,23 @@ def notes(frame: pd.DataFrame) -> list[str]:
     for row in records:
         if row["gain_over_noun"] is not None:
             gain = signed(row["gain_over_noun"], row["gain_over_noun_ci"], 3)
-            out.append(f"{row['method']}: {row['concept']} over noun-only, paired: mIoU {gain}.")
+            out.append(f"{name_of(row).replace(' /', ':')} over noun-only, paired: mIoU {gain}.")
     for row in records:
         if row["presence_auc"] is not None:
             out.append(
-                f"{row['method']} / {row['concept']}: its belief tells present from absent with an area under the ROC "
-                f"of {cell(row['presence_auc'], row['presence_auc_ci'])}."
+                f"{name_of(row)}: its belief tells present from absent with an area under the ROC of "
+                f"{cell(row['presence_auc'], row['presence_auc_ci'])}."
             )
     out += interval_notes(records)
     for row in records:
         if row["iou_mean_seed_sd"] is not None:
             spread = f"mIoU has a standard deviation of {row['iou_mean_seed_sd']:.3f} over seeds"
-            out.append(f"{row['method']} / {row['concept']}: {spread}.")
+            out.append(f"{name_of(row)}: {spread}.")
     if any(row.get("reference") == REFERENCES[1] for row in records):
         out.append(f"Methods are given a subject's photos alone; rows marked ({REFERENCES[1]}) also its masks in them.")
     complete = max((row["n"] for row in records), default=0)
     for row in records:
-        name = f"{row['method']} / {row['concept']}"
+        name = name_of(row)
         ranked = row["tier"] is not None or row["iou_mean"] is None or row.get("headline") is not None
         if not ranked and (row["n"] < complete or row["iou_mean_n_subjects"] >= FEWEST_SUBJECTS):
             out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")

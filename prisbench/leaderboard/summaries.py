@@ -13,7 +13,7 @@ from prisbench.leaderboard.intervals import missing, most_subjects, promise
 from prisbench.leaderboard.render import named, short, signed
 from prisbench.leaderboard.rows import queries_within, records_of, rows, sample_of
 from prisbench.metrics import METRICS
-from prisbench.results import Run
+from prisbench.results import REFERENCES, Run
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, paired_difference
 from prisbench.types import QUERY_TYPES, REFERENTLESS, UNLEARNED
 
@@ -51,7 +51,7 @@ def summary(runs: Sequence[Run]) -> str:
     alike = [row for row in by_kind["look-alike"].values() if row["gain_over_noun"] is not None]
     for row in alike:
         gain = signed(row["gain_over_noun"], row["gain_over_noun_ci"])
-        lines += ["", f"What {row['concept']} adds over the noun alone, paired, on look-alikes: **{gain}**."]
+        lines += ["", f"What {named(row)} adds over the noun alone, paired, on look-alikes: **{gain}**."]
     lines += _missing(records_of(everything), by_kind)
     return "\n".join(lines) + "\n"
 
@@ -104,7 +104,10 @@ def _ahead(runs: Sequence[Run], subsets: Sequence[str]) -> list[str]:
         found = paired_difference(first, second)
         return signed(found.value, found.interval)
 
-    by_concept = {each: [run for run in runs if run.concept == each] for each in (run.concept for run in runs)}
+    by_concept: dict[str, list[Run]] = {}
+    for run in runs:
+        masks = f" ({run.reference})" if run.reference == REFERENCES[1] else ""
+        by_concept.setdefault(run.concept + masks, []).append(run)
     lines = []
     for subset in subsets:
         samples = {
@@ -118,7 +121,7 @@ def _ahead(runs: Sequence[Run], subsets: Sequence[str]) -> list[str]:
         best, parts = order[0], []
         for concept in order:
             words = [] if concept == best else [f"{gap(samples[concept], samples[best])} to the first"]
-            if "noun-only" in samples and concept not in UNLEARNED:
+            if "noun-only" in samples and concept.partition(" (")[0] not in UNLEARNED:
                 words.append(f"{gap(samples[concept], samples['noun-only'])} over the noun")
             parts.append(concept + (f" ({', '.join(words)})" if words else ""))
         title = "all present" if subset == "present" else subset
@@ -134,5 +137,6 @@ def _missing(everything: Sequence[dict[str, Any]], tables: Mapping[str, Mapping[
     return ["", *(f"- {note}" for note in found)] if found else []
 
 
-def _which(row: dict[str, Any]) -> tuple[str, str]:
-    return row["method"], row["concept"]
+def _which(row: dict[str, Any]) -> tuple[str, str, str | None]:
+    """Whose row it is; one method and concept may have a row in each reference setting."""
+    return row["method"], row["concept"], row.get("reference")

@@ -85,22 +85,26 @@ def first_vectors(backbone: Backbone, noun: str, n: int, spread: float, key: str
     """The noun's embedding (the mean of its pieces) for each vector, the second and later ones a
     little apart.
     """
-    draw, pieces = chance(key, -1), backbone.tokenizer(noun, add_special_tokens=False).input_ids
-    vectors = {}
-    for name, table in backbone.token_tables.items():
-        start = table[pieces].float().mean(dim=0).repeat(n, 1)
-        apart = torch.randn(start.shape, generator=draw).to(start) * _scale(table)
-        apart[0] = 0
-        vectors[name] = (start + spread * apart).requires_grad_()
-    return vectors
+    pieces = backbone.tokenizer(noun, add_special_tokens=False).input_ids
+    starts = {name: table[pieces] for name, table in backbone.token_tables.items()}
+    return _about(backbone, starts, n, spread, key, first_as_it_is=True)
 
 
 def _first_of_photo(backbone: Backbone, n: int, spread: float, key: str) -> dict[str, Float[Tensor, "n _d"]]:
     """The mean of all embeddings for each vector, a little apart: words that say nothing yet."""
+    return _about(backbone, backbone.token_tables, n, spread, key)
+
+
+def _about(
+    backbone: Backbone, starts: Mapping[str, Tensor], n: int, spread: float, key: str, first_as_it_is: bool = False
+) -> dict[str, Float[Tensor, "n _d"]]:
+    """Vectors by text encoder, each near the mean of some embeddings."""
     draw, vectors = chance(key, -1), {}
-    for name, table in backbone.token_tables.items():
-        start = table.float().mean(dim=0).repeat(n, 1)
-        apart = torch.randn(start.shape, generator=draw).to(start) * _scale(table)
+    for name, rows in starts.items():
+        start = rows.float().mean(dim=0).repeat(n, 1)
+        apart = torch.randn(start.shape, generator=draw).to(start) * _scale(backbone.token_tables[name])
+        if first_as_it_is:
+            apart[0] = 0
         vectors[name] = (start + spread * apart).requires_grad_()
     return vectors
 

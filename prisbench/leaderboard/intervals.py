@@ -103,10 +103,14 @@ def _plural(n: int, of: str) -> str:
     return f"{n} {of}" + ("" if n == 1 else "s")
 
 
+def marked(concept: str, reference: str | None) -> str:
+    """A concept to read, with what it saw of the photos where that is more than the photos."""
+    return concept + (f" ({reference})" if reference == REFERENCES[1] else "")
+
+
 def name_of(row: Record) -> str:
-    """Whose row it is: method, concept, and the reference setting where that is not photos alone."""
-    masks = f" ({row['reference']})" if row.get("reference") == REFERENCES[1] else ""
-    return f"{row['method']} / {row['concept']}{masks}"
+    """Whose row it is, to read."""
+    return f"{row['method']} / {marked(row['concept'], row.get('reference'))}"
 
 
 def _named(records: Sequence[Record]) -> str:

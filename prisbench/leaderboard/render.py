@@ -12,7 +12,7 @@ from typing import Any, cast
 import pandas as pd
 
 from prisbench.errors import UnknownNameError
-from prisbench.leaderboard.intervals import interval_notes, name_of
+from prisbench.leaderboard.intervals import interval_notes, marked, name_of
 from prisbench.leaderboard.rows import records_of, shown_columns
 from prisbench.out_of_domain import TOLERATED
 from prisbench.results import REFERENCES
@@ -112,8 +112,9 @@ def named(row: Mapping[str, Any]) -> str:
     """A row's concept to read, with the number of its seeds where they are several, and with what it saw of the photos
     where that is more than the photos.
     """
-    masks = f" ({row['reference']})" if row.get("reference") == REFERENCES[1] else ""
-    return row["concept"] + masks + (f" ({len(row['seeds'])} seeds)" if len(row["seeds"]) > 1 else "")
+    return marked(row["concept"], row.get("reference")) + (
+        f" ({len(row['seeds'])} seeds)" if len(row["seeds"]) > 1 else ""
+    )
 
 
 def cell(value: float | None, ci: Sequence[float] | None = None) -> str:

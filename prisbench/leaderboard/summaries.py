@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prisbench.errors import DataError
-from prisbench.leaderboard.intervals import missing, most_subjects, promise
+from prisbench.leaderboard.intervals import marked, missing, most_subjects, promise
 from prisbench.leaderboard.render import named, short, signed
 from prisbench.leaderboard.rows import queries_within, records_of, rows, sample_of
 from prisbench.metrics import METRICS
-from prisbench.results import REFERENCES, Run
+from prisbench.results import Run
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, paired_difference
 from prisbench.types import QUERY_TYPES, REFERENTLESS, UNLEARNED
 
@@ -106,8 +106,7 @@ def _ahead(runs: Sequence[Run], subsets: Sequence[str]) -> list[str]:
 
     by_concept: dict[str, list[Run]] = {}
     for run in runs:
-        masks = f" ({run.reference})" if run.reference == REFERENCES[1] else ""
-        by_concept.setdefault(run.concept + masks, []).append(run)
+        by_concept.setdefault(marked(run.concept, run.reference), []).append(run)
     lines = []
     for subset in subsets:
         samples = {

@@ -11,6 +11,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prisbench.appearance.method import FeaturesMethod as FeaturesMethod
     from prisbench.datasets.load import Dataset as Dataset
     from prisbench.datasets.load import open_dataset as open_dataset
     from prisbench.diffusion.loading import load_pretrained as load_pretrained
@@ -49,6 +50,7 @@ _HOME = {
     "DataError": "errors",
     "Dataset": "datasets.load",
     "Example": "types",
+    "FeaturesMethod": "appearance.method",
     "GivesCandidates": "types",
     "Method": "types",
     "MethodOptions": "settings",

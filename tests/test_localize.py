@@ -32,7 +32,7 @@ from prisbench.localizer.maps import boxes, consensus, min_max, self_cross
 from prisbench.localizer.observe import Draw, Observation, cost, observe, observe_all
 from prisbench.localizer.presence import calibration_key
 from prisbench.localizer.presets import PRESETS, default_settings, preset
-from prisbench.localizer.settings import Evidence, Places
+from prisbench.localizer.settings import Evidence, Places, are_timesteps
 from prisbench.localizer.texts import COLUMNS, Reader, mirror
 from prisbench.types import Concept, Query
 
@@ -512,14 +512,20 @@ def test_settings_that_make_no_sense_are_refused(change: dict[str, Any]) -> None
         dataclasses.replace(PLAIN, **change)
 
 
+def test_timesteps_are_whole_numbers() -> None:
+    assert are_timesteps((0, 300)) and are_timesteps(())
+    assert not any(are_timesteps(each) for each in (("x",), (True,), (1.5,), (-1,), (None,)))
+
+
 def test_presets_are_plain_data_and_an_unknown_one_offers_the_nearest() -> None:
     import json
 
     for family, named in PRESETS.items():
-        assert set(named) == {"paper", "fast", "accurate"}, family
+        assert set(named) == {"paper", "fast", "balanced", "accurate"}, family
         for settings in named.values():
             assert json.loads(json.dumps(settings.as_record()))["timesteps"] == list(settings.timesteps)
         assert named["fast"].caption is not None and not named["fast"].evidence, "one pass, and no other"
+        assert 2 * len(named["balanced"].evidence.timesteps) == len(named["accurate"].evidence.timesteps)
     with pytest.raises(UnknownNameError, match="unknown localizer preset 'papr': did you mean 'paper'"):
         preset("papr", "sd")
     with pytest.raises(UnknownNameError, match="unknown backbone family 'other'"):

@@ -186,6 +186,50 @@ def bench_network_free(
     say(audit.records(rows), format, audit.markdown(rows))
 
 
+@app.command("attn-features")
+def bench_attn_features(
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder; its validation split is used.")] = BENCHMARK,
+    reference: Reference = ReferenceSetting.photos,
+    concept: Annotated[str, typer.Option(help="What the words are: a learner or a control.")] = "textual-inversion",
+    backbone: Backbone = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="So many queries, spread over subjects, types and grades.")
+    ] = None,
+    refit: Annotated[bool, typer.Option("--fit", help="Keep the weights that are fitted on all subjects.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
+    format: OutputFormat = Format.text,
+) -> None:
+    """What words and looks are worth to attn-features, each subject answered by weights fitted on other subjects.
+
+    Learns the subjects' concepts where that was not done before.
+    """
+    from prisbench.appearance import fitting
+    from prisbench.appearance.choice import FILE
+    from prisbench.appearance.method import FeaturesMethod
+    from prisbench.datasets.named import find_dataset
+    from prisbench.predict import given
+    from prisbench.settings import MethodOptions
+
+    data = find_dataset(dataset)
+    method = FeaturesMethod.make(MethodOptions(concept=concept, model=backbone, say=tell))
+    asked = {each.query.id: each.query.subject_id for each in data.examples("validation", limit)}
+    subjects = [each for each in given(data.subjects("validation"), reference.value) if each.id in asked.values()]
+    concepts, seen = {}, []
+    with progress() as bar:
+        stage = stage_bar(bar)
+        for subject in subjects:
+            concepts[subject.id] = method.learn(subject)
+            stage("learn", len(concepts), len(subjects), subject.id)
+        for each in fitting.look_all(data, method, concepts, limit):
+            seen.append(each)
+            stage("locate", len(seen), len(asked), "")
+    if refit:
+        about = {"dataset": data.id, "digest": data.digest, "split": "validation", "limit": limit, "concept": concept}
+        fitting.fit_file(seen, reference.value, {**about, "backbone": method.model}, weights or FILE)
+    rows = fitting.worth(seen, asked)
+    say([dataclasses.asdict(row) for row in rows], format, fitting.markdown(rows))
+
+
 @app.command("unseen")
 def bench_unseen(
     scenes: Annotated[int | None, typer.Option(help="Training scenes to look at; default: all.")] = None,

@@ -86,7 +86,7 @@ def segment(
 
 
 def show_presets(
-    name: Annotated[str | None, typer.Argument(help="paper, fast or accurate; all when left out.")] = None,
+    name: Annotated[str | None, typer.Argument(help="paper, fast, balanced or accurate; all when left out.")] = None,
     family: Annotated[str, typer.Option(help="embedded, sd (Stable Diffusion 1.x, 2.x) or sdxl.")] = "embedded",
     format: OutputFormat = Format.text,
 ) -> None:

@@ -106,6 +106,12 @@ def candidates(observation: Observation, photo: ImageLike, settings: LocalizerSe
     return sorted(found, key=lambda each: -each.score)
 
 
+def part_at(mask: Bool[np.ndarray, "h w"], yx: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """The connected part (8 neighbours) of a mask that holds a pixel of it."""
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+    return np.asarray(labels == labels[yx])
+
+
 def soft_map(observation: Observation, settings: LocalizerSettings) -> tuple[Float[Tensor, "1 h w"], float]:
     """The map in the photo's frame, 0..1, and the highest raw attention of the first token group."""
     rows = _rows(observation, settings)
@@ -129,16 +135,22 @@ def placed(
     """The map with the parts that the text's places rule out made lower, and the share of presence that they leave."""
     if not (settings.places.alone or (settings.places.reads and observation.told)):
         return score, 1.0
-    said = []
-    for told in observation.told:
-        views = [(told.landmark, False), (told.mirrored, True)]
-        marks = [_landmark(each, observation, settings, back) for each, back in views if each is not None]
-        said.append(places.Placed(told.condition, np.mean(marks, axis=0) if marks else None))
+    said = conditions(observation, settings)
     soft = score[0].cpu().numpy()
     there = places.parts(soft, settings.places)
     graded = places.grades(there, said, settings.places)
     lowered = places.chosen(soft, there, graded, settings.places)
     return torch.from_numpy(lowered)[None].to(score), places.best(there, graded) ** settings.places.silence
+
+
+def conditions(observation: Observation, settings: LocalizerSettings) -> list[places.Placed]:
+    """What the text says of place, with the maps of its landmarks in the photo's frame."""
+    said = []
+    for told in observation.told:
+        views = [(told.landmark, False), (told.mirrored, True)]
+        marks = [_landmark(each, observation, settings, back) for each, back in views if each is not None]
+        said.append(places.Placed(told.condition, np.mean(marks, axis=0) if marks else None))
+    return said
 
 
 def _landmark(

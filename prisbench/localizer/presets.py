@@ -1,7 +1,8 @@
 """The named sets of the localizer's numbers, for each backbone family.
 
 ``paper`` is the published procedure (arXiv 2309.04109), ``fast`` one pass of the network for all queries of a photo,
-``accurate`` the best that one model gives.  One code path serves all of them.
+``accurate`` the best that one model gives, ``balanced`` the same with half of its evidence.  One code path serves all
+of them.
 
 Knows: the blocks of each backbone family by the role they play, and the presets.  Does not know: torch, images.
 """
@@ -120,7 +121,8 @@ def _for_photos(roles: Roles) -> dict[str, LocalizerSettings]:
         presence=0.2,
         places=Places(alone=1.0, power=1.0, silence=1.0),
     )
-    return {"paper": paper, "fast": fast, "accurate": accurate}
+    balanced = dataclasses.replace(accurate, evidence=dataclasses.replace(accurate.evidence, timesteps=(300, 700)))
+    return {"paper": paper, "fast": fast, "balanced": balanced, "accurate": accurate}
 
 
 # For the backbone in prisbench/embedded/weights; chosen on validation subjects (docs/localizer.md).
@@ -163,6 +165,9 @@ PRESETS: dict[str, dict[str, LocalizerSettings]] = {
             presence=None,
             evidence=Evidence(),
             places=Places(),
+        ),
+        "balanced": dataclasses.replace(
+            _TABLETOP, evidence=dataclasses.replace(_TABLETOP.evidence, timesteps=(100, 500))
         ),
         "accurate": _TABLETOP,
     },

@@ -118,7 +118,7 @@ class LocalizerSettings:
         checks = {
             "template": self.template.count("{text}") == 1,
             "tokens": len(self.tokens) > 0 and set(self.tokens) <= set(TOKEN_GROUPS),
-            "timesteps": len(self.timesteps) > 0 and min(self.timesteps) >= 0,
+            "timesteps": len(self.timesteps) > 0 and are_timesteps(self.timesteps),
             "samples": self.samples >= 1,
             "cross": len(self.cross) > 0 and min(self.cross.values()) >= 0 and sum(self.cross.values()) > 0,
             "hops": self.hops >= 0,
@@ -138,7 +138,7 @@ class LocalizerSettings:
             and self.evidence.blur >= 0
             and self.evidence.power >= 0
             and self.evidence.attention >= 0
-            and all(t >= 0 for t in self.evidence.timesteps),
+            and are_timesteps(self.evidence.timesteps),
             "places": min(self.places.power, self.places.silence) >= 0
             and 0 <= self.places.alone <= 1
             and 0 < self.places.least < 1
@@ -151,3 +151,8 @@ class LocalizerSettings:
     def as_record(self) -> dict[str, Any]:
         """Plain JSON values, for the record of a run."""
         return dataclasses.asdict(self)
+
+
+def are_timesteps(given: tuple[Any, ...]) -> bool:
+    """Whether these are timesteps: whole numbers from 0 on."""
+    return all(isinstance(t, int) and not isinstance(t, bool) and t >= 0 for t in given)

@@ -24,7 +24,7 @@ from prisbench.network_free.colours import mask_resized, shrunk
 from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS, choose
-from prisbench.network_free.reader import grades
+from prisbench.network_free.reader import by_colour, grades
 from prisbench.network_free.regions import snapped
 from prisbench.network_free.weights import FILE, weights_for
 from prisbench.phrases import parse
@@ -159,7 +159,7 @@ def _answers(
 def _text_alone(
     example: Example, scene: Scene, regions: Sequence[np.ndarray], seen: Sequence[int]
 ) -> tuple[list[tuple[np.ndarray | None, float]], float]:
-    told = grades(parse(example.query.text), scene, regions, np.ones(len(regions)), True)
+    told = grades(parse(example.query.text), regions, np.ones(len(regions)), by_colour(scene, regions))
     best = np.flatnonzero(told >= told.max() - 1e-9)
     return [(example.things[seen[n]].mask, 1 / len(best)) for n in best.tolist()], float(told.max())
 

@@ -26,10 +26,10 @@ from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.likeness import NAMES, likeness
 from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS
-from prisbench.network_free.reader import grades
+from prisbench.network_free.reader import by_colour, grades
 from prisbench.network_free.regions import parts
 from prisbench.network_free.weights import FILE, Weights, fit_logistic, read_weights
-from prisbench.phrases import Reading, parse
+from prisbench.phrases import parse
 from prisbench.results import REFERENCES
 from prisbench.runtime.files import read_json, write_json
 from prisbench.types import REFERENTLESS, Example, Subject
@@ -126,49 +126,48 @@ def _seen(
 ) -> Seen:
     map_, truth, alike = about
     reading = parse(example.query.text)
-    grade = partial(_told, reading, evidence.scene, regions, outlines) if reading.conditions else None
+    find = by_colour(evidence.scene, regions if outlines else None)
     return Seen(
         example.query.id,
         example.query_type,
         likeness(evidence, regions, map_) if regions else np.zeros((0, len(NAMES))),
         np.array([iou(region, truth) for region in regions]),
         np.array([max((iou(region, each) for each in alike), default=0.0) for region in regions]),
-        grade,
+        partial(grades, reading, regions, find=find) if reading.conditions else None,
     )
-
-
-def _told(
-    reading: Reading, scene: Scene, regions: Sequence[np.ndarray], outlines: bool, chances: Float[np.ndarray, " n"]
-) -> Float[np.ndarray, " n"]:
-    return grades(reading, scene, regions, chances, outlines)
 
 
 def fit_one(name: str, seen: Sequence[Seen]) -> Weights:
     """The weights of one predictor on one kind of regions, with threshold and power."""
     predictor = PREDICTORS[name]
     columns = [NAMES.index(each) for each in predictor.names]
-    rows = np.concatenate([each.rows[:, columns] for each in seen])
+    some = [dataclasses.replace(each, rows=each.rows[:, columns]) for each in seen]
+    return fit_rows(some, predictor.names, predictor.reads)
+
+
+def fit_rows(seen: Sequence[Seen], names: Sequence[str], reads: bool) -> Weights:
+    """Weights of numbers called ``names``, and the threshold and power under which answers are worth most (``gain``).
+
+    Raises DataError where no query has a region.
+    """
+    rows = np.concatenate([each.rows for each in seen])
     right: Bool[np.ndarray, " n"] = np.concatenate([each.alike for each in seen]) >= RIGHT
     groups = [each.query_id for each in seen for _ in each.alike]
-    weights = fit_logistic(rows, right, predictor.names, groups)
+    weights = fit_logistic(rows, right, names, groups)
     best = (-1.0, 0.0, 0.0)
-    for power in POWERS if predictor.reads else (0.0,):
-        chosen = [_chosen(weights, each, columns, power) for each in seen]
+    for power in POWERS if reads else (0.0,):
+        chosen = [chosen_of(weights, each, power) for each in seen]
         for threshold in THRESHOLDS:
-            value = float(
-                np.mean(
-                    [gain(each, *pick, threshold, predictor.reads) for each, pick in zip(seen, chosen, strict=True)]
-                )
-            )
-            best = max(best, (value, power, threshold), key=lambda each: each[0])
+            gains = [gain(each, *pick, threshold, reads) for each, pick in zip(seen, chosen, strict=True)]
+            best = max(best, (float(np.mean(gains)), power, threshold), key=lambda each: each[0])
     return dataclasses.replace(weights, power=best[1], threshold=best[2])
 
 
-def _chosen(weights: Weights, seen: Seen, columns: Sequence[int], power: float) -> tuple[float, float, float]:
+def chosen_of(weights: Weights, seen: Seen, power: float) -> tuple[float, float, float]:
     """The score of the region that is chosen, and its overlaps with what is meant and with what looks alike."""
     if not len(seen.rows):
         return 0.0, 0.0, 0.0
-    scores = weights.chance(seen.rows[:, columns])
+    scores = weights.chance(seen.rows)
     if power and seen.grade is not None:
         scores = scores * seen.grade(scores) ** power
     place = int(scores.argmax())

@@ -105,18 +105,18 @@ def _outline(evidence: Evidence, region: np.ndarray, map_: np.ndarray) -> tuple[
     ratio, filled = outline(region)
     known = evidence.model.outlines
     edge = np.concatenate([region[0], region[-1], region[:, 0], region[:, -1]])
-    ring = _ring(region)
+    around = ring(region)
     return (
         float(np.log(region.mean())),
         -float(np.abs(np.log(ratio / known[:, 0])).min()),
         -float(np.abs(filled - known[:, 1]).min()),
         -float(edge.sum() / np.sqrt(region.sum())),
-        float(map_[region].mean() - (map_[ring].mean() if ring.any() else 0.0)),
+        float(map_[region].mean() - (map_[around].mean() if around.any() else 0.0)),
         float(map_[region].sum() / max(float(map_.sum()), 1e-6)),
     )
 
 
-def _ring(region: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def ring(region: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """The pixels two to four away from a region."""
     y, x = _box(region)
     near = slice(max(y.start - 5, 0), y.stop + 5), slice(max(x.start - 5, 0), x.stop + 5)

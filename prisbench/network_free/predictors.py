@@ -23,7 +23,7 @@ from prisbench.errors import MissingExtraError
 from prisbench.network_free import keypoints
 from prisbench.network_free.evidence import Evidence
 from prisbench.network_free.likeness import COLOUR, KEYPOINTS, NAMES, OUTLINE, PATCHES, TEXTURE, likeness
-from prisbench.network_free.reader import grades
+from prisbench.network_free.reader import by_colour, grades
 from prisbench.network_free.regions import parts
 from prisbench.network_free.weights import Weights
 from prisbench.phrases import parse
@@ -91,6 +91,6 @@ def choose(
         return Choice((), np.zeros(0), None)
     scores = weights.chance(likeness(evidence, regions, predictor.map_, predictor.names))
     if predictor.reads:
-        told = grades(parse(text), evidence.scene, regions, scores, outlines is not None)
+        told = grades(parse(text), regions, scores, by_colour(evidence.scene, outlines))
         scores = scores * told**weights.power
     return Choice(regions, scores, int(np.argmax(scores)))

@@ -8,7 +8,7 @@ Knows: readings of texts, regions, pixels.  Does not know: truth, how like a reg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -29,19 +29,19 @@ LANDMARKS = 8
 
 Mask = Bool[np.ndarray, "h w"]
 
+FindLandmark = Callable[[Condition], Sequence[tuple[Mask, float]]]
+"""A condition's landmark: regions that may be it, with weights above 0."""
+
 
 def grades(
-    reading: Reading, scene: Scene, regions: Sequence[Mask], chances: Float[np.ndarray, " n"], outlines: bool
+    reading: Reading, regions: Sequence[Mask], chances: Float[np.ndarray, " n"], find: FindLandmark
 ) -> Float[np.ndarray, " n"]:
-    """A grade in 0..1 for each region: the product over conditions; 1 for a text without any.
-
-    ``outlines``: the regions are all things of the scene, and landmarks are among them.
-    """
+    """A grade in 0..1 for each region: the product over conditions; 1 for a text without any."""
     product = np.ones(len(regions))
     boxes = [box_of(region) for region in regions]
     for condition in reading.conditions:
         if condition.relation in TO_A_LANDMARK:
-            found = landmarks(condition, scene, regions if outlines else None)
+            found = find(condition)
             for n, region in enumerate(regions):
                 product[n] *= _told(condition, boxes[n], [each for each in found if iou(each[0], region) < 0.3])
         else:
@@ -50,6 +50,11 @@ def grades(
                 others = [boxes[m] for m in rivals if iou(regions[m], region) < 0.3 and not _within(regions[m], region)]
                 product[n] *= holds(condition, boxes[n], None, others)
     return product
+
+
+def by_colour(scene: Scene, things: Sequence[Mask] | None = None) -> FindLandmark:
+    """Landmarks by their colour words, among regions cut from the scene, or among ``things``, which are all of its."""
+    return lambda condition: landmarks(condition, scene, things)
 
 
 def landmarks(condition: Condition, scene: Scene, things: Sequence[Mask] | None = None) -> list[tuple[Mask, float]]:

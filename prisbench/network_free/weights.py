@@ -82,16 +82,18 @@ def read_weights(file: Path = FILE) -> Mapping[str, Any]:
         ) from None
 
 
-def weights_for(reference: str, regions: str, predictor: str, file: Path = FILE) -> Weights:
+def weights_for(
+    reference: str, regions: str, predictor: str, file: Path = FILE, command: str = "network-free"
+) -> Weights:
     """The weights of a predictor in a reference setting, for "found" regions or true "outlines".
 
-    Raises DataError where none were fitted.
+    Raises DataError where none were fitted, naming the benchmark ``command`` that does it.
     """
     found = read_weights(file).get(reference, {}).get(regions, {}).get(predictor)
     if found is None:
         raise DataError(
             f"{file.name} has no weights of {predictor!r} for {regions} regions and {reference}; fit them with "
-            "`prisbench bench network-free --fit`"
+            f"`prisbench bench {command} --fit`"
         )
     return found
 

@@ -1,0 +1,63 @@
+"""Which region is the subject that a text means: of those that the words' map and the map of looks hold.
+
+Knows: sights, scenes, weights, readings of texts.  Does not know: truth, datasets.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from prisbench.appearance.sight import Sight
+from prisbench.appearance.witnesses import MAP, witnesses
+from prisbench.images.regions import iou
+from prisbench.localizer import places
+from prisbench.localizer.settings import LocalizerSettings
+from prisbench.network_free.evidence import Evidence
+from prisbench.network_free.predictors import Choice
+from prisbench.network_free.reader import FindLandmark, by_colour, grades
+from prisbench.network_free.regions import SAME, parts
+from prisbench.network_free.weights import Weights
+from prisbench.phrases import Condition, parse
+
+NAME = "attn-features"
+FILE = Path(__file__).with_name("weights.json")
+"""Weights fitted on validation, a set for each reference setting."""
+
+Mask = Bool[np.ndarray, "h w"]
+
+
+def choose(evidence: Evidence, sight: Sight, settings: LocalizerSettings, weights: Weights, text: str) -> Choice:
+    """The region that is likest, and keeps best what the text says of place."""
+    regions = regions_of(evidence, sight)
+    if not regions:
+        return Choice((), np.zeros(0), None)
+    scores = weights.chance(witnesses(evidence, sight, regions))
+    told = grades(parse(text), regions, scores, landmarks(evidence, sight, settings))
+    scores = scores * told**weights.power
+    return Choice(regions, scores, int(np.argmax(scores)))
+
+
+def regions_of(evidence: Evidence, sight: Sight) -> list[Mask]:
+    """The parts of both maps, each place once."""
+    found = parts(getattr(evidence, MAP))
+    for part in parts(sight.map_):
+        if all(iou(part, other) < SAME for other in found):
+            found.append(part)
+    return found
+
+
+def landmarks(evidence: Evidence, sight: Sight, settings: LocalizerSettings) -> FindLandmark:
+    """A landmark by its own words; by its colours where the words show nothing."""
+
+    @functools.cache
+    def find(condition: Condition) -> Sequence[tuple[Mask, float]]:
+        map_ = sight.landmarks.get(condition.landmark or "")
+        found = [] if map_ is None else [(part.mask, part.peak) for part in places.parts(map_, settings.places)]
+        return found or by_colour(evidence.scene)(condition)
+
+    return find

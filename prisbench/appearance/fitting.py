@@ -1,0 +1,125 @@
+"""The weights of ``attn-features``, fitted on a validation split.
+
+As those of the predictors without a network (``network_free.fitting``): what a region's numbers say of its being the
+subject, and one number for what texts say of place.
+
+Knows: examples with their truth.  Does not know: test splits; nothing here chooses one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prisbench.appearance.choice import FILE, NAME, landmarks, regions_of
+from prisbench.appearance.method import FeaturesMethod, looks_of
+from prisbench.appearance.sight import look
+from prisbench.appearance.witnesses import NAMES, WORDS, witnesses
+from prisbench.datasets.load import Dataset
+from prisbench.images.regions import iou
+from prisbench.network_free import likeness
+from prisbench.network_free.colours import mask_resized, shrunk
+from prisbench.network_free.evidence import Evidence, Scene
+from prisbench.network_free.fitting import Seen, chosen_of, fit_rows, gain, merged
+from prisbench.network_free.reader import grades
+from prisbench.phrases import parse
+from prisbench.runtime.files import read_json, write_json
+from prisbench.types import REFERENTLESS, Concept
+
+FOLDS = 4
+
+
+def fit_file(seen: Sequence[Seen], reference: str, about: Mapping[str, Any], file: Path = FILE) -> None:
+    """Fit the weights for one reference setting and put them into a file; ``about`` is kept beside them.
+
+    Raises DataError where no query has a region, WriteError.
+    """
+    found = {"found": {NAME: fit_rows(seen, NAMES, reads=True).record()}}
+    write_json(file, merged(read_json(file) if file.exists() else {}, reference, found, about))
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What some witnesses are worth by themselves: ``names`` of them; ``miou`` of the chosen regions over ``n`` queries
+    with a referent, ``silent`` the share of the other queries that are answered "not here".
+    """
+
+    names: str
+    n: int
+    miou: float
+    silent: float | None
+
+
+def worth(seen: Sequence[Seen], subjects: Mapping[str, str]) -> list[Worth]:
+    """Of words alone, of looks alone, and of both, each subject answered by weights that others were fitted on.
+
+    ``subjects``: query -> its subject.  Regions are as they were cut, before the photo's edges refine them.
+    """
+    who = sorted(set(subjects.values()))
+    fold = {subject: n % FOLDS for n, subject in enumerate(who)}
+    kinds = {"words": WORDS + likeness.OUTLINE, "looks": likeness.NAMES, "words and looks": NAMES}
+    return [
+        _worth(kind, names, seen, [fold[subjects[each.query_id]] for each in seen]) for kind, names in kinds.items()
+    ]
+
+
+def markdown(rows: Sequence[Worth]) -> str:
+    """The rows as a table."""
+    lines = [
+        "| witnesses | queries | mIoU of regions | silent where nothing is meant |",
+        "| :--- | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        silent = "–" if row.silent is None else f"{row.silent:.3f}"
+        lines.append(f"| {row.names} | {row.n} | {row.miou:.3f} | {silent} |")
+    return "\n".join(lines) + "\n"
+
+
+def _worth(kind: str, names: Sequence[str], seen: Sequence[Seen], folds: Sequence[int]) -> Worth:
+    columns = [NAMES.index(name) for name in names]
+    some = [dataclasses.replace(each, rows=each.rows[:, columns]) for each in seen]
+    referents: list[float] = []
+    others: list[float] = []
+    for k in range(FOLDS):
+        weights = fit_rows([each for each, fold in zip(some, folds, strict=True) if fold != k], names, reads=True)
+        for each in (each for each, fold in zip(some, folds, strict=True) if fold == k):
+            score, meant, alike = chosen_of(weights, each, weights.power)
+            value = gain(each, score, meant, alike, weights.threshold, reads=True)
+            (others if each.query_type in REFERENTLESS else referents).append(value)
+    return Worth(kind, len(referents), float(np.mean(referents)), float(np.mean(others)) if others else None)
+
+
+def look_all(
+    dataset: Dataset, method: FeaturesMethod, concepts: Mapping[str, Concept], limit: int | None = None
+) -> Iterator[Seen]:
+    """What every validation query shows; ``limit``: as ``Dataset.examples``."""
+    for _, group in itertools.groupby(dataset.examples("validation", limit), key=lambda example: example.image_id):
+        examples = list(group)
+        queries = [example.query for example in examples]
+        sights = look(method.reader(), examples[0].image, queries, concepts)
+        scene = Scene(shrunk(examples[0].image), method.balance)
+        for example, sight in zip(examples, sights, strict=True):
+            evidence = Evidence(scene, looks_of(concepts[example.query.subject_id]))
+            regions = regions_of(evidence, sight)
+            alike = [
+                mask_resized(thing.mask, scene.size_hw)
+                for thing in example.things
+                if thing.role == "subject" or thing.grade == "copy"
+            ]
+            truth, reading = mask_resized(example.mask, scene.size_hw), parse(example.query.text)
+            find = landmarks(evidence, sight, method.words.localizer)
+            yield Seen(
+                example.query.id,
+                example.query_type,
+                witnesses(evidence, sight, regions),
+                np.array([iou(region, truth) for region in regions]),
+                np.array([max((iou(region, each) for each in alike), default=0.0) for region in regions]),
+                partial(grades, reading, regions, find=find) if reading.conditions else None,
+            )

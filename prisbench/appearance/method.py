@@ -1,0 +1,193 @@
+"""``attn-features`` behind the seam of all methods: ``attn``'s words, and looks of the subject where they find it.
+
+Knows: ``attn``, models of looks, weights.  Does not know: truth, datasets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from prisbench.appearance.choice import FILE, NAME, choose
+from prisbench.appearance.sight import OWN_PHOTO, Sight, look, outlined
+from prisbench.appearance.witnesses import MAP
+from prisbench.errors import UnknownNameError, UsageError
+from prisbench.images.arrays import ImageLike, as_image
+from prisbench.localizer.method import AttentionMethod
+from prisbench.localizer.texts import Reader
+from prisbench.network_free.colours import BALANCES, mask_resized, shrunk
+from prisbench.network_free.evidence import Evidence, Scene
+from prisbench.network_free.model import SubjectModel, learn
+from prisbench.network_free.predictors import PREDICTORS, Choice, check_installed
+from prisbench.network_free.regions import snapped
+from prisbench.network_free.weights import Weights, weights_for
+from prisbench.out_of_domain import Strangeness
+from prisbench.results import REFERENCES
+from prisbench.runtime.files import read_bytes, sha256_bytes, sha256_json
+from prisbench.settings import MethodOptions, take_settings
+from prisbench.types import Candidate, Concept, Prediction, Query, Subject
+
+VERSION = 1
+"""Of how looks are counted; a concept's id holds it."""
+
+DEFAULTS = {"balance": "none", "threshold": -1.0}
+"""``balance``: one of ``colours.BALANCES``.  ``threshold``: the presence below which the subject is said to be absent;
+-1 is the one that was fitted on validation."""
+
+PREFIX = "features."
+
+
+class FeaturesMethod:
+    """A method beside ``attn``, which stays words alone."""
+
+    name = NAME
+
+    def __init__(self, words: AttentionMethod, balance: str, threshold: float) -> None:
+        if balance not in BALANCES:
+            raise UnknownNameError("balance", balance, BALANCES)
+        check_installed(PREDICTORS["combined"])
+        self.words, self.balance, self.threshold = words, balance, threshold
+
+    @staticmethod
+    def check(options: MethodOptions) -> None:
+        """What is wrong with the options, before weights are loaded.  Raises UnknownNameError, UsageError."""
+        AttentionMethod.check(_parted(options)[1])
+
+    @classmethod
+    def make(cls, options: MethodOptions) -> FeaturesMethod:
+        """``localizer.*`` and ``learner.*`` are ``attn``'s; ``features.balance``, ``features.threshold`` this one's."""
+        own, others = _parted(options)
+        return cls(AttentionMethod.make(others), **own)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {**self.words.settings, "features": {"balance": self.balance, "threshold": self.threshold}}
+
+    @property
+    def model(self) -> str:
+        """The backbone's id, for the record of a run."""
+        return self.words.model
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        return {**self.words.weights, FILE.name: sha256_bytes(read_bytes(FILE))[:16]}
+
+    @property
+    def template(self) -> str:
+        return self.words.template
+
+    @property
+    def precision(self) -> str:
+        return self.words.precision
+
+    @property
+    def subjects(self) -> Sequence[Subject]:
+        """Whose concept "another-subject" may take."""
+        return self.words.subjects
+
+    @subjects.setter
+    def subjects(self, subjects: Sequence[Subject]) -> None:
+        self.words.subjects = subjects
+
+    def cost(self, photo_hw: tuple[int, int]) -> str:
+        """What a photo of that size takes, in words."""
+        return f"{self.words.cost(photo_hw).split(';')[0]}; and its colours, textures and patches"
+
+    def strangeness(self, image: ImageLike) -> Strangeness | None:
+        """As ``attn``'s."""
+        return self.words.strangeness(image)
+
+    def learn(self, subject: Subject) -> Concept:
+        """``attn``'s concept, from its store or learned now, and what the subject looks like where its words find it.
+
+        Looks are counted each time; that takes about as long as a scene for each photo.
+        """
+        concept = self.words.learn(subject)
+        looks = learn(outlined(self.reader(), subject, concept), self.balance).tensors()
+        known = len(subject.masks) == len(subject.photos) and all(mask is not None for mask in subject.masks)
+        own = {"balance": self.balance, "reference": REFERENCES[int(known)], "version": VERSION}
+        sums = {name: sha256_bytes(np.ascontiguousarray(each).tobytes()) for name, each in looks.items()}
+        return dataclasses.replace(
+            concept,
+            id=sha256_json([concept.id, own, sums])[:16],
+            tensors={**concept.tensors, **{PREFIX + name: each for name, each in looks.items()}},
+            recipe={**concept.recipe, "features": own},
+        )
+
+    def locate(self, image: ImageLike, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> list[Prediction]:
+        """Each query's mask has the image's size; None where the presence is below the threshold."""
+        start, whole = time.perf_counter(), as_image(image)
+        sights = look(self.reader(), whole, queries, concepts)
+        scene, seen = Scene(shrunk(whole), self.balance), dict[str, Evidence]()
+        shared, answers = (time.perf_counter() - start) / max(1, len(queries)), []
+        for query, sight in zip(queries, sights, strict=True):
+            start, concept = time.perf_counter(), concepts[query.subject_id]
+            evidence = seen.setdefault(query.subject_id, Evidence(scene, looks_of(concept)))
+            found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text)
+            answer = self._answer(query, evidence, sight, found, concept)
+            mask = None if answer.mask is None else mask_resized(answer.mask, whole.shape[:2])
+            peak = _enlarged(answer.peak_yx, scene.size_hw, whole.shape[:2])
+            seconds = shared + time.perf_counter() - start
+            answers.append(dataclasses.replace(answer, mask=mask, peak_yx=peak, seconds=seconds))
+        return answers
+
+    def candidates(self, image: ImageLike, subject: Subject) -> list[Candidate]:
+        """The regions that were compared, the likeliest first; the text takes no part."""
+        concept, query, whole = self.learn(subject), Query("candidates", subject.id, OWN_PHOTO), as_image(image)
+        (sight,) = look(self.reader(), whole, [query], {subject.id: concept})
+        evidence = Evidence(Scene(shrunk(whole), self.balance), looks_of(concept))
+        found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text)
+        listed = [
+            Candidate(mask_resized(region, whole.shape[:2]), float(score))
+            for region, score in zip(found.regions, found.scores, strict=True)
+        ]
+        return sorted(listed, key=lambda each: -each.score)
+
+    def _answer(self, query: Query, evidence: Evidence, sight: Sight, found: Choice, concept: Concept) -> Prediction:
+        """At the size at which pixels are compared."""
+        threshold = self._fitted(concept).threshold if self.threshold < 0 else self.threshold
+        if found.place is None or found.presence < threshold:
+            return Prediction(query.id, None, presence=found.presence)
+        region, map_ = found.regions[found.place], (getattr(evidence, MAP) + sight.map_) / 2
+        peak = np.unravel_index(int(np.where(region, map_, -1).argmax()), map_.shape)
+        mask = snapped(evidence.scene.image, map_, region)
+        return Prediction(query.id, mask, (int(peak[0]), int(peak[1])), presence=found.presence)
+
+    def reader(self) -> Reader:
+        """What the words are read with."""
+        return Reader(self.words.backbone, self.words.localizer, self.words.encodings)
+
+    def _fitted(self, concept: Concept) -> Weights:
+        return weights_for(concept.recipe["features"]["reference"], "found", NAME, FILE, command=NAME)
+
+
+def looks_of(concept: Concept) -> SubjectModel:
+    """What ``learn`` counted.  Raises DataError for a concept of another method."""
+    counted = {name.removeprefix(PREFIX): each for name, each in concept.tensors.items() if name.startswith(PREFIX)}
+    return SubjectModel.of(dataclasses.replace(concept, tensors=counted))
+
+
+def _parted(options: MethodOptions) -> tuple[dict[str, Any], MethodOptions]:
+    """This method's own settings, and the options of ``attn``."""
+    known = (PREFIX, "localizer.", "learner.")
+    if stray := [key for key in options.settings if not key.startswith(known)]:
+        raise UsageError(f"unknown setting {stray[0]!r}: those of {NAME} begin with {', '.join(map(repr, known))}")
+    own = take_settings(DEFAULTS, options.settings, PREFIX)
+    others = {key: value for key, value in options.settings.items() if not key.startswith(PREFIX)}
+    return own, dataclasses.replace(options, settings=others)
+
+
+def _enlarged(
+    yx: tuple[int, int] | None, small_hw: tuple[int, int], size_hw: tuple[int, ...]
+) -> tuple[int, int] | None:
+    """The pixel of the whole image in the middle of a pixel of the small one."""
+    if yx is None:
+        return None
+    y, x = (
+        min(int((at + 0.5) * whole / small), whole - 1) for at, small, whole in zip(yx, small_hw, size_hw, strict=True)
+    )
+    return y, x

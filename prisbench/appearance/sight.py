@@ -1,0 +1,100 @@
+"""What a subject's words show of a photo, at the size at which pixels are compared.
+
+    look       reader, photo, queries, concepts  ->  a sight for each query
+    outlined   a subject  ->  the subject with a mask in every photo: its own, or the part that its words find
+
+Knows: the localizer's observations.  Does not know: how like a region is to the subject, truth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image
+
+from prisbench.diffusion.images import to_photo
+from prisbench.images.arrays import ImageLike, as_image
+from prisbench.localizer import answer, evidence
+from prisbench.localizer.observe import Observation, observe_all
+from prisbench.localizer.settings import LocalizerSettings
+from prisbench.localizer.texts import Reader
+from prisbench.network_free.colours import shrunk
+from prisbench.types import SLOT, Concept, Query, Subject
+
+OWN_PHOTO = f"a photo of a {SLOT}"
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """``map_`` is the words' map before places are read, 0..1; ``evidence`` what speaks for the words, -1..1, the
+    farthest from 0 being 1; ``presence``, 0..1, how much of it there is (``localizer.evidence.presence``), None where
+    that was not measured; ``landmarks``: a landmark's phrase -> its map, 0..1.
+    """
+
+    map_: Float32[np.ndarray, "h w"]
+    evidence: Float32[np.ndarray, "h w"]
+    presence: float | None
+    landmarks: Mapping[str, Float32[np.ndarray, "h w"]]
+
+
+def look(reader: Reader, photo: ImageLike, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> list[Sight]:
+    """What the words of each query show, at the size of ``colours.shrunk``; the photo is encoded once."""
+    size_hw = shrunk(as_image(photo)).shape[:2]
+    return [_sight(seen, reader.settings, size_hw) for seen in observe_all(reader, photo, queries, concepts)]
+
+
+def _sight(seen: Observation, settings: LocalizerSettings, size_hw: tuple[int, int]) -> Sight:
+    score, _ = answer.soft_map(seen, settings)
+    said = answer.conditions(seen, settings)
+    marks = {of.landmark: resized(map_, size_hw) for of, map_ in said if map_ is not None and of.landmark is not None}
+    gathered, presence = np.zeros(size_hw, np.float32), None
+    if seen.evidence:
+        found = seen.evidence[0]
+        cells = torch.from_numpy(evidence.blurred(found.cells, settings.evidence))[None]
+        gathered = resized(to_photo(cells, found.grid_hw, seen.geometry)[0].float().cpu().numpy(), size_hw)
+        gathered = gathered / max(float(np.abs(gathered).max()), 1e-12)
+        if seen.typical:
+            presence = evidence.presence(answer.observed_presence(seen, settings), seen.typical)
+    return Sight(resized(score[0].float().cpu().numpy(), size_hw), gathered, presence, marks)
+
+
+def outlined(reader: Reader, subject: Subject, concept: Concept) -> Subject:
+    """The subject with a mask in every photo; those that came with the photos are as they were.
+
+    The others have the size of the shrunk photo.
+    """
+    query = Query("own photo", subject.id, OWN_PHOTO)
+    masks: list[Bool[np.ndarray, "h w"]] = []
+    for n, photo in enumerate(subject.photos):
+        mask = subject.masks[n] if n < len(subject.masks) else None
+        if mask is None:
+            (sight,) = look(reader, photo, [query], {subject.id: concept})
+            mask = found_part(sight.map_, shrunk(photo), reader.settings)
+        masks.append(mask)
+    return dataclasses.replace(subject, masks=tuple(masks))
+
+
+def found_part(
+    map_: Float32[np.ndarray, "h w"], photo: UInt8[np.ndarray, "h w 3"], settings: LocalizerSettings
+) -> Bool[np.ndarray, "h w"]:
+    """The part of the mask that holds the map's highest pixel; where the refinement left none there, the upper half of
+    the map's heights around it.
+    """
+    y, x = np.unravel_index(int(map_.argmax()), map_.shape)
+    top = int(y), int(x)
+    for mask in (answer.cut(torch.from_numpy(map_)[None], photo, settings), map_ >= 0.5 * map_[top]):
+        if mask[top]:
+            return answer.part_at(mask, top)
+    raise AssertionError("a map is at least half as high as its highest pixel there")
+
+
+def resized(map_: np.ndarray, size_hw: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
+    """A map of another size, bilinear, averaged where it shrinks."""
+    if map_.shape == size_hw:
+        return np.asarray(map_, np.float32)
+    return np.asarray(Image.fromarray(np.asarray(map_, np.float32)).resize(size_hw[::-1], Image.Resampling.BILINEAR))

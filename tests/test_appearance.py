@@ -1,0 +1,227 @@
+"""``attn-features``: words find the subject in its own photos, looks and words choose among regions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from typer.testing import CliRunner
+
+from prisbench.appearance import fitting
+from prisbench.appearance.choice import FILE, landmarks, regions_of
+from prisbench.appearance.method import FeaturesMethod, looks_of
+from prisbench.appearance.sight import Sight, found_part, outlined, resized
+from prisbench.appearance.witnesses import NAMES, WORDS, witnesses
+from prisbench.cli.main import app
+from prisbench.datasets.load import Dataset
+from prisbench.errors import DataError, PrisbenchError
+from prisbench.localizer.presets import preset
+from prisbench.methods import load_method
+from prisbench.network_free.evidence import Evidence, Scene
+from prisbench.network_free.fitting import Seen
+from prisbench.network_free.model import learn
+from prisbench.network_free.weights import read_weights
+from prisbench.phrases import Condition
+from prisbench.settings import MethodOptions
+from prisbench.types import Query, Subject
+from tests.test_network_free import BLUE, RED, SIZE, dataset, photos, put, table
+
+__all__ = ["dataset"]
+
+SHOWN, MASKS = photos(RED)
+THING = Subject("red-1", "mug", tuple(SHOWN))
+NOWHERE = np.zeros(SIZE, np.float32)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> MethodOptions:
+    folder = tmp_path_factory.mktemp("features")
+    model = str(tiny.save(folder / "tiny"))
+    return MethodOptions(concept="noun-only", model=model, store=str(folder / "store"))
+
+
+@pytest.fixture(scope="module")
+def method(options: MethodOptions) -> FeaturesMethod:
+    found = load_method("attn-features", options)
+    assert type(found).__name__ == "FeaturesMethod"
+    return found  # type: ignore[return-value]
+
+
+def sight(map_: np.ndarray = NOWHERE, **more: Any) -> Sight:
+    return Sight(map_, **{"evidence": NOWHERE, "presence": None, "landmarks": {}, **more})
+
+
+def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A photo with the red thing and the blue one, and their masks."""
+    image = table(7)
+    return image, put(image, 30, 8, RED), put(image, 30, 60, BLUE)
+
+
+def test_a_concept_is_words_and_looks_and_says_what_it_saw(method: FeaturesMethod) -> None:
+    concept = method.learn(THING)
+    assert concept.learner == "noun-only" and concept.recipe["features"]["reference"] == "photos"
+    assert looks_of(concept).own.shape[0] > 0
+    again, masked = method.learn(THING), method.learn(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS)))
+    assert again.id == concept.id != masked.id and masked.recipe["features"]["reference"] == "photos+masks"
+    true = learn(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS)))
+    assert np.array_equal(looks_of(masked).colour, true.colour), "masks that are given are used as they are"
+    with pytest.raises(DataError, match="not one of a network-free method"):
+        looks_of(method.words.learn(THING))
+
+
+def test_a_given_mask_stays_and_a_missing_one_is_found(method: FeaturesMethod) -> None:
+    some = Subject("red-1", "mug", tuple(SHOWN), (MASKS[0], None, MASKS[2]))
+    found = outlined(method.reader(), some, method.words.learn(some))
+    assert np.array_equal(found.masks[0], MASKS[0]) and np.array_equal(found.masks[2], MASKS[2])  # type: ignore[arg-type]
+    assert found.masks[1] is not None and found.masks[1].any()
+    assert method.learn(some).recipe["features"]["reference"] == "photos", "not all of its masks came with it"
+
+
+def test_the_part_with_the_highest_pixel_is_the_subject_in_its_photo() -> None:
+    image, red, blue = scene()
+    map_ = np.where(red, 1.0, np.where(blue, 0.8, 0.02)).astype(np.float32)
+    found = found_part(map_, image, preset("accurate", "embedded"))
+    assert found[red].mean() > 0.9 and not found[blue].any()
+    flat = np.full(SIZE, 1e-3, np.float32)
+    flat[40, 10] = 2e-3  # the refinement leaves nothing of it
+    assert found_part(flat, image, preset("accurate", "embedded"))[40, 10]
+
+
+def test_what_words_show_is_counted_region_by_region() -> None:
+    image, red, blue = scene()
+    map_ = np.where(red, 0.8, 0.2).astype(np.float32)
+    seen = sight(map_, evidence=np.where(blue, -1.0, 0.5).astype(np.float32), presence=0.5)
+    model = learn(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS)))
+    evidence = Evidence(Scene(image, "none"), model)
+    rows = {name: column for name, column in zip(NAMES, witnesses(evidence, seen, [red, blue]).T, strict=True)}
+    assert rows["map of the words"] == pytest.approx([0.8, 0.2])
+    assert rows["words stand out"] == pytest.approx([0.6, 0.0])
+    assert rows["share of the words"][0] == pytest.approx(0.8 * red.sum() / map_.sum())
+    assert rows["evidence"] == pytest.approx([0.5, -1.0]) and rows["evidence stands out"] == pytest.approx([0, -1.5])
+    assert rows["share of the evidence"][1] == 0 and len(set(rows["presence of the words"])) == 1
+    assert rows["colours"][0] > rows["colours"][1], "the looks are those of the red thing"
+    assert witnesses(evidence, seen, []).shape == (0, len(NAMES))
+    assert set(WORDS) < set(NAMES)
+
+
+def test_regions_come_from_both_maps_each_place_once() -> None:
+    image, red, blue = scene()
+    evidence = Evidence(Scene(image, "none"), learn(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS))))
+    looks = regions_of(evidence, sight())
+    both = regions_of(evidence, sight(np.where(blue, 1.0, 0.0).astype(np.float32)))
+    assert any((each & red).sum() / (each | red).sum() > 0.7 for each in looks)
+    assert len(both) > len(looks) and any((each & blue).sum() / (each | blue).sum() > 0.7 for each in both)
+    assert len(regions_of(evidence, sight(np.where(looks[0], 1.0, 0.0).astype(np.float32)))) == len(looks)
+
+
+def test_a_landmark_is_found_by_its_words_and_else_by_its_colour() -> None:
+    image, red, blue = scene()
+    evidence = Evidence(Scene(image, "none"), learn(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS))))
+    settings, asked = preset("accurate", "embedded"), Condition("left_of", "a blue box")
+    ((mask, _),) = landmarks(
+        evidence, sight(landmarks={"a blue box": np.where(red, 1.0, 0.0).astype(np.float32)}), settings
+    )(asked)
+    assert mask[red].mean() > 0.8, "by its words, whatever its colour is"
+    by_colour = landmarks(evidence, sight(landmarks={"a blue box": NOWHERE}), settings)(asked)
+    assert blue[max(by_colour, key=lambda each: each[1])[0]].mean() > 0.8
+
+
+def test_an_answer_has_the_photos_size_and_not_its_company(method: FeaturesMethod) -> None:
+    image, _, _ = scene()
+    large = np.repeat(np.repeat(image, 3, axis=0), 3, axis=1)[:, :270]
+    other = Subject("blue-1", "mug", tuple(photos(BLUE)[0]))
+    concepts = {each.id: method.learn(each) for each in (THING, other)}
+    queries = [
+        Query("a", "red-1", "the leftmost {subject}"),
+        Query("b", "blue-1", "a photo of a {subject}"),
+        Query("c", "red-1", "the {subject} left of a blue box"),
+    ]
+    together, backwards = method.locate(large, queries, concepts), method.locate(large, queries[::-1], concepts)[::-1]
+    alone = [method.locate(large, [query], concepts)[0] for query in queries]
+    for first, *rest in zip(together, backwards, alone, strict=True):
+        assert first.presence is not None and 0 <= first.presence <= 1
+        assert first.mask is None or (first.mask.shape == large.shape[:2] and first.mask.any())
+        assert first.peak_yx is None or (first.mask is not None and first.peak_yx[0] < 216 and first.peak_yx[1] < 270)
+        for again in rest:
+            assert first.presence == again.presence and first.peak_yx == again.peak_yx
+            assert np.array_equal(first.mask, again.mask) if first.mask is not None else again.mask is None
+    assert any(each.mask is not None for each in together)
+    found = method.candidates(image, THING)
+    assert found and [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+
+
+def test_a_map_of_another_size_keeps_its_places() -> None:
+    map_ = np.zeros((20, 30), np.float32)
+    map_[10:, 15:] = 1
+    assert resized(map_, (20, 30)) is not None and resized(map_, (10, 15))[7:, 10:].min() == 1
+    assert resized(map_, (40, 60))[:16, :24].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"tau": 0.3}, r"unknown setting 'tau': those of attn-features begin with 'features\.', 'localizer\.'"),
+        ({"features.treshold": 0.3}, "did you mean 'features.threshold'"),
+        ({"features.balance": "sepia"}, "unknown balance 'sepia'"),
+        ({"features.threshold": "high"}, "of another kind than its default"),
+        ({"learner.stepz": 3}, "did you mean 'learner.steps'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_line(options: MethodOptions, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(PrisbenchError, match=said) as error:
+        load_method("attn-features", MethodOptions(model=options.model, store=options.store, settings=settings))
+    assert "\n" not in str(error.value)
+
+
+def test_witnesses_that_tell_more_are_worth_more() -> None:
+    """Words that know the answer, looks that are chance; a subject's own queries are never fitted on."""
+    rng, seen, subjects = np.random.default_rng(0), [], {}
+    for n in range(80):
+        right = int(rng.integers(3))
+        rows = rng.normal(size=(3, len(NAMES)))
+        rows[right, 0] += 6
+        overlap = np.where(np.arange(3) == right, 0.9, 0.0)
+        kind = "absent" if n % 8 == 7 else "plain"
+        if kind == "absent":
+            rows[:, 0], overlap = -6, np.zeros(3)
+        seen.append(Seen(f"q{n}", kind, rows, overlap, overlap, None))
+        subjects[f"q{n}"] = f"s{n % 10}"
+    rows_ = {row.names: row for row in fitting.worth(seen, subjects)}
+    assert rows_["words"].miou > 0.8 > 0.5 > rows_["looks"].miou and rows_["words"].n == 70
+    assert rows_["words and looks"].miou > 0.7 and rows_["words"].silent == 1.0
+    assert "| words | 70 |" in fitting.markdown(list(rows_.values()))
+
+
+def test_the_command_fits_and_keeps_weights_of_one_setting(
+    dataset: Dataset, options: MethodOptions, tmp_path: Path
+) -> None:
+    file = tmp_path / "weights.json"
+    given = ["--dataset", str(dataset.folder), "--concept", "noun-only", "--backbone", str(options.model)]
+    for more in ((), ("--fit",), ("--fit", "--reference", "photos+masks")):
+        done = CliRunner().invoke(app, ["bench", "attn-features", *given, "--weights", str(file), *more])
+        assert done.exit_code == 0, done.output
+        assert re.search(r"words and looks \| +\d+ \|", done.output) and file.exists() == bool(more)
+    kept = json.loads(file.read_text())
+    assert set(kept) == {"photos", "photos+masks", "about"} and kept["about"]["photos"]["concept"] == "noun-only"
+    assert set(read_weights(file)["photos"]["found"]) == {"attn-features"}
+
+
+def test_shipped_weights_say_on_what_they_were_fitted() -> None:
+    about = json.loads(FILE.read_text())["about"]
+    assert set(about) == {"photos", "photos+masks"}
+    for each in about.values():
+        assert (each["dataset"], each["split"], each["limit"]) == ("tabletop-v3", "validation", None)
+
+
+def test_weights_that_are_missing_name_the_command(method: FeaturesMethod) -> None:
+    concept = method.learn(THING)
+    recipe = {**concept.recipe, "features": {**concept.recipe["features"], "reference": "sketches"}}
+    odd = {"red-1": dataclasses.replace(concept, recipe=recipe)}
+    with pytest.raises(DataError, match="found regions and sketches; fit them with `prisbench bench attn-features"):
+        method.locate(scene()[0], [Query("q", "red-1", "the {subject}")], odd)

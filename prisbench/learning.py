@@ -96,6 +96,9 @@ def carry_out(
 
 
 def _learn(method: AttentionMethod, job: ConceptJob) -> dict[str, Any]:
+    before = method.known(job.subject)
+    if before is not None:
+        method.say(f"{job.subject.id} is known already: same photos, noun and settings; taken from {before}")
     concept = method.learn(job.subject)
     kept = method.kept(concept.id)
     with _kept_in(kept):
@@ -110,6 +113,7 @@ def _learn(method: AttentionMethod, job: ConceptJob) -> dict[str, Any]:
         "folder": str(folder),
         "learner": concept.learner,
         "seed": job.options.seed,
+        "known": before is not None,
         "presence_threshold": method.presence(concept).threshold,
     }
 

@@ -9,12 +9,13 @@ Knows: where methods are.  Does not know: datasets, truth, scores, any method.
 
 from __future__ import annotations
 
+import ast
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prisbench.errors import DataError, PrisbenchError, UnknownNameError
+from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.runtime.identity import Origin, remember
 from prisbench.runtime.method_files import files_of, module_of
 from prisbench.runtime.reads import Touched, is_own, keep, watching
@@ -44,8 +45,14 @@ def method_file(name: str) -> Path:
 
 
 def check_options(name: str, wanted: Sequence[MethodOptions]) -> None:
-    """Raises what the method's own ``check(options)`` raises; a file that defines none is not run."""
+    """Raises what the method's own ``check(options)`` raises; a file that defines none is not run.
+
+    Raises UsageError for what is given though the file shows that ``make`` does not look at it.
+    """
     path = method_file(name)
+    read = _read_by_make(path)
+    for options in wanted if read is not None else ():
+        _check_used(path.parent.name if path.name == "method.py" else path.name, options, read or set())
     if b"def check(" in path.read_bytes() and callable(check := getattr(module_of(path), "check", None)):
         for options in wanted:
             check(options)
@@ -55,12 +62,14 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
     """The method of that name, or the one in a Python file.
 
     Raises UnknownNameError with the nearest name; DataError for a file that is no method; UsageError for settings that
-    the method does not have.
+    the method does not have, and for a concept, a model, a seed or settings that ``make`` does not look at.
     """
     options = options or MethodOptions()
     path = method_file(name)
     loaded = set(sys.modules)
     touched = Touched()
+    options.looked_at.clear()
+    references = sys.getrefcount(options)
     with watching(touched):
         module = module_of(path)
     if not callable(getattr(module, "make", None)):
@@ -78,10 +87,45 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
         raise DataError(
             f"{path}: make(options) gave {type(method).__name__}, which lacks name, settings, learn or locate"
         )
+    if sys.getrefcount(options) <= references:  # whoever keeps the options may look at them later
+        _check_used(method.name, options, frozenset(options.looked_at))
     brought = {each for each in files_of(set(sys.modules) - loaded).values() if each.is_file()} - {path.resolve()}
     remember(method, Origin(path, options.device, tuple(sorted(brought)), _not_shown(method, options)))
     keep(method, touched)
     return method
+
+
+GIVEN = {"concept": "--concept", "model": "--model", "seed": "--seed", "settings": "--set"}
+"""What a user may have given -> how it is said."""
+
+
+def _read_by_make(path: Path) -> set[str] | None:
+    """What ``make(options)`` of a file reads of its options; None where they go elsewhere, and nobody can say."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "make" and len(node.args.args) == 1:
+            given = node.args.args[0].arg
+            inside = list(ast.walk(node))
+            uses = sum(isinstance(each, ast.Name) and each.id == given for each in inside)
+            read = [
+                each.attr
+                for each in inside
+                if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == given
+            ]
+            return set(read) if len(read) == uses and "__dict__" not in read else None
+    return None
+
+
+def _check_used(name: str, options: MethodOptions, looked_at: Collection[str]) -> None:
+    """Raises UsageError for what a user gave and ``make`` did not look at."""
+    unused = [each for each in GIVEN if each not in looked_at]
+    for each in unused:
+        if value := getattr(options, each):
+            said = " ".join(f"{key}={one}" for key, one in value.items()) if isinstance(value, Mapping) else value
+            raise UsageError(f"{name} does not look at {GIVEN[each]} {said}; leave it out, or take another method")
 
 
 def _not_shown(method: Method, options: MethodOptions) -> dict[str, Any]:

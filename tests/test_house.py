@@ -22,12 +22,13 @@ errors runtime images types phrases deaf subsets answers counts metrics aliases 
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
 network_free appearance methods
 learning runs predict score foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
+__main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
 ROOMS = {
-    "runtime": """console devices files strict_json locks workers resume checkpoints processes seeds source_code reads
-        identity method_files""",
+    "runtime": """console devices hub files strict_json locks workers resume checkpoints processes seeds source_code
+        reads identity method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
         captions subjects texts queries audit.rows audit.views audit.which audit.there audit.where audit.report
@@ -61,7 +62,7 @@ ROOMS = {
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
     "appearance": "sight witnesses choice method fitting",
-    "leaderboard": "intervals rows render by_subset summaries pages html_page publish rescore",
+    "leaderboard": "intervals rows render fitted by_subset summaries pages html_page publish rescore",
     "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples

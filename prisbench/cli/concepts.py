@@ -5,13 +5,14 @@ Nothing heavy is imported before a command runs, so ``prisbench --help`` answers
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from prisbench.cli.bars import learning_bar
-from prisbench.cli.options import Backbone, Seeds, Settings
+from prisbench.cli.options import Backbone, Seeds, Settings, only_with
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -22,9 +23,13 @@ app = typer.Typer(help="Concepts to and from the files that other programs use."
 def learn_concept(
     photos: Annotated[Path | None, typer.Option(help="A folder with 1-30 photos of one thing.")] = None,
     noun: Annotated[str | None, typer.Option(help="The thing's class word, such as mug.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="What you call the thing, like mug-anna; segment finds the concept by it. Default: by hash."),
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Instead of photos: a dataset's name or folder...")] = None,
     subject: Annotated[str | None, typer.Option(help="...and one of its subjects; all when left out.")] = None,
-    split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
+    split: Annotated[str | None, typer.Option(help="The dataset's split.", show_default="test")] = None,
     learner: Annotated[
         list[str], typer.Option(help="textual-inversion, dreambooth, dreambooth-lora or custom-diffusion; or several.")
     ] = ["textual-inversion"],  # noqa: B006
@@ -49,18 +54,26 @@ def learn_concept(
     """Learn one particular thing from a few photos."""
     from prisbench import learning
     from prisbench.concepts.recipes import LEARNERS
+    from prisbench.concepts.store import named_folder
     from prisbench.localizer.method import AttentionMethod
     from prisbench.settings import MethodOptions, parse_settings, variants
 
     for each in learner:
         known("learner", each, LEARNERS)
+    if (photos is None) != (dataset is None):
+        only_with("--photos", photos, name=name, noun=noun)
+        only_with("--dataset", dataset, subject=subject, split=split)
+    kept = named_folder(name) if name is not None else None
+    out = kept if out is None else out
     shared = MethodOptions(model=backbone, device=usable_device(device), settings=parse_settings(settings))
     wanted = variants(shared, learner, seed)
     for options in wanted:
         AttentionMethod.check(options)
-    things = chosen_subjects(photos, noun, dataset, subject, split, (mask_value, mask_frame))
+    things = chosen_subjects(photos, noun, dataset, subject, split or "test", (mask_value, mask_frame))
+    if name is not None:
+        things = [dataclasses.replace(things[0], id=name)]
     jobs = learning.plan(wanted, things, out, sheet)
-    spare = out and out.resolve().with_name(f".{out.resolve().name}.learning")
+    spare = out.resolve().with_name(f".{out.resolve().name}.learning") if out and name is None else None
     with progress() as bar:
         learned = learning.carry_out(jobs, spare, tell, lambda title: learning_bar(bar, title))
     say(
@@ -72,7 +85,7 @@ def learn_concept(
 
 @app.command("export")
 def export_concept(
-    concept: Annotated[Path, typer.Argument(help="A concept's folder, from learn-concept.")],
+    concept: Annotated[Path, typer.Argument(help="A concept's folder, from learn-concept, or its --name.")],
     to: Annotated[str, typer.Option("--to", help="learned-embeds, a1111, lora, kohya, custom-diffusion or folder.")],
     out: Annotated[Path, typer.Option(help="The folder to write into.")],
     token: Annotated[str | None, typer.Option(help="The word that other programs will know it by.")] = None,
@@ -81,11 +94,11 @@ def export_concept(
 ) -> None:
     """Write a concept in a form that diffusers, kohya's scripts or web UIs load."""
     from prisbench.concepts.interop import export, formats
-    from prisbench.concepts.store import read_concept
+    from prisbench.concepts.store import concept_folder, read_concept
     from prisbench.diffusion.loading import load_backbone
 
     known("concept format", to, formats.FORMATS)
-    written = export.export_concept(read_concept(concept), to, out, load_backbone(backbone), token)
+    written = export.export_concept(read_concept(concept_folder(concept)), to, out, load_backbone(backbone), token)
     say({"files": [str(path) for path in written]}, format, "\n".join(map(str, written)))
 
 
@@ -95,16 +108,18 @@ def import_concept(
     noun: Annotated[str, typer.Option(help="The thing's class word, such as mug.")],
     rare: Annotated[str, typer.Option(help="For LoRA and DreamBooth: the rare word it was trained with.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
+    name: Annotated[str | None, typer.Option(help="What you call the thing; segment finds the concept by it.")] = None,
     backbone: Backbone = None,
     format: OutputFormat = Format.text,
 ) -> None:
     """Take up a concept that another program learned on the same backbone."""
     from prisbench.concepts.interop import imports
-    from prisbench.concepts.store import default_store, write_concept
+    from prisbench.concepts.store import default_store, named_folder, write_concept
     from prisbench.diffusion.loading import load_backbone
 
-    concept = imports.import_concept(path, load_backbone(backbone), noun, rare=rare)
-    folder = write_concept(concept, out or default_store() / concept.id)
+    kept = named_folder(name) if name is not None else None
+    concept = imports.import_concept(path, load_backbone(backbone), noun, name or "imported", rare)
+    folder = write_concept(concept, out or kept or default_store() / concept.id)
     say({"concept": concept.id, "folder": str(folder), "learner": concept.learner}, format, str(folder))
 
 

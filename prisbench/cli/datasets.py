@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so ``prisbench --help`` answers
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from prisbench.cli.options import BENCHMARK
+from prisbench.cli.options import BENCHMARK, only_with
 from prisbench.errors import DataError, UsageError
-from prisbench.runtime.console import Format, OutputFormat, known, progress, say, table_bars, tell
+from prisbench.runtime.console import Format, OutputFormat, known, progress, say, table_bars, tell, width
 
 app = typer.Typer()
 
@@ -63,6 +64,8 @@ def build_dataset(
     from prisbench.datasets.cards.text import write_readme
 
     known("source", source, named.SOURCES)
+    only_with("--push-to-hub", push_to_hub, private=private)
+    only_with("the source tabletop", source == "tabletop", validation=validation, test=test, seed=seed)
     if describe:
         print(named.describe_source(source))
         return
@@ -104,6 +107,7 @@ def validate(
     from prisbench.datasets.checks import findings, validate
     from prisbench.datasets.checks.embedding import load_embedding
 
+    only_with("the leak audit (no --no-leaks)", leaks, against=against, embedding=embedding)
     embed = load_embedding(embedding) if embedding else None
     with progress() as bar:
         show = table_bars(bar, "checking", {})
@@ -111,8 +115,8 @@ def validate(
         if path in named.NAMES and not folder.exists():
             folder = named.find_dataset(path, table_bars(bar, "drawing", {}), tell).folder
         report = validate.validate(folder, leaks=leaks, against=against, embed=embed, progress=show)
-    colour = format is ReportFormat.rich and sys.stdout.isatty()
-    print(findings.render(report, format.value, colour))
+    colour = format is ReportFormat.rich and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(findings.render(report, format.value, colour, width()))
     raise typer.Exit(findings.exit_code(report))
 
 

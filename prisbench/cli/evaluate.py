@@ -21,6 +21,7 @@ from prisbench.cli.options import (
     Deaf,
     FailOnError,
     Fresh,
+    Full,
     KeepErrors,
     Limit,
     MethodModel,
@@ -37,6 +38,7 @@ from prisbench.cli.options import (
     Split,
     Subjects,
     Subset,
+    only_with,
 )
 from prisbench.errors import DataError
 from prisbench.runtime.console import (
@@ -48,6 +50,7 @@ from prisbench.runtime.console import (
     progress,
     table_bars,
     tell,
+    width,
 )
 from prisbench.runtime.devices import usable_device
 
@@ -91,6 +94,7 @@ def evaluate(
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
     from prisbench.datasets.named import find_dataset
@@ -119,7 +123,7 @@ def evaluate(
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     runs = [each.run for each in finished]
-    print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format)
+    print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format, full)
     if failures := [query for run in runs for query in run.queries if query.error is not None]:
         tell(
             f"{len(failures)} of {sum(len(run.queries) for run in runs)} queries failed, first "
@@ -128,15 +132,19 @@ def evaluate(
         raise typer.Exit(SOME_FAILED)
 
 
-def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format) -> None:
-    """The table of runs of one split, which has ``whole`` queries, and where their records are."""
+def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format, full: bool = False) -> None:
+    """The table of runs of one split, which has ``whole`` queries, and where their records are; ``full``: however wide
+    it is.
+    """
     from prisbench.leaderboard import intervals
+    from prisbench.leaderboard.fitted import fitted
     from prisbench.leaderboard.render import render
     from prisbench.leaderboard.rows import records_of, rows
 
     frame, part = rows(runs), intervals.part(runs, whole)
     if format is not Format.json:
-        print(render(frame, "md") + (f"- {intervals.part_note(part)}\n" if part else ""))
+        text = render(frame, "md") + (f"- {intervals.part_note(part)}\n" if part else "")
+        print(text if full else fitted(text, width()))
         print("\n".join(f"full record: {path}" for path in paths))
     elif len(runs) == 1:
         print(json.dumps({"run": paths[0], "partial": part, **records_of(frame)[0]}))
@@ -150,7 +158,10 @@ def leaderboard(
         "leaderboards"
     ),
     subset: Annotated[str | None, typer.Option(help="One query type, look-alike:GRADE, or present.")] = None,
-    format: Annotated[TableFormat, typer.Option(help="How to print it.")] = TableFormat.md,
+    format: Annotated[
+        TableFormat | None, typer.Option(help="How to print it; default: what of md fits the terminal.")
+    ] = None,
+    full: Full = False,
     out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
     gallery: Annotated[Path | None, typer.Option(help="For html: a folder of pictures to show (PNG).")] = None,
     check: Annotated[
@@ -165,12 +176,21 @@ def leaderboard(
 ) -> None:
     """The table of a dataset, from its committed result files."""
     from prisbench.leaderboard import by_subset, html_page, summaries
+    from prisbench.leaderboard.fitted import fitted
     from prisbench.leaderboard.publish import check_leaderboards
     from prisbench.leaderboard.render import render
     from prisbench.leaderboard.rescore import WORDS, finder, rescore
     from prisbench.leaderboard.rows import load_runs, rows
     from prisbench.runtime.files import write_text
 
+    only_with("the table that is printed without --format and --out", format is None and out is None, full=full)
+    fits = format is None and out is None and not full
+    format = format or TableFormat.md
+    only_with("--format html", format is TableFormat.html, gallery=gallery)
+    only_with("--check", check, data=data)
+    only_with("a table, not with --check", not check, subset=subset, out=out)
+    if check and not folder.is_dir():
+        raise DataError(f"no leaderboards to check: {_no_folder(folder)}")
     if check:
         for each in check_leaderboards(folder):
             if each.complaint is not None:
@@ -181,10 +201,11 @@ def leaderboard(
             print(f"{each.folder}: README.md agrees with {each.result_files} result files")
         return
     if not (folder / dataset).is_dir():
-        from prisbench.errors import UnknownNameError
+        from prisbench.errors import UnknownNameError, UsageError
 
         known = [path.name for path in folder.glob("*/")] if folder.is_dir() else []
-        raise UnknownNameError(f"leaderboard in {folder}", dataset, known)
+        unknown = UnknownNameError(f"leaderboard in {folder}", dataset, known)
+        raise unknown if folder.is_dir() else UsageError(f"{unknown}; {_no_folder(folder)}")
     runs = load_runs(folder / dataset)
     frame = rows(runs, subset)
     if gallery is not None and not gallery.is_dir():
@@ -199,8 +220,13 @@ def leaderboard(
         text = by_subset.by_subset(runs)
     else:
         text = render(frame, format.value)
+        text = fitted(text, width()) if fits else text
     if out is None:
         print(text)
     else:
         write_text(out, text)
         print(f"wrote {out}")
+
+
+def _no_folder(folder: Path) -> str:
+    return f"there is no folder {folder} here; say --folder DIR, such as leaderboards/ of a clone of prisbench"

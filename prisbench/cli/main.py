@@ -7,8 +7,10 @@ exits with 2, as does a command line that makes no sense.
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -20,11 +22,29 @@ from prisbench.runtime.devices import let_waiting_threads_sleep
 
 app = typer.Typer(
     name="prisbench",
-    help="Personalized referring image segmentation: learn a thing from photos, find it by text, compare methods.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+def _show_version(wanted: bool) -> bool:
+    if wanted:
+        from prisbench import __version__
+
+        print(f"prisbench {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def prisbench(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Personalized referring image segmentation: learn a thing from photos, find it by text, compare methods."""
+
 
 app.command("learn-concept", cls=SeveralValues)(concepts.learn_concept)
 app.command("evaluate", cls=SeveralValues)(evaluate.evaluate)
@@ -47,6 +67,7 @@ app.add_typer(datasets.app)
 def main() -> None:
     """Entry point of the ``prisbench`` command."""
     let_waiting_threads_sleep()
+    sys.argv[1:] = map(at_home, sys.argv[1:])
     try:
         app()
     except PrisbenchError as error:
@@ -64,6 +85,12 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def at_home(argument: str) -> str:
+    """``~/x``, ``--out=~/x`` and ``--set nouns=~/x`` as a shell would write out a ``~`` that begins a word."""
+    found = re.fullmatch(r"(-{0,2}[A-Za-z][\w.-]*=|)(~[\w.-]*(?:/.*)?)", argument, re.DOTALL)
+    return found[1] + os.path.expanduser(found[2]) if found else argument
 
 
 def _interrupted() -> NoReturn:

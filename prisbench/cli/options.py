@@ -67,6 +67,7 @@ FailOnError = Annotated[bool, typer.Option("--fail-on-error", help="Stop at the 
 OutOfDomain = Annotated[
     bool, typer.Option("--out-of-domain", help="Run also where the backbone knows nothing of the scenes.")
 ]
+Full = Annotated[bool, typer.Option("--full", help="Every column of the table, however wide the terminal is.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why a test split is looked at, for its log.")]
 SoftMaps = Annotated[bool, typer.Option("--soft-maps", help="Keep the maps that masks are cut from, too.")]
 
@@ -96,6 +97,18 @@ Deaf = Annotated[
     ),
 ]
 Seeds = Annotated[list[int], typer.Option("--seed", help="Everything random follows from it; several: 0 1 2.")]
+
+
+def only_with(wanted: str, holds: object, **given: object) -> None:
+    """Raises UsageError for options that were given, by their parameter's name, though what they need was not.
+
+    Nothing a user says is passed over in silence.
+    """
+    from prisbench.errors import UsageError
+
+    said = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, False, [], ())]
+    if said and not holds:
+        raise UsageError(f"{', '.join(said)}: only with {wanted}; leave {'them' if len(said) > 1 else 'it'} out")
 
 
 class SeveralValues(typer.core.TyperCommand):

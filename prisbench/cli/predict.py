@@ -21,6 +21,7 @@ from prisbench.cli.options import (
     Deaf,
     FailOnError,
     Fresh,
+    Full,
     KeepErrors,
     Limit,
     MethodModel,
@@ -125,6 +126,7 @@ def score(
     ] = None,
     reason: Reason = None,
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """Score predictions: those that ``predict`` made, or a file of another program.  Needs no torch and no weights."""
     from prisbench.datasets.named import find_dataset
@@ -157,4 +159,4 @@ def score(
     if leaderboards is not None:
         row = publish(run, leaderboards, file)
         publish_looks(root, row.parent, run.dataset.digest)
-    print_runs([run], [str(place)], data.manifest.n_queries(run.dataset.split), format)
+    print_runs([run], [str(place)], data.manifest.n_queries(run.dataset.split), format, full)

@@ -8,6 +8,7 @@ The JSON holds the hash of the tensors, so a folder put together from two concep
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from prisbench.errors import BackboneError, DataError, WriteError
+from prisbench.errors import BackboneError, DataError, UsageError, WriteError
 from prisbench.images.photos import pixels_sha256
 from prisbench.runtime.files import (
     cache_folder,
@@ -47,6 +48,24 @@ def concept_key(subject: Subject, learner: str, backbone: str | None, recipe: Ma
 def default_store() -> Path:
     """``concepts`` in prisbench's cache folder (PRISBENCH_HOME)."""
     return cache_folder() / "concepts"
+
+
+def concept_folder(given: str | Path) -> Path:
+    """The folder that a user means: a concept's folder, or else what the store keeps under that name or key."""
+    folder = Path(given).expanduser()
+    kept = default_store() / folder
+    named = len(folder.parts) == 1 and not (folder / "concept.json").is_file()
+    return kept if named and (kept / "concept.json").is_file() else folder
+
+
+def named_folder(name: str) -> Path:
+    """Where the store keeps the concept that a user calls ``name``.  Raises UsageError for what can be no name."""
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name) or re.fullmatch(r"[0-9a-f]{16}", name):
+        raise UsageError(
+            f"--name {name!r}: one word of letters, digits, '-', '_' and '.', such as mug-anna (and no 16 hexadecimal "
+            "digits, which are what unnamed concepts are kept under)"
+        )
+    return default_store() / name
 
 
 def find_concept(store: str | Path, key: str) -> Concept | None:

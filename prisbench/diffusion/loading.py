@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,6 +34,7 @@ from prisbench.diffusion.domain import read_domain
 from prisbench.diffusion.text import TIME_IDS
 from prisbench.errors import BackboneError, UnknownNameError
 from prisbench.runtime.devices import keep_freed_memory
+from prisbench.runtime.hub import is_hub_id, not_here, out_of_reach
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "weights"
 """The pipeline folder that comes with prisbench."""
@@ -141,6 +141,8 @@ def load_pretrained(
     holds NaN.
     """
     name, is_model = name or str(where), issubclass(kind, nn.Module)
+    offline = out_of_reach() if is_hub_id(where) and not options.get("local_files_only") else None
+    options |= {"local_files_only": True} if offline else {}
     if is_model:
         options |= {"use_safetensors": True, "output_loading_info": True, "torch_dtype": dtype}
         pickled = next(Path(where).glob("*.bin"), None)
@@ -152,6 +154,8 @@ def load_pretrained(
         with _quiet():
             loaded = kind.from_pretrained(where, **options)
     except Exception as error:  # whatever a damaged file provokes in the two libraries: the user mends the folder
+        if offline:
+            raise BackboneError(not_here(where, offline)) from error
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise BackboneError(f"{name} cannot be loaded: {reason}") from error
     if not is_model:
@@ -246,7 +250,7 @@ def _folder(where: str | Path | None) -> tuple[Path, str]:
     folder = Path(where).expanduser()
     if folder.is_dir():
         return folder, folder.resolve().name
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(where)):
+    if not is_hub_id(where):
         raise BackboneError(
             f"no such backbone folder: {where} (a hub model is named owner/name; with random weights there are "
             f"{', '.join(ARCHITECTURES)})"
@@ -262,8 +266,10 @@ def _folder(where: str | Path | None) -> tuple[Path, str]:
         for shard in ("", "-?????-of-?????")
     ]
     wanted = ["model_index.json", "*/config.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*", DOMAIN, *weights]
+    offline = out_of_reach()
     try:
-        return Path(snapshot_download(str(where), allow_patterns=wanted)), str(where)
+        found = snapshot_download(str(where), allow_patterns=wanted, local_files_only=offline is not None)
+        return Path(found), str(where)
     except GatedRepoError:
         raise BackboneError(f"{where} is gated: accept its terms on huggingface.co and run `hf auth login`") from None
     except PermissionError as error:
@@ -272,6 +278,8 @@ def _folder(where: str | Path | None) -> tuple[Path, str]:
             "for it in the environment's HF_HOME, or a folder with the model"
         ) from None
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        if offline:
+            raise BackboneError(not_here(where, offline)) from None
         raise BackboneError(
             f"{where} is not a folder, and the hub does not give it ({type(error).__name__}); check name and network"
         ) from None

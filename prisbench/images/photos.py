@@ -16,7 +16,7 @@ import math
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,6 +137,34 @@ def photo_files(folder: str | os.PathLike[str]) -> list[PhotoFile]:
     found = [PhotoFile(file, beside.get(file)) for file in files if file not in beside.values()]
     if len(found) > MOST_PHOTOS:
         raise DataError(f"{len(found)} photos in {folder}: at most {MOST_PHOTOS} of one subject; 3 to 6 are enough")
+    return found
+
+
+def scene_files(given: Sequence[Path], say: Callable[[str], None] = lambda _: None) -> list[Path]:
+    """The photos to search by what a user names: files as they are, of folders the photos in them, by name.
+
+    A PNG with the stem of a photo in another format is that one's mask.  ``say`` is told what in a folder is not
+    searched.  Raises DataError for what is not there, and for a folder without photos.
+    """
+    found: list[Path] = []
+    for place in given:
+        if not place.is_dir():
+            if not place.exists():
+                raise DataError(f"{place} does not exist")
+            found.append(place)
+            continue
+        try:
+            entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
+        except OSError as error:
+            raise DataError(cannot_read(place, error)) from None
+        files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.is_dir()]
+        photos = {stem_of(file) for file in files if file.suffix.lower() != ".png"}
+        inside = [file for file in files if file.suffix.lower() != ".png" or stem_of(file) not in photos]
+        if not inside:
+            raise DataError(f"no photos in {place} ({len(entries)} other files and folders)")
+        if len(inside) < len(entries):
+            say(f"{place}: {len(inside)} photos; {len(entries) - len(inside)} other files and folders are not searched")
+        found += inside
     return found
 
 

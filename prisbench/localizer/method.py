@@ -222,6 +222,14 @@ class AttentionMethod:
                 watch.caution(f"{error}; what the photos of {subject.id!r} show of its presence is not kept")
         return concept
 
+    def known(self, subject: Subject) -> Path | None:
+        """The folder of a subject's concept, where it was learned before; None for one that is to be learned."""
+        from prisbench.concepts import learners
+
+        if self.concept not in LEARNERS or not subject.photos:
+            return None
+        return self.kept(learners.key(self.backbone, subject, self.concept, self.recipe, self.seed))
+
     def kept(self, concept_id: str) -> Path | None:
         """The folder in which ``learn`` keeps a concept; None for one that is not kept, as a control."""
         places = [store / concept_id for store in (self.store, self.spare) if store is not None]

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator
 from enum import StrEnum
@@ -38,6 +39,11 @@ def say(record: Any, format: Format, text: str) -> None:
 def tell(line: str) -> None:
     """Print a line beside the result: on stderr, at once."""
     print(line, file=sys.stderr, flush=True)
+
+
+def width() -> int:
+    """Columns of the terminal, or of the environment's COLUMNS; 80 where nobody says, as in a pipe."""
+    return shutil.get_terminal_size((80, 24)).columns
 
 
 def known(kind: str, name: str, names: Collection[str]) -> None:

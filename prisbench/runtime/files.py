@@ -240,6 +240,10 @@ def sha256_json(value: Any) -> str:
 
 
 def cache_folder() -> Path:
-    """Where concepts and backbones are kept: the environment's PRISBENCH_HOME, or ``~/.cache/prisbench``."""
-    home = os.environ.get("PRISBENCH_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "prisbench"
+    """Where concepts, drawn datasets and encodings are kept: the environment's PRISBENCH_HOME, else ``prisbench`` in
+    its XDG_CACHE_HOME, which is ``~/.cache`` where it is not set or no absolute path (XDG base directories).
+    """
+    home, caches = os.environ.get("PRISBENCH_HOME"), Path(os.environ.get("XDG_CACHE_HOME") or "").expanduser()
+    if home:
+        return Path(home).expanduser()
+    return (caches if caches.is_absolute() else Path.home() / ".cache") / "prisbench"

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 
 from prisbench.datasets.checks.gallery import Embed
 from prisbench.errors import BackboneError, MissingExtraError
+from prisbench.runtime.hub import is_hub_id, not_here, out_of_reach
 
 
 def load_embedding(name: str, device: str = "cpu") -> Embed:
@@ -23,10 +24,13 @@ def load_embedding(name: str, device: str = "cpu") -> Embed:
         from transformers import AutoImageProcessor, AutoModel
     except ImportError as error:
         raise MissingExtraError(str(error.name), "dev", "comparing embeddings") from None
+    offline = out_of_reach() if is_hub_id(name) else None
     try:
-        processor = AutoImageProcessor.from_pretrained(name, use_fast=False)
-        model = AutoModel.from_pretrained(name).to(device).eval()
+        processor = AutoImageProcessor.from_pretrained(name, use_fast=False, local_files_only=offline is not None)
+        model = AutoModel.from_pretrained(name, local_files_only=offline is not None).to(device).eval()
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        if offline:
+            raise BackboneError(not_here(name, offline)) from None
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BackboneError(
             f"no vision model {name!r} for embeddings ({why}); name a folder or a Hub id, such as facebook/dinov2-small"

@@ -1,0 +1,57 @@
+"""Models of the Hugging Face Hub where it may be out of reach: one question, asked once, before any library retries.
+
+Knows: the hub's address, its cache.  Does not know: what a repository holds.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+SECONDS = 6.0
+"""So long the hub may take to answer at all; name servers alone may take minutes to say that they do not know."""
+
+
+def is_hub_id(where: str | Path) -> bool:
+    """Whether a name is OWNER/NAME and no folder of that name is here."""
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(where))) and not Path(where).expanduser().exists()
+
+
+def out_of_reach(seconds: float = SECONDS) -> str | None:
+    """Why the hub cannot be asked now, in a few words; None when it answers, whatever it says.
+
+    One request with the hub's own client, so that proxies and HF_ENDPOINT count.  The libraries ask five times and wait
+    in between, for each file.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    said: list[str | None] = []
+
+    def ask() -> None:
+        from huggingface_hub import get_session
+
+        try:
+            get_session().head(constants.ENDPOINT, timeout=seconds)
+            said.append(None)
+        except Exception as error:  # the classes of a failed connection are those of the hub's HTTP library
+            said.append(" ".join(str(error).split())[:100] or type(error).__name__)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(seconds)
+    why = said[0] if said else f"no answer in {seconds:g} seconds"
+    return None if why is None else f"{constants.ENDPOINT} cannot be reached: {why}"
+
+
+def not_here(where: str | Path, why: str) -> str:
+    """One line about a hub id that is not in the cache while the hub is ``out_of_reach``."""
+    from huggingface_hub import constants
+
+    cure = "unset it" if "HF_HUB_OFFLINE" in why else "see to the network"
+    return (
+        f"{where} is not a folder, and the hub does not give it: it is not in its cache ({constants.HF_HUB_CACHE}), "
+        f"and {why}; {cure}, or name a folder with the model"
+    )

@@ -1,0 +1,238 @@
+"""Habits of a command line: version, help, ``~``, tables that fit, options that nobody looks at, names of concepts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import tiny
+from PIL import Image
+
+import prisbench
+from prisbench.cli import main as cli
+from prisbench.concepts.store import concept_folder, named_folder, read_concept
+from prisbench.errors import UsageError
+from prisbench.images.photos import scene_files
+from prisbench.leaderboard.fitted import fitted
+from prisbench.methods import check_options, load_method
+from prisbench.runtime.files import cache_folder
+from prisbench.settings import MethodOptions
+from tests.drawing import draw_scene
+
+QUICK = [
+    f"--set={one}"
+    for one in (
+        *("learner.steps=2", "learner.batch=1", "localizer.refine=none", "localizer.samples=1"),
+        'localizer.evidence={"timesteps":[500],"samples":1}',
+    )
+]
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    def called(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["prisbench", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as done:
+            code = int(done.code or 0)
+        return Answer(code, *capfd.readouterr())
+
+    return called
+
+
+def test_version_and_short_help_are_there(run: Run) -> None:
+    for option in ("--version", "-V"):
+        assert run(option) == (0, f"prisbench {prisbench.__version__}\n", "")
+    for words in ([], ["evaluate"], ["bench", "localizer"], ["concept", "export"]):
+        short, long = run(*words, "-h"), run(*words, "--help")
+        assert short == long and short.code == 0 and "Usage: prisbench" in short.out
+    assert "--install-completion" in run("-h").out
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "prisbench", "--version"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.startswith("prisbench ")
+
+
+def test_a_tilde_after_an_equals_sign_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/anna")
+    for given, meant in (
+        ("--out=~/x", "--out=/anna/x"),
+        ("~/x", "/anna/x"),
+        ("~", "/anna"),
+        ("nouns=~/n.json", "nouns=/anna/n.json"),
+        ("--text=the {subject} ~ there", "--text=the {subject} ~ there"),
+        ("a~b", "a~b"),
+    ):
+        assert cli.at_home(given) == meant
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PRISBENCH_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert cache_folder() == Path("/caches/prisbench")
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
+    assert cache_folder() == Path.home() / ".cache" / "prisbench"
+    monkeypatch.setenv("PRISBENCH_HOME", "/mine")
+    assert cache_folder() == Path("/mine")
+
+
+TABLE = """\
+| tier | method | concept | n | mIoU | absent FP |
+| ---: | :--- | :--- | ---: | ---: | ---: |
+| 1 | network-free-combined-by-colour | textual-inversion (photos+masks) | 1920 | 0.565 [0.54, 0.59] | 0.49 |
+
+- A note that is longer than the eighty columns of the terminal, so it has to go on in the next line.
+"""
+
+
+def test_a_table_fits_the_columns_of_the_terminal() -> None:
+    for width in (60, 80, 103):
+        lines = fitted(TABLE, width).splitlines()
+        assert max(map(len, lines)) <= width, width
+    narrow, wide = fitted(TABLE, 80), fitted(TABLE, 103)
+    assert "network-free-" in narrow and "[0.54, 0.59]" in narrow and "Not shown" not in narrow
+    assert "| 0.565 [0.54, 0.59] |\n" in wide and "- Not shown in 103 columns: absent FP; --full shows all." in wide
+    assert fitted(TABLE, 200) == TABLE
+
+
+def test_the_leaderboard_fits_unless_all_of_it_is_wanted(
+    run: Run, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    evaluate = ["evaluate", "--method", "center-box", "--dataset", tiny_dataset, "--out", tmp_path / "runs"]
+    short = run(*evaluate, "--leaderboards", tmp_path / "boards").out
+    assert max(map(len, short.split("full record")[0].splitlines())) <= 80 and "--full shows all" in short
+    assert "full record" in short and len(run(*evaluate, "--full").out.splitlines()[0]) > 100
+    table = ["leaderboard", "--folder", tmp_path / "boards", "--dataset", "tiny-v1"]
+    assert max(map(len, run(*table).out.splitlines())) <= 80
+    whole = run(*table, "--full").out
+    assert max(map(len, whole.splitlines())) > 100 and whole == run(*table, "--format", "md").out
+    assert "--full: only with the table" in run(*table, "--format", "csv", "--full").err
+
+
+def test_a_leaderboard_that_is_not_here_names_the_option(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--check"]):
+        code, out, err = run("leaderboard", *more)
+        assert (code, out) == (1, "") and "there is no folder leaderboards here; say --folder DIR" in err
+
+
+@pytest.mark.parametrize("given", [{"concept": "noun-only"}, {"model": "a/b"}, {"seed": 3}])
+def test_an_option_that_a_method_does_not_look_at_is_an_error(given: dict[str, object]) -> None:
+    options = MethodOptions(**given)  # type: ignore[arg-type]
+    (name, value), *_ = given.items()
+    for method in ("center-box", "whole-image", "network-free-colour"):
+        with pytest.raises(UsageError, match=rf"{method} does not look at --{name} {value}; leave it out"):
+            load_method(method, options)
+    with pytest.raises(UsageError, match="center-box does not look at"):
+        check_options("center-box", [options])
+    assert load_method("random-box", MethodOptions(seed=3)).settings["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "used"),
+    [
+        ("return Mine()", False),
+        ("return Mine(options.settings)", False),
+        ("return Mine(options.concept)", True),
+        ("return Mine(options)", True),
+        ("return Mine(lambda: options.concept)", True),
+        ("return Mine(vars(options))", True),
+        ("import dataclasses; return Mine(dataclasses.replace(options, seed=1))", True),
+    ],
+)
+def test_who_keeps_the_options_may_look_at_them_later(tmp_path: Path, body: str, used: bool) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"""
+class Mine:
+    name, settings = "mine", {{}}
+    def __init__(self, given=None): self.given = given
+    def learn(self, subject): ...
+    def locate(self, image, queries, concepts): ...
+def make(options):
+    {body}
+""")
+    if used:
+        assert load_method(str(file), MethodOptions(concept="noun-only")).name == "mine"
+    else:
+        with pytest.raises(UsageError, match="does not look at --concept noun-only"):
+            load_method(str(file), MethodOptions(concept="noun-only"))
+
+
+def test_options_without_what_they_need_are_errors(run: Run, tmp_path: Path) -> None:
+    for arguments, message in (
+        (["learn-concept", "--photos", tmp_path, "--noun", "mug", "--split", "test"], "--split: only with --dataset"),
+        (["learn-concept", "--dataset", tmp_path, "--noun", "mug"], "--noun: only with --photos"),
+        (["learn-concept", "--photos", tmp_path, "--noun", "mug", "--name", "a/b"], "--name 'a/b': one word of"),
+        (["build-dataset", "folder", "--root", tmp_path, "--out", tmp_path / "x", "--private"], "--private: only with"),
+        (["leaderboard", "--gallery", tmp_path], "--gallery: only with --format html"),
+        (["validate", tmp_path, "--no-leaks", "--against", tmp_path], "--against: only with the leak audit"),
+    ):
+        code, out, err = run(*arguments)
+        assert code == 1 and out == "" and message in err and err.count("\n") == 1, err
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for i, size_hw in enumerate(((112, 144), (144, 112), (90, 150))):
+        Image.fromarray(draw_scene(i, size_hw)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_concept_has_a_name_and_is_known_the_second_time(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRISBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    backbone = tiny.save(tmp_path / "tiny")
+    learn = ["learn-concept", "--photos", photos, "--noun", "mug", "--name", "mug-anna", "--backbone", backbone]
+    first, second = (run(*learn, *QUICK, "--format", "json") for _ in range(2))
+    record = json.loads(first.out)
+    assert record["subject"] == "mug-anna" and Path(record["folder"]) == named_folder("mug-anna")
+    assert json.loads(second.out) == record | {"known": True} and not record["known"]
+    assert "mug-anna is known already" in second.err and "known already" not in first.err
+    assert read_concept(concept_folder("mug-anna")).subject_id == "mug-anna"
+    assert concept_folder(record["concept"]) == tmp_path / "home" / "concepts" / record["concept"]
+
+    (photos / "bad.jpg").write_bytes(b"no photo")
+    find = ["segment", photos, "--concept", "mug-anna", "--backbone", backbone, *QUICK, "--format", "json"]
+    code, out, err = run(*find)
+    (photos / "bad.jpg").unlink()
+    found = json.loads(out)
+    assert code == 2 and [Path(each["photo"]).name for each in found] == ["0.png", "1.png", "2.png"]
+    assert "bad.jpg is not a photo" in err and "1 of 4 photos could not be searched" in err
+    assert sorted(os.listdir(tmp_path / "segmented")) == ["0", "1", "2"]
+    half = json.loads(run(*find[:1], photos / "0.png", *find[2:], "--dtype", "bf16").out)
+    assert half["out"] == "segmented" and half["presence"] != found[0]["presence"]
+
+
+def test_what_of_a_folder_is_not_searched_is_told(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    for name in ("1.png", "0.png"):
+        (tmp_path / name).write_bytes((photos / name).read_bytes())
+    Image.open(photos / "0.png").save(tmp_path / "0.jpg")
+    said: list[str] = []
+    assert [path.name for path in scene_files([tmp_path, photos / "2.png"], said.append)] == ["0.jpg", "1.png", "2.png"]
+    assert said == [f"{tmp_path}: 2 photos; 2 other files and folders are not searched"]

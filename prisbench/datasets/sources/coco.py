@@ -41,6 +41,7 @@ from prisbench.datasets.sources.coco_records import (
     annotation_of,
     by_id,
     check_pixels,
+    drawable,
     fields_of,
     identity_of,
     name_and_size,
@@ -48,6 +49,7 @@ from prisbench.datasets.sources.coco_records import (
     place_of,
     records_of,
     spdx,
+    with_brushed,
 )
 from prisbench.datasets.sources.frames import turn_of
 from prisbench.datasets.sources.identities import Identities, Use, class_warnings, key_of
@@ -106,26 +108,30 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     check_pixels(records, path)
     identity = options.get("identity") or identity_of(records, path)
     seen = Identities(identity)
-    annotations = [annotation_of(record, images, categories, seen, path) for record in records]
+    left_out: Counter[str] = Counter()
+    annotations, brushed = with_brushed([annotation_of(record, images, categories, seen, path) for record in records])
+    left_out["crowd regions without an identity (they count as other things)"] += sum(
+        each.crowd and each.subject is None for each in annotations
+    )
     by_image: dict[str, list[Annotation]] = {}
     for annotation in annotations:
         by_image.setdefault(annotation.image, []).append(annotation)
     known = {annotation.image for annotation in annotations if annotation.subject is not None}
     if not known:
         raise DataError(f"{path}: no annotation has a {identity!r}; {fields_of(records)}")
-    left_out = _without_identity(images, by_image, known)
+    _count_nameless(by_image, known, left_out)
     folder = _images(root, path, images, options)
     said = one_line(options, "licence", LICENCE) if "licence" in options else None
     rule, remarks = mask_rule(options), Remarks(root)
     pictures: dict[Path, AnnotatedPicture] = {}
     unlisted = 0
-    for key in sorted(known):
+    for key in [*sorted(known), *_for_absent(images, by_image, folder, options, left_out)]:
         image = images[key]
         name, size_hw = name_and_size(image, path)
         file = inside(folder, name, f"{path}: image {key}")
         if file in pictures:
             raise DataError(f"{path}: image {key} has the file_name {name!r}, and so has another image")
-        shown = _things(by_image[key], categories, size_hw, path, left_out)
+        shown = _things(by_image.get(key, ()), categories, size_hw, path, left_out)
         licence = key_of(image.get("license"))
         unlisted += licence is not None and licence not in licences and said is None
         pictures[file] = AnnotatedPicture(
@@ -138,10 +144,11 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             hidden=shown.hidden,
             unnamed=shown.unnamed,
         )
+    left_out += Counter()  # no zeros
     planned = plan(pictures.values(), options, left_out, f"{path} (identity={identity})")
     uses = [Use(a.subject, a.where, a.image, a.category, a.crowd) for a in annotations if a.subject is not None]
     copies = yes_or_no(options, "copies", False)
-    warnings = [*class_warnings(identity, uses, categories, copies), *seen.warnings()]
+    warnings = [*brushed, *class_warnings(identity, uses, categories, copies), *seen.warnings()]
     warnings += _video_warning(images, known, options) + _unnamed_warning(planned.unnamed_alike)
     if unlisted:
         warnings.append(f"{unlisted} images have a license that 'licenses' does not list; their rows say {LICENCE!r}")
@@ -171,12 +178,13 @@ def _images(root: Path, path: Path, images: Mapping[str, dict[str, Any]], option
         return inside(root, options["images"], "images")
     subset = path.stem.removeprefix("instances_")
     tried = [root / subset, root / "images" / subset, root / "images", path.parent, root]
-    first = str(next(iter(images.values())).get("file_name"))
+    written = str(next(iter(images.values())).get("file_name"))
+    first = written.replace("\\", "/")
     for folder in tried:
         if folder.is_dir() and as_stored((folder / first).parent, Path(first).name).is_file():
             return folder
     names = ", ".join(dict.fromkeys(str(folder) for folder in tried))
-    cure = "write / for \\ in file_name" if "\\" in first else f"say images=FOLDER, below {root}"
+    cure = "write / for \\ in file_name" if "\\" in written else f"say images=FOLDER, below {root}"
     for folder in tried:
         near = (path.name for path in (listing(folder) if folder.is_dir() else []))
         if found := next((name for name in near if composed(name).casefold() == composed(first).casefold()), None):
@@ -184,18 +192,31 @@ def _images(root: Path, path: Path, images: Mapping[str, dict[str, Any]], option
     raise DataError(f"{path}: the image {first!r} is in none of {names}; {cure}")
 
 
-def _without_identity(
-    images: Mapping[str, Any], by_image: Mapping[str, Sequence[Annotation]], known: Collection[str]
-) -> Counter[str]:
-    """What is not read, since an image without a subject can be neither a reference photo nor a scene of one."""
-    left_out: Counter[str] = Counter()
-    for key in images:
-        if key not in by_image:
-            left_out["images without annotations"] += 1
-        elif key not in known:
+def _count_nameless(
+    by_image: Mapping[str, Sequence[Annotation]], known: Collection[str], left_out: Counter[str]
+) -> None:
+    """Count what is not read, since an image without a subject can be neither a reference photo nor a scene of one."""
+    for key, found in by_image.items():
+        if key not in known:
             left_out["images where no annotation has an identity"] += 1
-            left_out["annotations of images where none has an identity"] += len(by_image[key])
-    return left_out
+            left_out["annotations of images where none has an identity"] += len(found)
+
+
+def _for_absent(
+    images: Mapping[str, dict[str, Any]],
+    by_image: Mapping[str, Sequence[Annotation]],
+    folder: Path,
+    options: Mapping[str, str],
+    left_out: Counter[str],
+) -> list[str]:
+    """The images without annotations that "absent" queries may be about: those whose files are there."""
+    empty = sorted(key for key in images if key not in by_image)
+    if options.get("absent", "0") == "0":
+        left_out["images without annotations"] += len(empty)
+        return []
+    there = [key for key in empty if (folder / str(images[key].get("file_name")).replace("\\", "/")).is_file()]
+    left_out["images without annotations whose files are not there"] += len(empty) - len(there)
+    return there
 
 
 def _video_warning(images: Mapping[str, Any], known: Collection[str], options: Mapping[str, str]) -> list[str]:
@@ -229,15 +250,17 @@ def _things(
     unnamed: set[str] = set()
     for annotation in annotations:
         noun, subject = categories[annotation.category], annotation.subject
-        if not annotation.record.get("segmentation"):
+        record, flat = drawable(annotation.record)
+        left_out["polygons of under three points"] += flat
+        if not record.get("segmentation"):
             left_out["annotations without a mask"] += 1
             (unnamed if subject is None else partly).add(subject or noun)
-        elif not _mask(annotation.record, size_hw, path).any():
+        elif not _mask(record, size_hw, path).any():
             left_out["annotations too small for a pixel"] += 1
             (unnamed if subject is None else tiny).add(subject or noun)
         else:
             things.append(Thing(noun, None if annotation.crowd else subject, annotation.crowd))
-            regions.append(annotation.record)
+            regions.append(record)
             if subject is not None and annotation.crowd:
                 left_out["crowd regions as subjects (they count as other things)"] += 1
             if subject is not None:

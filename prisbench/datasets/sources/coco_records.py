@@ -6,7 +6,7 @@ Knows: the fields of a record, and what is wrong with one.  Does not know: image
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -72,6 +72,39 @@ def annotation_of(
     return Annotation(record, where, image, category, subject, _is_crowd(record, f"{path}: {where}"))
 
 
+def with_brushed(annotations: Sequence[Annotation]) -> tuple[list[Annotation], list[str]]:
+    """The annotations, run lengths with ``iscrowd`` 1 whose identity other images have too being that thing; and a
+    line when there are some.  CVAT writes every mask that was brushed so.
+    """
+    images: dict[str, set[str]] = {}
+    for each in annotations:
+        if each.subject is not None:
+            images.setdefault(each.subject, set()).add(each.image)
+    found = [
+        each.crowd and isinstance(each.record.get("segmentation"), dict) and len(images.get(each.subject or "", ())) > 1
+        for each in annotations
+    ]
+    line = f"{sum(found)} run lengths with iscrowd 1 have an identity that other images show too: they are that thing"
+    kept = [each._replace(crowd=each.crowd and not one) for each, one in zip(annotations, found, strict=True)]
+    return kept, [line] if any(found) else []
+
+
+def drawable(record: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The record without those of its polygons that have no inside (under three points), and how many these were."""
+    region = record.get("segmentation")
+    if not isinstance(region, list):
+        return record, 0
+    kept = [part for part in region if not _is_flat(part)]
+    return {**record, "segmentation": kept}, len(region) - len(kept)
+
+
+def _is_flat(part: Any) -> bool:
+    """Whether a polygon has under three different corners; what is no polygon at all is not for here."""
+    if not isinstance(part, list) or len(part) % 2 or not all(type(n) in (int, float) and n == n for n in part):
+        return False
+    return len(set(zip(part[::2], part[1::2], strict=True))) < 3
+
+
 def identity_of(records: Iterable[dict[str, Any]], path: Path) -> str:
     """The first of the usual fields that an annotation has."""
     for name in (*_IDENTITIES, *(f"attributes.{name}" for name in _IDENTITIES)):
@@ -108,7 +141,7 @@ def name_and_size(image: Mapping[str, Any], path: Path) -> tuple[str, tuple[int,
         raise DataError(f"{where} has no file_name")
     if type(h) is not int or type(w) is not int or h < 1 or w < 1 or h * w > (Image.MAX_IMAGE_PIXELS or h * w):
         raise DataError(f"{where}: height {h!r} and width {w!r} are no size of an image that can be opened")
-    return name, (h, w)
+    return name.replace("\\", "/"), (h, w)  # a "\\" of Windows divides as "/" does
 
 
 def noun_of(category: Mapping[str, Any], path: Path) -> str:

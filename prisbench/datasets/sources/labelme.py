@@ -13,8 +13,9 @@ labelme knows classes, not particular things.  Here a label with a colon names o
 photo are its parts, as are shapes with one label and ``group_id``, which is what labelme means by that.  Names and
 groups compare by value: 3, 3.0 and "3" are one (``identities``).
 
-Polygons, rectangles, turned rectangles, circles and masks are read; points and lines have no inside and are left out,
-as are labels that start with "_".  A photo in ``imageData`` comes before the file, as labelme has it.
+Polygons, rectangles (by two corners or, as X-AnyLabeling writes them, four), turned rectangles ("rotation" there),
+circles and masks are read; points, lines and what covers no pixel have no inside and are left out, as are labels
+that start with "_".  A photo in ``imageData`` comes before the file, as labelme has it.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ LIMITS = """\
 - The photos' licence."""
 
 _MOST_PLACES = 10_000
-_OUTLINES = ("polygon", "rectangle", "oriented_rectangle", "circle", "mask")
+_MOST_SLIVER = 10_000_000
+"""Pixels around a thin outline that is drawn to see whether it covers one."""
+_OUTLINES = ("polygon", "rectangle", "oriented_rectangle", "rotation", "quadrilateral", "circle", "mask")
 
 
 class Drawn(NamedTuple):
@@ -177,12 +180,35 @@ def _drawn(value: Mapping[str, Any], seen: Identities, path: Path, left_out: Cou
             left_out[f"shapes without an inside ({str(kind)[:20]})"] += 1
             marked.append(thing)
             continue
+        if _is_flat(kind, shape.get("points")):
+            left_out[f"shapes without an inside ({kind}s that cover no pixel)"] += 1
+            marked.append(thing)
+            continue
         group = key_of(shape.get("group_id"))
         key = ("subject", subject) if subject else (label, group) if group is not None else n
         if found.setdefault(key, Drawn(thing, [])).thing != thing:
             raise DataError(f"{where}: {subject!r} is a {noun!r} here and a {found[key].thing.noun!r} before")
         found[key].shapes.append(shape)
     return Found(list(found.values()), marked)
+
+
+def _is_flat(kind: str, points: Any) -> bool:
+    """Whether an outline of finite points has no inside: under three different points, no area, or not a pixel."""
+    if kind == "mask" or not isinstance(points, list) or not all(_is_point(point) for point in points):
+        return False
+    if kind == "circle" or (kind == "rectangle" and len(points) < 4):
+        among = {tuple(point) for point in points}
+        flat = kind == "rectangle" and any(len({point[axis] for point in points}) < 2 for axis in (0, 1))
+        return len(points) <= 2 and (len(among) < 2 or flat)
+    turns = list(zip(points, [*points[1:], *points[:1]], strict=True))
+    if len(points) < 3 or sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in turns) == 0:
+        return True
+    spans = [(min(point[axis] for point in points), max(point[axis] for point in points)) for axis in (0, 1)]
+    if min(high - low for low, high in spans) >= 2:
+        return False
+    w, h = (math.ceil(high) - math.floor(low) + 2 for low, high in spans)
+    shifted = [float(point[axis] - math.floor(spans[axis][0])) for point in points for axis in (0, 1)]
+    return w * h < _MOST_SLIVER and not polygons([shifted], (h, w), "").any()
 
 
 def _who(shape: Mapping[str, Any], label: str, seen: Identities, where: str) -> tuple[str, str | None]:
@@ -245,11 +271,11 @@ def _mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> Boo
     kind, points = shape.get("shape_type") or "polygon", shape.get("points")
     if not isinstance(points, list) or not all(_is_point(point) for point in points):
         raise DataError(f"{where}: its points are not a list of [x, y] of finite numbers")
-    if kind in ("rectangle", "circle", "mask") and len(points) != 2:
+    if kind in ("rectangle", "circle", "mask") and len(points) != 2 and (kind, len(points)) != ("rectangle", 4):
         raise DataError(f"{where}: a {kind} of {len(points)} points; it has 2")
     if kind == "mask":
         return _pasted(shape.get("mask"), points, size_hw, where)
-    if kind == "rectangle":
+    if kind == "rectangle" and len(points) == 2:
         (x0, y0), (x1, y1) = points
         points = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
     elif kind == "circle":

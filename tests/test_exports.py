@@ -5,6 +5,7 @@ them.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from prisbench.datasets.named import build_source, load_source
+from prisbench.datasets.photo_folder import read_own_photos
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.datasets.source import Source
-from prisbench.datasets.sources import coco, labelme
+from prisbench.datasets.sources import coco, folder, labelme
+from prisbench.datasets.sources.public import davis
 from prisbench.errors import DataError
+from prisbench.wsss.sets import read_list
 from tests.drawing import draw_box, draw_scene
 
 SIZE = (24, 40)
@@ -32,12 +37,12 @@ def runs(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(found["size"]), "counts": found["counts"].decode()}
 
 
-def cvat(folder: Path, annotations: list[dict[str, Any]], images: int = 4, name: str = "{n}.png") -> Path:
+def cvat(home: Path, annotations: list[dict[str, Any]], images: int = 4, name: str = "{n}.png") -> Path:
     """A COCO export of CVAT: images/default, annotations/instances_default.json."""
-    (folder / "images" / "default").mkdir(parents=True)
-    (folder / "annotations").mkdir()
+    (home / "images" / "default").mkdir(parents=True)
+    (home / "annotations").mkdir()
     for n in range(1, images + 1):
-        Image.fromarray(draw_scene(n, SIZE)).save(folder / "images" / "default" / f"{n}.png")
+        Image.fromarray(draw_scene(n, SIZE)).save(home / "images" / "default" / f"{n}.png")
     value = {
         "licenses": [{"name": "", "id": 0, "url": ""}],
         "categories": [{"id": 1, "name": "mug"}, {"id": 2, "name": "spoon"}],
@@ -46,8 +51,8 @@ def cvat(folder: Path, annotations: list[dict[str, Any]], images: int = 4, name:
         ],
         "annotations": [{"id": n, "category_id": 1, "iscrowd": 0} | each for n, each in enumerate(annotations, 1)],
     }
-    (folder / "annotations" / "instances_default.json").write_text(json.dumps(value))
-    return folder
+    (home / "annotations" / "instances_default.json").write_text(json.dumps(value))
+    return home
 
 
 def brushed(image: int, left: int, identity: str | None, **more: Any) -> dict[str, Any]:
@@ -85,18 +90,18 @@ def test_a_polygon_without_an_inside_is_counted(tmp_path: Path) -> None:
 
 def test_images_without_annotations_are_scenes_of_absent_queries(tmp_path: Path) -> None:
     given = [brushed(n, n, "anna") for n in (1, 2)]
-    folder = cvat(tmp_path, given, images=4)
-    (folder / "images/default/4.png").unlink()
-    source = coco.read(folder, {"references": "1", "absent": "1"})
+    home = cvat(tmp_path, given, images=4)
+    (home / "images/default/4.png").unlink()
+    source = coco.read(home, {"references": "1", "absent": "1"})
     assert [row.query_type for row in rows(source)[1]] == ["plain", "absent"]
     assert source.left_out["images without annotations whose files are not there"] == 1
-    source = coco.read(folder, {"references": "1"})
+    source = coco.read(home, {"references": "1"})
     assert source.left_out["images without annotations"] == 2 and len(rows(source)[1]) == 1
 
 
 def test_a_backslash_in_a_file_name_is_a_folder(tmp_path: Path) -> None:
-    folder = cvat(tmp_path, [brushed(n, n, "anna") for n in (1, 2)], images=2, name="default\\{n}.png")
-    assert len(rows(coco.read(folder, {"references": "1"}))[1]) == 1
+    home = cvat(tmp_path, [brushed(n, n, "anna") for n in (1, 2)], images=2, name="default\\{n}.png")
+    assert len(rows(coco.read(home, {"references": "1"}))[1]) == 1
 
 
 def anylabeling(folder: Path, n: int, shapes: list[dict[str, Any]]) -> None:
@@ -145,3 +150,81 @@ def test_a_shape_that_covers_nothing_is_counted(tmp_path: Path, kind: str, point
     source = labelme.read(tmp_path, {"references": "1"})
     assert len(rows(source)[1]) == 2
     assert source.left_out[f"shapes without an inside ({kind}s that cover no pixel)"] == 1
+
+
+# --- DAVIS, folders, lists, archives --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def davis_2016(tmp_path: Path) -> Path:
+    """A clip of DAVIS 2016: folders by clip, masks of 0 and 255, lists of frames."""
+    root = tmp_path / "DAVIS"
+    for n in range(3):
+        for kind, picture in (
+            ("JPEGImages/480p/bmx-trees", Image.fromarray(draw_scene(n, SIZE))),
+            ("Annotations/480p/bmx-trees", Image.fromarray(draw_box(SIZE, 4, 5 + n, 14, 17).astype(np.uint8) * 255)),
+        ):
+            (root / kind).mkdir(parents=True, exist_ok=True)
+            picture.save(root / kind / f"{n:05d}.{'jpg' if kind.startswith('JPEG') else 'png'}")
+    return root
+
+
+def test_nouns_of_davis_that_are_names_of_folders_are_told(davis_2016: Path) -> None:
+    given = {"allow_same_clip": "true"}
+    source = davis.read(davis_2016, given)
+    (line,) = source.warnings
+    assert rows(source)[0][0].noun == "bmx trees"
+    assert "1 nouns are names of folders ('bmx trees' of the clip bmx-trees)" in line and "nouns=FILE" in line
+    nouns = davis_2016.parent / "nouns.json"
+    nouns.write_text(json.dumps({"bmx-trees": {"1": "bicycle"}}))
+    source = davis.read(davis_2016, given | {"nouns": str(nouns), "year": "2016"})
+    assert source.warnings == () and rows(source)[0][0].noun == "bicycle"
+    with pytest.raises(DataError, match=r"nouns=gone.json: there is no such file"):
+        davis.read(davis_2016, given | {"nouns": "gone.json"})
+
+
+def test_a_list_may_have_a_byte_order_mark(davis_2016: Path) -> None:
+    lists = davis_2016 / "ImageSets/480p"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_bytes(b"\xef\xbb\xbf/JPEGImages/480p/bmx-trees/00000.jpg x\r\n")
+    assert davis.read(davis_2016, {"allow_same_clip": "true", "clips": "480p/val"}).n_subjects == 1
+
+
+def test_a_list_may_name_files_and_have_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_bytes(b"\xef\xbb\xbf2007_000032.jpg\r\n2007_000039.JPEG\r\nv1.2\r\n")
+    found = read_list(path, tmp_path, "JPEGImages/{id}.jpg", "SegmentationClass/{id}.png")
+    assert [item.id for item in found] == ["2007_000032", "2007_000039", "v1.2"]
+    assert found[0].photo == tmp_path / "JPEGImages/2007_000032.jpg"
+
+
+def test_a_set_in_one_wrapping_folder_is_found(tmp_path: Path) -> None:
+    cvat(tmp_path / "set" / "task_7" / "export", [brushed(n, n, "anna") for n in (1, 2)], images=2)
+    (tmp_path / "set" / "__MACOSX").mkdir()
+    assert load_source("coco", tmp_path / "set", {"references": "1"}).n_queries == 1
+    archive = shutil.make_archive(str(tmp_path / "cvat"), "zip", tmp_path / "set")
+    manifest, _ = build_source("coco", archive, {"references": "1"}, tmp_path / "out")
+    assert manifest.n_queries("test") == 1
+
+
+def test_a_mistake_in_the_only_folder_of_a_root_is_not_hidden(tmp_path: Path) -> None:
+    for part in ("photos", "scenes"):
+        (tmp_path / "mug-anna" / part).mkdir(parents=True)
+        Image.fromarray(draw_scene(len(part), SIZE)).save(tmp_path / "mug-anna" / part / "a.png")
+    with pytest.raises(DataError, match=r"scenes/a.png has no mask"):
+        load_source("folder", tmp_path, {})
+
+
+def test_photos_in_folders_inside_are_counted(tmp_path: Path) -> None:
+    for n, name in enumerate(("mug/a.png", "mug/2023/b.png", "mug/2023/deep/c.png", "mug/masks/a.png")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture = draw_scene(n, (48, 64)) if "masks" not in name else draw_box((48, 64), 3, 3, 20, 20)
+        Image.fromarray(picture).save(tmp_path / name)
+    own = read_own_photos(tmp_path / "mug")
+    assert len(own.photos) == 1 and own.masks[0] is not None
+    assert "2 photos in folders inside of" in own.noticed[0] and "(2023, 2023/deep); move them up" in own.noticed[0]
+    source = folder.read(tmp_path, {})
+    assert source.left_out["photos in folders of a subject that have no role"] == 2
+    (tmp_path / "mug/a.png").unlink()
+    with pytest.raises(DataError, match=r"no photos in .*mug .*; 2 are in folders inside, give .*/2023$"):
+        read_own_photos(tmp_path / "mug")

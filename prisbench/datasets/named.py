@@ -104,8 +104,27 @@ def load_source(
         raise UsageError(f"the source {name} reads files: name the folder or archive they are in ({SOURCES[name]})")
     if not Path(root).is_dir():
         raise DataError(f"no folder {root}: {name} wants one with {SOURCES[name]} ({source_module(name).HOMEPAGE})")
-    source: Source = source_module(name).read(Path(root), options)
-    return source
+    return _read(source_module(name), Path(root), options)
+
+
+def _read(module: ModuleType, root: Path, options: Mapping[str, str]) -> Source:
+    """The set in a folder, or in the only folder that it holds: archives often wrap what they hold in one."""
+    try:
+        source: Source = module.read(root, options)
+        return source
+    except DataError as error:
+        if not str(error).startswith(
+            (f"{root} ", f"{root}:")
+        ):  # it is laid out as it should be; something in it is not
+            raise
+        inner = [path for path in root.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
+        if len(inner) != 1 or not inner[0].is_dir() or inner[0].is_symlink():
+            raise
+        try:
+            return _read(module, inner[0], options)
+        except (DataError, UsageError):
+            pass
+        raise
 
 
 class Reports(NamedTuple):

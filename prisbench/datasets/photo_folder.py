@@ -44,6 +44,7 @@ from prisbench.images.photos import (
     looks_like_mask,
     orientation,
     photo_files,
+    photos_below,
     pixels_sha256,
 )
 from prisbench.runtime.files import cannot_read, read_bytes, stem_of
@@ -107,7 +108,21 @@ def read_own_photos(folder: str | os.PathLike[str], rule: MaskRule = PLAIN) -> O
         for photo in loaded
     )
     names, images = tuple(photo.name for photo in loaded), tuple(photo.image for photo in loaded)
-    return OwnPhotos(names, images, found if masks else (), tuple(remarks.lines()))
+    return OwnPhotos(names, images, found if masks else (), (*_deeper(Path(folder)), *remarks.lines()))
+
+
+_ROLES = ("masks", "photos_masks", "scenes")
+"""Folders in a folder of photos that have a role of their own."""
+
+
+def _deeper(folder: Path) -> list[str]:
+    """A line when folders inside have photos, which are not read."""
+    found = {path: n for path, n in photos_below(folder).items() if path.relative_to(folder).parts[0] not in _ROLES}
+    if not found:
+        return []
+    names = ", ".join(path.relative_to(folder).as_posix() for path in list(found)[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return [f"{sum(found.values())} photos in folders inside of {folder} are not read ({names}{more}); move them up"]
 
 
 def remarks(own: OwnPhotos) -> list[str]:

@@ -118,7 +118,11 @@ def photo_files(folder: str | os.PathLike[str]) -> list[PhotoFile]:
     if not files and (Path(folder) / "photos").is_dir():
         raise DataError(f"no photos in {folder} itself; give the folder {Path(folder) / 'photos'}")
     if not files:
-        raise DataError(f"no photos in {folder} ({len(entries)} other files); put 3 to 6 .jpg or .png files there")
+        deeper = {path: n for path, n in photos_below(Path(folder)).items() if not path.name.endswith("masks")}
+        there = f"; {sum(deeper.values())} are in folders inside, give {next(iter(deeper))}" if deeper else ""
+        raise DataError(
+            f"no photos in {folder} ({len(entries)} other files){there or '; put 3 to 6 .jpg or .png files there'}"
+        )
     of_stem: defaultdict[str, list[Path]] = defaultdict(list)
     for file in files:
         of_stem[stem_of(file)].append(file)
@@ -137,6 +141,17 @@ def photo_files(folder: str | os.PathLike[str]) -> list[PhotoFile]:
     found = [PhotoFile(file, beside.get(file)) for file in files if file not in beside.values()]
     if len(found) > MOST_PHOTOS:
         raise DataError(f"{len(found)} photos in {folder}: at most {MOST_PHOTOS} of one subject; 3 to 6 are enough")
+    return found
+
+
+def photos_below(folder: Path) -> dict[Path, int]:
+    """Folders inside of a folder, and so on, that have photos, and how many; hidden ones and links are left alone."""
+    found: dict[Path, int] = {}
+    for top, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        n = sum(Path(name).suffix.lower() in SUFFIXES and not name.startswith(".") for name in names)
+        if n and Path(top) != folder:
+            found[Path(top)] = n
     return found
 
 

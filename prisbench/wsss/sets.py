@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from prisbench.errors import DataError, UnknownNameError
-from prisbench.images.photos import load_photo
+from prisbench.images.photos import SUFFIXES, load_photo
 from prisbench.runtime.files import cannot_read, read_bytes, sha256_bytes
 from prisbench.wsss.layouts import BACKGROUND, CLASSES_FILE, COCO14, FOLDER, LAYOUTS, VOC12, VOID, Layout
 
@@ -169,7 +169,7 @@ def find_home(layout: Layout, root: Path) -> Path | None:
 def open_layout(layout: Layout, root: Path, classes: tuple[str, ...]) -> SegmentationSet:
     ids: list[str] = []
     for path in _list_files(root, layout):
-        lines = read_bytes(path).decode("utf-8", errors="replace").splitlines()
+        lines = read_bytes(path).decode("utf-8-sig", errors="replace").splitlines()
         ids += [_id_of(line.split()[0]) for line in lines if line.strip()][:5]
 
     def hits(pattern: str) -> int:
@@ -188,7 +188,7 @@ def read_list(path: Path, root: Path, photos: str, masks: str) -> list[Item]:
     or without the slash.
     """
     try:
-        text = read_bytes(path).decode("utf-8")
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not text ({error.reason}); download the list again") from None
     items: dict[str, Item] = {}
@@ -211,8 +211,11 @@ def read_list(path: Path, root: Path, photos: str, masks: str) -> list[Item]:
 
 
 def _id_of(token: str) -> str:
-    """A list's first word is an id, or the path of a photo."""
-    return Path(token).stem if "/" in token else token
+    """A list's first word is an id, an id with a photo's suffix, or the path of a photo."""
+    if "/" in token:
+        return Path(token).stem
+    stem, dot, suffix = token.rpartition(".")
+    return stem if dot and f".{suffix.lower()}" in SUFFIXES else token
 
 
 def _place(pattern: str, image_id: str) -> str:
@@ -235,7 +238,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
     Raises DataError unless the first is background, all differ, and 255 suffice.
     """
-    lines = read_bytes(path).decode("utf-8", errors="replace").splitlines()
+    lines = read_bytes(path).decode("utf-8-sig", errors="replace").splitlines()
     names = tuple(line.strip() for line in lines if line.strip())
     if not names or names[0] != BACKGROUND:
         raise DataError(f"{path}: the first line must be {BACKGROUND!r} (label 0), not {names[0] if names else ''!r}")

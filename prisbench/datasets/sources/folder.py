@@ -66,7 +66,7 @@ from prisbench.datasets.sources.reading.files import folders, inside, listing
 from prisbench.datasets.sources.reading.values import yaml_file
 from prisbench.datasets.sources.tables import Line, table
 from prisbench.errors import DataError, UnknownNameError, UsageError
-from prisbench.images.photos import SUFFIXES
+from prisbench.images.photos import SUFFIXES, photos_below
 from prisbench.runtime.files import composed, stem_of
 from prisbench.types import GRADES, QUERY_TYPES
 
@@ -111,6 +111,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             raise DataError(f"{home} has no reference photos; put 3 to 6 into {home / 'photos'}")
         else:
             left_out["folders without photos"] += 1
+            left_out["photos further down in folders without photos"] += sum(photos_below(home).values())
+    left_out += Counter()  # no zeros
     if listed:
         raise DataError(
             f"{root / 'subjects.csv'}: {_unknown('subject', next(iter(listed)), [one.name for one in subjects])}"
@@ -175,9 +177,13 @@ def _strays(home: Path) -> Counter[str]:
         suffixes = wanted.get(inner.name)
         if suffixes is None:
             found["folders of a subject with a name that has no role"] += 1
+            found["photos in folders of a subject that have no role"] += sum(
+                [len(listing(inner, SUFFIXES)), *photos_below(inner).values()]
+            )
             continue
         files = [path for path in listing(inner) if path.suffix.lower() not in suffixes]
         kind = "PNG" if "masks" in inner.name else "photo"
+        found[f"photos in folders inside of {inner.name}"] += sum(photos_below(inner).values())
         found[f"files in {inner.name} that are no {kind}"] += len(files) + len(folders(inner))
     if (home / "photos").is_dir():
         found["photos that lie beside the folder photos"] += len(listing(home, SUFFIXES))

@@ -47,13 +47,23 @@ from prisbench.datasets.sources.options import (
     yes_or_no,
 )
 from prisbench.datasets.sources.plan import Candidate, IdOf, about, tables_of
-from prisbench.datasets.sources.public.davis_clips import TITLE, Clip, Labels, Named, clips_of, is_2016, nouns_file
+from prisbench.datasets.sources.public.davis_clips import (
+    TITLE,
+    Clip,
+    Labels,
+    Named,
+    clips_of,
+    folder_nouns_warning,
+    is_2016,
+    nouns_file,
+)
 from prisbench.datasets.sources.reading.files import top
 from prisbench.datasets.sources.reading.images import ImageFile, image_file
 from prisbench.datasets.sources.reading.values import json_file
 from prisbench.datasets.sources.reference_photos import Shot, cut_out
 from prisbench.datasets.sources.relations import related
 from prisbench.errors import DataError, UsageError
+from prisbench.runtime.files import sha256_json
 
 LICENCE = "CC-BY-NC-4.0"
 HOMEPAGE = "https://davischallenge.org"
@@ -67,6 +77,8 @@ OPTIONS = {
     "year": "2016 (one thing a clip) or 2017 (default: 2017 where its ImageSets or davis_semantics.json is, else 2016)",
     "resolution": "the folder below JPEGImages (default: 480p)",
     "clips": "a list of ImageSets, like 2017/val (default: every clip)",
+    "nouns": 'what the things of the clips are, JSON like davis_semantics.json: {"dance": {"1": "dancer"}} '
+    "(default: davis_semantics.json, else the clips' names)",
     "apart": "frames from the reference photo to the first that is asked about, where a clip has so many (default: 24, "
     "a second; the field's protocol: 1)",
     "step": "of the later frames every so many-th is asked about (default: 1)",
@@ -113,7 +125,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     scenes = {clip.name: clip.frames[distance:] or clip.frames[1:] for clip in clips}
     if near := sum(len(clip.frames) - 1 - len(scenes[clip.name]) for clip in clips):
         left_out[f"frames less than {distance} after the reference photo"] = near
-    nouns = nouns_file(root)
+    nouns = nouns_file(root, options.get("nouns"))
     labels = Labels(root, resolution, single, json_file(nouns) if nouns else None, Remarks(root))
     named = {clip.name: labels.named(clip) for clip in clips}
     things = _things(clips, named, cut, left_out)
@@ -125,16 +137,18 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     tables = tables_of(list(things), rows.subject, candidates, left_out)
     used = [photo for clip in clips for photo in clip.frames]
     masks = [labels.path(photo) for photo in used]
-    lists = [nouns] if nouns is not None and labels.nouns is not None else []
+    lists = [nouns] if nouns is not None and labels.nouns is not None and nouns.is_relative_to(root) else []
+    said = sha256_json(labels.nouns) if "nouns" in options else ""
     return Source(
         name="davis-2016" if single else "davis-2017",
         version="2",  # 1: the frame right after the reference photo was queried
         about=about(f"{TITLE} {'2016' if single else '2017'}", HOMEPAGE, LIMITS, options),
-        key=build_key(TITLE, options, root, [*used, *masks, *lists]),
+        key=build_key(f"{TITLE}{said}", options, root, [*used, *masks, *lists]),
         subjects=tables.subjects,
         queries=tables.queries,
         n_subjects=len(things),
         left_out=left_out,
+        warnings=tuple(folder_nouns_warning(named, labels.nouns)),
         remarks=labels.remarks,
     )
 

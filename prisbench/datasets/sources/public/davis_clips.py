@@ -76,10 +76,30 @@ def clips_of(root: Path, resolution: str, wanted: str | None, left_out: Counter[
     return clips
 
 
-def nouns_file(root: Path) -> Path | None:
-    """The list of nouns, where there is one."""
-    path = root / "davis_semantics.json"
+def nouns_file(root: Path, named: str | None = None) -> Path | None:
+    """The list of nouns, where there is one; ``named``: the file that a user names, in the folder or from here.
+
+    Raises DataError when that one is not there.
+    """
+    path = root / (named or "davis_semantics.json")
+    path = Path(named).expanduser() if named and not path.exists() else path
+    if named and not path.is_file():
+        raise DataError(f"nouns={named}: there is no such file, neither in {root} nor from here")
     return path if path.exists() else None
+
+
+def folder_nouns_warning(named: Mapping[str, Named], nouns: object) -> list[str]:
+    """A line when the names of clips stand for nouns, which they are not: "bmx-trees" shows no tree of that kind."""
+    known = nouns if isinstance(nouns, dict) else {}
+    called = [(clip, noun) for clip, each in named.items() if clip not in known for noun in each.first.values()]
+    if not called:
+        return []
+    clip, noun = called[0]
+    return [
+        f"{len(called)} nouns are names of folders ({noun!r} of the clip {clip}), which are no words for things: "
+        "say what the clips show with nouns=FILE, JSON as davis_semantics.json has it: "
+        f'{{"{clip}": {{"1": "bicycle"}}}}'
+    ]
 
 
 @dataclass(frozen=True)
@@ -128,7 +148,7 @@ def _has_2017(root: Path) -> bool:
 
 def _clip_names(path: Path) -> list[str]:
     """The clips of a list: 2017 has their names, 2016 a frame and its mask on each line."""
-    lines = read_bytes(path).decode("utf-8", errors="replace").split("\n")
+    lines = read_bytes(path).decode("utf-8-sig", errors="replace").splitlines()
     first = [line.split()[0] for line in lines if line.strip()]
     return list(dict.fromkeys(word.split("/")[-2] if "/" in word else word for word in first))
 
@@ -156,6 +176,6 @@ def _first(clip: Clip, found: Int[np.ndarray, "h w"], nouns: object, single: boo
     if len(labels) > 1:
         raise DataError(
             f"the clip {clip.name!r} has {len(labels)} things and davis_semantics.json does not say what they are; "
-            "unpack DAVIS-2017_semantics-480p.zip beside JPEGImages"
+            "unpack DAVIS-2017_semantics-480p.zip beside JPEGImages, or say nouns=FILE"
         )
     return {label: re.sub(r"[-_]+", " ", clip.name) for label in labels}

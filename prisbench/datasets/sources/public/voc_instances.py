@@ -91,7 +91,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     where = inside(root, options.get("subjects", "subjects.csv"), "subjects (image,object,subject)")
     by_image: dict[str, list[Line]] = {}
     for line in table(where, ("image", "object", "subject", "scene"), ("image", "object", "subject")):
-        by_image.setdefault(line.cells["image"].removesuffix(".jpg"), []).append(line)
+        by_image.setdefault(_stem(line.cells["image"]), []).append(line)
     licence = one_line(options, "licence", LICENCE)
     rule, remarks = mask_rule(options), Remarks(root)
     pictures, files = [], [where]
@@ -128,6 +128,12 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     warnings = (*seen.warnings(), *class_names_warning(noun, len(pictures)))
     card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
     return replace(source_of("voc-instances", planned, card, key, left_out, warnings), remarks=remarks)
+
+
+def _stem(image: str) -> str:
+    """An image's name without the suffix that some lists have."""
+    stem, dot, suffix = image.rpartition(".")
+    return stem if dot and suffix.lower() in ("jpg", "jpeg", "png") else image
 
 
 def _top(root: Path, year: str | None) -> Path:

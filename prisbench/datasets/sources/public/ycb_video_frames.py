@@ -166,5 +166,5 @@ def _is_scene(folder: Path) -> bool:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a text file that are not empty."""
-    text = read_bytes(path).decode("utf-8", errors="replace")
+    text = read_bytes(path).decode("utf-8-sig", errors="replace")
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -223,6 +223,7 @@ def test_photos_in_folders_inside_are_counted(tmp_path: Path) -> None:
     own = read_own_photos(tmp_path / "mug")
     assert len(own.photos) == 1 and own.masks[0] is not None
     assert "2 photos in folders inside of" in own.noticed[0] and "(2023, 2023/deep); move them up" in own.noticed[0]
+    shutil.rmtree(tmp_path / "mug/masks")
     source = folder.read(tmp_path, {})
     assert source.left_out["photos in folders of a subject that have no role"] == 2
     (tmp_path / "mug/a.png").unlink()

@@ -253,6 +253,26 @@ def renamed_as_in_2023(key: str) -> str:
     return key.replace("lora_A", "down").replace("lora_B", "up").replace("lora.lora", "lora")
 
 
+def renamed_as_by_the_first_trainers(key: str) -> str:
+    """Of 2023: updates of attention processors without "unet.", those of the text encoder as linear layers."""
+    if key.startswith("text_encoder"):
+        return key.replace("lora_A", "lora_linear_layer.down").replace("lora_B", "lora_linear_layer.up")
+    return renamed_as_in_2023(key).removeprefix("unet.")
+
+
+def renamed_as_the_first_text_encoders(key: str) -> str:
+    if key.startswith("text_encoder"):
+        for last in ("q_proj", "out_proj"):
+            key = key.replace(f".{last}.lora_", f".to_{last.removesuffix('_proj')}_lora.lora_")
+        return key.replace("lora.lora_A", "lora.down").replace("lora.lora_B", "lora.up")
+    return key
+
+
+def wrapped_by_peft(key: str) -> str:
+    part, _, rest = key.partition(".")
+    return f"{'' if part == 'unet' else part + '.'}base_model.model.{rest}".replace(".weight", ".default.weight")
+
+
 def renamed_as_kohyas_sdxl(key: str) -> str:
     for ours, theirs in (
         ("down_blocks_1_attentions_0_", "input_blocks_4_1_"),
@@ -265,7 +285,14 @@ def renamed_as_kohyas_sdxl(key: str) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "format", "renamed"),
-    [("embedded", "lora", str), ("embedded", "lora", renamed_as_in_2023), ("sdxl", "kohya", renamed_as_kohyas_sdxl)],
+    [
+        ("embedded", "lora", str),
+        ("embedded", "lora", renamed_as_in_2023),
+        ("embedded", "lora", renamed_as_by_the_first_trainers),
+        ("embedded", "lora", renamed_as_the_first_text_encoders),
+        ("embedded", "lora", wrapped_by_peft),
+        ("sdxl", "kohya", renamed_as_kohyas_sdxl),
+    ],
 )
 def test_updates_under_the_names_of_other_programs_do_the_same(
     backbones: dict[str, Backbone], tmp_path: Path, kind: str, format: str, renamed: Callable[[str], str]
@@ -354,6 +381,34 @@ def test_files_that_cannot_be_a_concept_are_refused_in_one_line(backbones: dict[
         import_concept(tmp_path, backbone, "mug")
     with pytest.raises(UsageError, match="is the noun"):
         import_concept(tmp_path / "a.safetensors", backbone, "mug", rare="mug")
+
+
+def test_what_only_looks_like_a_concept_is_refused_by_name(backbones: dict[str, Backbone], tmp_path: Path) -> None:
+    backbone = backbones["embedded"]
+    a, b = (f"{LOW_RANK[0]}.lora_{half}.weight" for half in "AB")
+    plain = {a: torch.ones(2, 24), b: torch.ones(16, 2)}
+    for name, held, message in (
+        ("a", plain | {f"{LOW_RANK[0]}.lora_magnitude_vector": torch.ones(16)}, r"a.safetensors is a DoRA \(key 'unet"),
+        ("b", plain | {"lora_unet_mid.dora_scale": torch.ones(16)}, "b.safetensors is a DoRA"),
+        ("c", {"lora_unet_mid.hada_w1_a": torch.ones(2, 2)}, "c.safetensors is a LoHa of LyCORIS"),
+        ("d", {"lora_unet_mid.lokr_w1": torch.ones(2, 2)}, "d.safetensors is a LoKr of LyCORIS"),
+        ("e", plain | {b: torch.zeros(16, 2)}, "the second halves of all its updates are zeros"),
+        ("f", {"<t>": torch.zeros(2, 24)}, "f.safetensors holds nothing but zeros"),
+        ("g", {"<t>": torch.eye(24)[:2] * torch.tensor([[0.0], [1.0]])}, "'<t>' holds a vector of zeros"),
+        ("h", {"text_model.norm.weight": torch.ones(24)}, "'text_model.norm.weight' is no token"),
+        ("i", {"weight": torch.ones(2, 24)}, "i.safetensors: 'weight' is no token, .* call the file learned_embeds"),
+        ("j", {"x": torch.ones(1, 24)}, "j.safetensors: 'x' is no token"),
+        ("k", {"<t>": torch.ones(76, 24)}, "'<t>' has 76 vectors, and a prompt"),
+        ("l", plain | {a.removeprefix("unet."): torch.ones(2, 24)}, "are updates of one layer"),
+        ("m", {"no.attn2.processor.to_k_custom_diffusion.weight": torch.zeros(2, 5)}, "holds nothing but zeros"),
+    ):  # fmt: skip
+        save_file(held, tmp_path / f"{name}.safetensors")
+        with pytest.raises(DataError, match=message) as caught:
+            import_concept(tmp_path / f"{name}.safetensors", backbone, "mug")
+        assert "\n" not in str(caught.value)
+    for file, key in (("my-mug", "my-mug"), ("my-cup", "<my-cup>"), ("a1111", "emb_params"), ("learned_embeds", "sks")):
+        save_file({key: torch.ones(1, 24)}, tmp_path / f"{file}.safetensors")
+        assert import_concept(tmp_path / f"{file}.safetensors", backbone, "mug").learner == "textual-inversion"
 
 
 def test_a_format_that_cannot_hold_a_concept_says_which_can(backbones: dict[str, Backbone], tmp_path: Path) -> None:

@@ -42,6 +42,19 @@ CUSTOM_KEY = re.compile(
     r"(?P<which>to_[kvq]|to_out)_custom_diffusion(?P<rest>\.weight|\.0\.weight|\.0\.bias)"
 )
 LORA_KEY = re.compile(
-    r"(?P<module>.+?)\.(?:(?P<a>lora_A|lora\.down|lora_down|down)\.weight|(?P<b>lora_B|lora\.up|lora_up|up)\.weight|alpha)"
+    r"(?P<module>.+?)\.(?:(?P<a>lora_A(?:\.\w+)?|lora\.down|lora_down|lora_linear_layer\.down|down)\.weight"
+    r"|(?P<b>lora_B(?:\.\w+)?|lora\.up|lora_up|lora_linear_layer\.up|up)\.weight|alpha)"
 )
+OTHER_ADAPTERS = {
+    "lora_magnitude_vector": "a DoRA",
+    "dora_scale": "a DoRA",
+    "hada_w": "a LoHa of LyCORIS",
+    "lokr_w": "a LoKr of LyCORIS",
+    "oft_": "an OFT adapter",
+    "boft_": "a BOFT adapter",
+    "ia3_l": "an IA3 adapter",
+    "vera_lambda": "a VeRA adapter",
+}
+"""What the keys of adapters have that no concept here can hold -> what they are."""
+
 KEYS_AND_VALUES = re.compile(r"unet\.(?P<block>.+\.attn2)\.(?P<which>to_[kv])\.weight")

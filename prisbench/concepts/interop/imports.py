@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prisbench.concepts.interop.formats import CUSTOM_FILE, EMBEDS, LORA_FILE, LORA_KEY, PICKLED
+from prisbench.concepts.interop.formats import CUSTOM_FILE, EMBEDS, LORA_FILE, LORA_KEY, OTHER_ADAPTERS, PICKLED
 from prisbench.concepts.interop.reading import Read, tensors_of
 from prisbench.concepts.interop.vectors import vectors_of
 from prisbench.concepts.interop.weights import custom_diffusion, low_rank_updates, whole_models
@@ -64,6 +64,12 @@ def _chosen(path: Path) -> Path:
 
 def _file(file: Path, backbone: Backbone, hashes: dict[str, str]) -> Read:
     found, remarks = tensors_of(file, hashes)
+    for key in found:
+        for mark, kind in OTHER_ADAPTERS.items():
+            if f".{mark}" in f".{key}":
+                raise DataError(f"{file} is {kind} (key {key!r}), which no concept here can hold; use a plain LoRA")
+    if not any(bool(tensor.any()) for tensor in found.values()):
+        raise DataError(f"{file} holds nothing but zeros; nothing was learned there")
     if any("custom_diffusion" in key for key in found):
         return custom_diffusion(file, found, backbone, hashes)
     if any(LORA_KEY.fullmatch(key) for key in found):

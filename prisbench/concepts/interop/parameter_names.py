@@ -71,6 +71,15 @@ def kohya_name(module: str, text: str) -> str:
     return prefix[part] + name.replace(".", "_")
 
 
+def without_wrappers(module: str) -> Iterator[str]:
+    """A layer's name in a file, and what it is called there without peft's wrapper or with the part it leaves out:
+    files of one model alone do not say which model it is.
+    """
+    plain = re.sub(r"(^|\.)base_model\.model\.", r"\1", module)
+    yield from (module, plain)
+    yield from (f"{part}.{plain}" for part in PARTS)
+
+
 def spellings(module: str, layers: int) -> Iterator[str]:
     """How files name a layer.
 
@@ -80,6 +89,8 @@ def spellings(module: str, layers: int) -> Iterator[str]:
     """
     yield from (module, long_name(module), kohya_name(module, "lora_te_"), kohya_name(module, "lora_te1_"))
     first, last = module.rpartition(".")[::2]
+    if last.endswith("_proj") and first.endswith(".self_attn"):
+        yield f"{long_name(first)}.to_{last.removesuffix('_proj')}_lora"
     if re.search(r"\.attn[12]$", first):
         yield f"{first}.processor.{last}_lora"
     elif first.endswith(".to_out"):

@@ -23,6 +23,7 @@ from prisbench.concepts.interop.parameter_names import (
     shapes_of,
     spellings,
     with_or_without,
+    without_wrappers,
 )
 from prisbench.concepts.interop.reading import Read, tensors_of
 from prisbench.concepts.interop.vectors import vectors_of
@@ -66,10 +67,15 @@ def low_rank_updates(file: Path, found: Mapping[str, Tensor], remarks: Mapping[s
     updates: dict[str, dict[str, tuple[str, Tensor]]] = {}
     for key, tensor in found.items():
         match = LORA_KEY.fullmatch(key)
-        if not match or match["module"] not in spelled:
+        module = (
+            next((spelled[each] for each in without_wrappers(match["module"]) if each in spelled), "") if match else ""
+        )
+        if not match or not module:
             raise DataError(f"{file}: key {key!r} is no low-rank update of a layer of {backbone.id}")
         half = "a" if match["a"] else "b" if match["b"] else "alpha"
-        updates.setdefault(spelled[match["module"]], {})[half] = (key, tensor)
+        if half in updates.setdefault(module, {}):
+            raise DataError(f"{file}: {updates[module][half][0]!r} and {key!r} are updates of one layer")
+        updates[module][half] = (key, tensor)
 
     tensors, common = dict[str, np.ndarray](), None
     for module, parts in updates.items():
@@ -87,6 +93,10 @@ def low_rank_updates(file: Path, found: Mapping[str, Tensor], remarks: Mapping[s
         common = common or alpha  # a concept has one: where the file has several, they go into the second half
         tensors[module + LORA[0]] = down.numpy()
         tensors[module + LORA[1]] = (up * (alpha / common)).numpy()
+    if not any(tensor.any() for name, tensor in tensors.items() if name.endswith(LORA[1])):
+        raise DataError(
+            f"{file}: the second halves of all its updates are zeros, as before training; nothing was learned"
+        )
     return Read("dreambooth-lora", tensors, {"alpha": common})
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from prisbench.datasets.checks.rows import text_faults
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, UsageError
 from prisbench.evaluate import evaluate
@@ -128,3 +129,7 @@ def _tell_before(sweep: Sweep, dataset: Dataset, method: Method, say: Callable[[
                 say(method.cost(first.image.shape[:2]))
     if line := check_dataset(dataset, method, split, sweep.out_of_domain):
         say(line)
+    texts = [str(place.keys[0]) for place in dataset.places("queries", split, ("text",))]
+    if odd := [(text, faults[0][0]) for text in texts if (faults := text_faults(text))]:
+        first = f"first {odd[0][0]!r}: {odd[0][1]}"
+        say(f"{len(odd)} of {len(texts)} texts may fail, {first}; prisbench validate lists them")

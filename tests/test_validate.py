@@ -568,3 +568,27 @@ def test_the_photos_of_perseg_are_dreambooths() -> None:
     shared = [(one.file, one.message) for one in report.findings if one.code == "shared"]
     assert [file for file, _ in shared] == ["cat/00.jpg", "cat/01.jpg", "cat/02.jpg", "cat/02.jpg"]
     assert shared[3][1] == "cat/03.jpg is a copy: the same picture, shifted by 28 % of its width (agreement 0.989)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("the {subject} near the {box}", "the text has '{box}' beside {subject}"),
+        ("the {subject} near the {big box}", "the text has '{' beside {subject}"),
+        ("the {subject} near } it", "the text has '}' beside {subject}"),
+        ("the {subject} " + "and the cup " * 40, "the text has 123 words and marks or more"),
+        ("the {subject} " + "red!" * 40, "words and marks or more"),
+    ],
+)
+def test_texts_that_no_model_can_be_asked_are_found(tmp_path: Path, text: str, message: str) -> None:
+    about = subject()
+    write(tmp_path / "set", [about], [query(about, 2, text=text.strip())])
+    report = look(tmp_path / "set")
+    (one,) = [each for each in report.findings if each.code == "rule"]
+    assert message in one.message and one.cure and exit_code(report) == 1
+
+
+def test_texts_of_usual_length_are_fine(tmp_path: Path) -> None:
+    about = subject()
+    write(tmp_path / "set", [about], [query(about, 2, text="the {subject} " + "left of it " * 20 + "there")])
+    assert "rule" not in look(tmp_path / "set").found

@@ -8,6 +8,7 @@ A row group is in memory at a time, and what ``SeenRows`` keeps of each row.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from prisbench.datasets.things import NULLABLE
 from prisbench.errors import DataError, MissingExtraError
 from prisbench.images.masks import from_rle
 from prisbench.images.photos import decode_photo
-from prisbench.types import Thing
+from prisbench.types import SLOT, Thing
 
 NEARLY_EMPTY = 1 / 4096
 """Of a picture: one cell of 64 x 64, the finest maps that attention has at the usual 512 x 512 pixels."""
@@ -41,6 +42,27 @@ class Spot(NamedTuple):
     def part(self, name: str) -> Spot:
         """A photo or a mask of the row."""
         return self._replace(record=f"{self.record}, {name}")
+
+
+MOST_PIECES = 75
+"""Of CLIP's 77 tokens two are the ends (Radford et al. 2021, arXiv 2103.00020, 2.4)."""
+
+_PIECES = re.compile(r"'(?:s|t|re|ve|m|ll|d)\b|[^\W\d_]+|\d|[^\s\w]+|_+")
+"""What CLIP's tokenizer makes at least one token of each: words, digits, runs of other marks."""
+
+
+def text_faults(text: str) -> list[tuple[str, str]]:
+    """What of a text no diffusion model can be asked, each with its cure; methods find it only when they are run."""
+    rest = text.replace(SLOT, "", 1)
+    found = []
+    if odd := re.search(r"{\w*}|[{}]", rest):
+        found.append(
+            (f"the text has {odd[0]!r} beside {SLOT}", f"write out what it stands for; {SLOT} is the only slot")
+        )
+    if (n := len(_PIECES.findall(rest)) + 2) > MOST_PIECES:  # the subject's own are a learned vector and a noun
+        message = f"the text has {n} words and marks or more, and text encoders like CLIP read {MOST_PIECES}"
+        found.append((message, "shorten it: what is beyond would be lost"))
+    return found
 
 
 class RowChecks:
@@ -148,6 +170,8 @@ class RowChecks:
         if mask.any():
             self._tiny(mask, spot.part("mask"))
         self._overlaps(row, spot)
+        for message, cure in text_faults(row.text):
+            self._add("rule", message, spot.shard.name, spot.record, cure)
         return fine
 
     def _problem(self, code: str, message: str, spot: Spot) -> None:

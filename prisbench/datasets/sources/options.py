@@ -63,6 +63,8 @@ def query_text(options: Mapping[str, str]) -> str:
     value = one_line(options, "text", DEFAULT_TEXT)
     if value.count(SLOT) != 1:
         raise UsageError(f"text={value!r}: it must have {SLOT} once, where the subject's own words go")
+    if odd := re.search(r"{\w*}|[{}]", value.replace(SLOT, "")):
+        raise UsageError(f"text={value!r}: {odd[0]!r} stands for nothing; {SLOT} is the only slot")
     return value
 
 

@@ -131,5 +131,5 @@ def _tell_before(sweep: Sweep, dataset: Dataset, method: Method, say: Callable[[
         say(line)
     texts = [str(place.keys[0]) for place in dataset.places("queries", split, ("text",))]
     if odd := [(text, faults[0][0]) for text in texts if (faults := text_faults(text))]:
-        first = f"first {odd[0][0]!r}: {odd[0][1]}"
-        say(f"{len(odd)} of {len(texts)} texts may fail, {first}; prisbench validate lists them")
+        which = f"first {odd[0][0]!r}: {odd[0][1]}"
+        say(f"{len(odd)} of {len(texts)} texts may fail, {which}; prisbench validate lists them")

@@ -229,3 +229,97 @@ def test_photos_in_folders_inside_are_counted(tmp_path: Path) -> None:
     (tmp_path / "mug/a.png").unlink()
     with pytest.raises(DataError, match=r"no photos in .*mug .*; 2 are in folders inside, give .*/2023$"):
         read_own_photos(tmp_path / "mug")
+
+
+# --- several masks of one picture -----------------------------------------------------------------------------------
+
+
+def panoptic(home: Path, segments: list[list[dict[str, Any]]], grey: bool = False) -> Path:
+    """Images with a panoptic PNG each: segment k of an image is a box further to the right."""
+    (home / "annotations" / "panoptic_val").mkdir(parents=True)
+    (home / "val").mkdir()
+    annotations = []
+    for n, given in enumerate(segments, 1):
+        numbers = np.zeros(SIZE, np.int64)
+        for k, one in enumerate(given):
+            numbers[4:14, 2 + 10 * k : 10 + 10 * k] = one["id"]
+        colours = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], axis=2).astype(np.uint8)
+        picture = Image.fromarray(numbers.astype(np.uint8)) if grey else Image.fromarray(colours)
+        picture.save(home / f"annotations/panoptic_val/{n}.png")
+        Image.fromarray(draw_scene(n, SIZE)).save(home / f"val/{n}.jpg")
+        info = [{"category_id": 1, "iscrowd": 0, "area": 80} | one for one in given]
+        annotations.append({"image_id": n, "file_name": f"{n}.png", "segments_info": info})
+    value = {
+        "images": [{"id": n, "file_name": f"{n}.jpg", "height": SIZE[0], "width": SIZE[1]} for n in range(1, n + 1)],
+        "categories": [{"id": 1, "name": "mug", "isthing": 1}, {"id": 2, "name": "wall", "isthing": 0}],
+        "annotations": annotations,
+    }
+    (home / "annotations/panoptic_val.json").write_text(json.dumps(value))
+    return home
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_panoptic_coco_is_read_by_its_colours(tmp_path: Path, grey: bool) -> None:
+    many = 70 if grey else 70_000
+    segments = [
+        [{"id": 5, "subject": "anna's"}, {"id": many}, {"id": 9, "category_id": 2}],
+        [{"id": 8, "subject": "anna's"}, {"id": many + 1, "subject": "ben's"}],
+        [{"id": many + 2, "iscrowd": 1}],
+    ]
+    source = load_source("coco-panoptic", panoptic(tmp_path, segments, grey), {"references": "1"})
+    subjects, (query,) = rows(source)
+    assert [row.noun for row in subjects] == ["mug"] and query.query_type == "look-alike"
+    assert (query.mask == draw_box(SIZE, 4, 2, 14, 10)).all()
+    assert (query.look_alikes[0] == draw_box(SIZE, 4, 12, 14, 20)).all()
+    assert source.left_out["segments of stuff (isthing 0)"] == 1
+    assert source.left_out["images where no segment has an identity"] == 1
+    assert source.left_out["numbers of a PNG that its segments do not list"] == 0
+
+
+def test_what_is_wrong_in_panoptic_coco_is_named(tmp_path: Path) -> None:
+    home = panoptic(tmp_path / "a", [[{"id": 5}], [{"id": 5}]])
+    with pytest.raises(DataError, match="does not say which annotations show the same particular thing"):
+        load_source("coco-panoptic", home, {})
+    path = home / "annotations/panoptic_val.json"
+    path.write_text(path.read_text().replace("segments_info", "segmentation"))
+    with pytest.raises(DataError, match="has no list 'segments_info'; COCO's instances are read by the source coco"):
+        load_source("coco-panoptic", home, {})
+    home = panoptic(tmp_path / "b", [[{"id": 5, "subject": "a"}], [{"id": 5, "subject": "a"}]])
+    Image.new("RGB", (9, 9)).save(home / "annotations/panoptic_val/1.png")
+    with pytest.raises(DataError, match=r"1.png is 9 x 9, its image 24 x 40"):
+        load_source("coco-panoptic", home, {})
+    home = panoptic(tmp_path / "c", [[{"id": 5, "subject": "a"}, {"id": 5.0}]])
+    with pytest.raises(DataError, match="number 1 of annotations has the segment 5 twice"):
+        load_source("coco-panoptic", home, {})
+    shutil.rmtree(home / "annotations/panoptic_val")
+    path = home / "annotations/panoptic_val.json"
+    path.write_text(path.read_text().replace("5.0", "6"))
+    with pytest.raises(DataError, match=r"the PNG files should be in .*panoptic_val, which is not there; say masks="):
+        load_source("coco-panoptic", home, {})
+
+
+def scenes_with_masks(home: Path) -> Path:
+    """As Break-A-Scene has them: a photo with two masks in one folder, one mask in another."""
+    for n, (name, count) in enumerate((("creature", 2), ("kitchen", 1))):
+        (home / name).mkdir(parents=True)
+        Image.fromarray(draw_scene(n, SIZE)).save(home / name / "img.jpg")
+        for k in range(count):
+            box = draw_box(SIZE, 4, 2 + 10 * k, 14, 10 + 10 * k)
+            Image.fromarray(box.astype(np.uint8) * 255).save(home / name / f"mask{k}.png")
+    return home
+
+
+def test_several_masks_of_one_photo_are_several_things(tmp_path: Path) -> None:
+    home = scenes_with_masks(tmp_path)
+    with pytest.raises(
+        DataError, match=r"has no masks.csv.*'picture,mask,noun,subject' and 'creature,mask0,mug,anna's'"
+    ):
+        load_source("break-a-scene", home, {})
+    lines = "picture,mask,noun,subject\ncreature,mask0,mug,anna's\ncreature,mask1.png,bowl,\nkitchen,mask0,mug,anna's\n"
+    (home / "masks.csv").write_text(lines)
+    source = load_source("break-a-scene", home, {"references": "1"})
+    (subject,), (query,) = rows(source)
+    assert subject.noun == "mug" and query.query_type == "plain" and query.mask.sum() == 80 and source.left_out == {}
+    (home / "masks.csv").write_text(lines + "kitchen,mask7,mug,x\n")
+    with pytest.raises(DataError, match=r"masks.csv, line 5: .*kitchen has no mask 'mask7'; it has mask0"):
+        load_source("break-a-scene", home, {})

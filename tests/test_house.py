@@ -41,7 +41,8 @@ ROOMS = {
         sources.options sources.tables sources.identities sources.reference_photos sources.plan sources.places
         sources.relations sources.picture_files sources.annotated_pictures sources.instances sources.tabletop
         sources.folder
-        sources.coco_records sources.coco sources.perseg sources.labelme sources.public.davis_clips sources.public.davis
+        sources.coco_records sources.coco sources.coco_panoptic sources.break_a_scene sources.perseg sources.labelme
+        sources.public.davis_clips sources.public.davis
         sources.public.mug19 sources.public.burst sources.public.permis sources.public.perv_ytvos_lists
         sources.public.perv_ytvos sources.public.pods_lists sources.public.pods sources.public.voc_instances
         sources.public.ycb_video_frames sources.public.ycb_video named

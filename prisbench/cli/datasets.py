@@ -36,8 +36,8 @@ def build_dataset(
     source: Annotated[
         str,
         typer.Argument(
-            help="Where the data comes from: tabletop, folder, coco, labelme, perseg, pods, perv-ytvos, permis, "
-            "ycb-video, davis, voc-instances, mug19."
+            help="Where the data comes from: tabletop, folder, coco, coco-panoptic, break-a-scene, labelme, perseg, "
+            "pods, perv-ytvos, permis, ycb-video, davis, voc-instances, mug19."
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="The folder to write; it appears whole or not at all.")] = None,

@@ -41,6 +41,8 @@ SOURCES: Mapping[str, str] = {
     "tabletop": "a generated world: things on a table, exact masks (CC0)",
     "folder": "your own photos, with masks as PNG files",
     "coco": "any set annotated as COCO instances: polygons or RLE",
+    "coco-panoptic": "any set annotated as COCO panoptic: a PNG of numbers for each image",
+    "break-a-scene": "photos with several masks each: a folder of img.jpg, mask0.png, mask1.png for each photo",
     "labelme": "photos annotated with labelme: a JSON file beside each",
     "perseg": "PerSeg: 40 objects, a few photos of each",
     "pods": "PODS: 100 household objects under shift of scene and pose",

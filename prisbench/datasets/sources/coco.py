@@ -120,7 +120,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     if not known:
         raise DataError(f"{path}: no annotation has a {identity!r}; {fields_of(records)}")
     _count_nameless(by_image, known, left_out)
-    folder = _images(root, path, images, options)
+    folder = images_folder(root, path, images, options)
     said = one_line(options, "licence", LICENCE) if "licence" in options else None
     rule, remarks = mask_rule(options), Remarks(root)
     pictures: dict[Path, AnnotatedPicture] = {}
@@ -172,11 +172,11 @@ def _instances(root: Path) -> Path:
     return found[0]
 
 
-def _images(root: Path, path: Path, images: Mapping[str, dict[str, Any]], options: Mapping[str, str]) -> Path:
+def images_folder(root: Path, path: Path, images: Mapping[str, dict[str, Any]], options: Mapping[str, str]) -> Path:
     """The folder that the images' names are below."""
     if "images" in options:
         return inside(root, options["images"], "images")
-    subset = path.stem.removeprefix("instances_")
+    subset = path.stem.removeprefix("instances_").removeprefix("panoptic_")
     tried = [root / subset, root / "images" / subset, root / "images", path.parent, root]
     written = str(next(iter(images.values())).get("file_name"))
     first = written.replace("\\", "/")

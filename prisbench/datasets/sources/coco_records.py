@@ -68,7 +68,7 @@ def annotation_of(
     """A record with its image, category and subject as compared values."""
     where = f"annotation {record['id']}"
     image, category = (key_of(record[name]) or "" for name in ("image_id", "category_id"))
-    subject = seen.read(_field(record, seen.name), f"{path}: {where}")
+    subject = seen.read(field_of(record, seen.name), f"{path}: {where}")
     return Annotation(record, where, image, category, subject, _is_crowd(record, f"{path}: {where}"))
 
 
@@ -108,7 +108,7 @@ def _is_flat(part: Any) -> bool:
 def identity_of(records: Iterable[dict[str, Any]], path: Path) -> str:
     """The first of the usual fields that an annotation has."""
     for name in (*_IDENTITIES, *(f"attributes.{name}" for name in _IDENTITIES)):
-        if any(_says(_field(record, name)) for record in records):
+        if any(_says(field_of(record, name)) for record in records):
             return name
     raise DataError(
         f"{path} does not say which annotations show the same particular thing, so there is no subject: give them a "
@@ -157,7 +157,7 @@ def place_of(image: Mapping[str, Any], name: str, scene: str | None, path: Path)
     """What an image shares with its neighbours: the value of the field ``scene``, its folder, or its own name."""
     if scene is None:
         return name
-    place = PurePosixPath(name).parent.as_posix() if scene == "folder" else key_of(_field(image, scene))
+    place = PurePosixPath(name).parent.as_posix() if scene == "folder" else key_of(field_of(image, scene))
     if place is None:
         raise DataError(f"{path}: image {image['id']} has no {scene!r}, which scene={scene} asks for")
     return place
@@ -178,7 +178,7 @@ def address_of(image: Mapping[str, Any], name: str) -> str:
     return f"coco {' '.join(name.split())}"
 
 
-def _field(record: Mapping[str, Any], dotted: str) -> Any:
+def field_of(record: Mapping[str, Any], dotted: str) -> Any:
     """The value of a field, or of one inside a field; None where there is none."""
     value: Any = record
     for name in dotted.split("."):

@@ -236,3 +236,12 @@ def test_what_of_a_folder_is_not_searched_is_told(photos: Path, tmp_path: Path) 
     said: list[str] = []
     assert [path.name for path in scene_files([tmp_path, photos / "2.png"], said.append)] == ["0.jpg", "1.png", "2.png"]
     assert said == [f"{tmp_path}: 2 photos; 2 other files and folders are not searched"]
+
+
+def test_a_dataset_is_named_alike_in_all_commands(run: Run, tiny_dataset: Path, tmp_path: Path) -> None:
+    for words in ([tiny_dataset], ["--dataset", tiny_dataset]):
+        assert "tiny-v1" in run("validate", *words, "--no-leaks").out
+        assert run("show", *words, "--out", tmp_path / "shown", "--limit", 2).code == 0
+    for command in ("validate", "show"):
+        assert "name the dataset once: a, or --dataset b" in run(command, "a", "--dataset", "b").err
+    assert "name a dataset" in run("validate").err

@@ -116,6 +116,9 @@ def test_subjects_stand_evenly_apart_and_their_types_take_turns() -> None:
         ([1, 1, 1, 1], 3, {"s0": 1, "s1": 1, "s2": 1}),
         ([1, 9, 1], 10, {"s0": 1, "s1": 8, "s2": 1}),
         ([2, 1], 400, {"s0": 2, "s1": 1}),
+        ([5, 5, 5, 5], 12, {"s0": 3, "s1": 3, "s2": 3, "s3": 3}),
+        ([5, 5, 5, 5], 14, {"s0": 4, "s1": 4, "s2": 3, "s3": 3}),
+        ([5, 1, 5, 5], 12, {"s0": 4, "s1": 1, "s2": 4, "s3": 3}),
     ],
 )
 def test_more_of_each_subject_come_in_only_where_subjects_are_too_few(

@@ -92,7 +92,10 @@ def build_dataset(
 
 @app.command()
 def validate(
-    path: Annotated[str, typer.Argument(help="A dataset's folder or name, or photos: a folder for each subject.")],
+    path: Annotated[
+        str | None, typer.Argument(help="A dataset's folder or name, or photos: a folder for each subject.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The same, as the other commands have it.")] = None,
     leaks: Annotated[bool, typer.Option(help="The leak audit, which takes most of the time.")] = True,
     against: Annotated[
         list[Path], typer.Option(help="Another dataset or folder of photos to share no picture with; repeatable.")
@@ -107,6 +110,7 @@ def validate(
     from prisbench.datasets.checks import findings, validate
     from prisbench.datasets.checks.embedding import load_embedding
 
+    path = _one_name(path, dataset)
     only_with("the leak audit (no --no-leaks)", leaks, against=against, embedding=embedding)
     embed = load_embedding(embedding) if embedding else None
     with progress() as bar:
@@ -146,7 +150,10 @@ def card(
 
 @app.command()
 def show(
-    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = BENCHMARK,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[DATASET]", help=f"A dataset's name or folder; default: {BENCHMARK}.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The same, as the other commands have it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for sheet.png and page.html.")] = Path("shown"),
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
     limit: Annotated[int, typer.Option(help="Queries to show, evenly over subjects and types.")] = 40,
@@ -159,7 +166,7 @@ def show(
     from prisbench.datasets.show import page
 
     with progress() as bar:
-        found = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        found = find_dataset(_one_name(name, dataset, BENCHMARK), table_bars(bar, "drawing", {}), tell)
     shown = page.show(found, out, split, limit, subset, subject)
     say({"sheet": str(shown.sheet), "page": str(shown.page)}, format, f"{shown.sheet}\n{shown.page}")
 
@@ -176,6 +183,16 @@ def push(
 
     address = publish.push(folder, name, private)
     say({"hub": address}, format, address)
+
+
+def _one_name(given: str | None, option: str | None, default: str | None = None) -> str:
+    """A dataset's name, said once, with or without ``--dataset``.  Raises UsageError."""
+    if given is not None and option is not None:
+        raise UsageError(f"name the dataset once: {given}, or --dataset {option}")
+    named = given or option or default
+    if named is None:
+        raise UsageError("name a dataset: its folder or its name")
+    return named
 
 
 def _pairs(options: list[str]) -> dict[str, str]:

@@ -123,11 +123,25 @@ def choose(queries: Sequence[tuple[str, str]], limit: int, pair_ids: Sequence[st
         return sum(len(scene) for group in spread(n) for scene in group[:each])
 
     n, each = min(len(groups), math.ceil(limit / SCENES)), SCENES
-    while n < len(groups) and holds(n, each) < limit:
-        n += 1
+    if n < len(groups) and min(map(len, spread(n))) < SCENES:  # subjects with few queries share the limit alike
+        while n < len(groups) and holds(n, each) < limit:
+            n += 1
+        return _alike(spread(len(groups) if 2 * len(groups) <= limit else n), limit)
     while holds(n, each) < min(limit, len(queries)):
         each += 1
     return [i for group in spread(n) for scene in group[:each] for i in scene][:limit]
+
+
+def _alike(groups: Sequence[list[list[int]]], limit: int) -> list[int]:
+    """At most ``limit`` of what the groups hold, as many of each as can be, and subject after subject."""
+    taken: list[list[int]] = [[] for _ in groups]
+    left = limit
+    for turn in range(max(map(len, groups))):
+        for own, group in zip(taken, groups, strict=True):
+            if turn < len(group):
+                own += group[turn][:left]
+                left -= len(group[turn][:left])
+    return [i for own in taken for i in own]
 
 
 def side_by_side(queries: Sequence[ShownQuery]) -> list[list[ShownQuery]]:

@@ -150,10 +150,8 @@ def card(
 
 @app.command()
 def show(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[DATASET]", help=f"A dataset's name or folder; default: {BENCHMARK}.")
-    ] = None,
-    dataset: Annotated[str | None, typer.Option(help="The same, as the other commands have it.")] = None,
+    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = BENCHMARK,
+    same: Annotated[str | None, typer.Option("--dataset", help="The same, as the other commands have it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for sheet.png and page.html.")] = Path("shown"),
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
     limit: Annotated[int, typer.Option(help="Queries to show, evenly over subjects and types.")] = 40,
@@ -166,7 +164,9 @@ def show(
     from prisbench.datasets.show import page
 
     with progress() as bar:
-        found = find_dataset(_one_name(name, dataset, BENCHMARK), table_bars(bar, "drawing", {}), tell)
+        found = find_dataset(
+            _one_name(None if dataset == BENCHMARK else dataset, same, BENCHMARK), table_bars(bar, "drawing", {}), tell
+        )
     shown = page.show(found, out, split, limit, subset, subject)
     say({"sheet": str(shown.sheet), "page": str(shown.page)}, format, f"{shown.sheet}\n{shown.page}")
 

@@ -176,7 +176,10 @@ def scene_files(given: Sequence[Path], say: Callable[[str], None] = lambda _: No
         photos = {stem_of(file) for file in files if file.suffix.lower() != ".png"}
         inside = [file for file in files if file.suffix.lower() != ".png" or stem_of(file) not in photos]
         if not inside:
-            raise DataError(f"no photos in {place} ({len(entries)} other files and folders)")
+            raise DataError(
+                f"{place} is a folder; a file is wanted, or a folder with photos: this one has none "
+                f"({len(entries)} other files and folders)"
+            )
         if len(inside) < len(entries):
             say(f"{place}: {len(inside)} photos; {len(entries) - len(inside)} other files and folders are not searched")
         found += inside

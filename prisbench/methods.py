@@ -48,7 +48,12 @@ def check_options(name: str, wanted: Sequence[MethodOptions]) -> None:
     path = method_file(name)
     if b"def check(" in path.read_bytes() and callable(check := getattr(module_of(path), "check", None)):
         for options in wanted:
-            check(options)
+            try:
+                check(options)
+            except (PrisbenchError, MemoryError):
+                raise
+            except (Exception, SystemExit) as error:
+                raise DataError(f"{path}: check(options) failed: {type(error).__name__}: {error}") from error
 
 
 def load_method(name: str, options: MethodOptions | None = None) -> Method:
@@ -74,7 +79,7 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
         raise DataError(f"{path}: make(options) failed: {type(error).__name__}: {error}") from error
     if isinstance(method, type):
         raise DataError(f"{path}: make(options) gave the class {method.__name__}; return {method.__name__}(...)")
-    if not isinstance(method, Method):
+    if not _is_method(method, path):
         raise DataError(
             f"{path}: make(options) gave {type(method).__name__}, which lacks name, settings, learn or locate"
         )
@@ -82,6 +87,17 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
     remember(method, Origin(path, options.device, tuple(sorted(brought)), _not_shown(method, options)))
     keep(method, touched)
     return method
+
+
+def _is_method(method: Any, path: Path) -> bool:
+    """Whether it has the members of a method.  Raises DataError for what its properties raise."""
+    try:
+        return isinstance(method, Method)
+    except Exception as error:
+        raise DataError(
+            f"{path}: name or settings of {type(method).__name__} raise {type(error).__name__}: {error}; give plain "
+            "values"
+        ) from error
 
 
 def _not_shown(method: Method, options: MethodOptions) -> dict[str, Any]:

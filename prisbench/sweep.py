@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prisbench.datasets.load import Dataset
-from prisbench.errors import DataError, UsageError
+from prisbench.errors import UsageError
 from prisbench.evaluate import evaluate
 from prisbench.leaderboard.publish import publish
 from prisbench.methods import check_options, load_method
@@ -123,7 +123,7 @@ def _tell_before(sweep: Sweep, dataset: Dataset, method: Method, say: Callable[[
     split = sweep.scope.split
     if isinstance(method, TellsCost):
         first = next(iter(dataset.examples(split, 1)), None)
-        with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
+        with contextlib.suppress(Exception):  # a photo it cannot look at fails alone, when its turn comes
             if first is not None:
                 say(method.cost(first.image.shape[:2]))
     if line := check_dataset(dataset, method, split, sweep.out_of_domain):

@@ -21,12 +21,12 @@ ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
 network_free methods
-learning runs predict score foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
+learning runs answering predict trial score foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
 ROOMS = {
-    "runtime": """console devices files strict_json locks workers resume checkpoints processes seeds source_code reads
+    "runtime": """console devices files strict_json limits locks workers resume checkpoints processes seeds source_code reads
         identity method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
@@ -60,6 +60,7 @@ ROOMS = {
         sheet""",
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
+    "trial": "records scenes calls checks child run table",
     "leaderboard": "intervals rows render by_subset summaries pages html_page publish rescore",
     "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
@@ -67,7 +68,7 @@ ROOMS = {
         schedule crops train_run train predict demo_report demo""",
     "bench": "process models published network scene localizer learner dataset crf ablation by_eye score",
     "conformance": "cases check",
-    "cli": "options bars concepts evaluate predict segment bench project datasets scoring wsss main __main__",
+    "cli": "options bars concepts evaluate predict segment bench project datasets scoring trial wsss main __main__",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 

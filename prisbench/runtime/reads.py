@@ -71,7 +71,7 @@ def watching(touched: Touched) -> Iterator[None]:
     try:
         yield
     finally:
-        _NOW.remove(touched)
+        _NOW[:] = [each for each in _NOW if each is not touched]  # this one, not its equal
 
 
 def keep(method: Any, touched: Touched) -> None:

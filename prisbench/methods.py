@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError
+from prisbench.relations import split_settings, with_relations
 from prisbench.runtime.identity import Origin, remember
 from prisbench.runtime.method_files import files_of, module_of
 from prisbench.runtime.reads import Touched, is_own, keep, watching
@@ -46,10 +48,12 @@ def method_file(name: str) -> Path:
 def check_options(name: str, wanted: Sequence[MethodOptions]) -> None:
     """Raises what the method's own ``check(options)`` raises; a file that defines none is not run."""
     path = method_file(name)
+    for options in wanted:
+        split_settings(options.settings)
     if b"def check(" in path.read_bytes() and callable(check := getattr(module_of(path), "check", None)):
         for options in wanted:
             try:
-                check(options)
+                check(replace(options, settings=split_settings(options.settings)[1]))
             except (PrisbenchError, MemoryError):
                 raise
             except (Exception, SystemExit) as error:
@@ -57,12 +61,14 @@ def check_options(name: str, wanted: Sequence[MethodOptions]) -> None:
 
 
 def load_method(name: str, options: MethodOptions | None = None) -> Method:
-    """The method of that name, or the one in a Python file.
+    """The method of that name, or the one in a Python file.  Settings ``text.NAME`` are the harness's (``relations``).
 
     Raises UnknownNameError with the nearest name; DataError for a file that is no method; UsageError for settings that
     the method does not have.
     """
     options = options or MethodOptions()
+    text, own = split_settings(options.settings)
+    options = replace(options, settings=own)
     path = method_file(name)
     loaded = set(sys.modules)
     touched = Touched()
@@ -84,8 +90,10 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
             f"{path}: make(options) gave {type(method).__name__}, which lacks name, settings, learn or locate"
         )
     brought = {each for each in files_of(set(sys.modules) - loaded).values() if each.is_file()} - {path.resolve()}
-    remember(method, Origin(path, options.device, tuple(sorted(brought)), _not_shown(method, options)))
+    origin = Origin(path, options.device, tuple(sorted(brought)), _not_shown(method, options))
     keep(method, touched)
+    method = with_relations(method, text)
+    remember(method, origin)
     return method
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from prisbench.datasets.load import Dataset
-from prisbench.errors import DataError
+from prisbench.errors import DataError, PrisbenchError
 from prisbench.images.arrays import ImageLike
 from prisbench.types import Example, KnowsItsWorld
 
@@ -41,9 +41,9 @@ def look(method: Any, image: ImageLike) -> Strangeness | None:
         return None
     try:
         found: Strangeness | None = method.strangeness(image)
-    except Exception:  # such a photo fails by itself, when its turn comes
+    except PrisbenchError:  # such a photo fails by itself, when its turn comes
         return None
-    return found if isinstance(found, Strangeness) else None
+    return found
 
 
 def in_domain(found: Strangeness | None) -> bool | None:

@@ -95,7 +95,9 @@ def predicting(
         maps = folder / SOFT_MAPS if options.soft_maps else None
         answering = Answering(method, concepts, options, partial(progress, "locate"), len(about), maps)
         locate_all(answering, examples(), folder / PREDICTIONS)
-        outside = count_outside(method, examples())
+        outside = None
+        with contextlib.suppress(Exception):  # a measure that fails is no reason to lose the run
+            outside = count_outside(method, examples())
         yield Predicted(folder, {**manifest, **note(folder, out_of_domain=outside)}, outside)
 
 

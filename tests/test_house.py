@@ -20,7 +20,7 @@ PACKAGE = ROOT / "prisbench"
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
-network_free methods
+network_free relations methods
 learning runs answering predict trial score foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
@@ -77,6 +77,7 @@ LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
 doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign
 test_log phrases deaf network_free.method network_free.audit network_free.needed network_free.fitting
+relations answering trial.run
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 

@@ -38,6 +38,9 @@ SUFFIX = "+relations"
 LANDMARKS = "colour words"
 """How a landmark is found, for the record."""
 
+MOST_PARTS = 32
+"""So many of the likeliest parts are compared."""
+
 FAINT = 1e-6
 """The least score of a part: one of 0 can still be chosen where all are."""
 
@@ -141,7 +144,7 @@ class ReadsRelations:
                     f"{self.wrapped.name}: a candidate of {subject_id!r} is no prisbench.Candidate with a mask of "
                     f"{size_hw[0]} x {size_hw[1]} pixels; `prisbench try` says more"
                 )
-        return [each for each in found if each.mask.any()]
+        return sorted((each for each in found if each.mask.any()), key=lambda each: -each.score)[:MOST_PARTS]
 
 
 def choose(

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "prisbench"
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
-network_free relations methods
+network_free sam relations methods
 learning runs answering predict trial score foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
@@ -60,6 +60,7 @@ ROOMS = {
         sheet""",
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
+    "sam": "frame guided model persam",
     "trial": "records scenes calls checks child run table",
     "leaderboard": "intervals rows render by_subset summaries pages html_page publish rescore",
     "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",

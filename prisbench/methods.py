@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError
-from prisbench.relations import split_settings, with_relations
+from prisbench.relations import TextSettings, split_settings, with_relations
 from prisbench.runtime.identity import Origin, remember
 from prisbench.runtime.method_files import files_of, module_of
 from prisbench.runtime.reads import Touched, is_own, keep, watching
@@ -49,11 +49,11 @@ def check_options(name: str, wanted: Sequence[MethodOptions]) -> None:
     """Raises what the method's own ``check(options)`` raises; a file that defines none is not run."""
     path = method_file(name)
     for options in wanted:
-        split_settings(options.settings)
+        _without_text(options)
     if b"def check(" in path.read_bytes() and callable(check := getattr(module_of(path), "check", None)):
         for options in wanted:
             try:
-                check(replace(options, settings=split_settings(options.settings)[1]))
+                check(_without_text(options)[1])
             except (PrisbenchError, MemoryError):
                 raise
             except (Exception, SystemExit) as error:
@@ -67,8 +67,7 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
     the method does not have.
     """
     options = options or MethodOptions()
-    text, own = split_settings(options.settings)
-    options = replace(options, settings=own)
+    text, options = _without_text(options)
     path = method_file(name)
     loaded = set(sys.modules)
     touched = Touched()
@@ -95,6 +94,12 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
     method = with_relations(method, text)
     remember(method, origin)
     return method
+
+
+def _without_text(options: MethodOptions) -> tuple[TextSettings, MethodOptions]:
+    """The harness's settings, and the options as the method gets them: the same object where it has them all."""
+    text, own = split_settings(options.settings)
+    return text, options if len(own) == len(options.settings) else replace(options, settings=own)
 
 
 def _is_method(method: Any, path: Path) -> bool:

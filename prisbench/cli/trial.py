@@ -33,9 +33,11 @@ def try_method(
     format: OutputFormat = Format.text,
 ) -> None:
     """Try a method on a tiny set, check what it has to keep, and say what to mend.  Exit code 1 when a check fails."""
+    from prisbench.runtime.devices import usable_device
     from prisbench.settings import MethodOptions, parse_settings
     from prisbench.trial import run, table
 
+    device = device if device == "cpu" else usable_device(device)  # the latter loads torch
     options = MethodOptions(concept, model, seed, device, parse_settings(settings), say=tell, warn=tell)
     limits = run.Limits(image_seconds, learn_seconds)
     with progress() as bar:

@@ -21,13 +21,14 @@ ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
 network_free sam relations methods
-learning runs answering predict trial score foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
+learning runs answering predict trial score foreign test_log evaluate
+leaderboard sweep embedded wsss bench conformance demo doctor cli
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
 ROOMS = {
-    "runtime": """console devices files strict_json limits locks workers resume checkpoints processes seeds source_code reads
-        identity method_files""",
+    "runtime": """console devices files strict_json limits locks workers resume checkpoints processes seeds
+        source_code reads identity method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
         captions subjects texts queries audit.rows audit.views audit.which audit.there audit.where audit.report

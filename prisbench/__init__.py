@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from prisbench.images.photos import load_photos as load_photos
     from prisbench.localizer.method import AttentionMethod as AttentionMethod
     from prisbench.network_free.method import NetworkFree as NetworkFree
+    from prisbench.sam.persam import PerSam as PerSam
     from prisbench.settings import MethodOptions as MethodOptions
     from prisbench.settings import take_settings as take_settings
     from prisbench.types import QUERY_TYPES as QUERY_TYPES
@@ -55,6 +56,7 @@ _HOME = {
     "Method": "types",
     "MethodOptions": "settings",
     "MissingExtraError": "errors",
+    "PerSam": "sam.persam",
     "Prediction": "types",
     "NetworkFree": "network_free.method",
     "PrisbenchError": "errors",

@@ -43,8 +43,8 @@ def check_name(name: Any, what: str) -> None:
 
 def check_method(method: Any) -> None:
     """Raises BreachError for a name that is no file name, and for settings that are not plain JSON."""
-    check_name(method.name, f"the name of {type(method).__name__}")
-    settings = method.settings
+    check_name(_member(method, "name"), f"the name of {type(method).__name__}")
+    settings = _member(method, "settings")
     if callable(settings):
         raise BreachError(f"{method.name}: settings is a function; write @property above it")
     if not isinstance(settings, Mapping):
@@ -59,6 +59,15 @@ def check_method(method: Any) -> None:
             ) from None
 
 
+def _member(method: Any, name: str) -> Any:
+    """A member that may be a property.  Raises BreachError for what that raises."""
+    try:
+        return getattr(method, name)
+    except Exception as error:
+        kind = type(method).__name__
+        raise BreachError(f"{kind}: its {name} raises {type(error).__name__}: {error}; give a plain value") from error
+
+
 def checked_concept(method: str, subject: Subject, concept: Any) -> Concept:
     """What ``learn`` returned.  Raises BreachError when it is no Concept."""
     if not isinstance(concept, Concept):
@@ -68,6 +77,15 @@ def checked_concept(method: str, subject: Subject, concept: Any) -> Concept:
     check_name(concept.learner, f"{method}: the learner of the concept of {subject.id!r}")
     if not isinstance(concept.id, str):
         raise BreachError(f"{method}: the id of the concept of {subject.id!r} is {_kind(concept.id)}; give text")
+    tensors = concept.tensors
+    wrong = tensors if not isinstance(tensors, Mapping) else next(
+        (each for each in tensors.values() if not hasattr(each, "nbytes")), None
+    )  # fmt: skip
+    if wrong is not None:
+        raise BreachError(
+            f"{method}: the tensors of the concept of {subject.id!r} hold something {_kind(wrong)}; give a dict "
+            "of numpy arrays by name"
+        )
     return concept
 
 
@@ -88,6 +106,14 @@ def checked(
     method: str, answers: Sequence[Any], queries: Sequence[Query], scene_hw: tuple[int, int]
 ) -> list[Prediction]:
     """What ``locate`` returned about one scene, with plain numbers.  Raises BreachError for the first breach."""
+    listed = in_order(method, answers, queries)
+    return [one_checked(method, answer, scene_hw) for answer in listed]
+
+
+def in_order(method: str, answers: Sequence[Any], queries: Sequence[Query]) -> list[Prediction]:
+    """What ``locate`` returned, each answer as it is.  Raises BreachError unless it is one Prediction a query, in their
+    order.
+    """
     for n, answer in enumerate(answers, 1):
         if not isinstance(answer, Prediction):
             raise BreachError(
@@ -96,10 +122,12 @@ def checked(
     got, asked = [answer.query_id for answer in answers], [query.id for query in queries]
     if got != asked:
         raise BreachError(f"{method} answered {got}, asked {asked}; answers keep their order, one for each query")
-    return [_checked(f"{method}, query {answer.query_id!r}", answer, scene_hw) for answer in answers]
+    return list(answers)
 
 
-def _checked(at: str, answer: Prediction, scene_hw: tuple[int, int]) -> Prediction:
+def one_checked(method: str, answer: Prediction, scene_hw: tuple[int, int]) -> Prediction:
+    """One answer about a scene, with plain numbers.  Raises BreachError for the first breach."""
+    at = f"{method}, query {answer.query_id!r}"
     if answer.mask is not None:
         _check_mask(at, answer.mask, scene_hw)
     if answer.score is not None:

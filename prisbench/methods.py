@@ -12,10 +12,12 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
+from prisbench.relations import TextSettings, split_settings, with_relations
 from prisbench.runtime.identity import Origin, remember
 from prisbench.runtime.method_files import files_of, module_of
 from prisbench.runtime.reads import Touched, is_own, keep, watching
@@ -51,20 +53,28 @@ def check_options(name: str, wanted: Sequence[MethodOptions]) -> None:
     """
     path = method_file(name)
     read = _read_by_make(path)
-    for options in wanted if read is not None else ():
-        _check_used(path.parent.name if path.name == "method.py" else path.name, options, read or set())
+    for options in wanted:
+        own = _without_text(options)[1]
+        if read is not None:
+            _check_used(path.parent.name if path.name == "method.py" else path.name, own, read)
     if b"def check(" in path.read_bytes() and callable(check := getattr(module_of(path), "check", None)):
         for options in wanted:
-            check(options)
+            try:
+                check(_without_text(options)[1])
+            except (PrisbenchError, MemoryError):
+                raise
+            except (Exception, SystemExit) as error:
+                raise DataError(f"{path}: check(options) failed: {type(error).__name__}: {error}") from error
 
 
 def load_method(name: str, options: MethodOptions | None = None) -> Method:
-    """The method of that name, or the one in a Python file.
+    """The method of that name, or the one in a Python file.  Settings ``text.NAME`` are the harness's (``relations``).
 
     Raises UnknownNameError with the nearest name; DataError for a file that is no method; UsageError for settings that
     the method does not have, and for a concept, a model, a seed or settings that ``make`` does not look at.
     """
     options = options or MethodOptions()
+    text, options = _without_text(options)
     path = method_file(name)
     loaded = set(sys.modules)
     touched = Touched()
@@ -83,15 +93,17 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
         raise DataError(f"{path}: make(options) failed: {type(error).__name__}: {error}") from error
     if isinstance(method, type):
         raise DataError(f"{path}: make(options) gave the class {method.__name__}; return {method.__name__}(...)")
-    if not isinstance(method, Method):
+    if not _is_method(method, path):
         raise DataError(
             f"{path}: make(options) gave {type(method).__name__}, which lacks name, settings, learn or locate"
         )
     if sys.getrefcount(options) <= references:  # whoever keeps the options may look at them later
         _check_used(method.name, options, frozenset(options.looked_at))
     brought = {each for each in files_of(set(sys.modules) - loaded).values() if each.is_file()} - {path.resolve()}
-    remember(method, Origin(path, options.device, tuple(sorted(brought)), _not_shown(method, options)))
+    origin = Origin(path, options.device, tuple(sorted(brought)), _not_shown(method, options))
     keep(method, touched)
+    method = with_relations(method, text)
+    remember(method, origin)
     return method
 
 
@@ -126,6 +138,23 @@ def _check_used(name: str, options: MethodOptions, looked_at: Collection[str]) -
         if value := getattr(options, each):
             said = " ".join(f"{key}={one}" for key, one in value.items()) if isinstance(value, Mapping) else value
             raise UsageError(f"{name} does not look at {GIVEN[each]} {said}; leave it out, or take another method")
+
+
+def _without_text(options: MethodOptions) -> tuple[TextSettings, MethodOptions]:
+    """The harness's settings, and the options as the method gets them: the same object where it has them all."""
+    text, own = split_settings(options.settings)
+    return text, options if len(own) == len(options.settings) else replace(options, settings=own)
+
+
+def _is_method(method: Any, path: Path) -> bool:
+    """Whether it has the members of a method.  Raises DataError for what its properties raise."""
+    try:
+        return isinstance(method, Method)
+    except Exception as error:
+        raise DataError(
+            f"{path}: name or settings of {type(method).__name__} raise {type(error).__name__}: {error}; give plain "
+            "values"
+        ) from error
 
 
 def _not_shown(method: Method, options: MethodOptions) -> dict[str, Any]:

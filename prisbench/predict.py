@@ -6,7 +6,6 @@ Knows: the order of things, and what is written when.  Does not know: any method
 from __future__ import annotations
 
 import contextlib
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,20 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prisbench.answers import BreachError, as_list, check_method, checked, checked_concept
+from prisbench.answering import Answering, locate_all, words_of
+from prisbench.answers import check_method, checked_concept
 from prisbench.datasets.load import Dataset
-from prisbench.deaf import check_deaf, deaf_name, deaf_queries, deaf_subjects
+from prisbench.deaf import check_deaf, deaf_name, deaf_subjects
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.out_of_domain import count_outside
-from prisbench.predictions import PredictionRecord, PredictionWriter, settle_predictions
 from prisbench.provenance import current_provenance
 from prisbench.results import REFERENCES, DatasetRef
-from prisbench.runs import PREDICTIONS, SOFT_MAPS, RunOptions, Scope, check_claim, claim, note, note_files, run_folder
+from prisbench.runs import PREDICTIONS, SOFT_MAPS, RunOptions, Scope, check_claim, claim, note, run_folder
 from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
-from prisbench.soft_maps import write_map
-from prisbench.types import Concept, Example, Method, Subject, TellsForm, WantsSubjects
+from prisbench.types import Concept, Method, Subject, TellsForm, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
 """Called with "learn" or "locate", how many are done, of how many, and the id just done."""
@@ -56,7 +54,7 @@ def predict(
     """Learn every subject that a query is about and answer every query that has no answer yet.
 
     Raises DataError when an earlier run in the folder was of something else (naming the first field that differs), and
-    when the method breaks its contract (``answers``); a failure on a query is recorded with it.  WriteError when
+    when the method keeps its contract (``answers``) nowhere; a failure on a query is recorded with it.  WriteError when
     another process has the run's folder, UsageError when there is no query.
     """
     with predicting(dataset, method, root, scope or Scope(), options or RunOptions(), progress) as predicted:
@@ -95,9 +93,11 @@ def predicting(
         manifest = claim(folder, manifest, learn_seconds, _tensor_bytes(concepts.values()))
         examples = partial(scope.examples, dataset)
         maps = folder / SOFT_MAPS if options.soft_maps else None
-        answering = _Answering(method, concepts, options, partial(progress, "locate"), len(about), maps)
-        _locate_all(answering, examples(), folder / PREDICTIONS)
-        outside = count_outside(method, examples())
+        answering = Answering(method, concepts, options, partial(progress, "locate"), len(about), maps)
+        locate_all(answering, examples(), folder / PREDICTIONS)
+        outside = None
+        with contextlib.suppress(Exception):  # a measure that fails is no reason to lose the run
+            outside = count_outside(method, examples())
         yield Predicted(folder, {**manifest, **note(folder, out_of_domain=outside)}, outside)
 
 
@@ -163,7 +163,12 @@ def _learn_some(
     the second is learned.
     """
     if isinstance(method, WantsSubjects):
-        method.subjects = list(everybody)
+        try:
+            method.subjects = list(everybody)
+        except Exception as error:
+            raise DataError(
+                f"{method.name}: its subjects cannot be set: {words_of(error)}; make it a plain attribute"
+            ) from error
     subjects = [subject for subject in everybody if subject.id in only]
     concepts: dict[str, Concept] = {}
     start = time.perf_counter()
@@ -180,105 +185,14 @@ def _learn(method: Method, subject: Subject) -> Concept:
     try:
         with watched(method):
             concept = method.learn(subject)
-    except (PrisbenchError, MemoryError):
+    except (PrisbenchError, MemoryError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
-        raise DataError(f"{method.name} cannot learn subject {subject.id!r}: {_words(error)}") from error
+    except BaseException as error:
+        raise DataError(f"{method.name} cannot learn subject {subject.id!r}: {words_of(error)}") from error
     return checked_concept(method.name, subject, concept)
-
-
-def _words(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-class _Answering(NamedTuple):
-    """What answering takes: a method, its concepts, and who is told how many queries of ``total`` are done."""
-
-    method: Method
-    concepts: Mapping[str, Concept]
-    options: RunOptions
-    progress: Callable[[int, int, str], None]
-    total: int
-    maps: Path | None
-
-
-def _locate_all(answering: _Answering, examples: Iterator[Example], path: Path) -> None:
-    """Answer every query that has no answer yet, image by image."""
-    method, options = answering.method, answering.options
-    order: list[str] = []
-    note_files(path.parent, method)
-    with PredictionWriter(path, options.keep_errors) as writer:
-        done = len(writer.done)
-        for group in _by_image(examples):
-            order += [example.query.id for example in group]
-            todo = [example for example in group if example.query.id not in writer.done]
-            for record in itertools.chain.from_iterable(_answer(answering, call) for call in _calls(todo)):
-                note_files(path.parent, method)
-                writer.write(record)
-                done += 1
-                answering.progress(done, answering.total, record.query_id)
-                if record.error is not None and options.fail_on_error:
-                    raise DataError(f"{method.name} failed on query {record.query_id!r}: {record.error}")
-    settle_predictions(path, order)
 
 
 def _tensor_bytes(concepts: Collection[Concept]) -> float | None:
     """Bytes of the tensors that localization reads, the mean over concepts; None where there are none."""
     sizes = [sum(t.nbytes for name, t in each.tensors.items() if name != "losses") for each in concepts]
     return round(float(statistics.mean(sizes)), 1) if any(sizes) else None
-
-
-def _calls(examples: Sequence[Example]) -> list[list[Example]]:
-    """One image's queries, so that the two of a pair are in different calls: a method must not learn from the company
-    that a text comes in.
-    """
-    calls: list[list[Example]] = []
-    for example in examples:
-        free = (
-            call for call in calls if example.pair_id is None or all(each.pair_id != example.pair_id for each in call)
-        )
-        call = next(free, None)
-        if call is None:
-            calls.append([example])
-        else:
-            call.append(example)
-    return calls
-
-
-def _by_image(examples: Iterator[Example]) -> Iterator[list[Example]]:
-    for _, group in itertools.groupby(examples, key=lambda example: example.image_id):
-        yield list(group)
-
-
-def _answer(answering: _Answering, examples: Sequence[Example]) -> Iterator[PredictionRecord]:
-    """The records of one image's queries; a method that fails is given them one by one, so that it fails on few.
-
-    What breaks the contract is no failure of a query: it raises DataError.
-    """
-    if not examples:
-        return
-    method = answering.method
-    image = examples[0].image
-    queries = deaf_queries([example.query for example in examples], answering.options.deaf)
-    start = time.perf_counter()
-    try:
-        with watched(method):
-            answers = as_list(method.name, method.locate(image, queries, answering.concepts))
-    except BreachError:
-        raise
-    except (Exception, SystemExit) as error:
-        if len(examples) > 1:
-            for example in examples:
-                yield from _answer(answering, [example])
-            return
-        if isinstance(error, PrisbenchError | MemoryError) and not isinstance(error, DataError | UsageError):
-            raise
-        yield PredictionRecord(queries[0].id, None, error=_words(error))
-        return
-    each = (time.perf_counter() - start) / len(queries)
-    h, w = image.shape[:2]
-    for prediction in checked(method.name, answers, queries, (h, w)):
-        record = PredictionRecord.of(prediction)
-        if answering.maps is not None and prediction.score is not None:
-            write_map(prediction.score, answering.maps / f"{prediction.query_id}.png")
-        yield record if record.seconds is not None else PredictionRecord(**{**vars(record), "seconds": each})

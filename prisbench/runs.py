@@ -30,6 +30,9 @@ MANIFEST = "manifest.json"
 PREDICTIONS, RUN, SOFT_MAPS = "predictions.jsonl", "run.json", "soft-maps"
 """Files of a run beside its manifest."""
 
+IMAGE_SECONDS = 3600.0
+"""How long the queries about one image may take unless it is said otherwise."""
+
 UNCOMPARED = ("identity", "provenance")
 """Parts of a manifest that are not compared as they are: the first has rules of its own, the second decides nothing."""
 
@@ -63,6 +66,7 @@ class RunOptions:
     ``seed``: that of the method, for the record.  ``fresh`` forgets an earlier run of the same name, finished or not.
     By default, queries that the method fails on are recorded, the run goes on, and the same command tries them again:
     ``keep_errors`` does not try the failures of an earlier run again, ``fail_on_error`` ends the run at the first one.
+    ``image_seconds``: longer than this the queries about one image take in vain, and fail; None and 0: no limit.
     ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``deaf``: an input that is kept
     from the method, one of ``deaf.DEAF``.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps
     the maps that masks were cut from, as 8-bit PNG files.
@@ -76,6 +80,7 @@ class RunOptions:
     fresh: bool = False
     keep_errors: bool = False
     fail_on_error: bool = False
+    image_seconds: float | None = IMAGE_SECONDS
 
 
 def run_name(method: str, concept: str, seed: int, reference: str | None = None) -> str:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from prisbench.answering import words_of
 from prisbench.datasets.checks.rows import text_faults
 from prisbench.datasets.load import Dataset
-from prisbench.errors import DataError, UsageError
+from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.evaluate import evaluate
 from prisbench.leaderboard.publish import publish
 from prisbench.methods import check_options, load_method
@@ -124,10 +125,16 @@ def _tell_before(sweep: Sweep, dataset: Dataset, method: Method, say: Callable[[
     split = sweep.scope.split
     if isinstance(method, TellsCost):
         first = next(iter(dataset.examples(split, 1)), None)
-        with contextlib.suppress(DataError):  # a photo it cannot look at fails alone, when its turn comes
+        with contextlib.suppress(Exception):  # a photo it cannot look at fails alone, when its turn comes
             if first is not None:
                 say(method.cost(first.image.shape[:2]))
-    if line := check_dataset(dataset, method, split, sweep.out_of_domain):
+    try:
+        line = check_dataset(dataset, method, split, sweep.out_of_domain)
+    except (PrisbenchError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"{method.name}: strangeness(image) failed: {words_of(error)}") from error
+    if line:
         say(line)
     texts = [str(place.keys[0]) for place in dataset.places("queries", split, ("text",))]
     if odd := [(text, faults[0][0]) for text in texts if (faults := text_faults(text))]:

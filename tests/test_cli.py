@@ -167,6 +167,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "segment",
         "show",
         "train-backbone",
+        "try",
         "validate",
         "wsss check",
         "wsss coco-masks",

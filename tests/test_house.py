@@ -20,15 +20,15 @@ PACKAGE = ROOT / "prisbench"
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
-network_free appearance methods
-learning runs predict score foreign test_log evaluate leaderboard sweep embedded wsss bench conformance demo doctor cli
-__main__
+network_free appearance sam relations methods
+learning runs answering predict trial score foreign test_log evaluate
+leaderboard sweep embedded wsss bench conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
 ROOMS = {
-    "runtime": """console devices hub files strict_json locks workers resume checkpoints processes seeds source_code
-        reads identity method_files""",
+    "runtime": """console devices hub files strict_json limits locks workers resume checkpoints processes seeds
+        source_code reads identity method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
         captions subjects texts queries audit.rows audit.views audit.which audit.there audit.where audit.report
@@ -63,6 +63,8 @@ ROOMS = {
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
     "appearance": "sight witnesses choice method fitting",
+    "sam": "frame guided model persam",
+    "trial": "records scenes calls checks child run table",
     "leaderboard": "intervals rows render fitted by_subset summaries pages html_page publish rescore",
     "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
@@ -70,7 +72,7 @@ ROOMS = {
         schedule crops train_run train predict demo_report demo""",
     "bench": "process models published network scene localizer learner dataset crf ablation by_eye score",
     "conformance": "cases check",
-    "cli": "options bars concepts evaluate predict segment bench project datasets scoring wsss main __main__",
+    "cli": "options bars concepts evaluate predict segment bench project datasets scoring trial wsss main __main__",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 
@@ -79,6 +81,7 @@ LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
 doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign
 test_log phrases deaf network_free.method network_free.audit network_free.needed network_free.fitting
+relations answering trial.run
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 

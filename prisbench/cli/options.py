@@ -64,6 +64,12 @@ KeepErrors = Annotated[
     bool, typer.Option("--keep-errors", help="Do not try queries again that failed in an earlier run.")
 ]
 FailOnError = Annotated[bool, typer.Option("--fail-on-error", help="Stop at the first query that fails.")]
+ImageSeconds = Annotated[
+    float,
+    typer.Option(
+        "--image-seconds", min=0.0, help="What takes longer about one image fails, and the run goes on; 0: no limit."
+    ),
+]
 OutOfDomain = Annotated[
     bool, typer.Option("--out-of-domain", help="Run also where the backbone knows nothing of the scenes.")
 ]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prisbench.runtime.files import sha256_bytes, sha256_file, sha256_json
-from prisbench.runtime.reads import changed_since, files_of, reference
+from prisbench.runtime.reads import changed_since, files_of, inner, reference
 from prisbench.runtime.source_code import label, sources_of
 
 SILENT = {
@@ -72,8 +72,8 @@ def identity(method: Any) -> dict[str, Any]:
     not installed.  ``device``: the kind, where numbers depend on it.  ``given``: options that the method shows in none
     of its members; a model with what identifies its content.
     """
-    origin, kind = origin_of(method), type(method)
-    files = [path for path in (origin.file if origin else None, _file_of(kind)) if path]
+    origin, kind, inside = origin_of(method), type(method), type(inner(method))
+    files = [path for path in (origin.file if origin else None, _file_of(inside), _file_of(kind)) if path]
     home = files[0].resolve().parent if files else Path.cwd()
     code: dict[str, str] = {}
     packages: set[str] = set()
@@ -83,7 +83,7 @@ def identity(method: Any) -> dict[str, Any]:
         packages |= found.packages
     code |= {label(each, home): sha256_file(each)[:DIGITS] for each in (origin.modules if origin else ())}
     if not files:
-        code[kind.__qualname__] = sha256_bytes(b"".join(_bytecode(kind)))[:DIGITS]
+        code[inside.__qualname__] = sha256_bytes(b"".join(_bytecode(inside)))[:DIGITS]
         packages |= {name for name in COMPUTING if name in sys.modules}
     packages |= {more for name in packages for more in BROUGHT.get(name, ())}
     own = getattr(method, "device", None) or getattr(getattr(method, "backbone", None), "device", None)
@@ -95,7 +95,7 @@ def identity(method: Any) -> dict[str, Any]:
     return {
         "given": given,
         "file": str(files[0].resolve()) if files else kind.__module__,
-        "class": kind.__qualname__,
+        "class": kind.__qualname__ if kind is inside else f"{kind.__qualname__}({inside.__qualname__})",
         "code": code,
         "weights": weights,
         "packages": _versions(packages - SILENT),

@@ -43,12 +43,22 @@ def module_of(path: Path) -> ModuleType:
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[label]
-        raise DataError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise DataError(f"{path} cannot be loaded: {type(error).__name__}: {error}{_cure(error)}") from error
     finally:
         sys.dont_write_bytecode = written
         # Last, for what it imports later: a file called like a module of Python's own would stand in that one's place.
         sys.path[:] = [*(place for place in sys.path if place != str(folder)), str(folder)]
     return module
+
+
+def _cure(error: BaseException) -> str:
+    """What to do about a package that is not there."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    package = error.name.partition(".")[0]
+    if package == "prisbench":
+        return ""
+    return f"; install {package}, or put a file of that name beside the method's"
 
 
 def _forget_modules_beside_methods() -> None:

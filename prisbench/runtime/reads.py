@@ -71,7 +71,7 @@ def watching(touched: Touched) -> Iterator[None]:
     try:
         yield
     finally:
-        _NOW.remove(touched)
+        _NOW[:] = [each for each in _NOW if each is not touched]  # this one, not its equal
 
 
 def keep(method: Any, touched: Touched) -> None:
@@ -79,8 +79,15 @@ def keep(method: Any, touched: Touched) -> None:
     _OF[id(method)] = (reference(method), Touched() if is_own(method) else touched)
 
 
+def inner(method: Any) -> Any:
+    """The method itself, or the one that a wrapper of prisbench's (``relations``) has as ``wrapped``."""
+    wrapped = getattr(method, "wrapped", None) if type(method).__module__ == f"{PACKAGE.name}.relations" else None
+    return method if wrapped is None else wrapped
+
+
 def is_own(method: Any) -> bool:
     """Whether a method's class is prisbench's; such a class shows all that it was given."""
+    method = inner(method)
     return type(method).__module__.partition(".")[0] == PACKAGE.name
 
 
@@ -94,6 +101,7 @@ def reference(thing: Any) -> Callable[[], Any]:
 
 def files_of(method: Any) -> Touched:
     """The files of a method so far; ever an empty set for one of prisbench's own, whose files are its weights."""
+    method = inner(method)
     kept = _OF.get(id(method))
     if kept is None or kept[0]() is not method:
         touched = Touched()

@@ -1,0 +1,64 @@
+"""``baselines/README.md`` teaches by whole files: each of them passes the trial that it is taught for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from test_trial import checks
+
+from prisbench.answers import BreachError, one_checked
+from prisbench.methods import load_method
+from prisbench.settings import MethodOptions
+from prisbench.trial.scenes import draw_set
+from prisbench.types import GivesCandidates, Prediction
+
+TEXT = (Path(__file__).parents[1] / "baselines" / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("n", range(len(BLOCKS)))
+@pytest.mark.parametrize("masks", [False, True])
+def test_each_step_is_a_whole_method_that_passes_every_check(n: int, masks: bool, tmp_path: Path) -> None:
+    path = tmp_path / "my-colour" / "method.py"
+    path.parent.mkdir()
+    path.write_text(BLOCKS[n])
+    found = checks(draw_set(masks), lambda: load_method(str(path)))
+    assert {check.state for check in found.values()} <= {"ok", "skipped"}, found
+    assert load_method(str(path)).name == path.parent.name
+
+
+def test_the_steps_are_the_four_that_it_promises_and_the_last_has_its_texts_read(tmp_path: Path) -> None:
+    assert len(BLOCKS) == 4 == len(re.findall(r"^## \d\. ", TEXT, re.MULTILINE))
+    path = tmp_path / "method.py"
+    for n, block in enumerate(BLOCKS):
+        path.write_text(block)
+        assert isinstance(load_method(str(path)), GivesCandidates) == (n == 3)
+    read = checks(draw_set(), lambda: load_method(str(path), MethodOptions(settings={"text.relations": True})))
+    assert {check.state for check in read.values()} == {"ok"}, read
+
+
+def test_what_it_says_of_settings_and_refusals_is_so(tmp_path: Path) -> None:
+    path = tmp_path / "method.py"
+    path.write_text(BLOCKS[2])
+    assert load_method(str(path), MethodOptions(settings={"reach": 30})).settings == {"reach": 30, "least": 0.3}
+    scene = draw_set().scenes["landscape"]
+    answer = Prediction("q", None)
+    object.__setattr__(answer, "mask", scene.image.mean(axis=2))
+    with pytest.raises(BreachError) as caught:
+        one_checked("my-colour", answer, (112, 144))
+    assert str(caught.value).partition(": ")[2] in " ".join(TEXT.split())
+
+
+def test_every_command_of_it_is_one_that_there_is() -> None:
+    from typer.main import get_command
+
+    from prisbench.cli.main import app
+
+    commands = re.findall(r"^    prisbench (\S+)(.*)$", TEXT, re.MULTILINE)
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    assert commands and {name for name, _ in commands} <= set(known)
+    for name, rest in commands:
+        options = {flag for each in known[name].params for flag in each.opts}
+        assert set(re.findall(r"--[\w-]+", rest)) <= options

@@ -42,7 +42,17 @@ def test_every_folder_with_a_method_is_a_name_and_so_is_attn() -> None:
     without = [
         f"network-free-{cue}" for cue in ("colour", "colour-texture", "combined", "keypoints", "patches", "reader")
     ]
-    assert names() == ["attn", "center-box", "clipseg", *without, "persam", "persam-f", "random-box", "whole-image"]
+    assert names() == [
+        "attn",
+        "attn-features",
+        "center-box",
+        "clipseg",
+        *without,
+        "persam",
+        "persam-f",
+        "random-box",
+        "whole-image",
+    ]
     for name in ("center-box", "random-box", "whole-image"):
         method = load_method(name)
         assert isinstance(method, Method) and method.name == name

@@ -64,7 +64,7 @@ def worth(seen: Sequence[Seen], subjects: Mapping[str, str]) -> list[Worth]:
     """
     who = sorted(set(subjects.values()))
     fold = {subject: n % FOLDS for n, subject in enumerate(who)}
-    kinds = {"words": WORDS + likeness.OUTLINE, "looks": likeness.NAMES, "words and looks": NAMES}
+    kinds = {"words": WORDS + likeness.FORM, "looks": likeness.NAMES, "words and looks": NAMES}
     return [
         _worth(kind, names, seen, [fold[subjects[each.query_id]] for each in seen]) for kind, names in kinds.items()
     ]

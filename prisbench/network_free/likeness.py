@@ -21,8 +21,10 @@ COLOUR = ("colour map", "colours", "colours without light", "layers of colour", 
 TEXTURE = ("texture map", "fine textures", "coarse textures", "textures that are there")
 PATCHES = ("patch map", "patches known", "patches found", "worst patches found")
 KEYPOINTS = ("keypoints that agree", "share of keypoints")
-OUTLINE = ("size", "height over width", "filled", "whole", "stands out", "map inside")
-"""What is compared, by kind.  ``OUTLINE`` is known to every predictor: a region's own form against the photos'."""
+FORM = ("size", "height over width", "filled", "whole")
+OUTLINE = (*FORM, "stands out", "map inside")
+"""What is compared, by kind.  ``OUTLINE`` is known to every predictor: a region's form against the photos' (``FORM``),
+and how it stands in the predictor's own map."""
 
 NAMES = (*COLOUR, *TEXTURE, *PATCHES, *KEYPOINTS, *OUTLINE)
 

@@ -1,4 +1,4 @@
-"""``attn-features``: words find the subject in its own photos, looks and words choose among regions."""
+"""``attn-features``: words find the subject in its own photos, its looks there choose among regions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import tiny
 from typer.testing import CliRunner
 
 from prisbench.appearance import fitting
-from prisbench.appearance.choice import FILE, landmarks, regions_of
+from prisbench.appearance.choice import FILE, choose, landmarks, regions_of
 from prisbench.appearance.method import FeaturesMethod, looks_of
 from prisbench.appearance.sight import Sight, found_part, outlined, resized
-from prisbench.appearance.witnesses import NAMES, WORDS, witnesses
 from prisbench.cli.main import app
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, PrisbenchError
@@ -25,8 +24,9 @@ from prisbench.localizer.presets import preset
 from prisbench.methods import load_method
 from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.fitting import Seen
+from prisbench.network_free.likeness import COLOUR, NAMES
 from prisbench.network_free.model import learn
-from prisbench.network_free.weights import read_weights
+from prisbench.network_free.weights import Weights, read_weights
 from prisbench.phrases import Condition
 from prisbench.settings import MethodOptions
 from prisbench.types import Query, Subject
@@ -54,7 +54,7 @@ def method(options: MethodOptions) -> FeaturesMethod:
 
 
 def sight(map_: np.ndarray = NOWHERE, **more: Any) -> Sight:
-    return Sight(map_, **{"evidence": NOWHERE, "presence": None, "landmarks": {}, **more})
+    return Sight(map_, more.get("landmarks", {}))
 
 
 def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -93,21 +93,24 @@ def test_the_part_with_the_highest_pixel_is_the_subject_in_its_photo() -> None:
     assert found_part(flat, image, preset("accurate", "embedded"))[40, 10]
 
 
-def test_what_words_show_is_counted_region_by_region() -> None:
+def test_looks_choose_among_the_parts_that_words_show() -> None:
+    """Words that show both things alike, weights that trust colours alone."""
     image, red, blue = scene()
-    map_ = np.where(red, 0.8, 0.2).astype(np.float32)
-    seen = sight(map_, evidence=np.where(blue, -1.0, 0.5).astype(np.float32), presence=0.5)
-    model = learn(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS)))
-    evidence = Evidence(Scene(image, "none"), model)
-    rows = {name: column for name, column in zip(NAMES, witnesses(evidence, seen, [red, blue]).T, strict=True)}
-    assert rows["map of the words"] == pytest.approx([0.8, 0.2])
-    assert rows["words stand out"] == pytest.approx([0.6, 0.0])
-    assert rows["share of the words"][0] == pytest.approx(0.8 * red.sum() / map_.sum())
-    assert rows["evidence"] == pytest.approx([0.5, -1.0]) and rows["evidence stands out"] == pytest.approx([0, -1.5])
-    assert rows["share of the evidence"][1] == 0 and len(set(rows["presence of the words"])) == 1
-    assert rows["colours"][0] > rows["colours"][1], "the looks are those of the red thing"
-    assert witnesses(evidence, seen, []).shape == (0, len(NAMES))
-    assert set(WORDS) < set(NAMES)
+    evidence = Evidence(Scene(image, "none"), learn(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS))))
+    both = sight(np.where(red | blue, 1.0, 0.0).astype(np.float32))
+    weight = tuple(5.0 if name in COLOUR else 0.0 for name in NAMES)
+    trusting = Weights(NAMES, (0.5,) * len(NAMES), (1.0,) * len(NAMES), weight, 0.0, power=1.0)
+    settings = preset("accurate", "embedded")
+    found = choose(evidence, both, settings, trusting, "the {subject}")
+    assert found.place is not None and (found.regions[found.place] & red).sum() > 0.7 * red.sum()
+    asked = choose(evidence, both, settings, trusting, "the rightmost {subject}")
+    assert asked.presence <= found.presence, "what a text says of place can only take away"
+    assert choose(evidence, sight(), settings, trusting, "the {subject}").presence > 0
+
+
+def test_a_scene_is_read_without_evidence_and_a_photo_with_it(method: FeaturesMethod) -> None:
+    assert not method.reader().settings.evidence and method.reader(evidence=True).settings.evidence
+    assert "evidence" not in method.cost((112, 144)) and "1 noises a photo" in method.cost((112, 144))
 
 
 def test_regions_come_from_both_maps_each_place_once() -> None:
@@ -179,23 +182,22 @@ def test_settings_that_make_no_sense_are_one_line(options: MethodOptions, settin
     assert "\n" not in str(error.value)
 
 
-def test_witnesses_that_tell_more_are_worth_more() -> None:
-    """Words that know the answer, looks that are chance; a subject's own queries are never fitted on."""
-    rng, seen, subjects = np.random.default_rng(0), [], {}
+def test_cues_that_tell_more_are_worth_more() -> None:
+    """Colours that know the answer, the rest is chance; a subject's own queries are never fitted on."""
+    rng, seen, subjects, at = np.random.default_rng(0), [], {}, NAMES.index(COLOUR[0])
     for n in range(80):
-        right = int(rng.integers(3))
+        right, kind = int(rng.integers(3)), "absent" if n % 8 == 7 else "plain"
         rows = rng.normal(size=(3, len(NAMES)))
-        rows[right, 0] += 6
+        rows[right, at] += 6
         overlap = np.where(np.arange(3) == right, 0.9, 0.0)
-        kind = "absent" if n % 8 == 7 else "plain"
         if kind == "absent":
-            rows[:, 0], overlap = -6, np.zeros(3)
+            rows[:, at], overlap = -6, np.zeros(3)
         seen.append(Seen(f"q{n}", kind, rows, overlap, overlap, None))
         subjects[f"q{n}"] = f"s{n % 10}"
-    rows_ = {row.names: row for row in fitting.worth(seen, subjects)}
-    assert rows_["words"].miou > 0.8 > 0.5 > rows_["looks"].miou and rows_["words"].n == 70
-    assert rows_["words and looks"].miou > 0.7 and rows_["words"].silent == 1.0
-    assert "| words | 70 |" in fitting.markdown(list(rows_.values()))
+    found = {row.cues: row for row in fitting.worth(seen, subjects)}
+    assert found["colour"].miou > 0.8 > 0.5 > found["patches"].miou and found["colour"].n == 70
+    assert found["all"].miou > 0.7 and found["colour"].silent == 1.0
+    assert "| colour | 70 |" in fitting.markdown(list(found.values()))
 
 
 def test_the_command_fits_and_keeps_weights_of_one_setting(
@@ -206,7 +208,7 @@ def test_the_command_fits_and_keeps_weights_of_one_setting(
     for more in ((), ("--fit",), ("--fit", "--reference", "photos+masks")):
         done = CliRunner().invoke(app, ["bench", "attn-features", *given, "--weights", str(file), *more])
         assert done.exit_code == 0, done.output
-        assert re.search(r"words and looks \| +\d+ \|", done.output) and file.exists() == bool(more)
+        assert re.search(r"\| all \| +\d+ \|", done.output) and file.exists() == bool(more)
     kept = json.loads(file.read_text())
     assert set(kept) == {"photos", "photos+masks", "about"} and kept["about"]["photos"]["concept"] == "noun-only"
     assert set(read_weights(file)["photos"]["found"]) == {"attn-features"}

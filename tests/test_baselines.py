@@ -74,7 +74,7 @@ def test_random_boxes_are_of_all_sizes_and_places_within_their_limits() -> None:
 
 @pytest.mark.parametrize("name", ["center-box", "random-box", "whole-image"])
 def test_a_control_that_does_not_learn_says_so(name: str) -> None:
-    method = load_method(name, MethodOptions("noun-only"))
+    method = load_method(name)
     assert method.learn(SUBJECT) == Concept("none", "s", "mug", "none") or method.learn(SUBJECT).learner == "none"
     assert method.learn(SUBJECT).tensors == {}
 

@@ -62,7 +62,7 @@ ROOMS = {
         sheet""",
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
-    "appearance": "sight witnesses choice method fitting",
+    "appearance": "sight choice method fitting",
     "sam": "frame guided model persam",
     "trial": "records scenes calls checks child run table",
     "leaderboard": "intervals rows render fitted by_subset summaries pages html_page publish rescore",

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from prisbench.appearance.sight import Sight
-from prisbench.appearance.witnesses import MAP, witnesses
 from prisbench.images.regions import iou
 from prisbench.localizer import places
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.network_free.evidence import Evidence
+from prisbench.network_free.likeness import likeness
 from prisbench.network_free.predictors import Choice
 from prisbench.network_free.reader import FindLandmark, by_colour, grades
 from prisbench.network_free.regions import SAME, parts
@@ -25,6 +25,9 @@ from prisbench.network_free.weights import Weights
 from prisbench.phrases import Condition, parse
 
 NAME = "attn-features"
+MAP = "together"
+"""The map of looks that regions are cut from."""
+
 FILE = Path(__file__).with_name("weights.json")
 """Weights fitted on validation, a set for each reference setting."""
 
@@ -32,11 +35,11 @@ Mask = Bool[np.ndarray, "h w"]
 
 
 def choose(evidence: Evidence, sight: Sight, settings: LocalizerSettings, weights: Weights, text: str) -> Choice:
-    """The region that is likest, and keeps best what the text says of place."""
+    """The region that looks likest the subject, and keeps best what the text says of place."""
     regions = regions_of(evidence, sight)
     if not regions:
         return Choice((), np.zeros(0), None)
-    scores = weights.chance(witnesses(evidence, sight, regions))
+    scores = weights.chance(likeness(evidence, regions, MAP, weights.names))
     told = grades(parse(text), regions, scores, landmarks(evidence, sight, settings))
     scores = scores * told**weights.power
     return Choice(regions, scores, int(np.argmax(scores)))

@@ -18,16 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from prisbench.appearance.choice import FILE, NAME, landmarks, regions_of
+from prisbench.appearance.choice import FILE, MAP, NAME, landmarks, regions_of
 from prisbench.appearance.method import FeaturesMethod, looks_of
 from prisbench.appearance.sight import look
-from prisbench.appearance.witnesses import NAMES, WORDS, witnesses
 from prisbench.datasets.load import Dataset
 from prisbench.images.regions import iou
-from prisbench.network_free import likeness
 from prisbench.network_free.colours import mask_resized, shrunk
 from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.fitting import Seen, chosen_of, fit_rows, gain, merged
+from prisbench.network_free.likeness import COLOUR, KEYPOINTS, NAMES, OUTLINE, PATCHES, TEXTURE, likeness
 from prisbench.network_free.reader import grades
 from prisbench.phrases import parse
 from prisbench.runtime.files import read_json, write_json
@@ -45,44 +44,52 @@ def fit_file(seen: Sequence[Seen], reference: str, about: Mapping[str, Any], fil
     write_json(file, merged(read_json(file) if file.exists() else {}, reference, found, about))
 
 
+CUES = {
+    "colour": COLOUR,
+    "colour and texture": (*COLOUR, *TEXTURE),
+    "patches": PATCHES,
+    "keypoints": KEYPOINTS,
+    "all": (*COLOUR, *TEXTURE, *PATCHES, *KEYPOINTS),
+}
+"""What may be looked at; a region's outline always is."""
+
+
 @dataclass(frozen=True)
 class Worth:
-    """What some witnesses are worth by themselves: ``names`` of them; ``miou`` of the chosen regions over ``n`` queries
-    with a referent, ``silent`` the share of the other queries that are answered "not here".
+    """What some cues are worth by themselves: ``miou`` of the chosen regions over ``n`` queries with a referent,
+    ``silent`` the share of the other queries that are answered "not here".
     """
 
-    names: str
+    cues: str
     n: int
     miou: float
     silent: float | None
 
 
 def worth(seen: Sequence[Seen], subjects: Mapping[str, str]) -> list[Worth]:
-    """Of words alone, of looks alone, and of both, each subject answered by weights that others were fitted on.
+    """Each subject answered by weights that others were fitted on.
 
     ``subjects``: query -> its subject.  Regions are as they were cut, before the photo's edges refine them.
     """
     who = sorted(set(subjects.values()))
     fold = {subject: n % FOLDS for n, subject in enumerate(who)}
-    kinds = {"words": WORDS + likeness.FORM, "looks": likeness.NAMES, "words and looks": NAMES}
-    return [
-        _worth(kind, names, seen, [fold[subjects[each.query_id]] for each in seen]) for kind, names in kinds.items()
-    ]
+    folds = [fold[subjects[each.query_id]] for each in seen]
+    return [_worth(cues, (*names, *OUTLINE), seen, folds) for cues, names in CUES.items()]
 
 
 def markdown(rows: Sequence[Worth]) -> str:
     """The rows as a table."""
     lines = [
-        "| witnesses | queries | mIoU of regions | silent where nothing is meant |",
+        "| cues | queries | mIoU of regions | silent where nothing is meant |",
         "| :--- | ---: | ---: | ---: |",
     ]
     for row in rows:
         silent = "–" if row.silent is None else f"{row.silent:.3f}"
-        lines.append(f"| {row.names} | {row.n} | {row.miou:.3f} | {silent} |")
+        lines.append(f"| {row.cues} | {row.n} | {row.miou:.3f} | {silent} |")
     return "\n".join(lines) + "\n"
 
 
-def _worth(kind: str, names: Sequence[str], seen: Sequence[Seen], folds: Sequence[int]) -> Worth:
+def _worth(cues: str, names: Sequence[str], seen: Sequence[Seen], folds: Sequence[int]) -> Worth:
     columns = [NAMES.index(name) for name in names]
     some = [dataclasses.replace(each, rows=each.rows[:, columns]) for each in seen]
     referents: list[float] = []
@@ -93,7 +100,7 @@ def _worth(kind: str, names: Sequence[str], seen: Sequence[Seen], folds: Sequenc
             score, meant, alike = chosen_of(weights, each, weights.power)
             value = gain(each, score, meant, alike, weights.threshold, reads=True)
             (others if each.query_type in REFERENTLESS else referents).append(value)
-    return Worth(kind, len(referents), float(np.mean(referents)), float(np.mean(others)) if others else None)
+    return Worth(cues, len(referents), float(np.mean(referents)), float(np.mean(others)) if others else None)
 
 
 def look_all(
@@ -118,7 +125,7 @@ def look_all(
             yield Seen(
                 example.query.id,
                 example.query_type,
-                witnesses(evidence, sight, regions),
+                likeness(evidence, regions, MAP) if regions else np.zeros((0, len(NAMES))),
                 np.array([iou(region, truth) for region in regions]),
                 np.array([max((iou(region, each) for each in alike), default=0.0) for region in regions]),
                 partial(grades, reading, regions, find=find) if reading.conditions else None,

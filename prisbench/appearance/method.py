@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from prisbench.appearance.choice import FILE, NAME, choose
+from prisbench.appearance.choice import FILE, MAP, NAME, choose
 from prisbench.appearance.sight import OWN_PHOTO, Sight, look, outlined
-from prisbench.appearance.witnesses import MAP
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.localizer.method import AttentionMethod
+from prisbench.localizer.observe import cost
+from prisbench.localizer.settings import Evidence
 from prisbench.localizer.texts import Reader
 from prisbench.network_free.colours import BALANCES, mask_resized, shrunk
-from prisbench.network_free.evidence import Evidence, Scene
+from prisbench.network_free.evidence import Evidence as Looks
+from prisbench.network_free.evidence import Scene
 from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS, Choice, check_installed
 from prisbench.network_free.regions import snapped
@@ -95,7 +97,7 @@ class FeaturesMethod:
 
     def cost(self, photo_hw: tuple[int, int]) -> str:
         """What a photo of that size takes, in words."""
-        return f"{self.words.cost(photo_hw).split(';')[0]}; and its colours, textures and patches"
+        return f"{cost(self.words.backbone, self.reader().settings, photo_hw)}; and its colours, textures and patches"
 
     def strangeness(self, image: ImageLike) -> Strangeness | None:
         """As ``attn``'s."""
@@ -107,7 +109,7 @@ class FeaturesMethod:
         Looks are counted each time; that takes about as long as a scene for each photo.
         """
         concept = self.words.learn(subject)
-        looks = learn(outlined(self.reader(), subject, concept), self.balance).tensors()
+        looks = learn(outlined(self.reader(evidence=True), subject, concept), self.balance).tensors()
         known = len(subject.masks) == len(subject.photos) and all(mask is not None for mask in subject.masks)
         own = {"balance": self.balance, "reference": REFERENCES[int(known)], "version": VERSION}
         sums = {name: sha256_bytes(np.ascontiguousarray(each).tobytes()) for name, each in looks.items()}
@@ -122,11 +124,11 @@ class FeaturesMethod:
         """Each query's mask has the image's size; None where the presence is below the threshold."""
         start, whole = time.perf_counter(), as_image(image)
         sights = look(self.reader(), whole, queries, concepts)
-        scene, seen = Scene(shrunk(whole), self.balance), dict[str, Evidence]()
+        scene, seen = Scene(shrunk(whole), self.balance), dict[str, Looks]()
         shared, answers = (time.perf_counter() - start) / max(1, len(queries)), []
         for query, sight in zip(queries, sights, strict=True):
             start, concept = time.perf_counter(), concepts[query.subject_id]
-            evidence = seen.setdefault(query.subject_id, Evidence(scene, looks_of(concept)))
+            evidence = seen.setdefault(query.subject_id, Looks(scene, looks_of(concept)))
             found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text)
             answer = self._answer(query, evidence, sight, found, concept)
             mask = None if answer.mask is None else mask_resized(answer.mask, whole.shape[:2])
@@ -139,7 +141,7 @@ class FeaturesMethod:
         """The regions that were compared, the likeliest first; the text takes no part."""
         concept, query, whole = self.learn(subject), Query("candidates", subject.id, OWN_PHOTO), as_image(image)
         (sight,) = look(self.reader(), whole, [query], {subject.id: concept})
-        evidence = Evidence(Scene(shrunk(whole), self.balance), looks_of(concept))
+        evidence = Looks(Scene(shrunk(whole), self.balance), looks_of(concept))
         found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text)
         listed = [
             Candidate(mask_resized(region, whole.shape[:2]), float(score))
@@ -147,7 +149,7 @@ class FeaturesMethod:
         ]
         return sorted(listed, key=lambda each: -each.score)
 
-    def _answer(self, query: Query, evidence: Evidence, sight: Sight, found: Choice, concept: Concept) -> Prediction:
+    def _answer(self, query: Query, evidence: Looks, sight: Sight, found: Choice, concept: Concept) -> Prediction:
         """At the size at which pixels are compared."""
         threshold = self._fitted(concept).threshold if self.threshold < 0 else self.threshold
         if found.place is None or found.presence < threshold:
@@ -157,9 +159,11 @@ class FeaturesMethod:
         mask = snapped(evidence.scene.image, map_, region)
         return Prediction(query.id, mask, (int(peak[0]), int(peak[1])), presence=found.presence)
 
-    def reader(self) -> Reader:
-        """What the words are read with."""
-        return Reader(self.words.backbone, self.words.localizer, self.words.encodings)
+    def reader(self, evidence: bool = False) -> Reader:
+        """What the words are read with.  Evidence is worth its passes where nothing else is known of the subject."""
+        settings = self.words.localizer
+        settings = settings if evidence else dataclasses.replace(settings, evidence=Evidence())
+        return Reader(self.words.backbone, settings, self.words.encodings)
 
     def _fitted(self, concept: Concept) -> Weights:
         return weights_for(concept.recipe["features"]["reference"], "found", NAME, FILE, command=NAME)

@@ -17,9 +17,8 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
-from prisbench.diffusion.images import to_photo
 from prisbench.images.arrays import ImageLike, as_image
-from prisbench.localizer import answer, evidence
+from prisbench.localizer import answer
 from prisbench.localizer.observe import Observation, observe_all
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.localizer.texts import Reader
@@ -31,14 +30,9 @@ OWN_PHOTO = f"a photo of a {SLOT}"
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """``map_`` is the words' map before places are read, 0..1; ``evidence`` what speaks for the words, -1..1, the
-    farthest from 0 being 1; ``presence``, 0..1, how much of it there is (``localizer.evidence.presence``), None where
-    that was not measured; ``landmarks``: a landmark's phrase -> its map, 0..1.
-    """
+    """``map_`` is the words' map before places are read, 0..1; ``landmarks``: a landmark's phrase -> its map, 0..1."""
 
     map_: Float32[np.ndarray, "h w"]
-    evidence: Float32[np.ndarray, "h w"]
-    presence: float | None
     landmarks: Mapping[str, Float32[np.ndarray, "h w"]]
 
 
@@ -52,15 +46,7 @@ def _sight(seen: Observation, settings: LocalizerSettings, size_hw: tuple[int, i
     score, _ = answer.soft_map(seen, settings)
     said = answer.conditions(seen, settings)
     marks = {of.landmark: resized(map_, size_hw) for of, map_ in said if map_ is not None and of.landmark is not None}
-    gathered, presence = np.zeros(size_hw, np.float32), None
-    if seen.evidence:
-        found = seen.evidence[0]
-        cells = torch.from_numpy(evidence.blurred(found.cells, settings.evidence))[None]
-        gathered = resized(to_photo(cells, found.grid_hw, seen.geometry)[0].float().cpu().numpy(), size_hw)
-        gathered = gathered / max(float(np.abs(gathered).max()), 1e-12)
-        if seen.typical:
-            presence = evidence.presence(answer.observed_presence(seen, settings), seen.typical)
-    return Sight(resized(score[0].float().cpu().numpy(), size_hw), gathered, presence, marks)
+    return Sight(resized(score[0].float().cpu().numpy(), size_hw), marks)
 
 
 def outlined(reader: Reader, subject: Subject, concept: Concept) -> Subject:

@@ -199,7 +199,7 @@ def bench_attn_features(
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
     format: OutputFormat = Format.text,
 ) -> None:
-    """What words and looks are worth to attn-features, each subject answered by weights fitted on other subjects.
+    """What each cue of looks is worth to attn-features, each subject answered by weights fitted on other subjects.
 
     Learns the subjects' concepts where that was not done before.
     """

@@ -21,10 +21,9 @@ COLOUR = ("colour map", "colours", "colours without light", "layers of colour", 
 TEXTURE = ("texture map", "fine textures", "coarse textures", "textures that are there")
 PATCHES = ("patch map", "patches known", "patches found", "worst patches found")
 KEYPOINTS = ("keypoints that agree", "share of keypoints")
-FORM = ("size", "height over width", "filled", "whole")
-OUTLINE = (*FORM, "stands out", "map inside")
-"""What is compared, by kind.  ``OUTLINE`` is known to every predictor: a region's form against the photos' (``FORM``),
-and how it stands in the predictor's own map."""
+OUTLINE = ("size", "height over width", "filled", "whole", "stands out", "map inside")
+"""What is compared, by kind.  ``OUTLINE`` is known to every predictor: a region's own form against the photos', and how
+it stands in the predictor's own map."""
 
 NAMES = (*COLOUR, *TEXTURE, *PATCHES, *KEYPOINTS, *OUTLINE)
 
@@ -107,18 +106,18 @@ def _outline(evidence: Evidence, region: np.ndarray, map_: np.ndarray) -> tuple[
     ratio, filled = outline(region)
     known = evidence.model.outlines
     edge = np.concatenate([region[0], region[-1], region[:, 0], region[:, -1]])
-    around = ring(region)
+    ring = _ring(region)
     return (
         float(np.log(region.mean())),
         -float(np.abs(np.log(ratio / known[:, 0])).min()),
         -float(np.abs(filled - known[:, 1]).min()),
         -float(edge.sum() / np.sqrt(region.sum())),
-        float(map_[region].mean() - (map_[around].mean() if around.any() else 0.0)),
+        float(map_[region].mean() - (map_[ring].mean() if ring.any() else 0.0)),
         float(map_[region].sum() / max(float(map_.sum()), 1e-6)),
     )
 
 
-def ring(region: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def _ring(region: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """The pixels two to four away from a region."""
     y, x = _box(region)
     near = slice(max(y.start - 5, 0), y.stop + 5), slice(max(x.start - 5, 0), x.stop + 5)

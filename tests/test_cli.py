@@ -141,6 +141,7 @@ def test_an_option_that_a_message_names_is_one() -> None:
 def test_every_command_of_the_readme_is_there() -> None:
     assert [" ".join(words) for words in commands()] == [
         "bench ablation",
+        "bench attn-features",
         "bench by-eye",
         "bench crf",
         "bench dataset",

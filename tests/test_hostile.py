@@ -533,7 +533,6 @@ COCO = [
     Row("COCO: the JSON by ..", as_it_is, r"leaves its folder by '\.\.'", options={"instances": "../a.json"}),
     # Polygons.
     Row("a polygon outside", region([[30, 2, 35, 2, 35, 9]]), rf"{JSON}: its polygons lie outside of the image"),
-    Row("a polygon of two points", region([SQUARE, [1, 1, 5, 5]]), rf"{JSON}: a polygon of 2 points; .* at least 3"),
     Row("half a point", region([[1, 1, 5, 5, 9, 1, 3]]), rf"{JSON}: a polygon of 7 numbers; they come in pairs"),
     Row("a corner in letters", region([[1, 1, 5, "5", 9, 1]]), rf"{JSON}: a polygon holds '5', which is no number"),
     Row("a corner that is true", region([[1, 1, 5, True, 9, 1]]), rf"{JSON}: a polygon holds True, which is no"),

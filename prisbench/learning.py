@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prisbench.concepts.store import write_concept
+from prisbench.concepts.store import default_store, renamed, write_concept
 from prisbench.errors import WriteError
 from prisbench.images import drawing
 from prisbench.localizer.method import AttentionMethod
@@ -101,6 +101,8 @@ def _learn(method: AttentionMethod, job: ConceptJob) -> dict[str, Any]:
         method.say(f"{job.subject.id} is known already: same photos, noun and settings; taken from {before}")
     concept = method.learn(job.subject)
     kept = method.kept(concept.id)
+    if job.out is not None and job.out.parent == default_store() and (line := renamed(job.out, concept.id)):
+        method.say(line)
     with _kept_in(kept):
         folder = kept if job.out is None else write_concept(concept, job.out)
     if job.sheet is not None:

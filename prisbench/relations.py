@@ -11,7 +11,7 @@ Knows: readings of texts, candidates.  Does not know: any method, networks, trut
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +111,10 @@ class ReadsRelations:
 
     def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> Sequence[Any]:
         offered: Any = self.wrapped
-        return list(offered.candidates(image, subject))
+        given: Any = offered.candidates(image, subject)
+        if not isinstance(given, Iterable):
+            raise DataError(f"{self.wrapped.name}: candidates gave {type(given).__name__}; `prisbench try` says more")
+        return list(given)
 
     def locate(
         self, image: UInt8[np.ndarray, "h w 3"], queries: Sequence[Query], concepts: Mapping[str, Concept]

@@ -101,7 +101,8 @@ def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: st
         if name not in values:
             raise UnknownNameError("setting", key, [prefix + k for k in values])
         if not _same_kind(known[name], value):
-            raise UsageError(f"setting {key}={value!r} is of another kind than its default {known[name]!r}")
+            cure = "; give true or false" if isinstance(known[name], bool) else ""
+            raise UsageError(f"setting {key}={value!r} is of another kind than its default {known[name]!r}{cure}")
         values[name] = value
     return values
 

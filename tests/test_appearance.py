@@ -173,6 +173,10 @@ def test_a_map_of_another_size_keeps_its_places() -> None:
         ({"features.treshold": 0.3}, "did you mean 'features.threshold'"),
         ({"features.balance": "sepia"}, "unknown balance 'sepia'"),
         ({"features.threshold": "high"}, "of another kind than its default"),
+        ({"features.balance": None}, "unknown balance 'None'"),
+        ({"features.threshold": 5}, "threshold=5: give a presence in 0..1, or -1"),
+        ({"features.threshold": -0.5}, "threshold=-0.5: give a presence in 0..1, or -1"),
+        ({"features.threshold": None}, "threshold=None: give a presence in 0..1, or -1"),
         ({"learner.stepz": 3}, "did you mean 'learner.steps'"),
     ],
 )
@@ -180,6 +184,8 @@ def test_settings_that_make_no_sense_are_one_line(options: MethodOptions, settin
     with pytest.raises(PrisbenchError, match=said) as error:
         load_method("attn-features", MethodOptions(model=options.model, store=options.store, settings=settings))
     assert "\n" not in str(error.value)
+    with pytest.raises(PrisbenchError, match=said):  # before weights are loaded
+        FeaturesMethod.check(MethodOptions(settings=settings))
 
 
 def test_cues_that_tell_more_are_worth_more() -> None:

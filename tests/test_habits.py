@@ -16,13 +16,14 @@ from PIL import Image
 
 import prisbench
 from prisbench.cli import main as cli
-from prisbench.concepts.store import concept_folder, named_folder, read_concept
+from prisbench.concepts.store import concept_folder, named_folder, read_concept, renamed, write_concept
 from prisbench.errors import UsageError
 from prisbench.images.photos import scene_files
 from prisbench.leaderboard.fitted import fitted
 from prisbench.methods import check_options, load_method
 from prisbench.runtime.files import cache_folder
 from prisbench.settings import MethodOptions
+from prisbench.types import Concept
 from tests.drawing import draw_scene
 
 QUICK = [
@@ -112,6 +113,9 @@ def test_a_table_fits_the_columns_of_the_terminal() -> None:
     assert "network-free-" in narrow and "[0.54, 0.59]" in narrow and "Not shown" not in narrow
     assert "| 0.565 [0.54, 0.59] |\n" in wide and "- Not shown in 103 columns: absent FP; --full shows all." in wide
     assert fitted(TABLE, 200) == TABLE
+    for width in (1, 20):  # who it is stays, however narrow
+        lines = fitted(TABLE, width).splitlines()
+        assert lines[0].split() == ["tier", "method"] and f"in {width} columns" in " ".join(" ".join(lines).split())
 
 
 def test_the_leaderboard_fits_unless_all_of_it_is_wanted(
@@ -184,7 +188,7 @@ def test_options_without_what_they_need_are_errors(run: Run, tmp_path: Path) -> 
     for arguments, message in (
         (["learn-concept", "--photos", tmp_path, "--noun", "mug", "--split", "test"], "--split: only with --dataset"),
         (["learn-concept", "--dataset", tmp_path, "--noun", "mug"], "--noun: only with --photos"),
-        (["learn-concept", "--photos", tmp_path, "--noun", "mug", "--name", "a/b"], "--name 'a/b': one word of"),
+        (["learn-concept", "--photos", tmp_path, "--noun", "mug", "--name", "a/b"], "--name 'a/b': one short word of"),
         (["build-dataset", "folder", "--root", tmp_path, "--out", tmp_path / "x", "--private"], "--private: only with"),
         (["leaderboard", "--gallery", tmp_path], "--gallery: only with --format html"),
         (["validate", tmp_path, "--no-leaks", "--against", tmp_path], "--against: only with the leak audit"),
@@ -224,8 +228,51 @@ def test_a_concept_has_a_name_and_is_known_the_second_time(
     assert code == 2 and [Path(each["photo"]).name for each in found] == ["0.png", "1.png", "2.png"]
     assert "bad.jpg is not a photo" in err and "1 of 4 photos could not be searched" in err
     assert sorted(os.listdir(tmp_path / "segmented")) == ["0", "1", "2"]
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where the extra is not installed
+    code, out, err = run("segment", tmp_path / "phone.heic", photos / "0.png", *find[2:])
+    assert code == 2 and len(json.loads(out)) == 1 and "pip install" in err
     half = json.loads(run(*find[:1], photos / "0.png", *find[2:], "--dtype", "bf16").out)
     assert half["out"] == "segmented" and half["presence"] != found[0]["presence"]
+
+
+def test_a_name_of_another_concept_is_told_and_what_nothing_else_keeps_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRISBENCH_HOME", str(tmp_path))
+    here, concept = named_folder("mug-anna"), Concept("0" * 16, "mug-anna", "mug", "none", None, {}, {})
+    assert renamed(here, concept.id) is None
+    write_concept(concept, here)
+    assert renamed(here, concept.id) is None
+    with pytest.raises(UsageError, match="'mug-anna' is the name of another concept, of noun 'mug', which is kept no"):
+        renamed(here, "1" * 16)
+    write_concept(concept, here.with_name(concept.id))
+    assert concept.id in str(renamed(here, "1" * 16))
+
+
+def test_concepts_below_a_name_are_found_and_names_no_file_system_takes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRISBENCH_HOME", str(tmp_path))
+    one = write_concept(Concept("0" * 16, "x", "mug", "none", None, {}, {}), named_folder("mug-anna") / "dreambooth")
+    assert concept_folder("mug-anna/dreambooth") == one
+    assert named_folder("Tässä-1.2").name == "Tässä-1.2"
+    for name in ("a/b", "..", "", "mug anna", "a" * 101, "\u93e1" * 90, "a" * 16):
+        with pytest.raises(UsageError, match="one short word"):
+            named_folder(name)
+
+
+def test_what_the_system_refuses_is_one_line(run: Run) -> None:
+    for words in (["try"], ["segment", "--noun", "mug"], ["evaluate", "--method"], ["validate", "--dataset"]):
+        code, out, err = run(*words, "a" * 300)
+        assert (code, out, err.count("\n")) == (1, "", 1) and "File name too long" in err, err
+
+
+def test_names_that_no_encoding_knows_are_printed(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    code = "import sys; from prisbench.cli import main as cli; cli.app = lambda: print(sys.argv[1]); cli.main()"
+    command = [sys.executable, "-c", code, os.fsencode(folder)]
+    assert b"\\udcff" in subprocess.run(command, check=True, capture_output=True).stdout
 
 
 def test_what_of_a_folder_is_not_searched_is_told(photos: Path, tmp_path: Path) -> None:

@@ -138,7 +138,10 @@ def test_settings_of_the_text_are_the_harnesses_and_no_methods() -> None:
     )
     for settings, message in (
         ({"text.relation": True}, r"unknown setting 'text.relation': did you mean 'text.relations'"),
-        ({"text.relations": "yes"}, r"setting text.relations='yes' is of another kind than its default False"),
+        (
+            {"text.relations": "yes"},
+            r"setting text.relations='yes' is of another kind than its default False; give true or false",
+        ),
         ({"text.least": 2}, r"text.least=2 makes no sense; give a number of at least 0"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -161,6 +164,13 @@ def test_parts_that_are_none_and_subjects_never_learned_are_one_line() -> None:
 
     with pytest.raises(DataError, match=r"both: a candidate of 'm' is no prisbench.Candidate .* 60 x 90 pixels"):
         answers("the rightmost {subject}", method=Boxes())
+
+    class Nothing(Both):
+        def candidates(self, image: np.ndarray, subject: Subject) -> Any:
+            return None
+
+    with pytest.raises(DataError, match=r"both: candidates gave NoneType; `prisbench try` says more"):
+        answers("the rightmost {subject}", method=Nothing())
     reads = with_relations(Both(), TextSettings(True))
     with pytest.raises(DataError, match=r"both\+relations has not learned 'm'"):
         reads.locate(scene(), [Query("q", "m", "the rightmost {subject}")], {"m": Both().learn(MUG)})

@@ -6,9 +6,11 @@ import dataclasses
 import gc
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -239,7 +241,19 @@ class Hollow(Bright):
         return [Candidate(np.zeros(image.shape[:2], bool), 0.5)]
 
 
+class NoList(Bright):
+    candidates = lambda self, image, subject: None  # type: ignore[assignment]  # noqa: E731
+
+
+class LateError(Bright):
+    def candidates(self, image: np.ndarray, subject: Subject) -> Any:
+        raise ValueError("late")
+        yield None
+
+
 BROKEN = [
+    (NoList, "candidates", r"candidates gave NoneType; give a list of prisbench.Candidate"),
+    (LateError, "candidates", r"ValueError: late \(test_trial.py, line \d+\)"),
     (Unwritable, "protocol", r"the setting 'share' cannot be written as JSON"),
     (Forgetful, "learns", r"learning 'mug-1': bright: learn returned None .* return a prisbench.Concept"),
     (TwoKinds, "learns", r"concepts of several kinds \(book, bottle, mug\)"),
@@ -434,3 +448,18 @@ def test_a_complaint_counts_what_failed() -> None:
     found = Trial("mine", every).complaint
     assert found == "mine: 2 of 3 checks failed: answers: no mask; give one; also failed: order"
     assert Trial("mine", every[2:]).complaint is None
+
+
+def test_a_trial_whose_parent_was_killed_ends_and_leaves_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "method.py"
+    file.write_text("import time\n\ndef make(options):\n    time.sleep(60)\n")
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temp")}
+    (tmp_path / "temp").mkdir()
+    trial = subprocess.Popen([sys.executable, "-m", "prisbench", "try", file], env=environment, stderr=subprocess.PIPE)
+    for _ in range(200):
+        if list((tmp_path / "temp").glob("*/printed.txt")):
+            break
+        time.sleep(0.1)
+    trial.kill()
+    assert trial.communicate(timeout=30)[1] == b""  # the child ends, too, and closes stderr
+    assert list((tmp_path / "temp").iterdir()) == []

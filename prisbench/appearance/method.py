@@ -49,8 +49,6 @@ class FeaturesMethod:
     name = NAME
 
     def __init__(self, words: AttentionMethod, balance: str, threshold: float) -> None:
-        if balance not in BALANCES:
-            raise UnknownNameError("balance", balance, BALANCES)
         check_installed(PREDICTORS["combined"])
         self.words, self.balance, self.threshold = words, balance, threshold
 
@@ -181,6 +179,11 @@ def _parted(options: MethodOptions) -> tuple[dict[str, Any], MethodOptions]:
     if stray := [key for key in options.settings if not key.startswith(known)]:
         raise UsageError(f"unknown setting {stray[0]!r}: those of {NAME} begin with {', '.join(map(repr, known))}")
     own = take_settings(DEFAULTS, options.settings, PREFIX)
+    if own["balance"] not in BALANCES:
+        raise UnknownNameError("balance", str(own["balance"]), BALANCES)
+    threshold = own["threshold"]
+    if threshold is None or (threshold != DEFAULTS["threshold"] and not 0 <= threshold <= 1):
+        raise UsageError(f"{PREFIX}threshold={threshold}: give a presence in 0..1, or -1 for the one that was fitted")
     others = {key: value for key, value in options.settings.items() if not key.startswith(PREFIX)}
     return own, dataclasses.replace(options, settings=others)
 

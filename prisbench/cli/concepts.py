@@ -54,7 +54,7 @@ def learn_concept(
     """Learn one particular thing from a few photos."""
     from prisbench import learning
     from prisbench.concepts.recipes import LEARNERS
-    from prisbench.concepts.store import named_folder
+    from prisbench.concepts.store import named_folder, renamed
     from prisbench.localizer.method import AttentionMethod
     from prisbench.settings import MethodOptions, parse_settings, variants
 
@@ -72,6 +72,8 @@ def learn_concept(
     things = chosen_subjects(photos, noun, dataset, subject, split or "test", (mask_value, mask_frame))
     if name is not None:
         things = [dataclasses.replace(things[0], id=name)]
+    if kept is not None and out == kept and len(wanted) == 1:
+        renamed(kept, None)
     jobs = learning.plan(wanted, things, out, sheet)
     spare = out.resolve().with_name(f".{out.resolve().name}.learning") if out and name is None else None
     with progress() as bar:
@@ -114,11 +116,13 @@ def import_concept(
 ) -> None:
     """Take up a concept that another program learned on the same backbone."""
     from prisbench.concepts.interop import imports
-    from prisbench.concepts.store import default_store, named_folder, write_concept
+    from prisbench.concepts.store import default_store, named_folder, renamed, write_concept
     from prisbench.diffusion.loading import load_backbone
 
     kept = named_folder(name) if name is not None else None
     concept = imports.import_concept(path, load_backbone(backbone), noun, name or "imported", rare)
+    if out is None and kept is not None and (line := renamed(kept, concept.id)):
+        tell(line)
     folder = write_concept(concept, out or kept or default_store() / concept.id)
     say({"concept": concept.id, "folder": str(folder), "learner": concept.learner}, format, str(folder))
 

@@ -69,6 +69,8 @@ def main() -> None:
     """Entry point of the ``prisbench`` command."""
     let_waiting_threads_sleep()
     sys.argv[1:] = map(at_home, sys.argv[1:])
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what no encoding knows
     try:
         app()
     except PrisbenchError as error:
@@ -86,12 +88,22 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        _not_reached(error)
 
 
 def at_home(argument: str) -> str:
     """``~/x``, ``--out=~/x`` and ``--set nouns=~/x`` as a shell would write out a ``~`` that begins a word."""
     found = re.fullmatch(r"(-{0,2}[A-Za-z][\w.-]*=|)(~[\w.-]*(?:/.*)?)", argument, re.DOTALL)
     return found[1] + os.path.expanduser(found[2]) if found else argument
+
+
+def _not_reached(error: OSError) -> NoReturn:
+    """Says in one line what the system did not allow: a name that is too long, a folder that may not be looked into."""
+    where = f"{str(error.filename)[:200]}: " if error.filename else ""
+    why = " ".join((error.strerror or str(error) or type(error).__name__).split())
+    tell(f"error: {where}{why}; see to that, or name another place")
+    sys.exit(1)
 
 
 def _interrupted() -> NoReturn:

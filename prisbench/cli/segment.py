@@ -53,7 +53,7 @@ def segment(
     format: OutputFormat = Format.text,
 ) -> None:
     """Find the thing in photos, or find that it is not there.  Exit code 2 when one of several cannot be read."""
-    from prisbench.errors import DataError
+    from prisbench.errors import DataError, MissingExtraError
     from prisbench.images.photos import load_photo, scene_files
     from prisbench.out_of_domain import look, warning
     from prisbench.runtime.files import check_writable
@@ -81,7 +81,7 @@ def segment(
         try:
             with nothing_on_stdout():
                 record, strangeness = _segmented(method, known, path, text, place)
-        except DataError as error:
+        except (DataError, MissingExtraError) as error:
             if not several:
                 raise
             failed += 1

@@ -8,6 +8,7 @@ The JSON holds the hash of the tensors, so a folder put together from two concep
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,9 @@ from prisbench.types import Concept, Subject
 
 FORMAT = 1
 
+MOST_BYTES = 200
+"""Of a name; file systems take 255."""
+
 
 def concept_key(subject: Subject, learner: str, backbone: str | None, recipe: Mapping[str, Any]) -> str:
     """16 hexadecimal digits of all that decides a concept: backbone, photos in their order, noun,
@@ -54,18 +58,37 @@ def concept_folder(given: str | Path) -> Path:
     """The folder that a user means: a concept's folder, or else what the store keeps under that name or key."""
     folder = Path(given).expanduser()
     kept = default_store() / folder
-    named = len(folder.parts) == 1 and not (folder / "concept.json").is_file()
+    named = ".." not in folder.parts and not (folder / "concept.json").is_file()
     return kept if named and (kept / "concept.json").is_file() else folder
 
 
 def named_folder(name: str) -> Path:
     """Where the store keeps the concept that a user calls ``name``.  Raises UsageError for what can be no name."""
-    if not re.fullmatch(r"\w[\w.-]{0,99}", name) or re.fullmatch(r"[0-9a-f]{16}", name):
+    word = re.fullmatch(r"\w[\w.-]{0,99}", name) and len(os.fsencode(name)) <= MOST_BYTES
+    if not word or re.fullmatch(r"[0-9a-f]{16}", name):
         raise UsageError(
-            f"--name {name!r}: one word of letters, digits, '-', '_' and '.', such as mug-anna (and no 16 hexadecimal "
-            "digits, which are what unnamed concepts are kept under)"
+            f"--name {name[:40]!r}: one short word of letters, digits, '-', '_' and '.', such as mug-anna (and no 16 "
+            "hexadecimal digits, which are what unnamed concepts are kept under)"
         )
     return default_store() / name
+
+
+def renamed(folder: Path, id: str | None) -> str | None:
+    """One line when a named folder holds another concept than that with this id; that one is to take its place.
+
+    Raises UsageError where the store does not keep the former one under its key, too: it would be lost.
+    """
+    if not (folder / "concept.json").is_file():
+        return None
+    former = read_concept(folder)
+    if former.id == id:
+        return None
+    if not (default_store() / former.id / "concept.json").is_file():
+        raise UsageError(
+            f"{folder.name!r} is the name of another concept, of noun {former.noun!r}, which is kept nowhere else; "
+            f"take another --name, or remove {folder}"
+        )
+    return f"{folder.name} was another concept until now; that one is {default_store() / former.id}"
 
 
 def find_concept(store: str | Path, key: str) -> Concept | None:

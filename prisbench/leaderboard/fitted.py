@@ -13,8 +13,8 @@ from typing import NamedTuple
 ENOUGH = 5
 """Columns of a Markdown table that are worth a table: the tier, who it is, how many queries, and a score."""
 
-_WIDEST = 20
-"""Letters of a cell in a folded table; names are folded at their hyphens."""
+_WIDEST, _NARROWEST = 20, 8
+"""Letters of a cell in a folded table, fewer in narrow terminals; names are folded at their hyphens."""
 
 
 class Layout(NamedTuple):
@@ -45,7 +45,9 @@ def fitted(text: str, width: int) -> str:
             rest.append(f"- Not shown in {width} columns: {', '.join(layout.left_out)}; --full shows all.")
     for line in rest:
         indent = "  " if line.startswith("- ") else ""
-        fold = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        fold = textwrap.wrap(
+            line, max(width, _NARROWEST), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
         out += fold or [""]
     return "\n".join(out) + "\n"
 
@@ -66,9 +68,11 @@ def _markdown(rows: Sequence[Sequence[str]], width: int) -> Layout:
 def _folded(rows: Sequence[Sequence[str]], width: int) -> Layout:
     """The table in columns of equal width, its cells on several lines where they are long."""
     heads, marks, body = rows[0], rows[1], rows[2:]
-    columns = [[_fold(row[n]) for row in (heads, *body)] for n in range(len(heads))]
+    widest = min(_WIDEST, max(_NARROWEST, width - len(heads[0]) - 2))
+    columns = [[_fold(row[n], widest) for row in (heads, *body)] for n in range(len(heads))]
     widths = [max(len(line) for cell in column for line in cell) for column in columns]
-    chosen = range(sum(end - 2 <= width for end in itertools.accumulate(wide + 2 for wide in widths)))
+    fits = sum(end - 2 <= width for end in itertools.accumulate(wide + 2 for wide in widths))
+    chosen = range(min(max(fits, 2), len(heads)))  # a tier without a name says nothing
     lines: list[str] = []
     for n in range(len(body) + 1):
         cells = [columns[k][n] for k in chosen]
@@ -83,9 +87,9 @@ def _folded(rows: Sequence[Sequence[str]], width: int) -> Layout:
     return Layout(lines, list(heads[len(chosen) :]))
 
 
-def _fold(cell: str) -> list[str]:
+def _fold(cell: str, widest: int) -> list[str]:
     """A cell's lines: a score above its interval, a name folded at spaces and hyphens."""
     if " [" in cell:
         score, _, interval = cell.partition(" [")
         return [score, f"[{interval}"]
-    return textwrap.wrap(cell, _WIDEST) or [""]
+    return textwrap.wrap(cell, widest) or [""]

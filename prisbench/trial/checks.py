@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from prisbench.answers import check_method, checked_concept
+from prisbench.errors import DataError
 from prisbench.trial.calls import Called, Caller, dataset_files
 from prisbench.trial.records import Check
 from prisbench.trial.scenes import TrialScene, TrialSet
@@ -254,10 +255,16 @@ def _candidates(bench: Bench) -> Check:
     if not isinstance(method, GivesCandidates):
         return Check("candidates", "skipped", "it offers none")
     scene, subject = bench.set_.scenes["landscape"], bench.set_.subjects[0]
-    call: Callable[[], Any] = partial(method.candidates, scene.image.copy(), subject)
+
+    def call() -> list[Any]:
+        given: Any = method.candidates(scene.image.copy(), subject)
+        if not isinstance(given, Iterable):
+            raise DataError(f"candidates gave {type(given).__name__}; give a list of prisbench.Candidate(mask, score)")
+        return list(given)  # what a generator raises is raised here
+
     done = bench.caller.timed(f"candidates, {scene.words}", bench.learn_limit, call)
     wrong = done.wrong
-    found = [] if wrong else list(done.value)
+    found = [] if wrong else done.value
     for n, each in enumerate(found, 1):
         wrong = wrong or wrong_candidate(f"candidate {n}", each, (scene.image.shape[0], scene.image.shape[1]))
     scores = [] if wrong else [each.score for each in found]

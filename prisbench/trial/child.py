@@ -12,12 +12,13 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from prisbench.methods import check_options, load_method
 from prisbench.settings import MethodOptions
@@ -31,7 +32,7 @@ from prisbench.types import Method
 def main(folder: Path) -> None:
     """Run all checks of the task in a folder."""
     start = time.perf_counter()
-    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(os.getppid(), folder), daemon=True).start()
     emit, printed = _channel(folder / "printed.txt")
     task = json.loads((folder / "task.json").read_text())
     set_ = read_set(folder)
@@ -74,16 +75,26 @@ def _channel(printed: Path) -> tuple[Emit, Path]:
 
     def emit(event: dict[str, Any]) -> None:
         with lock:
-            lines.write(json.dumps(event) + "\n")
-            lines.flush()
+            try:
+                lines.write(json.dumps(event) + "\n")
+                lines.flush()
+            except BrokenPipeError:  # whoever started this process is gone
+                _abandoned(printed.parent)
 
     return emit, printed
 
 
-def _leave_with(parent: int) -> None:
-    """End when the process that started this one has ended, however that went: nobody would stop an endless method."""
+def _leave_with(parent: int, folder: Path) -> None:
+    """End when the process that started this one has ended, however that went: nobody would stop an endless method, or
+    remove the folder.
+    """
     while os.getppid() == parent:
         time.sleep(1)
+    _abandoned(folder)
+
+
+def _abandoned(folder: Path) -> NoReturn:
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

@@ -207,7 +207,9 @@ def test_clipseg_runs_through_the_whole_loop(folder: Path, tiny_dataset: Path, t
 
 @pytest.mark.parametrize("model", ["prisbench-tests/no-such-model", "/nowhere/at/all"])
 def test_clipseg_weights_that_cannot_be_had_are_one_clear_error(model: str) -> None:
-    with pytest.raises(BackboneError, match=f"^{model} (cannot be loaded: |is not a folder, and the hub does not give it: )") as caught:
+    with pytest.raises(
+        BackboneError, match=f"^{model} (cannot be loaded: |is not a folder, and the hub does not give it: )"
+    ) as caught:
         load_method("clipseg", MethodOptions(model=model))
     assert "\n" not in str(caught.value)
 

@@ -761,7 +761,7 @@ def test_options_that_do_not_go_together_are_one_line(
         (["learn-concept", "--photos", photos], "--photos needs --noun"),
         ([*find, "--noun", "mug", "--text", "the mug"], "--text 'the mug' has no slot: write {subject} where"),
         ([*find], "give --concept FOLDER (from learn-concept) or --noun WORD"),
-        ([*find, "--concept", tmp_path / "gone"], "concept.json does not exist"),
+        ([*find, "--concept", tmp_path / "gone"], "give a concept's folder, or the --name it was learned under"),
         ([*find, "--noun", ""], "the noun '' is no word"),
         ([*find, "--noun", "mug", "--text", "{subject} {subject}"], "must hold {subject} once, it holds it 2 times"),
         ([*find, "--noun", "mug", "--text", "{subject} near the {box}"], "unknown slot {box}"),

@@ -17,7 +17,7 @@ from PIL import Image
 import prisbench
 from prisbench.cli import main as cli
 from prisbench.concepts.store import concept_folder, named_folder, read_concept, renamed, write_concept
-from prisbench.errors import UsageError
+from prisbench.errors import DataError, UsageError
 from prisbench.images.photos import scene_files
 from prisbench.leaderboard.fitted import fitted
 from prisbench.methods import check_options, load_method
@@ -218,6 +218,13 @@ def test_a_concept_has_a_name_and_is_known_the_second_time(
     assert json.loads(second.out) == record | {"known": True} and not record["known"]
     assert "mug-anna is known already" in second.err and "known already" not in first.err
     assert read_concept(concept_folder("mug-anna")).subject_id == "mug-anna"
+    with pytest.raises(DataError, match="no concept 'mug-ana': did you mean 'mug-anna'"):
+        concept_folder("mug-ana")
+    with pytest.raises(DataError, match="no concept '': give a concept's folder, or the --name"):
+        concept_folder("")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(DataError, match=r"bare holds no concept\.json; give a concept's folder"):
+        concept_folder(tmp_path / "bare")
     assert concept_folder(record["concept"]) == tmp_path / "home" / "concepts" / record["concept"]
 
     (photos / "bad.jpg").write_bytes(b"no photo")

@@ -8,6 +8,7 @@ The JSON holds the hash of the tensors, so a folder put together from two concep
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -55,11 +56,25 @@ def default_store() -> Path:
 
 
 def concept_folder(given: str | Path) -> Path:
-    """The folder that a user means: a concept's folder, or else what the store keeps under that name or key."""
+    """The folder that a user means: a concept's folder, or else what the store keeps under that name or key.
+
+    Raises DataError for neither, with the nearest name of the store.
+    """
     folder = Path(given).expanduser()
     kept = default_store() / folder
-    named = ".." not in folder.parts and not (folder / "concept.json").is_file()
-    return kept if named and (kept / "concept.json").is_file() else folder
+    if (folder / "concept.json").is_file():
+        return folder
+    if ".." not in folder.parts and (kept / "concept.json").is_file():
+        return kept
+    if folder.is_dir() and folder != Path():
+        raise DataError(f"{folder} holds no concept.json; give a concept's folder, or the --name it was learned under")
+    names = sorted(path.parent.name for path in default_store().glob("*/concept.json"))
+    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise DataError(
+        f"no concept {str(given)!r}: {hint}give a concept's folder, or the --name it was learned under; "
+        f"{len(names)} are in {default_store()}"
+    )
 
 
 def named_folder(name: str) -> Path:

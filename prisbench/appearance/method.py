@@ -16,6 +16,7 @@ from prisbench.appearance.choice import FILE, MAP, NAME, choose
 from prisbench.appearance.sight import OWN_PHOTO, Sight, look, outlined
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.images.arrays import ImageLike, as_image
+from prisbench.images.photos import pixels_sha256
 from prisbench.localizer.method import AttentionMethod
 from prisbench.localizer.observe import cost
 from prisbench.localizer.settings import Evidence
@@ -51,6 +52,7 @@ class FeaturesMethod:
     def __init__(self, words: AttentionMethod, balance: str, threshold: float) -> None:
         check_installed(PREDICTORS["combined"])
         self.words, self.balance, self.threshold = words, balance, threshold
+        self._counted: dict[str, Mapping[str, np.ndarray]] = {}
 
     @staticmethod
     def check(options: MethodOptions) -> None:
@@ -104,10 +106,13 @@ class FeaturesMethod:
     def learn(self, subject: Subject) -> Concept:
         """``attn``'s concept, from its store or learned now, and what the subject looks like where its words find it.
 
-        Looks are counted each time; that takes about as long as a scene for each photo.
+        Looks are counted once for each set of photos and masks, which takes about as long as a scene for each photo.
         """
         concept = self.words.learn(subject)
-        looks = learn(outlined(self.reader(evidence=True), subject, concept), self.balance).tensors()
+        key = sha256_json([concept.id, *map(pixels_sha256, subject.photos), *map(_mask_sha256, subject.masks)])
+        if key not in self._counted:
+            self._counted[key] = learn(outlined(self.reader(evidence=True), subject, concept), self.balance).tensors()
+        looks = self._counted[key]
         known = len(subject.masks) == len(subject.photos) and all(mask is not None for mask in subject.masks)
         own = {"balance": self.balance, "reference": REFERENCES[int(known)], "version": VERSION}
         sums = {name: sha256_bytes(np.ascontiguousarray(each).tobytes()) for name, each in looks.items()}
@@ -165,6 +170,10 @@ class FeaturesMethod:
 
     def _fitted(self, concept: Concept) -> Weights:
         return weights_for(concept.recipe["features"]["reference"], "found", NAME, FILE, command=NAME)
+
+
+def _mask_sha256(mask: np.ndarray | None) -> str | None:
+    return None if mask is None else sha256_bytes(np.packbits(mask).tobytes() + repr(mask.shape).encode())
 
 
 def looks_of(concept: Concept) -> SubjectModel:

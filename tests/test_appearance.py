@@ -214,8 +214,9 @@ def test_the_command_fits_and_keeps_weights_of_one_setting(
 ) -> None:
     file = tmp_path / "weights.json"
     given = ["--dataset", str(dataset.folder), "--concept", "noun-only", "--backbone", str(options.model)]
+    given += ["--limit", "4", "--weights", str(file)]
     for more in ((), ("--fit",), ("--fit", "--reference", "photos+masks")):
-        done = CliRunner().invoke(app, ["bench", "attn-features", *given, "--weights", str(file), *more])
+        done = CliRunner().invoke(app, ["bench", "attn-features", *given, *more])
         assert done.exit_code == 0, done.output
         assert re.search(r"\| all \| +\d+ \|", done.output) and file.exists() == bool(more)
     kept = json.loads(file.read_text())

@@ -15,8 +15,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ from prisbench.datasets.named import NAMES
 from prisbench.datasets.sources import tabletop
 from prisbench.diffusion.loading import has_embedded
 from prisbench.results import read_run
+from tests.command_line import Answer, called
 from tests.drawing import FIVE_TYPES, draw_scene
 
 ROOT = Path(__file__).parents[1]
@@ -47,12 +49,6 @@ EACH = tabletop.SMALL.queries_each
 """A subject a split, and the queries about each."""
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 Prisbench = Callable[..., Answer]
 
 
@@ -61,17 +57,7 @@ def prisbench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     """``prisbench("evaluate", "--method", ...)`` in this process."""
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["prisbench", *map(str, arguments)])
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as done:
-            code = int(done.code or 0)
-        return Answer(code, *capfd.readouterr())
-
-    return run
+    return partial(called, monkeypatch, capfd)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import tiny
@@ -24,6 +24,7 @@ from prisbench.methods import check_options, load_method
 from prisbench.runtime.files import cache_folder
 from prisbench.settings import MethodOptions
 from prisbench.types import Concept
+from tests.command_line import Answer, called
 from tests.drawing import draw_scene
 
 QUICK = [
@@ -35,28 +36,12 @@ QUICK = [
 ]
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 Run = Callable[..., Answer]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    def called(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["prisbench", *map(str, arguments)])
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as done:
-            code = int(done.code or 0)
-        return Answer(code, *capfd.readouterr())
-
-    return called
+    return partial(called, monkeypatch, capfd)
 
 
 def test_version_and_short_help_are_there(run: Run) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ import tiny
 from PIL import Image
 
 from prisbench import learning
-from prisbench.cli import main as cli
 from prisbench.concepts.checkpoints import checkpoint_path
 from prisbench.concepts.learners import learn
 from prisbench.concepts.recipes import Recipe, default_recipe
@@ -30,6 +29,7 @@ from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import BackboneError, WriteError
 from prisbench.runtime.files import check_new_folder, check_writable
 from prisbench.types import Subject
+from tests.command_line import called
 from tests.drawing import draw_box, draw_scene
 
 QUICK = [
@@ -94,17 +94,7 @@ def prisbench(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     """The command line in this process."""
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prisbench", *map(str, arguments)])
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as done:
-            code = int(done.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
+    return partial(called, monkeypatch, capfd)
 
 
 def subject() -> Subject:

@@ -12,7 +12,6 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,10 @@ from prisbench.appearance.choice import FILE, MAP, NAME, landmarks, regions_of
 from prisbench.appearance.method import FeaturesMethod, looks_of
 from prisbench.appearance.sight import look
 from prisbench.datasets.load import Dataset
-from prisbench.images.regions import iou
-from prisbench.network_free.colours import mask_resized, shrunk
+from prisbench.network_free.colours import shrunk
 from prisbench.network_free.evidence import Evidence, Scene
-from prisbench.network_free.fitting import Seen, chosen_of, fit_rows, gain, merged
-from prisbench.network_free.likeness import COLOUR, KEYPOINTS, NAMES, OUTLINE, PATCHES, TEXTURE, likeness
-from prisbench.network_free.reader import grades
-from prisbench.phrases import parse
+from prisbench.network_free.fitting import Seen, chosen_of, fit_rows, gain, merged, seen_of
+from prisbench.network_free.likeness import COLOUR, KEYPOINTS, NAMES, OUTLINE, PATCHES, TEXTURE
 from prisbench.runtime.files import read_json, write_json
 from prisbench.types import REFERENTLESS, Concept
 
@@ -114,19 +110,5 @@ def look_all(
         scene = Scene(shrunk(examples[0].image), method.balance)
         for example, sight in zip(examples, sights, strict=True):
             evidence = Evidence(scene, looks_of(concepts[example.query.subject_id]))
-            regions = regions_of(evidence, sight)
-            alike = [
-                mask_resized(thing.mask, scene.size_hw)
-                for thing in example.things
-                if thing.role == "subject" or thing.grade == "copy"
-            ]
-            truth, reading = mask_resized(example.mask, scene.size_hw), parse(example.query.text)
             find = landmarks(evidence, sight, method.words.localizer)
-            yield Seen(
-                example.query.id,
-                example.query_type,
-                likeness(evidence, regions, MAP) if regions else np.zeros((0, len(NAMES))),
-                np.array([iou(region, truth) for region in regions]),
-                np.array([max((iou(region, each) for each in alike), default=0.0) for region in regions]),
-                partial(grades, reading, regions, find=find) if reading.conditions else None,
-            )
+            yield seen_of(example, evidence, regions_of(evidence, sight), MAP, find)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from prisbench.appearance.choice import FILE, MAP, NAME, choose
-from prisbench.appearance.sight import OWN_PHOTO, Sight, look, outlined
+from prisbench.appearance.sight import OWN_PHOTO, look, outlined
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import pixels_sha256
@@ -21,15 +21,14 @@ from prisbench.localizer.method import AttentionMethod
 from prisbench.localizer.observe import cost
 from prisbench.localizer.settings import Evidence
 from prisbench.localizer.texts import Reader
-from prisbench.network_free.colours import BALANCES, mask_resized, shrunk
+from prisbench.network_free.colours import BALANCES, shrunk
 from prisbench.network_free.evidence import Evidence as Looks
 from prisbench.network_free.evidence import Scene
+from prisbench.network_free.method import answer_of, candidates_of, reference_of
 from prisbench.network_free.model import SubjectModel, learn
-from prisbench.network_free.predictors import PREDICTORS, Choice, check_installed
-from prisbench.network_free.regions import snapped
+from prisbench.network_free.predictors import PREDICTORS, check_installed
 from prisbench.network_free.weights import Weights, weights_for
 from prisbench.out_of_domain import Strangeness
-from prisbench.results import REFERENCES
 from prisbench.runtime.files import read_bytes, sha256_bytes, sha256_json
 from prisbench.settings import MethodOptions, take_settings
 from prisbench.types import Candidate, Concept, Prediction, Query, Subject
@@ -113,8 +112,7 @@ class FeaturesMethod:
         if key not in self._counted:
             self._counted[key] = learn(outlined(self.reader(evidence=True), subject, concept), self.balance).tensors()
         looks = self._counted[key]
-        known = len(subject.masks) == len(subject.photos) and all(mask is not None for mask in subject.masks)
-        own = {"balance": self.balance, "reference": REFERENCES[int(known)], "version": VERSION}
+        own = {"balance": self.balance, "reference": reference_of(subject), "version": VERSION}
         sums = {name: sha256_bytes(np.ascontiguousarray(each).tobytes()) for name, each in looks.items()}
         return dataclasses.replace(
             concept,
@@ -133,11 +131,10 @@ class FeaturesMethod:
             start, concept = time.perf_counter(), concepts[query.subject_id]
             evidence = seen.setdefault(query.subject_id, Looks(scene, looks_of(concept)))
             found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text)
-            answer = self._answer(query, evidence, sight, found, concept)
-            mask = None if answer.mask is None else mask_resized(answer.mask, whole.shape[:2])
-            peak = _enlarged(answer.peak_yx, scene.size_hw, whole.shape[:2])
-            seconds = shared + time.perf_counter() - start
-            answers.append(dataclasses.replace(answer, mask=mask, peak_yx=peak, seconds=seconds))
+            threshold = self._fitted(concept).threshold if self.threshold < 0 else self.threshold
+            map_ = (getattr(evidence, MAP) + sight.map_) / 2
+            answer = answer_of(query.id, scene, map_, found, threshold, whole.shape[:2])
+            answers.append(dataclasses.replace(answer, seconds=shared + time.perf_counter() - start))
         return answers
 
     def candidates(self, image: ImageLike, subject: Subject) -> list[Candidate]:
@@ -146,21 +143,7 @@ class FeaturesMethod:
         (sight,) = look(self.reader(), whole, [query], {subject.id: concept})
         evidence = Looks(Scene(shrunk(whole), self.balance), looks_of(concept))
         found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text)
-        listed = [
-            Candidate(mask_resized(region, whole.shape[:2]), float(score))
-            for region, score in zip(found.regions, found.scores, strict=True)
-        ]
-        return sorted(listed, key=lambda each: -each.score)
-
-    def _answer(self, query: Query, evidence: Looks, sight: Sight, found: Choice, concept: Concept) -> Prediction:
-        """At the size at which pixels are compared."""
-        threshold = self._fitted(concept).threshold if self.threshold < 0 else self.threshold
-        if found.place is None or found.presence < threshold:
-            return Prediction(query.id, None, presence=found.presence)
-        region, map_ = found.regions[found.place], (getattr(evidence, MAP) + sight.map_) / 2
-        peak = np.unravel_index(int(np.where(region, map_, -1).argmax()), map_.shape)
-        mask = snapped(evidence.scene.image, map_, region)
-        return Prediction(query.id, mask, (int(peak[0]), int(peak[1])), presence=found.presence)
+        return candidates_of(found, whole.shape[:2])
 
     def reader(self, evidence: bool = False) -> Reader:
         """What the words are read with.  Evidence is worth its passes where nothing else is known of the subject."""
@@ -195,15 +178,3 @@ def _parted(options: MethodOptions) -> tuple[dict[str, Any], MethodOptions]:
         raise UsageError(f"{PREFIX}threshold={threshold}: give a presence in 0..1, or -1 for the one that was fitted")
     others = {key: value for key, value in options.settings.items() if not key.startswith(PREFIX)}
     return own, dataclasses.replace(options, settings=others)
-
-
-def _enlarged(
-    yx: tuple[int, int] | None, small_hw: tuple[int, int], size_hw: tuple[int, ...]
-) -> tuple[int, int] | None:
-    """The pixel of the whole image in the middle of a pixel of the small one."""
-    if yx is None:
-        return None
-    y, x = (
-        min(int((at + 0.5) * whole / small), whole - 1) for at, small, whole in zip(yx, small_hw, size_hw, strict=True)
-    )
-    return y, x

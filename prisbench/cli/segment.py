@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -20,6 +20,9 @@ from prisbench.runtime.console import SOME_FAILED, Device, Format, OutputFormat,
 from prisbench.runtime.devices import usable_device
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import UInt8
+
     from prisbench.localizer.method import AttentionMethod
     from prisbench.out_of_domain import Strangeness
     from prisbench.types import Concept
@@ -68,19 +71,20 @@ def segment(
     check_writable(out)
     several = len(photos) > 1 or photos[0].is_dir()
     found = scene_files(photos, tell)
-    if not several:
-        load_photo(found[0])  # what is wrong with it is told before anything is loaded
+    only = None if several else load_photo(found[0])  # what is wrong with it is told before anything is loaded
     known = _known(concept, noun)
     with nothing_on_stdout():
         method = _method(backbone, dtype, usable_device(device), settings)
-        if not several and (line := warning([look(method, load_photo(found[0]))], "photo")):
-            tell(line)
     places = _places(found, out) if several else [out]
     records, strange, failed = [], [], 0
     for path, place in zip(found, places, strict=True):
         try:
             with nothing_on_stdout():
-                record, strangeness = _segmented(method, known, path, text, place)
+                image = load_photo(path) if only is None else only
+                strangeness = look(method, image)
+                if not several and (line := warning([strangeness], "photo")):
+                    tell(line)
+                record = _segmented(method, known, Shown(path, image, strangeness), text, place)
         except (DataError, MissingExtraError) as error:
             if not several:
                 raise
@@ -130,22 +134,26 @@ def _method(backbone: str | None, dtype: Precision, device: str, settings: list[
     return method
 
 
-def _segmented(
-    method: AttentionMethod, known: Concept, path: Path, text: str, out: Path
-) -> tuple[dict[str, Any], Strangeness | None]:
-    """Search one photo and draw what was found; its record, and how strange the photo is to the backbone."""
+class Shown(NamedTuple):
+    """A photo as it was loaded, and how strange it is to the backbone."""
+
+    path: Path
+    image: UInt8[np.ndarray, "h w 3"]
+    strange: Strangeness | None
+
+
+def _segmented(method: AttentionMethod, known: Concept, shown: Shown, text: str, out: Path) -> dict[str, Any]:
+    """Search one photo and draw what was found; its record."""
     import time
 
     import numpy as np
 
     from prisbench.images import drawing, masks
-    from prisbench.images.photos import load_photo
-    from prisbench.out_of_domain import in_domain, look
+    from prisbench.out_of_domain import in_domain
     from prisbench.runtime.files import write_bytes
     from prisbench.types import Query
 
-    image = load_photo(path)
-    strange = look(method, image)
+    image = shown.image
     start = time.perf_counter()
     answer = method.locate(image, [Query("photo", known.subject_id, text)], {known.subject_id: known})[0]
     seconds = time.perf_counter() - start
@@ -154,17 +162,16 @@ def _segmented(
     write_bytes(out / "overlay.png", drawing.png(drawing.outline(image, mask, width=max(1, max(image.shape) // 300))))
     if answer.score is not None:
         write_bytes(out / "map.png", drawing.png(drawing.heat(image, answer.score)))
-    record = {
-        "photo": str(path),
+    return {
+        "photo": str(shown.path),
         "found": bool(mask.any()),
         "presence": answer.presence,
         "presence_threshold": method.presence(known).threshold,
-        "in_domain": in_domain(strange),
+        "in_domain": in_domain(shown.strange),
         "area_fraction": float(mask.mean()),
         "seconds": round(seconds, 3),
         "out": str(out),
     }
-    return record, strange
 
 
 def _said(record: dict[str, Any], method: AttentionMethod, known: Concept) -> str:

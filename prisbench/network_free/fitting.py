@@ -26,7 +26,7 @@ from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.likeness import NAMES, likeness
 from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS
-from prisbench.network_free.reader import by_colour, grades
+from prisbench.network_free.reader import FindLandmark, by_colour, grades
 from prisbench.network_free.regions import parts
 from prisbench.network_free.weights import FILE, Weights, fit_logistic, read_weights
 from prisbench.phrases import parse
@@ -92,22 +92,16 @@ def look(example: Example, model: SubjectModel, balance: str) -> Iterator[tuple[
     """What each predictor sees of an example, by kind of regions."""
     evidence = Evidence(Scene(shrunk(example.image), balance), model)
     size_hw = evidence.scene.size_hw
-    truth = mask_resized(example.mask, size_hw)
-    alike = [
-        mask_resized(thing.mask, size_hw)
-        for thing in example.things
-        if thing.role == "subject" or thing.grade == "copy"
-    ]
     things = [mask_resized(thing.mask, size_hw) for thing in example.things]
     things = [thing for thing in things if thing.any()]
     of_map: dict[str, Seen] = {}
     for name, predictor in PREDICTORS.items():
         if predictor.map_ not in of_map:
             cut = parts(getattr(evidence, predictor.map_))
-            of_map[predictor.map_] = _seen(example, evidence, cut, (predictor.map_, truth, alike), False)
+            of_map[predictor.map_] = seen_of(example, evidence, cut, predictor.map_, by_colour(evidence.scene))
         yield "found", name, of_map[predictor.map_]
     if things:
-        whole = _seen(example, evidence, things, ("together", truth, alike), True)
+        whole = seen_of(example, evidence, things, "together", by_colour(evidence.scene, things))
         for name, predictor in PREDICTORS.items():
             if predictor.map_ == "together":
                 yield "outlines", name, whole
@@ -117,16 +111,15 @@ def look(example: Example, model: SubjectModel, balance: str) -> Iterator[tuple[
                 yield "outlines", name, dataclasses.replace(whole, rows=rows)
 
 
-def _seen(
-    example: Example,
-    evidence: Evidence,
-    regions: Sequence[np.ndarray],
-    about: tuple[str, np.ndarray, list[np.ndarray]],
-    outlines: bool,
-) -> Seen:
-    map_, truth, alike = about
-    reading = parse(example.query.text)
-    find = by_colour(evidence.scene, regions if outlines else None)
+def seen_of(example: Example, evidence: Evidence, regions: Sequence[np.ndarray], map_: str, find: FindLandmark) -> Seen:
+    """What an example's regions show; ``map_``: as ``likeness``; ``find``: how the text's landmarks are found."""
+    size_hw, reading = evidence.scene.size_hw, parse(example.query.text)
+    truth = mask_resized(example.mask, size_hw)
+    alike = [
+        mask_resized(thing.mask, size_hw)
+        for thing in example.things
+        if thing.role == "subject" or thing.grade == "copy"
+    ]
     return Seen(
         example.query.id,
         example.query_type,

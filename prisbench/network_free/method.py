@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from prisbench.errors import UnknownNameError
 from prisbench.images.arrays import as_image
 from prisbench.network_free.colours import BALANCES, mask_resized, shrunk
 from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.model import SubjectModel, learn
-from prisbench.network_free.predictors import PREDICTORS, check_installed, choose
+from prisbench.network_free.predictors import PREDICTORS, Choice, check_installed, choose
 from prisbench.network_free.regions import snapped
 from prisbench.network_free.weights import FILE, weights_for
 from prisbench.results import REFERENCES
@@ -53,8 +53,7 @@ class NetworkFree:
         return cls(predictor, **take_settings(DEFAULTS, options.settings))
 
     def learn(self, subject: Subject) -> Concept:
-        known = len(subject.masks) == len(subject.photos) and all(mask is not None for mask in subject.masks)
-        recipe = {"balance": self.settings["balance"], "reference": REFERENCES[int(known)], "version": 1}
+        recipe = {"balance": self.settings["balance"], "reference": reference_of(subject), "version": 1}
         tensors = learn(subject, self.settings["balance"], self.predictor.wants_keypoints).tensors()
         sums = {
             name: [float(each.sum()), float((each * np.arange(1, each.size + 1).reshape(each.shape)).sum())]
@@ -85,23 +84,49 @@ class NetworkFree:
         weights = weights_for(concept.recipe["reference"], "found", self.predictor.name)
         found = choose(Evidence(scene, SubjectModel.of(concept)), self.predictor, weights, "")
         size_hw = image.shape[0], image.shape[1]
-        listed = [
-            Candidate(mask_resized(region, size_hw), float(score))
-            for region, score in zip(found.regions, found.scores, strict=True)
-        ]
-        return sorted(listed, key=lambda each: -each.score)
+        return candidates_of(found, size_hw)
 
     def _answer(self, query: Query, evidence: Evidence, concept: Concept, size_hw: tuple[int, int]) -> Prediction:
         weights = weights_for(concept.recipe["reference"], "found", self.predictor.name)
         found = choose(evidence, self.predictor, weights, query.text)
         threshold = self.settings["threshold"]
         threshold = weights.threshold if threshold < 0 else threshold
-        if found.place is None or found.presence < threshold:
-            return Prediction(query.id, None, presence=found.presence)
-        region, map_ = found.regions[found.place], getattr(evidence, self.predictor.map_)
-        mask = snapped(evidence.scene.image, map_, region)
-        mask = mask_resized(mask, size_hw)
-        y, x = np.unravel_index(int(np.where(region, map_, -1).argmax()), map_.shape)
-        (h, w), (a, b) = size_hw, map_.shape
-        peak = min(int((y + 0.5) * h / a), h - 1), min(int((x + 0.5) * w / b), w - 1)
-        return Prediction(query.id, mask, peak, presence=found.presence)
+        map_ = getattr(evidence, self.predictor.map_)
+        return answer_of(query.id, evidence.scene, map_, found, threshold, size_hw)
+
+
+def reference_of(subject: Subject) -> str:
+    """The reference setting that a subject's masks tell: with all of them, or photos alone."""
+    known = len(subject.masks) == len(subject.photos) and all(mask is not None for mask in subject.masks)
+    return REFERENCES[int(known)]
+
+
+def answer_of(
+    query_id: str,
+    scene: Scene,
+    map_: Float[np.ndarray, "h w"],
+    found: Choice,
+    threshold: float,
+    size_hw: tuple[int, int],
+) -> Prediction:
+    """The chosen region with the photo's edges, in a photo of ``size_hw``; its peak is the map's in the region.
+
+    No mask where the presence is below the threshold.
+    """
+    if found.place is None or found.presence < threshold:
+        return Prediction(query_id, None, presence=found.presence)
+    region = found.regions[found.place]
+    mask = mask_resized(snapped(scene.image, map_, region), size_hw)
+    y, x = np.unravel_index(int(np.where(region, map_, -1).argmax()), map_.shape)
+    (h, w), (a, b) = size_hw, map_.shape
+    peak = min(int((y + 0.5) * h / a), h - 1), min(int((x + 0.5) * w / b), w - 1)
+    return Prediction(query_id, mask, peak, presence=found.presence)
+
+
+def candidates_of(found: Choice, size_hw: tuple[int, int]) -> list[Candidate]:
+    """The regions that were compared, in a photo of ``size_hw``, the likeliest first."""
+    listed = [
+        Candidate(mask_resized(region, size_hw), float(score))
+        for region, score in zip(found.regions, found.scores, strict=True)
+    ]
+    return sorted(listed, key=lambda each: -each.score)

@@ -99,7 +99,7 @@ class Shown(NamedTuple):
 
 def read(root: Path, options: Mapping[str, str]) -> Source:
     """Raises UsageError for an option, DataError naming the file and the record for all else."""
-    path = inside(root, options["instances"], "instances") if "instances" in options else _instances(root)
+    path = annotations_file(root, options, "instances", "instances_")
     value = json_file(path)
     images = by_id(value, "images", path)
     categories = {key: noun_of(category, path) for key, category in by_id(value, "categories", path).items()}
@@ -157,18 +157,23 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     return replace(source, remarks=remarks)
 
 
-def _instances(root: Path) -> Path:
-    """The JSON where nobody says which."""
+def annotations_file(root: Path, options: Mapping[str, str], option: str, prefix: str) -> Path:
+    """The JSON that the option says; else that of ``annotations/`` whose name begins so, or the only one there is.
+
+    Raises DataError, UsageError.
+    """
+    if option in options:
+        return inside(root, options[option], option)
     inner = root / "annotations"
     found = listing(inner, {".json"}) if inner.is_dir() else []
-    found = [path for path in found if path.name.startswith("instances_")] or found or listing(root, {".json"})
+    found = [path for path in found if path.name.startswith(prefix)] or found or listing(root, {".json"})
     if not found:
         raise DataError(
-            f"{root} has no annotations/instances_*.json; if it is elsewhere, say instances=path/below/it.json"
+            f"{root} has no annotations/{option}_*.json; if it is elsewhere, say {option}=path/below/it.json"
         )
     if len(found) > 1:
         names = ", ".join(path.relative_to(root).as_posix() for path in found)
-        raise UsageError(f"{root} has several JSON files; say which one, instances= one of {names}")
+        raise UsageError(f"{root} has several JSON files; say which one, {option}= one of {names}")
     return found[0]
 
 

@@ -28,7 +28,7 @@ from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.annotated_pictures import AnnotatedPicture, OpenedPicture, Thing
 from prisbench.datasets.sources.coco import LICENCE as LICENCE
-from prisbench.datasets.sources.coco import images_folder
+from prisbench.datasets.sources.coco import annotations_file, images_folder
 from prisbench.datasets.sources.coco_records import (
     address_of,
     by_id,
@@ -46,10 +46,10 @@ from prisbench.datasets.sources.instances import INSTANCE_OPTIONS, plan, source_
 from prisbench.datasets.sources.mask_files import MaskRule
 from prisbench.datasets.sources.options import build_key, mask_rule, one_line, yes_or_no
 from prisbench.datasets.sources.plan import about
-from prisbench.datasets.sources.reading.files import inside, listing
+from prisbench.datasets.sources.reading.files import inside
 from prisbench.datasets.sources.reading.images import check_size, colours_file, grey_or_index, image_file, png_file
 from prisbench.datasets.sources.reading.values import json_file
-from prisbench.errors import DataError, UsageError
+from prisbench.errors import DataError
 from prisbench.images.photos import orientation, turned
 from prisbench.runtime.files import read_bytes
 
@@ -95,7 +95,7 @@ class Picture:
 
 def read(root: Path, options: Mapping[str, str]) -> Source:
     """Raises UsageError for an option, DataError naming the file and the record for all else."""
-    path = inside(root, options["panoptic"], "panoptic") if "panoptic" in options else _panoptic(root)
+    path = annotations_file(root, options, "panoptic", "panoptic")
     value = json_file(path)
     images = by_id(value, "images", path)
     categories = by_id(value, "categories", path)
@@ -165,21 +165,6 @@ def numbers_of(png: Path, size_hw: tuple[int, int]) -> Int[np.ndarray, "h w"]:
 def segments_ids(segments: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
     """Number -> segment, of those whose number is one."""
     return [(int(key), one) for one in segments if (key := key_of(one.get("id"))) is not None and key.isdigit()]
-
-
-def _panoptic(root: Path) -> Path:
-    """The JSON where nobody says which."""
-    inner = root / "annotations"
-    found = listing(inner, {".json"}) if inner.is_dir() else []
-    found = [path for path in found if path.name.startswith("panoptic")] or found or listing(root, {".json"})
-    if not found:
-        raise DataError(
-            f"{root} has no annotations/panoptic_*.json; if it is elsewhere, say panoptic=path/below/it.json"
-        )
-    if len(found) > 1:
-        names = ", ".join(path.relative_to(root).as_posix() for path in found)
-        raise UsageError(f"{root} has several JSON files; say which one, panoptic= one of {names}")
-    return found[0]
 
 
 def _records(

@@ -826,7 +826,8 @@ def open_to_all(tiny_dataset: Path, boards: Path, photos: Path) -> Iterator[Path
 def test_no_permission_to_write_is_one_line(
     prisbench: Prisbench, open_to_all: Path, request: pytest.FixtureRequest
 ) -> None:
-    importlib.import_module("prisbench.embedded.card")  # loads now, as somebody who may read it, what is loaded late
+    for late in ("card", "training"):  # loads now, as somebody who may read it, what is loaded late
+        importlib.import_module(f"prisbench.embedded.{late}")
     request.getfixturevalue("without_root")
     evaluate = ["evaluate", "--method", "center-box", "--dataset", open_to_all / "tiny-v1", "--out"]
     for arguments, lines in (

@@ -162,11 +162,22 @@ class Mine:
 def make(options):
     {body}
 """)
-    if used:
-        assert load_method(str(file), MethodOptions(concept="noun-only")).name == "mine"
-    else:
-        with pytest.raises(UsageError, match="does not look at --concept noun-only"):
-            load_method(str(file), MethodOptions(concept="noun-only"))
+    for declared in (None, used, not used):  # what a file says itself comes first
+        if declared is not None:
+            file.write_text(f"USES = {('concept', 'settings') if declared else ('seed',)}\n{file.read_text()}")
+        if used if declared is None else declared:
+            assert load_method(str(file), MethodOptions(concept="noun-only")).name == "mine"
+        else:
+            with pytest.raises(UsageError, match="mine.py does not look at --concept noun-only"):
+                load_method(str(file), MethodOptions(concept="noun-only"))
+
+
+def test_a_method_that_declares_an_option_nobody_can_give_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    for said in ('("concepts",)', "NAMES", '"seed"'):
+        file.write_text(f"NAMES = ()\nUSES = {said}\n")
+        with pytest.raises(DataError, match=r"mine.py: USES is .*; give a tuple of some of 'concept', 'model', 'seed'"):
+            check_options(str(file), [MethodOptions()])
 
 
 def test_options_without_what_they_need_are_errors(run: Run, tmp_path: Path) -> None:

@@ -8,10 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from prisbench.runtime.console import stages, tell
+from prisbench.runtime.console import progress, stages, table_bars, tell
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from prisbench.datasets.load import Dataset
+
+
+def named_dataset(name: str, bar: Progress | None = None) -> Dataset:
+    """The dataset that a user names, as every command reads it (``datasets.named.find_dataset``), with a bar where it
+    has to be drawn first.
+    """
+    from prisbench.datasets.named import find_dataset
+
+    if bar is not None:
+        return find_dataset(name, table_bars(bar, "drawing", {}), tell)
+    with progress() as bar:
+        return find_dataset(name, table_bars(bar, "drawing", {}), tell)
 
 
 def learning_bar(bar: Progress, title: str) -> Callable[[int, int, float], None]:

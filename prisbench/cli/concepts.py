@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from prisbench.cli.bars import learning_bar
-from prisbench.cli.options import Backbone, Seeds, Settings, only_with
+from prisbench.cli.bars import learning_bar, named_dataset
+from prisbench.cli.options import DATASET, Backbone, Seeds, Settings, only_with
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -27,8 +27,14 @@ def learn_concept(
         str | None,
         typer.Option(help="What you call the thing, like mug-anna; segment finds the concept by it. Default: by hash."),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Instead of photos: a dataset's name or folder...")] = None,
-    subject: Annotated[str | None, typer.Option(help="...and one of its subjects; all when left out.")] = None,
+    dataset: Annotated[str | None, typer.Option(help=f"Instead of photos. {DATASET}")] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="One of its subjects, by name, id, or how one of these begins; all when left out.",
+        ),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="The dataset's split.", show_default="test")] = None,
     learner: Annotated[
         list[str], typer.Option(help="textual-inversion, dreambooth, dreambooth-lora or custom-diffusion; or several.")
@@ -136,11 +142,9 @@ def chosen_subjects(
     mask_rule: tuple[str | None, str | None] = (None, None),
 ) -> list[Any]:
     """The subjects to learn.  ``mask_rule``: what is said of the photos' masks, value and frame."""
-    from prisbench.datasets.named import find_dataset
     from prisbench.datasets.photo_folder import read_own_photos, remarks, suggested_noun
     from prisbench.datasets.schema import subject_id
     from prisbench.datasets.sources.mask_files import parse_rule
-    from prisbench.errors import UnknownNameError
     from prisbench.types import Subject
 
     if (photos is None) == (dataset is None):
@@ -156,10 +160,6 @@ def chosen_subjects(
         for line in remarks(own):
             tell(line)
         return [Subject(subject_id(noun, own.photos), noun, own.photos, own.masks)]
-    found = find_dataset(str(dataset)).subjects(split)
-    if subject is None:
-        return found
-    chosen = [each for each in found if each.id == subject]
-    if not chosen:
-        raise UnknownNameError("subject", subject, [each.id for each in found])
-    return chosen
+    data = named_dataset(str(dataset))
+    wanted = data.find_subjects([] if subject is None else [subject], split)
+    return [each for each in data.subjects(split) if not wanted or each.id in wanted]

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
 from prisbench.cli.options import (
     BENCHMARK,
+    DATASET,
     Concepts,
     DatasetName,
     Deaf,
@@ -49,7 +50,6 @@ from prisbench.runtime.console import (
     OutputFormat,
     nothing_on_stdout,
     progress,
-    table_bars,
     tell,
     width,
 )
@@ -99,7 +99,6 @@ def evaluate(
     full: Full = False,
 ) -> None:
     """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
-    from prisbench.datasets.named import find_dataset
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
     from prisbench.sweep import Sweep, check_sweep, run_sweep
@@ -123,7 +122,7 @@ def evaluate(
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        data = named_dataset(dataset, bar)
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     runs = [each.run for each in finished]
     print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format, full)
@@ -156,7 +155,7 @@ def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format, fu
 
 
 def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = BENCHMARK,
+    dataset: Annotated[str, typer.Option(help="Whose leaderboard, a folder below --folder. " + DATASET)] = BENCHMARK,
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),
@@ -174,10 +173,11 @@ def leaderboard(
         ),
     ] = False,
     data: Annotated[
-        list[Path], typer.Option("--data", help="With --check: a dataset folder to score rows on again; repeatable.")
+        list[str], typer.Option("--data", help=f"With --check: to score rows on again; repeatable. {DATASET}")
     ] = [],  # noqa: B006
 ) -> None:
     """The table of a dataset, from its committed result files."""
+    from prisbench.datasets.named import dataset_id
     from prisbench.leaderboard import by_subset, html_page, summaries
     from prisbench.leaderboard.fitted import fitted
     from prisbench.leaderboard.publish import check_leaderboards
@@ -203,6 +203,7 @@ def leaderboard(
                 print(f"{row.result_file}: {WORDS[row.state].format(n=row.n)}")
             print(f"{each.folder}: README.md agrees with {each.result_files} result files")
         return
+    dataset = dataset_id(dataset)
     if not (folder / dataset).is_dir():
         from prisbench.errors import UnknownNameError, UsageError
 

@@ -38,7 +38,10 @@ Backbone = Annotated[
 MethodName = Annotated[
     str, typer.Option("--method", help="A method's name, or a Python file that defines make(options).")
 ]
-DatasetName = Annotated[str, typer.Option("--dataset", help="A dataset's name or folder.")]
+DATASET = "A dataset: its name, its folder, or OWNER/NAME on the Hugging Face Hub."
+"""What every command says of a dataset that it takes; ``datasets.named.find_dataset`` reads all of them."""
+DatasetName = Annotated[str, typer.Option("--dataset", help=DATASET)]
+SameDataset = Annotated[str | None, typer.Option("--dataset", help="The same, as the other commands have it.")]
 Concepts = Annotated[
     list[str],
     typer.Option(
@@ -52,7 +55,12 @@ Limit = Annotated[
     int | None, typer.Option("--limit", help="So many queries, spread over subjects, types and grades, for trying out.")
 ]
 Subjects = Annotated[
-    list[str], typer.Option("--subject", metavar="ID", help="Only this subject's queries; repeatable.")
+    list[str],
+    typer.Option(
+        "--subject",
+        metavar="NAME",
+        help="Only this subject's queries, by name, id, or how one of these begins; repeatable.",
+    ),
 ]
 Queries = Annotated[list[str], typer.Option("--query", metavar="ID", help="Only this query; repeatable.")]
 MethodModel = Annotated[

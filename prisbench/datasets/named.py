@@ -18,13 +18,14 @@ from typing import NamedTuple
 from prisbench.datasets.build import Progress, Say, build, check_target
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.manifest import Manifest
-from prisbench.datasets.schema import MANIFEST, READABLE, QueryRow, SubjectRow
+from prisbench.datasets.schema import MANIFEST, READABLE, TABLES, QueryRow, SubjectRow
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.archives import opened
 from prisbench.datasets.sources.tabletop import SIZES, Size
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.runtime.files import cache_folder, check_writable, read_json, sha256_json
+from prisbench.runtime.hub import fetch, is_hub_id
 from prisbench.tabletop.queries import VERSION
 from prisbench.tabletop.subjects import SEED
 
@@ -219,7 +220,8 @@ _OTHER_PLACES = (
 
 
 def find_dataset(name: str, progress: Progress | None = None, say: Say | None = None) -> Dataset:
-    """A dataset by name or folder; a named one that is not in the cache yet is drawn there first.
+    """A dataset by name, by folder or by its OWNER/NAME on the Hugging Face Hub; a named one that is not in the cache
+    yet is drawn there first, and one of the Hub is fetched into the Hub's own cache.
 
     So is one that an older prisbench drew there with the same content in an older schema; ``say`` is told.
 
@@ -229,6 +231,11 @@ def find_dataset(name: str, progress: Progress | None = None, say: Say | None = 
     """
     if Path(name).is_dir():
         return open_dataset(name)
+    if is_hub_id(name):
+        if say:
+            say(f"{name} is no folder here: asking the Hugging Face Hub")
+        tables = [f"{table}/*.parquet" for table in TABLES]
+        return open_dataset(fetch(name, [MANIFEST, "README.md", *tables], DataError, "dataset"))
     if name not in NAMES:
         raise UnknownNameError("dataset (or no such folder)", name, NAMES)
     folder = cache_folder() / "datasets" / name
@@ -247,6 +254,14 @@ def find_dataset(name: str, progress: Progress | None = None, say: Say | None = 
             "remove that folder and it is drawn again"
         )
     return dataset
+
+
+def dataset_id(name: str) -> str:
+    """The id of a dataset that is named as for ``find_dataset``; nothing is drawn for it.
+
+    A word that is neither folder nor Hub id is taken as an id.  Raises DataError.
+    """
+    return find_dataset(name).id if Path(name).is_dir() or is_hub_id(name) else name
 
 
 def is_drawn(name: str) -> bool:

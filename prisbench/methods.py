@@ -135,7 +135,9 @@ def _declared(value: ast.expr, path: Path) -> frozenset[str]:
     except ValueError:
         names = None
     if not isinstance(names, tuple | list) or not all(name in GIVEN for name in names):
-        raise DataError(f"{path}: {USES} is {ast.unparse(value)}; give a tuple of some of {', '.join(map(repr, GIVEN))}")
+        raise DataError(
+            f"{path}: {USES} is {ast.unparse(value)}; give a tuple of some of {', '.join(map(repr, GIVEN))}"
+        )
     return frozenset(names)
 
 

@@ -47,7 +47,18 @@ def learn_concept(
         str | None,
         typer.Option(help="Masks of photos turned by EXIF lie on the photo as shown (upright) or as stored (raw)."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
+    mask_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of photos with several masks each (img.jpg, mask0.png, mask1.png in a folder): which is the thing's, "
+            "like 0, or 0,1 for both together.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the concept; default: the store in the cache. With --name it is kept in both."),
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Folder for a picture of each concept: photos, maps, samples, loss.")
     ] = None,
@@ -61,6 +72,7 @@ def learn_concept(
     from prisbench import learning
     from prisbench.concepts.recipes import LEARNERS
     from prisbench.concepts.store import named_folder, renamed
+    from prisbench.datasets.subject_names import title
     from prisbench.localizer.method import AttentionMethod
     from prisbench.settings import MethodOptions, parse_settings, variants
 
@@ -70,25 +82,45 @@ def learn_concept(
         only_with("--photos", photos, name=name, noun=noun)
         only_with("--dataset", dataset, subject=subject, split=split)
     kept = named_folder(name) if name is not None else None
+    second = kept if out is not None else None  # with --out the concept is there, and under its name in the store, too
+    spare = out.resolve().with_name(f".{out.resolve().name}.learning") if out and name is None else None
     out = kept if out is None else out
     shared = MethodOptions(model=backbone, device=usable_device(device), settings=parse_settings(settings))
     wanted = variants(shared, learner, seed)
     for options in wanted:
         AttentionMethod.check(options)
-    things = chosen_subjects(photos, noun, dataset, subject, split or "test", (mask_value, mask_frame))
+    things = chosen_subjects(photos, noun, dataset, subject, split or "test", (mask_value, mask_frame, mask_name))
+    names = named_dataset(dataset).subject_names(split or "test") if dataset is not None else {}
     if name is not None:
         things = [dataclasses.replace(things[0], id=name)]
-    if kept is not None and out == kept and len(wanted) == 1:
+    if kept is not None and len(wanted) == 1:
         renamed(kept, None)
-    jobs = learning.plan(wanted, things, out, sheet)
-    spare = out.resolve().with_name(f".{out.resolve().name}.learning") if out and name is None else None
+    jobs = learning.plan(wanted, things, out, sheet, second)
     with progress() as bar:
         learned = learning.carry_out(jobs, spare, tell, lambda title: learning_bar(bar, title))
     say(
         learned if len(learned) != 1 else learned[0],
         format,
-        "\n".join(f"{r['subject']}: {r['folder']}" for r in learned),
+        "\n".join(
+            f"{title(r['subject'], names.get(r['subject']))}: {r['folder']}"
+            + (f", and by the name {r['named']}" if r["named"] and second else "")
+            for r in learned
+        ),
     )
+
+
+@app.command("list")
+def list_concepts(format: OutputFormat = Format.text) -> None:
+    """What the store keeps: names and keys, nouns, what each was learned by, and on which backbone."""
+    from prisbench.concepts.store import default_store, kept_concepts
+
+    records = kept_concepts()
+    lines = [
+        f"{r['name']}: {r['noun']}, {r['learner']} on {r['backbone'] or 'no backbone'}"
+        + (f"; also {', '.join(r['keys'])}" if r["keys"] else f"; subject {r['subject']}")
+        for r in records
+    ]
+    say(records, format, "\n".join([*lines, f"{len(records)} concepts in {default_store()}"]))
 
 
 @app.command("export")
@@ -139,9 +171,9 @@ def chosen_subjects(
     dataset: str | None,
     subject: str | None,
     split: str,
-    mask_rule: tuple[str | None, str | None] = (None, None),
+    said_of_masks: tuple[str | None, ...] = (),
 ) -> list[Any]:
-    """The subjects to learn.  ``mask_rule``: what is said of the photos' masks, value and frame."""
+    """The subjects to learn.  ``said_of_masks``: of the photos' masks the value, the frame, and which ones."""
     from prisbench.datasets.photo_folder import read_own_photos, remarks, suggested_noun
     from prisbench.datasets.schema import subject_id
     from prisbench.datasets.sources.mask_files import parse_rule
@@ -149,14 +181,17 @@ def chosen_subjects(
 
     if (photos is None) == (dataset is None):
         raise UsageError("give either --photos FOLDER with --noun WORD, or --dataset NAME")
-    if dataset is not None and mask_rule != (None, None):
-        raise UsageError("--mask-value and --mask-frame are said of masks beside --photos, not of a dataset")
+    value, frame, mask_name = (*said_of_masks, None, None, None)[:3]
+    if dataset is not None and (value, frame, mask_name) != (None, None, None):
+        raise UsageError(
+            "--mask-value, --mask-frame and --mask-name are said of masks beside --photos, not of a dataset"
+        )
     if photos is not None:
         if not noun:
             raise UsageError(
                 f"--photos needs --noun, the thing's class word, such as --noun {suggested_noun(photos) or 'mug'}"
             )
-        own = read_own_photos(photos, parse_rule(*mask_rule, "--mask-value ", "--mask-frame "))
+        own = read_own_photos(photos, parse_rule(value, frame, "--mask-value ", "--mask-frame "), mask_name)
         for line in remarks(own):
             tell(line)
         return [Subject(subject_id(noun, own.photos), noun, own.photos, own.masks)]

@@ -63,6 +63,8 @@ def build_dataset(
     from prisbench.datasets import named
     from prisbench.datasets.cards import croissant, publish
     from prisbench.datasets.cards.text import write_readme
+    from prisbench.datasets.load import open_dataset
+    from prisbench.datasets.subject_names import listed
 
     known("source", source, named.SOURCES)
     only_with("--push-to-hub", push_to_hub, private=private)
@@ -86,6 +88,8 @@ def build_dataset(
     address = publish.push(out, push_to_hub, private) if push_to_hub else None
     lines = [f"{manifest.id} in {out}", f"digest {manifest.digest}"]
     lines += [f"{s}: {n} subjects, {manifest.n_queries(s)} queries" for s, n in manifest.subjects.items()]
+    names = {id: name for id, name in open_dataset(out).subject_names().items() if name}
+    lines += [f"subjects: {listed(names)}"] if names else []
     lines += [f"left out: {n} ({reason})" for reason, n in sorted(left_out.items())]
     lines += [f"on the hub: {address}"] if address else []
     say({**manifest.to_json(), "left_out": dict(left_out), "hub": address}, format, "\n".join(lines))

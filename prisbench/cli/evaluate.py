@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -161,7 +162,10 @@ def leaderboard(
     ),
     subset: Annotated[str | None, typer.Option(help="One query type, look-alike:GRADE, or present.")] = None,
     format: Annotated[
-        TableFormat | None, typer.Option(help="How to print it; default: what of md fits the terminal.")
+        TableFormat | None,
+        typer.Option(
+            help="How to print it. Default: md, what of it fits the terminal; so do summary, learners and subsets."
+        ),
     ] = None,
     full: Full = False,
     out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
@@ -186,8 +190,10 @@ def leaderboard(
     from prisbench.leaderboard.rows import load_runs, rows
     from prisbench.runtime.files import write_text
 
-    only_with("the table that is printed without --format and --out", format is None and out is None, full=full)
-    fits = format is None and out is None and not full
+    whole = (TableFormat.csv, TableFormat.json, TableFormat.html)
+    only_with("a table for people, printed without --out", out is None and format not in whole, full=full)
+    stated = format is TableFormat.md and not sys.stdout.isatty()  # Markdown for a program, or a file
+    fits = out is None and not full and not stated and format not in whole
     format = format or TableFormat.md
     only_with("--format html", format is TableFormat.html, gallery=gallery)
     only_with("--check", check, data=data)
@@ -224,9 +230,8 @@ def leaderboard(
         text = by_subset.by_subset(runs)
     else:
         text = render(frame, format.value)
-        text = fitted(text, width()) if fits else text
     if out is None:
-        print(text)
+        print(fitted(text, width()) if fits else text)
     else:
         write_text(out, text)
         print(f"wrote {out}")

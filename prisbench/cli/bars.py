@@ -1,4 +1,4 @@
-"""The progress displays of the commands, each as the function that a long call is given.
+"""What commands show: progress, each display as the function that a long call is given, and tables that fit.
 
 Knows: rich's bars.  Does not know: what is going on.
 """
@@ -6,14 +6,21 @@ Knows: rich's bars.  Does not know: what is going on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from prisbench.runtime.console import progress, stages, table_bars, tell
+from prisbench.runtime.console import Format, progress, say, stages, table_bars, tell, width
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from prisbench.datasets.load import Dataset
+
+
+def say_table(record: Any, format: Format, text: str, full: bool) -> None:
+    """Print a result: the record as one line of JSON, or its table with what of it fits the terminal, or all of it."""
+    from prisbench.leaderboard.fitted import fitted
+
+    say(record, format, text if full or format is Format.json else fitted(text, width()).rstrip("\n"))
 
 
 def named_dataset(name: str, bar: Progress | None = None) -> Dataset:

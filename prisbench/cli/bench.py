@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
-from prisbench.cli.options import BENCHMARK, Backbone, DatasetName, Dtype, Reference, ReferenceSetting, Settings
+from prisbench.cli.bars import learning_bar, named_dataset, say_table, stage_bar
+from prisbench.cli.options import BENCHMARK, Backbone, DatasetName, Dtype, Full, Reference, ReferenceSetting, Settings
 from prisbench.errors import DataError
 from prisbench.runtime.console import Device, Format, OutputFormat, Seed, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -59,6 +59,7 @@ def bench_ablation(
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """What each part of the localizer is worth: the preset with one thing changed, on the same queries."""
     from prisbench.bench import ablation
@@ -78,7 +79,7 @@ def bench_ablation(
         method.progress = learning_bar(bar, "learning one")
         stage = stage_bar(bar)
         rows = ablation.table(method, data, split, subjects, names, lambda name, n, of: stage("change", n, of, name))
-    say(rows, format, ablation.markdown(rows))
+    say_table(rows, format, ablation.markdown(rows), full)
 
 
 @app.command("crf")
@@ -134,14 +135,14 @@ def bench_learner(
 
 
 @app.command("shortcuts")
-def bench_shortcuts(format: OutputFormat = Format.text) -> None:
+def bench_shortcuts(format: OutputFormat = Format.text, full: Full = False) -> None:
     """How far Tabletop can be solved without knowing the subject: predictors that look at one thing only; fails when
     one of them is above chance.
     """
     from prisbench.tabletop.audit import report
 
     rows = report.measure(report.benchmark())
-    say([dataclasses.asdict(row) for row in rows], format, report.markdown(rows))
+    say_table([dataclasses.asdict(row) for row in rows], format, report.markdown(rows), full)
     if flaws := report.flaws(rows):
         raise DataError(
             f"{len(flaws)} predictors are above chance, first {flaws[0].predictor!r}: a method could use it"
@@ -159,6 +160,7 @@ def bench_network_free(
     refit: Annotated[bool, typer.Option("--fit", help="Fit the weights first, on validation, and keep them.")] = False,
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """How far a dataset can be solved without a network: each predictor by type and grade, with true outlines, too, and
     with an input taken away.
@@ -181,7 +183,7 @@ def bench_network_free(
             audit.Options(limit, file),
             lambda deaf, n: stage(f"deaf to {deaf}" if deaf else "locate", n, total, ""),
         )
-    say(audit.records(rows), format, audit.markdown(rows))
+    say_table(audit.records(rows), format, audit.markdown(rows), full)
 
 
 @app.command("attn-features")
@@ -196,6 +198,7 @@ def bench_attn_features(
     refit: Annotated[bool, typer.Option("--fit", help="Keep the weights that are fitted on all subjects.")] = False,
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """What each cue of looks is worth to attn-features, each subject answered by weights fitted on other subjects.
 
@@ -224,7 +227,7 @@ def bench_attn_features(
         about = {"dataset": data.id, "digest": data.digest, "split": "validation", "limit": limit, "concept": concept}
         fitting.fit_file(seen, reference.value, {**about, "backbone": method.model}, weights or FILE)
     rows = fitting.worth(seen, asked)
-    say([dataclasses.asdict(row) for row in rows], format, fitting.markdown(rows))
+    say_table([dataclasses.asdict(row) for row in rows], format, fitting.markdown(rows), full)
 
 
 @app.command("unseen")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from prisbench.cli.bars import learning_bar, named_dataset
-from prisbench.cli.options import DATASET, Backbone, Seeds, Settings, only_with
+from prisbench.cli.options import DATASET, Backbone, Seeds, Settings, check_noun, only_with
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -76,6 +76,7 @@ def learn_concept(
     from prisbench.localizer.method import AttentionMethod
     from prisbench.settings import MethodOptions, parse_settings, variants
 
+    check_noun(noun or None)  # an empty one is asked for below, with what the folder suggests
     for each in learner:
         known("learner", each, LEARNERS)
     if (photos is None) != (dataset is None):
@@ -157,6 +158,7 @@ def import_concept(
     from prisbench.concepts.store import default_store, named_folder, renamed, write_concept
     from prisbench.diffusion.loading import load_backbone
 
+    check_noun(noun)
     kept = named_folder(name) if name is not None else None
     concept = imports.import_concept(path, load_backbone(backbone), noun, name or "imported", rare)
     if out is None and kept is not None and (line := renamed(kept, concept.id)):

@@ -113,6 +113,14 @@ Deaf = Annotated[
 Seeds = Annotated[list[int], typer.Option("--seed", help="Everything random follows from it; several: 0 1 2.")]
 
 
+def check_noun(noun: str | None) -> None:
+    """Raises UsageError for a noun that is no word; None is one that was not said."""
+    from prisbench.errors import UsageError
+
+    if noun is not None and (not noun.strip() or "\n" in noun):
+        raise UsageError(f"--noun {noun!r} is no word; give the thing's class word, such as --noun mug")
+
+
 def only_with(wanted: str, holds: object, **given: object) -> None:
     """Raises UsageError for options that were given, by their parameter's name, though what they need was not.
 

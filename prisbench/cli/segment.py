@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from prisbench.cli.options import Backbone, Settings
+from prisbench.cli.options import Backbone, Settings, check_noun
 from prisbench.errors import UsageError
 from prisbench.runtime.console import SOME_FAILED, Device, Format, OutputFormat, known, nothing_on_stdout, tell
 from prisbench.runtime.devices import usable_device
@@ -68,10 +68,7 @@ def segment(
         raise UsageError(
             f"--text {text!r} has no slot: write {SLOT} where the thing's own words go, as in 'the {SLOT} on the desk'"
         )
-    if noun is not None and not noun.strip():
-        raise UsageError(
-            f"--noun {noun!r} is no word; give the thing's class word, such as --noun mug, or leave it out"
-        )
+    check_noun(noun)
     if concept is None and noun is None:
         raise UsageError("give --concept FOLDER (from learn-concept) or --noun WORD (the class word alone)")
     check_writable(out)

@@ -116,18 +116,24 @@ def _read(module: ModuleType, root: Path, options: Mapping[str, str]) -> Source:
         source: Source = module.read(root, options)
         return source
     except DataError as error:
-        if not str(error).startswith(
-            (f"{root} ", f"{root}:")
-        ):  # it is laid out as it should be; something in it is not
+        if not _of_layout(error, root):
             raise
         inner = [path for path in root.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
         if len(inner) != 1 or not inner[0].is_dir() or inner[0].is_symlink():
             raise
         try:
             return _read(module, inner[0], options)
-        except (DataError, UsageError):
-            pass
+        except DataError as found:
+            if not _of_layout(found, inner[0]):
+                raise
         raise
+
+
+def _of_layout(error: DataError, root: Path) -> bool:
+    """Whether an error is about the folder as a whole; otherwise it is laid out as it should be, and something in it is
+    not.
+    """
+    return str(error).startswith((f"{root} ", f"{root}:"))
 
 
 class Reports(NamedTuple):

@@ -141,6 +141,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "card",
         "concept export",
         "concept import",
+        "concept list",
         "conformance",
         "demo",
         "doctor",

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
 from prisbench.cli.options import (
     BENCHMARK,
+    DATASET,
     Concepts,
     DatasetName,
     Deaf,
@@ -49,7 +51,6 @@ from prisbench.runtime.console import (
     OutputFormat,
     nothing_on_stdout,
     progress,
-    table_bars,
     tell,
     width,
 )
@@ -99,7 +100,6 @@ def evaluate(
     full: Full = False,
 ) -> None:
     """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
-    from prisbench.datasets.named import find_dataset
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
     from prisbench.sweep import Sweep, check_sweep, run_sweep
@@ -123,7 +123,7 @@ def evaluate(
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        data = named_dataset(dataset, bar)
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     runs = [each.run for each in finished]
     print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format, full)
@@ -156,13 +156,16 @@ def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format, fu
 
 
 def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = BENCHMARK,
+    dataset: Annotated[str, typer.Option(help="Whose leaderboard, a folder below --folder. " + DATASET)] = BENCHMARK,
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),
     subset: Annotated[str | None, typer.Option(help="One query type, look-alike:GRADE, or present.")] = None,
     format: Annotated[
-        TableFormat | None, typer.Option(help="How to print it; default: what of md fits the terminal.")
+        TableFormat | None,
+        typer.Option(
+            help="How to print it. Default: md, what of it fits the terminal; so do summary, learners and subsets."
+        ),
     ] = None,
     full: Full = False,
     out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
@@ -174,10 +177,11 @@ def leaderboard(
         ),
     ] = False,
     data: Annotated[
-        list[Path], typer.Option("--data", help="With --check: a dataset folder to score rows on again; repeatable.")
+        list[str], typer.Option("--data", help=f"With --check: to score rows on again; repeatable. {DATASET}")
     ] = [],  # noqa: B006
 ) -> None:
     """The table of a dataset, from its committed result files."""
+    from prisbench.datasets.named import dataset_id
     from prisbench.leaderboard import by_subset, html_page, summaries
     from prisbench.leaderboard.fitted import fitted
     from prisbench.leaderboard.publish import check_leaderboards
@@ -186,8 +190,10 @@ def leaderboard(
     from prisbench.leaderboard.rows import load_runs, rows
     from prisbench.runtime.files import write_text
 
-    only_with("the table that is printed without --format and --out", format is None and out is None, full=full)
-    fits = format is None and out is None and not full
+    whole = (TableFormat.csv, TableFormat.json, TableFormat.html)
+    only_with("a table for people, printed without --out", out is None and format not in whole, full=full)
+    stated = format is TableFormat.md and not sys.stdout.isatty()  # Markdown for a program, or a file
+    fits = out is None and not full and not stated and format not in whole
     format = format or TableFormat.md
     only_with("--format html", format is TableFormat.html, gallery=gallery)
     only_with("--check", check, data=data)
@@ -203,6 +209,7 @@ def leaderboard(
                 print(f"{row.result_file}: {WORDS[row.state].format(n=row.n)}")
             print(f"{each.folder}: README.md agrees with {each.result_files} result files")
         return
+    dataset = dataset_id(dataset)
     if not (folder / dataset).is_dir():
         from prisbench.errors import UnknownNameError, UsageError
 
@@ -223,9 +230,8 @@ def leaderboard(
         text = by_subset.by_subset(runs)
     else:
         text = render(frame, format.value)
-        text = fitted(text, width()) if fits else text
     if out is None:
-        print(text)
+        print(fitted(text, width()) if fits else text)
     else:
         write_text(out, text)
         print(f"wrote {out}")

@@ -138,6 +138,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "bench shortcuts",
         "bench unseen",
         "build-dataset",
+        "ceilings",
         "card",
         "concept export",
         "concept import",

@@ -178,7 +178,9 @@ def leaderboard(
     ] = [],  # noqa: B006
 ) -> None:
     """The table of a dataset, from its committed result files."""
+    from prisbench.ceilings.measure import checked
     from prisbench.leaderboard import by_subset, html_page, summaries
+    from prisbench.leaderboard.ceilings import FILE, read_ceilings
     from prisbench.leaderboard.fitted import fitted
     from prisbench.leaderboard.publish import check_leaderboards
     from prisbench.leaderboard.render import render
@@ -199,8 +201,13 @@ def leaderboard(
             if each.complaint is not None:
                 tell("\n".join(each.changes))
                 raise DataError(each.complaint)
-            for row in rescore(each.folder, finder(data, tell)):
+            find = finder(data, tell)
+            for row in rescore(each.folder, find):
                 print(f"{row.result_file}: {WORDS[row.state].format(n=row.n)}")
+            runs = load_runs(each.folder)
+            if (found := read_ceilings(each.folder, runs[0].dataset)) is not None:
+                for name, state in checked(found, find(found.dataset), runs):
+                    print(f"{each.folder / FILE}: {name}: {state}")
             print(f"{each.folder}: README.md agrees with {each.result_files} result files")
         return
     if not (folder / dataset).is_dir():
@@ -214,7 +221,11 @@ def leaderboard(
     if gallery is not None and not gallery.is_dir():
         raise DataError(f"no gallery in {gallery}: there is no such folder")
     if format is TableFormat.html:
-        text = html_page.render_page(runs, html_page.gallery_in(gallery or folder / dataset / "gallery"))
+        text = html_page.render_page(
+            runs,
+            html_page.gallery_in(gallery or folder / dataset / "gallery"),
+            read_ceilings(folder / dataset, runs[0].dataset),
+        )
     elif format is TableFormat.summary:
         text = summaries.summary(runs)
     elif format is TableFormat.learners:

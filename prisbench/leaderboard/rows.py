@@ -16,6 +16,7 @@ import pandas as pd
 
 from prisbench.errors import DataError
 from prisbench.headline import Scores, headline_interval, headline_tiers, subset_scores
+from prisbench.leaderboard.ceilings import result_files
 from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL
 from prisbench.metrics import METRICS, SPEC_1, Metric, mean
 from prisbench.pairs import pair_accuracy
@@ -123,7 +124,7 @@ def load_runs(folder: Path) -> list[Run]:
 
     Raises DataError when there are none, when one is not sound, or when they may not stand in one table.
     """
-    paths = sorted(folder.glob("*.json"))
+    paths = result_files(folder)
     if not paths:
         raise DataError(f"{folder}: no result files (*.json); make one with `prisbench evaluate`")
     runs = [read_run(path) for path in paths]

@@ -156,6 +156,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "show",
         "train-backbone",
         "try",
+        "tune",
         "validate",
         "wsss check",
         "wsss coco-masks",

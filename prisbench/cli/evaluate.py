@@ -35,11 +35,13 @@ from prisbench.cli.options import (
     RunsFolder,
     Seeds,
     Settings,
+    SettingsFile,
     SoftMaps,
     Split,
     Subjects,
     Subset,
     only_with,
+    with_tuned,
 )
 from prisbench.errors import DataError
 from prisbench.runtime.console import (
@@ -95,6 +97,7 @@ def evaluate(
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
+    settings_file: SettingsFile = None,
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
@@ -106,6 +109,7 @@ def evaluate(
 
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    shared, tuned = with_tuned(settings_file, shared, concept, reference.value)
     run_options = RunOptions(
         fresh=fresh,
         keep_errors=keep_errors,
@@ -114,11 +118,19 @@ def evaluate(
         reference=reference.value,
         reason=reason,
         deaf=deaf.value if deaf else None,
+        tuned=tuned,
         soft_maps=soft_maps,
     )
+    wanted = variants(shared, concept or [shared.concept], seed)
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))
     sweep = Sweep(
-        method, variants(shared, concept or [None], seed), out, scope, run_options, leaderboards, out_of_domain
+        method,
+        wanted,
+        out,
+        scope,
+        run_options,
+        leaderboards,
+        out_of_domain,
     )
     with nothing_on_stdout():
         check_sweep(sweep)

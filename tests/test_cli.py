@@ -133,6 +133,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "bench dataset",
         "bench learner",
         "bench localizer",
+        "bench methods",
         "bench network-free",
         "bench score",
         "bench shortcuts",

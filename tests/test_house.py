@@ -71,7 +71,7 @@ ROOMS = {
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
-    "bench": "process models published network scene localizer learner dataset crf ablation by_eye score",
+    "bench": "process models published network scene localizer learner dataset crf ablation by_eye score methods",
     "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
     "cli": """options bars concepts evaluate ceilings predict segment bench project datasets scoring trial tune

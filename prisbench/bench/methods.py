@@ -6,7 +6,6 @@ Knows: how a run is made, hooks of torch's modules.  Does not know: any method.
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -44,22 +43,24 @@ class MethodJob:
 
 
 class Clock:
-    """Seconds in some calls; of calls within calls only the outermost count."""
+    """Seconds in some calls, ``total`` of the wall's clock and ``cpu`` of this process; of calls within calls only the
+    outermost count.
+    """
 
     def __init__(self) -> None:
-        self.total, self.calls, self.each = 0.0, 0, list[float]()
-        self._depth, self._start = 0, 0.0
+        self.total, self.cpu, self.calls = 0.0, 0.0, 0
+        self._depth, self._start = 0, (0.0, 0.0)
 
     def enter(self) -> None:
         self._depth += 1
         if self._depth == 1:
-            self._start = time.perf_counter()
+            self._start = time.perf_counter(), time.process_time()
 
     def leave(self) -> None:
         self._depth -= 1
         if self._depth == 0:
-            self.each.append(time.perf_counter() - self._start)
-            self.total += self.each[-1]
+            self.total += time.perf_counter() - self._start[0]
+            self.cpu += time.process_time() - self._start[1]
             self.calls += 1
 
     def timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,20 +128,19 @@ def _measured(job: MethodJob, work: Path) -> dict[str, Any]:
     answer = method.locate
     method.learn = learning.timed(method.learn)  # type: ignore[method-assign]
     method.locate = locating.timed(locate)  # type: ignore[method-assign]
-    start = time.perf_counter()
-    run, _ = evaluate(dataset, method, work / "run", scope, how)
-    total = time.perf_counter() - start
+    whole = Clock()
+    run, _ = whole.timed(evaluate)(dataset, method, work / "run", scope, how)
     images = len({query.image_id for query in run.queries})
     return {
         "concept": run.concept,
         "images": images,
         "queries": len(run.queries),
         "failed": run.n_errors,
-        "learn_seconds": learning.total / max(1, learning.calls),
+        "learn_cpu_seconds": learning.cpu / max(1, learning.calls),
         "seconds": locating.total / images,
-        "median_call": statistics.median(locating.each),
-        "network_seconds": network.total / images,
-        "harness_seconds": (total - learning.total - locating.total) / images,
+        "cpu_seconds": locating.cpu / images,
+        "network_cpu_seconds": network.cpu / images,
+        "harness_cpu_seconds": (whole.cpu - learning.cpu - locating.cpu) / images,
         "peak_bytes": peak_bytes(),
     }
 
@@ -167,25 +167,29 @@ AGAINST = "attn"
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a table to read, the slowest first, and why the others are missing."""
-    there = sorted((row for row in rows if row["error"] is None), key=lambda row: -row["seconds"])
+    """The rows as a table to read, the slowest first, and why the others are missing.
+
+    Ratios and shares are of the process's own seconds, which other programs on the machine hardly change.
+    """
+    there = sorted((row for row in rows if row["error"] is None), key=lambda row: -row["cpu_seconds"])
     base = next((row for row in there if row["method"] == AGAINST), there[0] if there else None)
     lines = [
-        f"| method | s / image | x {base['method'] if base else ''} | network | rest of the method "
-        "| harness, beside it | s to learn | peak memory |",
-        "| :--- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| method | CPU s / image | x {base['method'] if base else ''} | network | rest of the method "
+        "| harness, CPU s / image | CPU s to learn | s / image | peak memory |",
+        "| :--- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in there:
-        ratio = row["seconds"] / base["seconds"] if base and base["seconds"] else None
-        share = row["network_seconds"] / row["seconds"] if row["seconds"] else 0.0
+        ratio = row["cpu_seconds"] / base["cpu_seconds"] if base and base["cpu_seconds"] else None
+        share = row["network_cpu_seconds"] / row["cpu_seconds"] if row["cpu_seconds"] else 0.0
         cells = [
             row["method"],
-            f"{row['seconds']:.3g}",
+            f"{row['cpu_seconds']:.3g}",
             "–" if ratio is None else f"{ratio:.2g}",
             f"{share:.0%}",
             f"{1 - share:.0%}",
-            f"{row['harness_seconds']:.3g} s",
-            f"{row['learn_seconds']:.2g}",
+            f"{row['harness_cpu_seconds']:.2g}",
+            f"{row['learn_cpu_seconds']:.2g}",
+            f"{row['seconds']:.2g}",
             "–" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f} MB",
         ]
         lines.append("| " + " | ".join(cells) + " |")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -79,6 +79,22 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             values[key] = text
     return values
+
+
+def folded(given: Mapping[str, Any], parts: Collection[str]) -> dict[str, Any]:
+    """Settings in which ``part.NAME=value``, of those that have parts, is ``part={"NAME": value}``; several together.
+
+    Raises UsageError where a part of a setting and the whole of it are given otherwise than as a mapping.
+    """
+    out = {key: value for key, value in given.items() if key.rpartition(".")[0] not in parts}
+    for key, value in given.items():
+        whole, _, name = key.rpartition(".")
+        if whole in parts:
+            there = out.get(whole, {})
+            if not isinstance(there, Mapping):
+                raise UsageError(f"setting {whole}={there!r} and {key} cannot both be given")
+            out[whole] = {**there, name: value}
+    return out
 
 
 def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -37,11 +37,13 @@ from prisbench.cli.options import (
     RunsFolder,
     Seeds,
     Settings,
+    SettingsFile,
     SoftMaps,
     Split,
     Subjects,
     Subset,
     only_with,
+    with_tuned,
 )
 from prisbench.errors import DataError
 from prisbench.runtime.console import (
@@ -96,6 +98,7 @@ def evaluate(
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
+    settings_file: SettingsFile = None,
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
@@ -106,6 +109,7 @@ def evaluate(
 
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    shared, tuned = with_tuned(settings_file, shared, concept, reference.value)
     run_options = RunOptions(
         fresh=fresh,
         keep_errors=keep_errors,
@@ -114,11 +118,19 @@ def evaluate(
         reference=reference.value,
         reason=reason,
         deaf=deaf.value if deaf else None,
+        tuned=tuned,
         soft_maps=soft_maps,
     )
+    wanted = variants(shared, concept or [shared.concept], seed)
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))
     sweep = Sweep(
-        method, variants(shared, concept or [None], seed), out, scope, run_options, leaderboards, out_of_domain
+        method,
+        wanted,
+        out,
+        scope,
+        run_options,
+        leaderboards,
+        out_of_domain,
     )
     with nothing_on_stdout():
         check_sweep(sweep)
@@ -181,8 +193,10 @@ def leaderboard(
     ] = [],  # noqa: B006
 ) -> None:
     """The table of a dataset, from its committed result files."""
+    from prisbench.ceilings.measure import checked
     from prisbench.datasets.named import dataset_id
     from prisbench.leaderboard import by_subset, html_page, summaries
+    from prisbench.leaderboard.ceilings import FILE, read_ceilings
     from prisbench.leaderboard.fitted import fitted
     from prisbench.leaderboard.publish import check_leaderboards
     from prisbench.leaderboard.render import render
@@ -205,8 +219,13 @@ def leaderboard(
             if each.complaint is not None:
                 tell("\n".join(each.changes))
                 raise DataError(each.complaint)
-            for row in rescore(each.folder, finder(data, tell)):
+            find = finder(data, tell)
+            for row in rescore(each.folder, find):
                 print(f"{row.result_file}: {WORDS[row.state].format(n=row.n)}")
+            runs = load_runs(each.folder)
+            if (found := read_ceilings(each.folder, runs[0].dataset)) is not None:
+                for name, state in checked(found, find(found.dataset), runs):
+                    print(f"{each.folder / FILE}: {name}: {state}")
             print(f"{each.folder}: README.md agrees with {each.result_files} result files")
         return
     dataset = dataset_id(dataset)
@@ -221,7 +240,11 @@ def leaderboard(
     if gallery is not None and not gallery.is_dir():
         raise DataError(f"no gallery in {gallery}: there is no such folder")
     if format is TableFormat.html:
-        text = html_page.render_page(runs, html_page.gallery_in(gallery or folder / dataset / "gallery"))
+        text = html_page.render_page(
+            runs,
+            html_page.gallery_in(gallery or folder / dataset / "gallery"),
+            read_ceilings(folder / dataset, runs[0].dataset),
+        )
     elif format is TableFormat.summary:
         text = summaries.summary(runs)
     elif format is TableFormat.learners:

@@ -15,6 +15,7 @@ import jinja2
 
 from prisbench.errors import DataError
 from prisbench.leaderboard.by_subset import subset_head, subset_table
+from prisbench.leaderboard.ceilings import HEADING, Ceilings, ceiling_notes, ceiling_rows, subsets_of
 from prisbench.leaderboard.render import cell, named, notes, render
 from prisbench.leaderboard.rows import HEADLINE, SCORES, Column, queries_within, records_of, rows, shown_columns
 from prisbench.results import Run
@@ -29,7 +30,7 @@ class Overlay(NamedTuple):
     image: bytes
 
 
-def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
+def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = (), ceilings: Ceilings | None = None) -> str:
     """The whole page.  Every text in it is escaped.
 
     Raises DataError as ``rows.rows``, without runs, and for a gallery image of another kind.
@@ -52,6 +53,7 @@ def render_page(runs: Sequence[Run], gallery: Sequence[Overlay] = ()) -> str:
         metrics={column.name: column for column in columns},
         tables=[_table(runs, subset, columns) for subset in subsets],
         by_subset=_by_subset(records_of(everything)),
+        ceilings=_ceilings(ceilings, runs),
         gallery=[{"title": each.title, "caption": each.caption, "uri": _data_uri(each)} for each in gallery],
     )
 
@@ -90,6 +92,23 @@ def _by_subset(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         cells += [_cell(record[SCORES[subset]]) for subset in table.subsets]
         lines.append({**record, "named": named(record), "cells": cells})
     return {"heads": [subset_head(subset) for subset in table.subsets], "lines": lines, "notes": table.notes}
+
+
+def _ceilings(ceilings: Ceilings | None, runs: Sequence[Run]) -> dict[str, Any] | None:
+    """What the template shows of ceilings and floors; None where no ceilings are known."""
+    if ceilings is None:
+        return None
+    found = ceiling_rows(ceilings, runs)
+    subsets = subsets_of(found)
+    lines = [
+        {
+            **row._asdict(),
+            "cells": [_cell(row.headline, row.headline_ci), *(_cell(row.by_subset.get(s)) for s in subsets)],
+        }
+        for row in found
+    ]
+    notes_below = ceiling_notes(ceilings, found)
+    return {"title": HEADING, "heads": [subset_head(each) for each in subsets], "lines": lines, "notes": notes_below}
 
 
 def _cell(value: float | None, ci: Sequence[float] | None = None) -> dict[str, Any]:

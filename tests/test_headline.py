@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from prisbench.leaderboard.html_page import render_page
 
 from prisbench.counts import Counts
 from prisbench.errors import DataError
 from prisbench.headline import headline_difference, headline_interval, headline_tiers, subset_scores
 from prisbench.leaderboard.by_subset import by_subset
-from prisbench.leaderboard.html_page import render_page
 from prisbench.leaderboard.pages import readme
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import columns_of, rows, shown_columns

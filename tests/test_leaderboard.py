@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from prisbench.leaderboard.html_page import Overlay, render_page
 
 from prisbench.counts import Counts
 from prisbench.errors import DataError, UnknownNameError
 from prisbench.leaderboard import intervals
-from prisbench.leaderboard.html_page import Overlay, render_page
 from prisbench.leaderboard.pages import check, check_pages, readme, write_pages, write_readme
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import columns_of, load_runs, rows

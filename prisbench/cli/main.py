@@ -14,7 +14,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from prisbench.cli import bench, concepts, datasets, evaluate, predict, project, scoring, segment, trial, wsss
+from prisbench.cli import (
+    bench,
+    concepts,
+    datasets,
+    evaluate,
+    leaderboard,
+    predict,
+    project,
+    scoring,
+    segment,
+    trial,
+    wsss,
+)
 from prisbench.cli.options import SeveralValues
 from prisbench.errors import PrisbenchError
 from prisbench.runtime.console import INTERRUPTED, tell
@@ -51,7 +63,7 @@ app.command("evaluate", cls=SeveralValues)(evaluate.evaluate)
 app.command("predict", cls=SeveralValues)(predict.predict)
 app.command("score")(predict.score)
 app.command("try")(trial.try_method)
-app.command("leaderboard")(evaluate.leaderboard)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.command("segment")(segment.segment)
 app.command("presets")(segment.show_presets)
 app.command("demo")(project.demo)

@@ -22,7 +22,7 @@ errors runtime images types phrases deaf subsets answers counts metrics aliases 
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
 network_free appearance sam relations methods
 learning runs answering predict trial score foreign test_log evaluate
-leaderboard browser sweep embedded wsss bench conformance demo doctor cli __main__
+leaderboard browser figures sweep embedded wsss bench conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -67,14 +67,15 @@ ROOMS = {
     "trial": "records scenes calls checks child run table",
     "leaderboard": "intervals rows render fitted by_subset summaries pages publish rescore",
     "browser": "bundle packing answers board cases browse reported write",
+    "figures": "style charts grid write",
     "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
     "bench": "process models published network scene localizer learner dataset crf ablation by_eye score",
     "conformance": "cases check",
-    "cli": """options bars concepts evaluate leaderboard predict segment bench project datasets scoring trial wsss main
-        __main__""",
+    "cli": """options bars concepts evaluate leaderboard plot predict segment bench project datasets scoring trial wsss
+        main __main__""",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 

@@ -15,7 +15,7 @@ import numpy as np
 _KINDS = {"u1": 2**8, "u2": 2**16, "u4": 2**32}
 
 
-def packed(columns: Mapping[str, Sequence[float]]) -> tuple[list[list[str]], bytes]:
+def packed(columns: Mapping[str, Sequence[Any]]) -> tuple[list[list[str]], bytes]:
     """The names and kinds of the columns, and their bytes: whole numbers in the narrowest kind, others as "f8"."""
     heads, data = [], []
     for name, values in columns.items():

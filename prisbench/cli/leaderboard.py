@@ -69,7 +69,7 @@ def leaderboard(
     if check:
         _check(folder, data)
         return
-    _find_board(folder, dataset)
+    find_board(folder, dataset)
     if gallery is not None and not gallery.is_dir():
         raise DataError(f"no gallery in {gallery}: there is no such folder")
     if format is TableFormat.html:
@@ -96,7 +96,7 @@ def _check(folder: Path, data: list[Path]) -> None:
         print(f"{each.folder}: README.md agrees with {each.result_files} result files")
 
 
-def _find_board(folder: Path, dataset: str) -> None:
+def find_board(folder: Path, dataset: str) -> None:
     """Raises UnknownNameError, with the nearest name, or UsageError."""
     if not (folder / dataset).is_dir():
         known = [path.name for path in folder.glob("*/")] if folder.is_dir() else []

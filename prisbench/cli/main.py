@@ -20,6 +20,7 @@ from prisbench.cli import (
     datasets,
     evaluate,
     leaderboard,
+    plot,
     predict,
     project,
     scoring,
@@ -64,6 +65,7 @@ app.command("predict", cls=SeveralValues)(predict.predict)
 app.command("score")(predict.score)
 app.command("try")(trial.try_method)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("plot")(plot.plot)
 app.command("segment")(segment.segment)
 app.command("presets")(segment.show_presets)
 app.command("demo")(project.demo)

@@ -106,8 +106,12 @@ FILTERS: list[dict[str, str]] = [
     {"size": "large", "subset": "look-alike"}, {"sees": "photos"}, {"sees": "photos+masks"}, {"weights": "no"},
     {"weights": "yes", "size": "large"}, {"noun": "bowl", "sees": "photos", "subset": "referred"},
 ]  # fmt: skip
-CHOSEN = ("attn--noun-only", "attn--textual-inversion", "attn-features--noun-only--photos+masks", "center-box--none",
-          "network-free-reader--counted", "network-free-combined--counted--photos+masks")  # fmt: skip
+CHOSEN = (
+    "attn--noun-only",
+    "attn--textual-inversion",
+    "center-box--none",
+    "network-free-reader--counted--photos+masks",
+)
 
 
 def left(runs: Sequence[Run], nouns: dict[str, str], filter: dict[str, str]) -> list[Run]:
@@ -185,7 +189,7 @@ def test_rows_of_twenty_filters_are_those_of_python(opened: Any, tmp_path: Path)
             assert kind in REFERENTLESS or mine["tier"] == row["tier"], filter
             ranked += mine["tier"] is not None
             compare(mine["values"], row, filter)
-    assert ranked > 60, "most filters leave enough subjects for tiers"
+    assert ranked > 45, "most filters leave enough subjects for tiers"
 
 
 def compare(mine: dict[str, Any], row: dict[str, Any], filter: dict[str, str]) -> None:

@@ -56,23 +56,23 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 def intervals(axes: Any, points: Sequence[Point], label: str) -> None:
-    """A dot and an interval a method, the best on top; tiers as bands behind them."""
+    """A dot and an interval a method, the best on top, its name above it; tiers as bands behind them."""
     for n, point in enumerate(points):
         if point.tier is not None and point.tier % 2:
             axes.axhspan(n - 0.5, n + 0.5, color=BAND, linewidth=0, zorder=0)
+        middle = n + 0.22
         if point.interval is not None:
-            axes.plot(point.interval, (n, n), color=COLOURS[0], linewidth=1.6, alpha=0.55, solid_capstyle="butt")
-        axes.plot(point.value, n, "o", color=COLOURS[0], markersize=3.2)
-        tier = "–" if point.tier is None else f"{point.tier}"
-        axes.annotate(
-            tier, (1.0, n), xycoords=("axes fraction", "data"), ha="right", va="center", color=SOFT, fontsize="small"
-        )
-    axes.set_yticks(range(len(points)), [point.name for point in points])
+            axes.plot(point.interval, (middle, middle), color=COLOURS[0], linewidth=1.6, alpha=0.55, solid_capstyle="butt")
+        axes.plot(point.value, middle, "o", color=COLOURS[0], markersize=3.2)
+        tier = "no tier" if point.tier is None else f"tier {point.tier}"
+        for x, side, text, colour in ((0.01, "left", point.name, INK), (0.99, "right", tier, SOFT)):
+            place = {"xycoords": ("axes fraction", "data"), "ha": side, "va": "center", "fontsize": "small"}
+            axes.annotate(text, (x, n - 0.2), color=colour, **place)
+    axes.set_yticks([])
     axes.set_ylim(len(points) - 0.5, -0.5)
     axes.set_xlim(0, _end(points))
-    axes.set_xlabel(f"{label} (95 % intervals over subjects; tier at the right)")
+    axes.set_xlabel(f"{label}, 95 % intervals over subjects")
     axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_axisbelow(True)
 
@@ -98,7 +98,7 @@ def accuracy_and_time(axes: Any, points: Sequence[Point], label: str) -> None:
             axes.annotate(
                 point.name,
                 (_seconds(point), point.value),
-                xytext=(-4 if right else 4, 4),
+                xytext=(-4 if right else 4, (5, -10)[edge.index(point) % 2]),
                 textcoords="offset points",
                 ha="right" if right else "left",
                 color=INK,

@@ -71,7 +71,7 @@ def _charts(runs: Sequence[Run], records: Sequence[Mapping[str, object]], plan: 
     points, label = charts.points_of(records)
     letters = plan.template.size
     paths: list[Path] = []
-    with drawing((plan.template.column, 0.9 + 0.19 * max(1, len(points)) * letters / 8), letters) as figure:
+    with drawing((plan.template.column, 0.5 + 0.27 * max(1, len(points)) * letters / 8), letters) as figure:
         charts.intervals(figure.subplots(), points, label)
         paths += save(figure, plan.out, "intervals", plan.formats)
     with drawing((plan.template.column, 0.72 * plan.template.column), letters) as figure:

@@ -9,7 +9,7 @@ Knows: the folder and its manifest.  Does not know: how queries are answered, ho
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,16 @@ class Scope:
     def part(self) -> Part:
         """The same without the split, for the record."""
         return Part(self.limit, self.subset, tuple(sorted(set(self.subjects))), tuple(sorted(set(self.queries))))
+
+    def within(self, dataset: Dataset) -> Scope:
+        """The same with the ids of the subjects that names, hashes or beginnings of them mean, so that it is one run
+        whichever way they were said.
+
+        Raises what ``Dataset.examples`` raises before the first example.
+        """
+        found = replace(self, subjects=dataset.find_subjects(self.subjects, self.split))
+        found.examples(dataset)
+        return found
 
     def examples(self, dataset: Dataset) -> Iterator[Example]:
         """The examples of it.  Raises as ``Dataset.examples``."""

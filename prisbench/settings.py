@@ -35,7 +35,8 @@ class MethodOptions:
     case (None: ``say``).  ``spare`` is where concepts are kept when the store cannot be written.  ``shared`` holds what
     the methods of one command keep for each other, such as loaded weights, under keys of their own.
 
-    ``looked_at`` holds the names that were read of this object: what a user gave and nobody looks at is a mistake.
+    What a user gives of ``concept``, ``model``, ``seed`` and ``settings`` and a method does not use is a mistake
+    (``methods.options_used``).
     """
 
     concept: str | None = None
@@ -49,14 +50,6 @@ class MethodOptions:
     warn: Callable[[str], None] | None = field(default=None, compare=False)
     spare: Path | None = field(default=None, compare=False)
     shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    looked_at: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
-
-    def __getattribute__(self, name: str) -> Any:
-        if not name.startswith("__") and name != "looked_at":
-            object.__getattribute__(self, "looked_at").add(name)
-        elif name == "__dict__":  # vars(options)
-            object.__getattribute__(self, "looked_at").update(("concept", "model", "seed", "settings"))
-        return object.__getattribute__(self, name)
 
 
 def variants(

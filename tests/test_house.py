@@ -33,7 +33,7 @@ ROOMS = {
     "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
         captions subjects texts queries audit.rows audit.views audit.which audit.there audit.where audit.report
         audit.unseen""",
-    "datasets": """things schema manifest seen_rows remarks source build_notes cards.front_matter
+    "datasets": """subject_names things schema manifest seen_rows remarks source build_notes cards.front_matter
         shards journal spread build records load
         sources.reading.files sources.reading.values
         sources.reading.images sources.reading.regions sources.mask_levels sources.mask_files sources.frames
@@ -48,7 +48,7 @@ ROOMS = {
         sources.public.ycb_video_frames sources.public.ycb_video named
         checks.registration checks.hash_index checks.keypoints checks.crops checks.gallery checks.candidates
         checks.copies checks.embedding checks.leaks checks.findings checks.stored checks.rows checks.folder
-        checks.pictures checks.validate photo_folder
+        checks.pictures checks.validate several_masks photo_folder
         cards.facts cards.text cards.structure cards.check cards.croissant cards.publish show.picture show.choose
         show.sheet show.page""",
     "diffusion": """architectures configuration prompts attention backbone images text noise encodings domain

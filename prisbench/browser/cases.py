@@ -17,6 +17,7 @@ from PIL import Image
 from prisbench.browser.answers import About
 from prisbench.datasets.load import Dataset
 from prisbench.datasets.show.picture import GRADED, beside, shown
+from prisbench.datasets.subject_names import title
 from prisbench.images.masks import runs_of
 from prisbench.images.photos import decode_photo, fit_within
 from prisbench.runtime.files import write_errors
@@ -33,8 +34,8 @@ QUALITY = 88
 
 
 class Cases(NamedTuple):
-    """``queries`` by id; ``shown`` what a page shows of each, in the same order; ``masks`` their run lengths; photos
-    and class word of each subject.
+    """``queries`` by id; ``shown`` what a page shows of each, in the same order; ``masks`` their run lengths; name,
+    photos and class word of each subject.
     """
 
     queries: dict[str, About]
@@ -127,7 +128,8 @@ def _subjects(dataset: Dataset, split: str, folder: Path, people: Collection[str
             where = f"{path}: subject {record['id']}: photo {n}"
             names.append(f"{len(found)}-{n}.webp")
             _write_picture(folder / PHOTOS / names[-1], (photo or {}).get("bytes") or b"", where)
-        found[record["id"]] = {"noun": shown(record["noun"]), "photos": names}
+        name = shown(title(record["id"], record.get("name")))
+        found[record["id"]] = {"noun": shown(record["noun"]), "name": name, "photos": names}
     return found
 
 

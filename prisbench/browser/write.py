@@ -116,8 +116,10 @@ def write_queries(
 ) -> Path:
     """``browse.html`` of a dataset alone, below ``out``: at most ``MOST_QUERIES`` of a split, a subset, a subject.
 
-    Raises DataError at a damaged row, WriteError.
+    Raises UnknownNameError for a subject, DataError at a damaged row, WriteError.
     """
+    if subject is not None:
+        (subject,) = dataset.find_subjects([subject], split)
     places = list(dataset.places("queries", split, ("id", "subject_id", SUBSET, "pair_id")))
     left = [each.keys for each in places if subject in (None, each.keys[1]) and is_within(subset, each.keys[2])]
     chosen = choose([(keys[1], keys[2].partition(":")[0]) for keys in left], MOST_QUERIES, [keys[3] for keys in left])

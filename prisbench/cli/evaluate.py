@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
 from prisbench.cli.options import (
     BENCHMARK,
     Concepts,
@@ -46,7 +46,6 @@ from prisbench.runtime.console import (
     OutputFormat,
     nothing_on_stdout,
     progress,
-    table_bars,
     tell,
     width,
 )
@@ -86,7 +85,6 @@ def evaluate(
     full: Full = False,
 ) -> None:
     """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
-    from prisbench.datasets.named import find_dataset
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
     from prisbench.sweep import Sweep, check_sweep, run_sweep
@@ -110,7 +108,7 @@ def evaluate(
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        data = named_dataset(dataset, bar)
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     runs = [each.run for each in finished]
     print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format, full)

@@ -5,13 +5,14 @@ Nothing heavy is imported before the command runs, so ``prisbench --help`` answe
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from prisbench.cli.options import BENCHMARK, Full, only_with
+from prisbench.cli.options import BENCHMARK, DATASET, Full, only_with
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.runtime.console import progress_bar, tell, width
 
@@ -27,13 +28,16 @@ class TableFormat(StrEnum):
 
 
 def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = BENCHMARK,
+    dataset: Annotated[str, typer.Option(help="Whose leaderboard, a folder below --folder. " + DATASET)] = BENCHMARK,
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),
     subset: Annotated[str | None, typer.Option(help="One query type, look-alike:GRADE, or present.")] = None,
     format: Annotated[
-        TableFormat | None, typer.Option(help="How to print it; default: what of md fits the terminal.")
+        TableFormat | None,
+        typer.Option(
+            help="How to print it. Default: md, what of it fits the terminal; so do summary, learners and subsets."
+        ),
     ] = None,
     full: Full = False,
     out: Annotated[
@@ -47,10 +51,8 @@ def leaderboard(
         ),
     ] = False,
     data: Annotated[
-        list[Path],
-        typer.Option(
-            "--data", help="With --check or html: a dataset folder, to score rows again or to show; repeatable."
-        ),
+        list[str],
+        typer.Option("--data", help=f"With --check or html: to score rows again, or to show; repeatable. {DATASET}"),
     ] = [],  # noqa: B006
     answers: Annotated[
         bool, typer.Option(help="For html in a folder: the page of answers, too, where predictions are kept.")
@@ -60,8 +62,10 @@ def leaderboard(
     from prisbench.leaderboard.fitted import fitted
     from prisbench.subsets import check_subset
 
-    only_with("the table that is printed without --format and --out", format is None and out is None, full=full)
-    fits = format is None and out is None and not full
+    whole = (TableFormat.csv, TableFormat.json, TableFormat.html)
+    only_with("a table for people, printed without --out", out is None and format not in whole, full=full)
+    stated = format is TableFormat.md and not sys.stdout.isatty()  # Markdown for a program, or a file
+    fits = out is None and not full and not stated and format not in whole
     format = format or TableFormat.md
     only_with("--format html", format is TableFormat.html, gallery=gallery)
     only_with("--check or --format html", check or format is TableFormat.html, data=data)
@@ -69,7 +73,7 @@ def leaderboard(
     if check:
         _check(folder, data)
         return
-    find_board(folder, dataset)
+    dataset = find_board(folder, dataset)
     if gallery is not None and not gallery.is_dir():
         raise DataError(f"no gallery in {gallery}: there is no such folder")
     if format is TableFormat.html:
@@ -80,7 +84,7 @@ def leaderboard(
     _print(fitted(text, width()) if fits else text, out)
 
 
-def _check(folder: Path, data: list[Path]) -> None:
+def _check(folder: Path, data: list[str]) -> None:
     """Every README.md against its result files, and these against their masks."""
     from prisbench.leaderboard.publish import check_leaderboards
     from prisbench.leaderboard.rescore import WORDS, finder, rescore
@@ -96,12 +100,19 @@ def _check(folder: Path, data: list[Path]) -> None:
         print(f"{each.folder}: README.md agrees with {each.result_files} result files")
 
 
-def find_board(folder: Path, dataset: str) -> None:
-    """Raises UnknownNameError, with the nearest name, or UsageError."""
+def find_board(folder: Path, dataset: str) -> str:
+    """The name of a dataset's leaderboard below ``folder``.
+
+    Raises UnknownNameError, with the nearest name, UsageError without the folder, and DataError.
+    """
+    from prisbench.datasets.named import dataset_id
+
+    dataset = dataset_id(dataset)
     if not (folder / dataset).is_dir():
         known = [path.name for path in folder.glob("*/")] if folder.is_dir() else []
         unknown = UnknownNameError(f"leaderboard in {folder}", dataset, known)
         raise unknown if folder.is_dir() else UsageError(f"{unknown}; {_no_folder(folder)}")
+    return dataset
 
 
 def _table(results: Path, subset: str | None, format: TableFormat) -> str:
@@ -119,7 +130,7 @@ def _table(results: Path, subset: str | None, format: TableFormat) -> str:
     return render(rows(runs, subset), format.value)
 
 
-def _html(results: Path, out: Path | None, gallery: Path, data: list[Path] | None) -> None:
+def _html(results: Path, out: Path | None, gallery: Path, data: list[str] | None) -> None:
     """One page, printed or written; or a folder of pages, with answers unless ``data`` is None."""
     from prisbench.browser import write
     from prisbench.browser.reported import reported

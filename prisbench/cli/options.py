@@ -38,7 +38,10 @@ Backbone = Annotated[
 MethodName = Annotated[
     str, typer.Option("--method", help="A method's name, or a Python file that defines make(options).")
 ]
-DatasetName = Annotated[str, typer.Option("--dataset", help="A dataset's name or folder.")]
+DATASET = "A dataset: its name, its folder, or OWNER/NAME on the Hugging Face Hub."
+"""What every command says of a dataset that it takes; ``datasets.named.find_dataset`` reads all of them."""
+DatasetName = Annotated[str, typer.Option("--dataset", help=DATASET)]
+SameDataset = Annotated[str | None, typer.Option("--dataset", help="The same, as the other commands have it.")]
 Concepts = Annotated[
     list[str],
     typer.Option(
@@ -52,7 +55,12 @@ Limit = Annotated[
     int | None, typer.Option("--limit", help="So many queries, spread over subjects, types and grades, for trying out.")
 ]
 Subjects = Annotated[
-    list[str], typer.Option("--subject", metavar="ID", help="Only this subject's queries; repeatable.")
+    list[str],
+    typer.Option(
+        "--subject",
+        metavar="NAME",
+        help="Only this subject's queries, by name, id, or how one of these begins; repeatable.",
+    ),
 ]
 Queries = Annotated[list[str], typer.Option("--query", metavar="ID", help="Only this query; repeatable.")]
 MethodModel = Annotated[
@@ -103,6 +111,14 @@ Deaf = Annotated[
     ),
 ]
 Seeds = Annotated[list[int], typer.Option("--seed", help="Everything random follows from it; several: 0 1 2.")]
+
+
+def check_noun(noun: str | None) -> None:
+    """Raises UsageError for a noun that is no word; None is one that was not said."""
+    from prisbench.errors import UsageError
+
+    if noun is not None and (not noun.strip() or "\n" in noun):
+        raise UsageError(f"--noun {noun!r} is no word; give the thing's class word, such as --noun mug")
 
 
 def only_with(wanted: str, holds: object, **given: object) -> None:

@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from prisbench.cli.leaderboard import find_board
-from prisbench.cli.options import BENCHMARK
+from prisbench.cli.options import BENCHMARK, DATASET
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Format, OutputFormat, say, tell
 
 
 def plot(
-    dataset: Annotated[str, typer.Argument(help="Whose leaderboard: a folder below --folder.")] = BENCHMARK,
+    dataset: Annotated[str, typer.Argument(help="Whose leaderboard, a folder below --folder. " + DATASET)] = BENCHMARK,
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),
@@ -27,9 +27,7 @@ def plot(
     ] = "cvpr",
     kinds: Annotated[str, typer.Option("--formats", help="Some of pdf, svg and png, with commas.")] = "pdf,svg,png",
     queries: Annotated[int, typer.Option(help="Rows of the grid of examples.")] = 4,
-    data: Annotated[
-        list[Path], typer.Option("--data", help="A dataset folder, for the grid of examples; repeatable.")
-    ] = [],  # noqa: B006
+    data: Annotated[list[str], typer.Option("--data", help=f"For the grid of examples; repeatable. {DATASET}")] = [],  # noqa: B006
     format: OutputFormat = Format.text,
 ) -> None:
     """Figures for a paper: intervals, accuracy against time, scores by subset, a grid of examples."""
@@ -41,7 +39,7 @@ def plot(
     style.check_formats(wanted)
     if not 1 <= queries <= 20:
         raise UsageError(f"--queries {queries}: 1 to 20 rows fit a page")
-    find_board(folder, dataset)
+    dataset = find_board(folder, dataset)
     plan = Plan(out, style.template(template), wanted, queries)
     drawn = write_figures(folder / dataset, plan, finder(data, tell))
     record = {"figures": [str(path) for path in drawn.paths], "no_grid": drawn.why}

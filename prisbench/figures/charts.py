@@ -62,7 +62,9 @@ def intervals(axes: Any, points: Sequence[Point], label: str) -> None:
             axes.axhspan(n - 0.5, n + 0.5, color=BAND, linewidth=0, zorder=0)
         middle = n + 0.22
         if point.interval is not None:
-            axes.plot(point.interval, (middle, middle), color=COLOURS[0], linewidth=1.6, alpha=0.55, solid_capstyle="butt")
+            axes.plot(
+                point.interval, (middle, middle), color=COLOURS[0], linewidth=1.6, alpha=0.55, solid_capstyle="butt"
+            )
         axes.plot(point.value, middle, "o", color=COLOURS[0], markersize=3.2)
         tier = "no tier" if point.tier is None else f"tier {point.tier}"
         for x, side, text, colour in ((0.01, "left", point.name, INK), (0.99, "right", tier, SOFT)):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from prisbench.datasets.load import Dataset, open_dataset
+from prisbench.datasets.load import Dataset
 from prisbench.datasets.named import NAMES, find_dataset
 from prisbench.errors import DataError
 from prisbench.leaderboard.publish import kept_beside
@@ -24,9 +24,9 @@ Find = Callable[[DatasetRef], Dataset | None]
 """Gives the dataset that a row was made on, None where it is not here."""
 
 
-def finder(folders: Sequence[Path] = (), say: Callable[[str], None] = lambda _: None) -> Find:
-    """Finds datasets among some folders, and those that prisbench draws itself."""
-    given = [open_dataset(folder) for folder in folders]
+def finder(names: Sequence[str | Path] = (), say: Callable[[str], None] = lambda _: None) -> Find:
+    """Finds datasets among some (as ``find_dataset`` takes them), and those that prisbench draws itself."""
+    given = [find_dataset(str(name), say=say) for name in names]
 
     def find(data: DatasetRef) -> Dataset | None:
         for dataset in given:

@@ -23,7 +23,7 @@ export function caseView(page, i, masks) {
   const { data, queries, state } = page;
   const shown = page.shown[i];
   const subject = data.queries.subjects[queries.subject[i]];
-  const about = data.cases.subjects[subject] ?? { noun: "", photos: [] };
+  const about = data.cases.subjects[subject] ?? { noun: "", name: subject, photos: [] };
   if (!shown) return h("article", null, h("p", { class: "notice" }, "The dataset at hand does not hold this query."));
   const partner = partnerOf(page, i);
   return h("article", { "aria-label": plainText(shown.text, data.cases.slot, about.noun) },
@@ -32,7 +32,7 @@ export function caseView(page, i, masks) {
       h("h2", { class: "text", tabindex: "-1" }, textOf(shown.text, data.cases.slot, about.noun))),
     h("div", { class: "photos" }, about.photos.map((name, n) =>
       h("img", { src: `${data.cases.photos}/${name}`, alt: `photo ${n + 1} of ${about.noun}`, loading: "lazy", height: 84 })),
-      h("p", { class: "soft" }, plural(about.photos.length, "photo"), " of ", h("a", { href: state.address({ subject, q: "" }) }, subject))),
+      h("p", { class: "soft" }, plural(about.photos.length, "photo"), " of ", h("a", { href: state.address({ subject, q: "" }) }, about.name))),
     data.methods.length ? legend() : null,
     large(page, i, partner, masks),
     data.methods.length ? h("section", { id: "answers" }) : null,

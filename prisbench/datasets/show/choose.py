@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 from prisbench.datasets.load import SUBSET, Dataset
 from prisbench.datasets.show.picture import GRADED, Beside, OutlinedPicture, beside, draw, shown
+from prisbench.datasets.subject_names import title
 from prisbench.datasets.things import things_of
-from prisbench.errors import DataError, UnknownNameError
+from prisbench.errors import DataError
 from prisbench.images.masks import from_rle
 from prisbench.images.photos import decode_photo
 from prisbench.subsets import is_within
@@ -53,9 +54,11 @@ class ShownQuery:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A subject to show, with its queries; ``photos`` are the first ``PHOTOS`` of ``n_photos``."""
+    """A subject to show, with its queries; ``photos`` are the first ``PHOTOS`` of ``n_photos``.  ``title``: its name in
+    the set, and its id.
+    """
 
-    id: str
+    title: str
     noun: str
     origin: str
     n_photos: int
@@ -77,11 +80,11 @@ def blocks(
 
     Raises UnknownNameError for a subject; DataError for a choice that leaves nothing and for a damaged row.
     """
+    if subject is not None:
+        (subject,) = dataset.find_subjects([subject], split)
     places = list(dataset.places("queries", split, ("subject_id", SUBSET, "pair_id")))
     wanted = [place for place in places if subject in (None, place.keys[0]) and is_within(subset, place.keys[1])]
     people = {place.keys[0]: place for place in dataset.places("subjects", split, ("id",))}
-    if subject is not None and subject not in people:
-        raise UnknownNameError(f"subject of {dataset.id} {split}", subject, sorted(people)[:50])
     if not wanted:
         what = " and ".join([f"of the subset {subset}"] * (subset is not None) + [f"about {subject}"] * bool(subject))
         raise DataError(f"{dataset.id} has no queries {what} in its {split} split; leave out --subset or --subject")
@@ -215,7 +218,7 @@ def _block(record: dict[str, Any], path: Path, side: int, queries: list[ShownQue
         mask = None if rle is None else from_rle(rle, f"{where}: mask {n}")
         photos.append(draw(image, mask, [], side, where))
     return Block(
-        id=shown(record["id"]),
+        title=shown(title(record["id"], record.get("name"))),
         noun=shown(record["noun"]),
         origin=shown(f"{record['licence']}; {record['source']}"),
         n_photos=len(record["photos"]),

@@ -22,7 +22,7 @@ errors runtime images types phrases deaf subsets answers counts metrics aliases 
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
 network_free appearance sam relations methods
 learning runs answering predict trial score foreign test_log evaluate
-leaderboard sweep tuning embedded wsss bench ceilings conformance demo doctor cli __main__
+leaderboard browser figures sweep tuning embedded wsss bench ceilings conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -65,7 +65,9 @@ ROOMS = {
     "appearance": "sight choice method fitting",
     "sam": "frame guided model persam",
     "trial": "records scenes calls checks child run table",
-    "leaderboard": "ceilings intervals rows render fitted by_subset summaries pages html_page publish rescore",
+    "leaderboard": "ceilings intervals rows render fitted by_subset summaries pages publish rescore",
+    "browser": "bundle packing answers board cases browse reported write",
+    "figures": "style charts grid write",
     "tuning": "space file tune",
     "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
@@ -74,8 +76,8 @@ ROOMS = {
     "bench": "process models published network scene localizer learner dataset crf ablation by_eye score methods",
     "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
-    "cli": """options bars concepts evaluate ceilings predict segment bench project datasets scoring trial tune
-        wsss main __main__""",
+    "cli": """options bars concepts evaluate leaderboard plot ceilings predict segment bench project datasets scoring
+        trial tune wsss main __main__""",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 

@@ -16,7 +16,7 @@ import typer
 from prisbench.cli.bars import named_dataset
 from prisbench.cli.options import BENCHMARK, DATASET, SameDataset, only_with
 from prisbench.errors import DataError, UsageError
-from prisbench.runtime.console import Format, OutputFormat, known, progress, say, table_bars, tell, width
+from prisbench.runtime.console import Format, OutputFormat, known, progress, progress_bar, say, table_bars, tell, width
 
 app = typer.Typer()
 
@@ -159,7 +159,7 @@ def card(
 def show(
     dataset: Annotated[str | None, typer.Argument(help=DATASET, show_default=BENCHMARK)] = None,
     same: SameDataset = None,
-    out: Annotated[Path, typer.Option(help="Folder for sheet.png and page.html.")] = Path("shown"),
+    out: Annotated[Path, typer.Option(help="Folder for sheet.png, page.html and browse.html.")] = Path("shown"),
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
     limit: Annotated[int, typer.Option(help="Queries to show, evenly over subjects and types.")] = 40,
     subset: Annotated[str | None, typer.Option(help="One query type, or look-alike:GRADE, or present.")] = None,
@@ -168,12 +168,19 @@ def show(
     ] = None,
     format: OutputFormat = Format.text,
 ) -> None:
-    """A contact sheet and an offline page: scenes with outlines, look-alikes, texts, the subject's photos."""
+    """A contact sheet, an offline page and a browser: scenes with outlines, look-alikes, texts, the subject's photos.
+
+    --limit is of the sheet and the page; the browser has every query, up to 2,000.
+    """
+    from prisbench.browser.write import write_queries
     from prisbench.datasets.show import page
 
     found = named_dataset(_one_name(dataset, same, BENCHMARK))
     shown = page.show(found, out, split, limit, subset, subject)
-    say({"sheet": str(shown.sheet), "page": str(shown.page)}, format, f"{shown.sheet}\n{shown.page}")
+    with progress_bar("scenes") as step:
+        browse = write_queries(found, split, out, subset, subject, step)
+    record = {"sheet": str(shown.sheet), "page": str(shown.page), "browse": str(browse)}
+    say(record, format, f"{shown.sheet}\n{shown.page}\n{browse}")
 
 
 @app.command()

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +15,6 @@ import typer
 from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
 from prisbench.cli.options import (
     BENCHMARK,
-    DATASET,
     Concepts,
     DatasetName,
     Deaf,
@@ -42,10 +39,8 @@ from prisbench.cli.options import (
     Split,
     Subjects,
     Subset,
-    only_with,
     with_tuned,
 )
-from prisbench.errors import DataError
 from prisbench.runtime.console import (
     SOME_FAILED,
     Device,
@@ -60,16 +55,6 @@ from prisbench.runtime.devices import usable_device
 
 if TYPE_CHECKING:
     from prisbench.results import Run
-
-
-class TableFormat(StrEnum):
-    md = "md"
-    csv = "csv"
-    json = "json"
-    html = "html"
-    summary = "summary"
-    learners = "learners"
-    subsets = "subsets"
 
 
 def evaluate(
@@ -165,100 +150,3 @@ def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format, fu
         print(json.dumps({"run": paths[0], "partial": part, **records_of(frame)[0]}))
     else:
         print(json.dumps({"runs": paths, "partial": part, "rows": records_of(frame)}))
-
-
-def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Whose leaderboard, a folder below --folder. " + DATASET)] = BENCHMARK,
-    folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
-        "leaderboards"
-    ),
-    subset: Annotated[str | None, typer.Option(help="One query type, look-alike:GRADE, or present.")] = None,
-    format: Annotated[
-        TableFormat | None,
-        typer.Option(
-            help="How to print it. Default: md, what of it fits the terminal; so do summary, learners and subsets."
-        ),
-    ] = None,
-    full: Full = False,
-    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
-    gallery: Annotated[Path | None, typer.Option(help="For html: a folder of pictures to show (PNG).")] = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check", help="Only check that every README.md agrees with its result files, and these with their masks."
-        ),
-    ] = False,
-    data: Annotated[
-        list[str], typer.Option("--data", help=f"With --check: to score rows on again; repeatable. {DATASET}")
-    ] = [],  # noqa: B006
-) -> None:
-    """The table of a dataset, from its committed result files."""
-    from prisbench.ceilings.measure import checked
-    from prisbench.datasets.named import dataset_id
-    from prisbench.leaderboard import by_subset, html_page, summaries
-    from prisbench.leaderboard.ceilings import FILE, read_ceilings
-    from prisbench.leaderboard.fitted import fitted
-    from prisbench.leaderboard.publish import check_leaderboards
-    from prisbench.leaderboard.render import render
-    from prisbench.leaderboard.rescore import WORDS, finder, rescore
-    from prisbench.leaderboard.rows import load_runs, rows
-    from prisbench.runtime.files import write_text
-
-    whole = (TableFormat.csv, TableFormat.json, TableFormat.html)
-    only_with("a table for people, printed without --out", out is None and format not in whole, full=full)
-    stated = format is TableFormat.md and not sys.stdout.isatty()  # Markdown for a program, or a file
-    fits = out is None and not full and not stated and format not in whole
-    format = format or TableFormat.md
-    only_with("--format html", format is TableFormat.html, gallery=gallery)
-    only_with("--check", check, data=data)
-    only_with("a table, not with --check", not check, subset=subset, out=out)
-    if check and not folder.is_dir():
-        raise DataError(f"no leaderboards to check: {_no_folder(folder)}")
-    if check:
-        for each in check_leaderboards(folder):
-            if each.complaint is not None:
-                tell("\n".join(each.changes))
-                raise DataError(each.complaint)
-            find = finder(data, tell)
-            for row in rescore(each.folder, find):
-                print(f"{row.result_file}: {WORDS[row.state].format(n=row.n)}")
-            runs = load_runs(each.folder)
-            if (found := read_ceilings(each.folder, runs[0].dataset)) is not None:
-                for name, state in checked(found, find(found.dataset), runs):
-                    print(f"{each.folder / FILE}: {name}: {state}")
-            print(f"{each.folder}: README.md agrees with {each.result_files} result files")
-        return
-    dataset = dataset_id(dataset)
-    if not (folder / dataset).is_dir():
-        from prisbench.errors import UnknownNameError, UsageError
-
-        known = [path.name for path in folder.glob("*/")] if folder.is_dir() else []
-        unknown = UnknownNameError(f"leaderboard in {folder}", dataset, known)
-        raise unknown if folder.is_dir() else UsageError(f"{unknown}; {_no_folder(folder)}")
-    runs = load_runs(folder / dataset)
-    frame = rows(runs, subset)
-    if gallery is not None and not gallery.is_dir():
-        raise DataError(f"no gallery in {gallery}: there is no such folder")
-    if format is TableFormat.html:
-        text = html_page.render_page(
-            runs,
-            html_page.gallery_in(gallery or folder / dataset / "gallery"),
-            read_ceilings(folder / dataset, runs[0].dataset),
-        )
-    elif format is TableFormat.summary:
-        text = summaries.summary(runs)
-    elif format is TableFormat.learners:
-        text = summaries.learners(runs)
-    elif format is TableFormat.subsets:
-        text = by_subset.by_subset(runs)
-    else:
-        text = render(frame, format.value)
-    if out is None:
-        print(fitted(text, width()) if fits else text)
-    else:
-        write_text(out, text)
-        print(f"wrote {out}")
-
-
-def _no_folder(folder: Path) -> str:
-    return f"there is no folder {folder} here; say --folder DIR, such as leaderboards/ of a clone of prisbench"

@@ -20,6 +20,8 @@ from prisbench.cli import (
     concepts,
     datasets,
     evaluate,
+    leaderboard,
+    plot,
     predict,
     project,
     scoring,
@@ -65,7 +67,8 @@ app.command("predict", cls=SeveralValues)(predict.predict)
 app.command("score")(predict.score)
 app.command("try")(trial.try_method)
 app.command("tune")(tune.tune)
-app.command("leaderboard")(evaluate.leaderboard)
+app.command("leaderboard")(leaderboard.leaderboard)
+app.command("plot")(plot.plot)
 app.command("ceilings")(ceilings.ceilings)
 app.command("segment")(segment.segment)
 app.command("presets")(segment.show_presets)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prisbench.datasets.load import SUBSET, Dataset
-from prisbench.datasets.show.picture import UNMEANT, Beside, OutlinedPicture, draw, shown
+from prisbench.datasets.show.picture import GRADED, Beside, OutlinedPicture, beside, draw, shown
 from prisbench.datasets.subject_names import title
 from prisbench.datasets.things import things_of
 from prisbench.errors import DataError
@@ -201,15 +201,12 @@ def _beside(record: dict[str, Any], where: str) -> list[Beside]:
     if not things:
         masks = (from_rle(rle, f"{where}: look-alike {n}") for n, rle in enumerate(record["look_alikes"], 1))
         return [Beside(mask) for mask in masks]
-    found = []
-    for n, thing in enumerate(things):
-        if thing.grade == "copy":
-            found.append(Beside(thing.mask, "copy"))
-        elif thing.role in ("look-alike", "landmark"):
-            found.append(Beside(thing.mask, thing.role, thing.grade))
-        elif thing.role == "subject" and n != record["meant"]:
-            found.append(Beside(thing.mask, UNMEANT))
-    return found
+    kinds = [beside(thing.role, thing.grade, n == record["meant"]) for n, thing in enumerate(things)]
+    return [
+        Beside(thing.mask, what, thing.grade if what in GRADED else None)
+        for thing, what in zip(things, kinds, strict=True)
+        if what is not None
+    ]
 
 
 def _block(record: dict[str, Any], path: Path, side: int, queries: list[ShownQuery]) -> Block:

@@ -39,6 +39,8 @@ from prisbench.runtime.hub import is_hub_id, not_here, out_of_reach
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "weights"
 """The pipeline folder that comes with prisbench."""
 
+GATED = "{} is gated: accept its terms on huggingface.co and run `hf auth login`"
+
 TEXT_MODELS: Mapping[str, Any] = {"": CLIPTextModel, "_2": CLIPTextModelWithProjection}
 """Which class a pipeline's ``text_encoder`` and ``text_encoder_2`` have."""
 
@@ -156,6 +158,8 @@ def load_pretrained(
     except Exception as error:  # whatever a damaged file provokes in the two libraries: the user mends the folder
         if offline:
             raise BackboneError(not_here(where, offline)) from error
+        if _is_gated(error):
+            raise BackboneError(GATED.format(where)) from error
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise BackboneError(f"{name} cannot be loaded: {reason}") from error
     if not is_model:
@@ -167,6 +171,11 @@ def load_pretrained(
         if not torch.isfinite(tensor).all():
             raise BackboneError(f"{name} holds NaN or infinite weights ({key}); the file is damaged")
     return model
+
+
+def _is_gated(error: BaseException | None) -> bool:
+    """Whether the hub refused for want of somebody's consent, whatever the libraries made of that."""
+    return error is not None and (isinstance(error, GatedRepoError) or _is_gated(error.__cause__ or error.__context__))
 
 
 def has_embedded() -> bool:
@@ -271,7 +280,7 @@ def _folder(where: str | Path | None) -> tuple[Path, str]:
         found = snapshot_download(str(where), allow_patterns=wanted, local_files_only=offline is not None)
         return Path(found), str(where)
     except GatedRepoError:
-        raise BackboneError(f"{where} is gated: accept its terms on huggingface.co and run `hf auth login`") from None
+        raise BackboneError(GATED.format(where)) from None
     except PermissionError as error:
         raise BackboneError(
             f"{where}: no permission to write {error.filename or 'the cache of huggingface_hub'}; name another place "

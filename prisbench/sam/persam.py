@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from prisbench.errors import UsageError
+from prisbench.pretrained import masked_photos
 from prisbench.sam.frame import Frame, cells_of
 from prisbench.sam.model import Masks, Prompt, Sam
 from prisbench.settings import MethodOptions, take_settings
@@ -52,7 +53,7 @@ class PerSam:
 
     def learn(self, subject: Subject) -> Concept:
         """From the first photo that has a mask.  Raises UsageError where none has."""
-        photo, mask = _reference(subject, self.name)
+        photo, mask = masked_photos(subject, self.name)[0]
         frame, features = self.sam.encode(photo)
         cells = features[0].permute(1, 2, 0)[cells_of(mask, frame, self.sam.grid).to(features.device)]
         mean, largest = cells.mean(0), cells.amax(0)
@@ -188,17 +189,6 @@ def _point(similar: Tensor, most: bool) -> tuple[int, int]:
     """The pixel that is most, or least, similar; x first."""
     place = int(similar.argmax() if most else similar.argmin())
     return place % similar.shape[1], place // similar.shape[1]
-
-
-def _reference(subject: Subject, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The first photo with a mask that is not empty."""
-    for photo, mask in zip(subject.photos, subject.masks, strict=False):
-        if mask is not None and mask.any():
-            return photo, mask
-    raise UsageError(
-        f"{name} needs the subject's mask in a photo, and {subject.id!r} comes without one; say "
-        "--reference photos+masks, on a dataset whose photos have masks"
-    )
 
 
 def _for(query: Query, answer: Prediction) -> Prediction:

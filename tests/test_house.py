@@ -63,7 +63,7 @@ ROOMS = {
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
     "appearance": "sight choice method fitting",
-    "matching": "dense common memory method unet dinov3",
+    "matching": "dense cosegmentation memory method unet dinov3",
     "sam": "frame guided model persam",
     "detection": "boxes method grounding_dino owlv2",
     "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",

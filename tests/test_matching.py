@@ -18,7 +18,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 from prisbench.diffusion.features import module_features
 from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
-from prisbench.matching.common import common_parts, shared
+from prisbench.matching.cosegmentation import common_parts, shared
 from prisbench.matching.dense import Dense, nearest, thinned
 from prisbench.matching.dinov3 import Dinov3Encoder
 from prisbench.matching.memory import Memory, in_mask, learn, likeness

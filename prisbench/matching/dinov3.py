@@ -24,6 +24,7 @@ from torch.nn.functional import interpolate
 from prisbench.errors import UsageError
 from prisbench.matching.dense import Dense
 from prisbench.matching.method import FeatureMatching
+from prisbench.out_of_domain import Strangeness
 from prisbench.pretrained import load_network
 from prisbench.settings import MethodOptions, share_of, take_settings
 
@@ -44,7 +45,7 @@ class Dinov3Encoder:
     def __init__(self, model: str, device: str, side: int) -> None:
         from transformers import DINOv3ViTModel
 
-        self.model, self.device, self.side = model, device, side
+        self.model, self.weights, self.device, self.side = model, (model,), device, side
         self.network = load_network(DINOv3ViTModel, model, MODEL, device)
         self.patch = int(self.network.config.patch_size)
         self.settings: Mapping[str, Any] = {"model": model, "side": side}
@@ -69,6 +70,9 @@ class Dinov3Encoder:
         resized = interpolate(scaled, size_hw, mode="bilinear", align_corners=False, antialias=True)
         mean, deviation = (torch.tensor(each)[:, None, None] for each in (MEAN, DEVIATION))
         return (resized - mean) / deviation
+
+    def strangeness(self, image: UInt8[np.ndarray, "h w 3"]) -> Strangeness | None:
+        return None
 
     def cost(self, photo_hw: tuple[int, int]) -> str:
         h, w = self.grid_hw(photo_hw)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prisbench.errors import DataError
-from prisbench.matching.common import common_parts
+from prisbench.matching.cosegmentation import common_parts
 from prisbench.matching.dense import Dense, nearest, thinned
 from prisbench.types import Concept
 

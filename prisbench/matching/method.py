@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from prisbench.images.arrays import as_image
+from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import pixels_sha256
 from prisbench.matching.dense import Dense
 from prisbench.matching.memory import Memory, in_mask, learn, likeness
@@ -25,6 +25,7 @@ from prisbench.network_free.evidence import Scene
 from prisbench.network_free.method import answer_of, candidates_of, reference_of
 from prisbench.network_free.predictors import Choice
 from prisbench.network_free.regions import parts
+from prisbench.out_of_domain import Strangeness
 from prisbench.runtime.files import sha256_json
 from prisbench.types import Candidate, Concept, Prediction, Query, Subject
 
@@ -39,10 +40,13 @@ TOP = 1.5
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A frozen network.  ``name``: of the method; ``model``: its weights; ``settings``: what decides its features."""
+    """A frozen network.  ``name``: of the method; ``model``: its weights, and ``weights`` what identifies their content
+    (as of a ``Method``); ``settings``: what decides its features.
+    """
 
     name: str
     model: str
+    weights: Any
     device: str
     settings: Mapping[str, Any]
 
@@ -52,6 +56,10 @@ class Encoder(Protocol):
 
     def cost(self, photo_hw: tuple[int, int]) -> str:
         """What a photo of that size takes, in words."""
+        ...
+
+    def strangeness(self, image: UInt8[np.ndarray, "h w 3"]) -> Strangeness | None:
+        """How far a photo is from what the network was trained on; None where nobody measured that."""
         ...
 
 
@@ -64,11 +72,14 @@ class FeatureMatching:
 
     def __init__(self, encoder: Encoder, threshold: float) -> None:
         self.encoder, self.threshold, self.name = encoder, threshold, encoder.name
-        self.model, self.device = encoder.model, encoder.device
+        self.model, self.weights, self.device = encoder.model, encoder.weights, encoder.device
         self.settings: Mapping[str, Any] = {**encoder.settings, "threshold": threshold}
 
     def cost(self, photo_hw: tuple[int, int]) -> str:
         return self.encoder.cost(photo_hw)
+
+    def strangeness(self, image: ImageLike) -> Strangeness | None:
+        return self.encoder.strangeness(as_image(image))
 
     def learn(self, subject: Subject) -> Concept:
         """Features of the masks' cells; of photos without a mask, of what the photos have in common."""
@@ -78,7 +89,7 @@ class FeatureMatching:
         own = {"version": VERSION, "reference": reference_of(subject), **self.encoder.settings}
         seen = [pixels_sha256(photo) for photo in subject.photos]
         drawn = [None if mask is None else np.packbits(mask).tobytes().hex() for mask in masks]
-        key = sha256_json([own, seen, drawn, subject.noun])[:16]
+        key = sha256_json([self.model, own, seen, drawn, subject.noun])[:16]
         return Concept(key, subject.id, subject.noun, "features", tensors=memory.tensors(), recipe=own)
 
     def locate(

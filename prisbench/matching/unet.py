@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.domain import strangeness
 from prisbench.diffusion.encodings import latents_of
 from prisbench.diffusion.features import Tap, check_layers, features_of
 from prisbench.diffusion.images import fit
@@ -28,6 +29,7 @@ from prisbench.errors import UsageError
 from prisbench.images.photos import image_id
 from prisbench.matching.dense import Dense
 from prisbench.matching.method import FeatureMatching
+from prisbench.out_of_domain import Strangeness
 from prisbench.runtime.files import cache_folder
 from prisbench.settings import MethodOptions, share_of, take_settings
 
@@ -46,7 +48,7 @@ class Chosen(NamedTuple):
 
 
 CHOSEN = {
-    "embedded": Chosen("up_blocks.1.attentions.1", 1, 1, 0.0),
+    "embedded": Chosen("up_blocks.1.attentions.1", 1, 1, 0.25),
     "sd": Chosen("up_blocks.1", 261, 8, 0.0),
     "sdxl": Chosen("up_blocks.0", 261, 8, 0.0),
 }
@@ -64,6 +66,7 @@ class UnetEncoder:
         check_layers(backbone.unet, tap.layers)
         self.backbone, self.tap = backbone, tap
         self.model, self.device = backbone.id, str(backbone.device)
+        self.weights = {backbone.id: f"{backbone.configuration[:16]} {backbone.dtype}"}
         self.settings: Mapping[str, Any] = {
             "layers": "+".join(tap.layers), "timestep": tap.timestep, "samples": tap.samples, "caption": CAPTION
         }  # fmt: skip
@@ -80,6 +83,9 @@ class UnetEncoder:
             stride * photo / resized for photo, resized in zip(geometry.photo_hw, geometry.resized_hw, strict=True)
         )
         return Dense(found.features.cpu(), (cell_hw[0], cell_hw[1]), geometry.photo_hw)
+
+    def strangeness(self, image: UInt8[np.ndarray, "h w 3"]) -> Strangeness | None:
+        return strangeness(self.backbone, image)
 
     def cost(self, photo_hw: tuple[int, int]) -> str:
         geometry = fit(photo_hw, "native", self.backbone.native_area_px, self.backbone.stride)

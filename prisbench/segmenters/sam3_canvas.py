@@ -64,7 +64,7 @@ class Sam3Canvas:
         left, top, right, bottom = box_of(mask) or (0, 0, 0, 0)
         box = np.array([left, top, right + 1, bottom + 1], np.float64)
         key = hashlib.sha256(repr((VERSION, self.model, photo.shape)).encode() + photo.tobytes() + box.tobytes())
-        tensors = {"photo": photo.astype(np.float32), "box": box}
+        tensors: dict[str, np.ndarray] = {"photo": photo.astype(np.float32), "box": box}
         return Concept(
             key.hexdigest()[:16], subject.id, subject.noun, self.name, tensors=tensors, recipe={"version": VERSION}
         )

@@ -97,6 +97,21 @@ def folded(given: Mapping[str, Any], parts: Collection[str]) -> dict[str, Any]:
     return out
 
 
+def share_of(taken: Mapping[str, Any], name: str) -> float:
+    """A setting that is a share, 0 to 1.  Raises UsageError."""
+    value = taken[name]
+    if value is None or not 0 <= value <= 1:
+        raise UsageError(f"{name}={value!r} makes no sense: expected a number in 0..1")
+    return float(value)
+
+
+def place_of(taken: Mapping[str, Any], name: str) -> str:
+    """A setting that names a model, a folder or a hub id.  Raises UsageError."""
+    if not taken[name] or not isinstance(taken[name], str):
+        raise UsageError(f"{name}={taken[name]!r} makes no sense: expected the folder or hub id of a model")
+    return str(taken[name])
+
+
 def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """``known`` with the ``given`` values of that prefix put in.
 

@@ -19,8 +19,8 @@ PACKAGE = ROOT / "prisbench"
 
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
-soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
-network_free appearance sam relations methods
+soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed concepts
+localizer network_free appearance matching sam detection segmenters relations methods
 learning runs answering predict trial score foreign test_log evaluate
 leaderboard browser figures sweep tuning embedded wsss bench ceilings conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
@@ -51,8 +51,8 @@ ROOMS = {
         checks.pictures checks.validate several_masks photo_folder
         cards.facts cards.text cards.structure cards.check cards.croissant cards.publish show.picture show.choose
         show.sheet show.page""",
-    "diffusion": """architectures configuration prompts attention backbone images text noise encodings domain
-        loading""",
+    "diffusion": """architectures configuration prompts attention backbone images text noise features encodings
+        domain loading""",
     "speed": "rounding lean eager",
     "concepts": """recipes watch latents loss parameters loop cost checkpoints training class_images store controls
         wordings textual_inversion custom_diffusion weights dreambooth names interop.formats
@@ -63,7 +63,10 @@ ROOMS = {
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
     "appearance": "sight choice method fitting",
+    "matching": "dense cosegmentation memory method unet dinov3",
     "sam": "frame guided model persam",
+    "detection": "boxes method grounding_dino owlv2",
+    "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",
     "trial": "records scenes calls checks child run table",
     "leaderboard": "ceilings intervals rows render fitted by_subset summaries pages publish rescore",
     "browser": "bundle packing answers board cases browse reported write",

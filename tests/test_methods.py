@@ -48,10 +48,17 @@ def test_every_folder_with_a_method_is_a_name_and_so_is_attn() -> None:
         "attn-features",
         "center-box",
         "clipseg",
+        "dinov3-features",
+        "grounding-dino",
         *without,
+        "owlv2-image-guided",
         "persam",
         "persam-f",
         "random-box",
+        "sam3-canvas",
+        "sam3-noun",
+        "seggpt",
+        "unet-features",
         "whole-image",
     ]
     for name in ("always-absent", "center-box", "random-box", "whole-image"):

@@ -175,12 +175,9 @@ class AttentionMethod:
 
     def strangeness(self, image: ImageLike) -> Strangeness | None:
         """How far a photo is from the world that the backbone was trained on; None where nobody measured that world."""
-        from prisbench.diffusion.domain import features
+        from prisbench.diffusion.domain import strangeness
 
-        domain = self.backbone.domain
-        if domain is None:
-            return None
-        return Strangeness(domain.strangeness(features(self.backbone, image)), domain.threshold)
+        return strangeness(self.backbone, image)
 
     def learn(self, subject: Subject) -> Concept:
         """The concept of a subject: from the store when it was learned before, else learned and stored.

@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from prisbench.errors import UsageError
+from prisbench.pretrained import masked_photos
 from prisbench.sam.frame import Frame, cells_of
 from prisbench.sam.model import Masks, Prompt, Sam
-from prisbench.settings import MethodOptions, take_settings
+from prisbench.settings import MethodOptions, place_of, share_of, take_settings
 from prisbench.types import Concept, Prediction, Query, Subject
 
 SAM = "facebook/sam-vit-huge"
@@ -51,15 +52,14 @@ class PerSam:
         """What ``--set sam=ID_OR_FOLDER`` (or ``--model``) says.  Raises UsageError, BackboneError."""
         known = {"sam": options.model or SAM, "threshold": 0.0, **({"steps": STEPS} if fitted else {})}
         taken = take_settings(known, options.settings)
-        if taken["sam"] is None or (fitted and not (taken["steps"] or 0) > 0):
-            raise UsageError(f"settings that make no sense ({taken}): sam is an id or a folder, steps at least 1")
-        return cls(
-            fitted, str(taken["sam"]), options.device, taken.get("steps", STEPS), float(taken["threshold"] or 0.0)
-        )
+        if fitted and not (taken["steps"] or 0) > 0:
+            raise UsageError(f"steps={taken['steps']!r} makes no sense: expected 1 or more")
+        threshold = share_of(taken, "threshold")
+        return cls(fitted, place_of(taken, "sam"), options.device, taken.get("steps", STEPS), threshold)
 
     def learn(self, subject: Subject) -> Concept:
         """From the first photo that has a mask.  Raises UsageError where none has."""
-        photo, mask = _reference(subject, self.name)
+        photo, mask = masked_photos(subject, self.name)[0]
         frame, features = self.sam.encode(photo)
         cells = features[0].permute(1, 2, 0)[cells_of(mask, frame, self.sam.grid).to(features.device)]
         mean, largest = cells.mean(0), cells.amax(0)
@@ -199,17 +199,6 @@ def _point(similar: Tensor, most: bool) -> tuple[int, int]:
     """The pixel that is most, or least, similar; x first."""
     place = int(similar.argmax() if most else similar.argmin())
     return place % similar.shape[1], place // similar.shape[1]
-
-
-def _reference(subject: Subject, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The first photo with a mask that is not empty."""
-    for photo, mask in zip(subject.photos, subject.masks, strict=False):
-        if mask is not None and mask.any():
-            return photo, mask
-    raise UsageError(
-        f"{name} needs the subject's mask in a photo, and {subject.id!r} comes without one; say "
-        "--reference photos+masks, on a dataset whose photos have masks"
-    )
 
 
 def _for(query: Query, answer: Prediction) -> Prediction:

@@ -51,12 +51,20 @@ class MethodOptions:
     shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     looked_at: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process, it is as new there: nobody has looked at it."""
+        return _options, ({each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.init},)
+
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("__") and name != "looked_at":
             object.__getattribute__(self, "looked_at").add(name)
         elif name == "__dict__":  # vars(options)
             object.__getattribute__(self, "looked_at").update(("concept", "model", "seed", "settings"))
         return object.__getattribute__(self, name)
+
+
+def _options(given: dict[str, Any]) -> MethodOptions:
+    return MethodOptions(**given)
 
 
 def variants(

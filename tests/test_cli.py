@@ -147,6 +147,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "evaluate",
         "leaderboard",
         "learn-concept",
+        "merge",
         "predict",
         "presets",
         "push",

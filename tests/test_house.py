@@ -21,8 +21,8 @@ ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
 network_free appearance sam relations methods
-learning runs answering predict trial score foreign test_log evaluate
-leaderboard sweep embedded wsss bench conformance demo doctor cli __main__
+learning sharding runs answering predict trial score foreign test_log evaluate
+cluster leaderboard sweep embedded wsss bench conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -65,6 +65,7 @@ ROOMS = {
     "appearance": "sight choice method fitting",
     "sam": "frame guided model persam",
     "trial": "records scenes calls checks child run table",
+    "cluster": "merge schedule job local rayed share",
     "leaderboard": "intervals rows render fitted by_subset summaries pages html_page publish rescore",
     "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
@@ -72,7 +73,7 @@ ROOMS = {
         schedule crops train_run train predict demo_report demo""",
     "bench": "process models published network scene localizer learner dataset crf ablation by_eye score",
     "conformance": "cases check",
-    "cli": "options bars concepts evaluate predict segment bench project datasets scoring trial wsss main __main__",
+    "cli": "options bars concepts cluster evaluate predict segment bench project datasets scoring trial wsss main __main__",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,11 +16,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.cluster import print_shard, shard_folders
 from prisbench.cli.options import (
     BENCHMARK,
     Concepts,
     DatasetName,
     Deaf,
+    Executor,
+    ExecutorOption,
     FailOnError,
     Fresh,
     Full,
@@ -35,10 +40,12 @@ from prisbench.cli.options import (
     RunsFolder,
     Seeds,
     Settings,
+    ShardOption,
     SoftMaps,
     Split,
     Subjects,
     Subset,
+    WorkersOption,
     only_with,
 )
 from prisbench.errors import DataError
@@ -56,6 +63,8 @@ from prisbench.runtime.console import (
 from prisbench.runtime.devices import usable_device
 
 if TYPE_CHECKING:
+    from prisbench.cluster.job import Job
+    from prisbench.cluster.schedule import Workers
     from prisbench.results import Run
 
 
@@ -92,6 +101,9 @@ def evaluate(
     out_of_domain: OutOfDomain = False,
     reason: Reason = None,
     soft_maps: SoftMaps = False,
+    shard: ShardOption = None,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
@@ -102,8 +114,13 @@ def evaluate(
     from prisbench.datasets.named import find_dataset
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
+    from prisbench.sharding import parse_shard
     from prisbench.sweep import Sweep, check_sweep, run_sweep
 
+    only_with("--executor", executor is not None, workers=workers)
+    only_with("a run that this process makes alone, not with --shard", shard is None, executor=executor)
+    only_with("a whole run, not with --shard", shard is None, leaderboards=leaderboards)
+    share = None if shard is None else parse_shard(shard, os.environ)
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
     run_options = RunOptions(
@@ -116,14 +133,20 @@ def evaluate(
         deaf=deaf.value if deaf else None,
         soft_maps=soft_maps,
     )
-    scope = Scope(split, limit, subset, tuple(subject), tuple(query))
-    sweep = Sweep(
-        method, variants(shared, concept or [None], seed), out, scope, run_options, leaderboards, out_of_domain
-    )
+    scope = Scope(split, limit, subset, tuple(subject), tuple(query), share)
+    team = None if executor is None else _team(executor, shared.device, workers)
+    wanted = variants(shared, concept or [None], seed)
+    sweep = Sweep(method, wanted, out, scope, run_options, leaderboards, out_of_domain, team)
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar:
         data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        if share is not None:
+            folders = shard_folders(sweep, data, bar)
+    if share is not None:
+        print_shard(share, folders, dataset, format)
+        return
+    with progress() as bar:
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     runs = [each.run for each in finished]
     print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format, full)
@@ -133,6 +156,19 @@ def evaluate(
             f"{failures[0].query_id!r} ({failures[0].error}); the same command tries them again"
         )
         raise typer.Exit(SOME_FAILED)
+
+
+def _team(executor: Executor, device: str, workers: int | None) -> Callable[[Job], Workers]:
+    """What makes the workers of a run."""
+    if executor is Executor.ray:
+        from prisbench.cluster.rayed import RayWorkers
+
+        return lambda job: RayWorkers(job, device, workers)
+    from prisbench.cluster.local import LocalWorkers
+    from prisbench.runtime.devices import devices_for
+
+    devices = devices_for(device, workers)
+    return lambda job: LocalWorkers(job, devices)
 
 
 def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format, full: bool = False) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from prisbench.cli import bench, concepts, datasets, evaluate, predict, project, scoring, segment, trial, wsss
+from prisbench.cli import bench, cluster, concepts, datasets, evaluate, predict, project, scoring, segment, trial, wsss
 from prisbench.cli.options import SeveralValues
 from prisbench.errors import PrisbenchError
 from prisbench.runtime.console import INTERRUPTED, tell
@@ -50,6 +50,7 @@ app.command("learn-concept", cls=SeveralValues)(concepts.learn_concept)
 app.command("evaluate", cls=SeveralValues)(evaluate.evaluate)
 app.command("predict", cls=SeveralValues)(predict.predict)
 app.command("score")(predict.score)
+app.command("merge")(cluster.merge)
 app.command("try")(trial.try_method)
 app.command("leaderboard")(evaluate.leaderboard)
 app.command("segment")(segment.segment)

@@ -106,11 +106,20 @@ class _Board:
 
     def hand_out(self) -> bool:
         """Give every free worker a unit; False where nobody has one then."""
-        while self.free and (unit := self._next(self.free[0])) is not None:
+        for _ in range(len(self.free)):
             worker = self.free.popleft()
-            self.workers.give(worker, unit)
-            self.busy += 1
+            unit = self._next(worker)
+            if unit is None:
+                self.free.append(worker)
+            else:
+                self._give(worker, unit)
+        if not self.busy and self.again and self.free:  # only those who died at it are left
+            self._give(self.free.popleft(), self.again.popleft()[0])
         return self.busy > 0
+
+    def _give(self, worker: int, unit: Unit) -> None:
+        self.workers.give(worker, unit)
+        self.busy += 1
 
     def _next(self, worker: int) -> Unit | None:
         for _ in range(len(self.again)):
@@ -120,7 +129,8 @@ class _Board:
             self.again.append((unit, killer))
         if self.ahead is None:
             self.ahead = next(self.units, None)
-        if self.ahead is None or any(unit.kind != self.ahead.kind for unit, _ in self.given_up):
+        open_ones = (unit for unit, _ in (*self.given_up, *self.again))
+        if self.ahead is None or any(unit.kind != self.ahead.kind for unit in open_ones):
             return None
         unit, self.ahead = self.ahead, None
         return unit

@@ -148,6 +148,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "leaderboard",
         "learn-concept",
         "merge",
+        "plan",
         "predict",
         "presets",
         "push",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import json
+import os
 import random
+import re
 import shutil
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -28,6 +31,7 @@ from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import DataError, MissingExtraError, UsageError, WriteError
 from prisbench.evaluate import evaluate
 from prisbench.methods import load_method
+from prisbench.plan import Cost, Plan
 from prisbench.predict import predict
 from prisbench.runs import RunOptions, Scope
 from prisbench.settings import MethodOptions
@@ -537,6 +541,112 @@ def test_a_method_that_fails_everywhere_is_told_as_one_process_tells_it(
     (method.parent / "fail").touch()
     with pytest.raises(DataError, match="boxes failed on every query: RuntimeError: no luck"):
         evaluate_shared(job_of(data, method, tmp_path), data, locally)
+
+
+# --- what it will take ----------------------------------------------------------------------------------------------
+
+STEPPING = """
+import time
+
+import numpy as np
+from prisbench import Concept, Prediction
+
+
+class Stepping:
+    name = "stepping"
+
+    def __init__(self, options):
+        self.settings = {"learner": {"steps": options.settings.get("learner.steps", 500)}}
+        self.progress = options.progress
+
+    def learn(self, subject):
+        assert self.settings["learner"]["steps"] <= 4, "a plan trains nothing to its end"
+        for step in range(self.settings["learner"]["steps"]):
+            time.sleep(0.02)
+            self.progress(step + 1, self.settings["learner"]["steps"], 0.5)
+        return Concept(subject.id, subject.id, subject.noun, "stepped", tensors={"v": np.zeros(100, np.float32)})
+
+    def locate(self, image, queries, concepts):
+        time.sleep(0.05)
+        return [Prediction(query.id, image[..., 0] > 99) for query in queries]
+
+
+def make(options):
+    return Stepping(options)
+"""
+
+
+def test_a_plan_counts_measures_a_little_and_multiplies(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stepping.py").write_text(STEPPING)
+    out = tmp_path / "runs"
+    command = ["plan", "--method", tmp_path / "stepping.py", "--dataset", data.folder, "--out", out, "--device", "cpu"]
+    code, text, _ = called(monkeypatch, capfd, *command, "--format", "json")
+    plan = json.loads(text)
+    [cost] = plan["costs"]
+    assert code == 0 and not out.exists(), "nothing is started, nothing is left"
+    counts = {name: plan[name] for name in ("subjects", "images", "queries", "trainings", "workers")}
+    assert counts == {"subjects": 3, "images": IMAGES, "queries": 2 * IMAGES, "trainings": 3, "workers": 1}
+    assert (cost["concept"], cost["steps"], cost["of_steps"], cost["concept_bytes"]) == ("stepped", 4, 500, 400)
+    assert 500 * 0.02 <= cost["learn_seconds"] < 500 * 0.2 and 0.05 <= cost["locate_seconds"] < 1
+    assert plan["work_seconds"] == pytest.approx(3 * cost["learn_seconds"] + IMAGES * cost["locate_seconds"])
+    assert plan["disk_bytes"] == pytest.approx(2 * IMAGES * (cost["query_bytes"] + 200) + 3 * 400)
+    code, text, _ = called(monkeypatch, capfd, *command, "--workers", 3, "--limit", 9)
+    assert code == 0 and "4 of 500 steps measured" in text and "9 queries; 1 runs, 3 trainings" in text
+    assert "with 3 workers" in text and "memory: " in text and "disk: " in text
+
+
+def test_a_plan_of_many_workers_is_bounded_by_what_cannot_be_cut() -> None:
+    cost = Cost("ti", 2, True, 60.0, 4, 200, 1.0, 100.0, 3000)
+    plan = Plan("d", 48, 640, 1920, 1, (cost,), None, None)
+    assert (plan.trainings, plan.work_seconds, plan.wall_seconds) == (96, 7040.0, 7040.0)
+    assert dataclasses.replace(plan, workers=10).wall_seconds == 2 * (5 * 60 + 3 * 640 / 30)
+    assert dataclasses.replace(plan, workers=1000).wall_seconds == 2 * (60 + 640 / 30)
+
+
+# --- a page that can be followed ------------------------------------------------------------------------------------
+
+SBATCH = """#!/bin/bash
+# A Slurm of one machine: an array's tasks one after the other, the last first.
+for word in "$@"; do script=$word; done
+array=$(sed -n 's/^#SBATCH --array=1-\\([0-9]*\\).*/\\1/p' "$script")
+for task in $(seq "${array:-1}" -1 1); do
+    if [ -n "$array" ]; then
+        export SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_COUNT=$array
+        export SLURM_ARRAY_TASK_MIN=1 SLURM_ARRAY_TASK_MAX=$array SLURM_ARRAY_TASK_STEP=1
+    fi
+    bash "$script" >>"$LOGS" 2>&1 || echo "task $task failed" >>"$LOGS"
+done
+echo 4711
+"""
+
+
+@pytest.mark.slow
+def test_the_slurm_array_of_the_page_works_as_printed(
+    data: Dataset, method: Path, tmp_path: Path, one: dict[str, bytes]
+) -> None:
+    page = (Path(__file__).parents[1] / "docs/cluster.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    scripts = {re.search(r"^# (\w+\.sh)$", block, re.MULTILINE)[1]: block for block in blocks if "#SBATCH" in block}
+    assert sorted(scripts) == ["array.sh", "merge.sh"]
+    for name, text in scripts.items():
+        (tmp_path / name).write_text(text)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sbatch").write_text(SBATCH)
+    (programs / "prisbench").write_text(f'#!/bin/bash\nexec "{sys.executable}" -m prisbench "$@"\n')
+    for path in programs.iterdir():
+        path.chmod(0o755)
+    env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "LOGS": str(tmp_path / "log")}
+    env |= {"PYTHONPATH": str(Path(__file__).parents[1]), "METHOD": str(method), "DATASET": str(data.folder)}
+    env |= {"RUN": "runs/tiny-v1/boxes--boxes"}
+    [submit] = [block for block in blocks if "sbatch" in block and "#SBATCH" not in block and "afterany" in block]
+    done = subprocess.run(["bash", "-c", submit], cwd=tmp_path, env=env, capture_output=True, text=True)
+    log = (tmp_path / "log").read_text()
+    assert done.returncode == 0 and "failed" not in log and "merged" in log, f"{done.stderr}\n{log}"
+    found = files(tmp_path / "runs/tiny-v1/boxes--boxes")
+    assert found["predictions.jsonl"] == one["predictions.jsonl"] and "run.json" in found
 
 
 # --- Ray ------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ errors runtime images types phrases deaf subsets answers counts metrics aliases 
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
 network_free appearance sam relations methods
 learning sharding runs answering predict trial score foreign test_log evaluate
-cluster leaderboard sweep embedded wsss bench conformance demo doctor cli __main__
+cluster leaderboard sweep embedded wsss bench plan conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 

@@ -11,8 +11,36 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prisbench.cli.bars import learning_bar, stage_bar
-from prisbench.cli.options import BENCHMARK, DatasetName, Fresh, Full
-from prisbench.runtime.console import Format, OutputFormat, progress, say, table_bars, tell
+from prisbench.cli.options import (
+    BENCHMARK,
+    Concepts,
+    DatasetName,
+    Fresh,
+    Full,
+    Limit,
+    MethodModel,
+    MethodName,
+    Queries,
+    Reference,
+    ReferenceSetting,
+    RunsFolder,
+    Seeds,
+    Settings,
+    Split,
+    Subjects,
+    Subset,
+)
+from prisbench.runtime.console import (
+    Device,
+    Format,
+    OutputFormat,
+    nothing_on_stdout,
+    progress,
+    say,
+    table_bars,
+    tell,
+)
+from prisbench.runtime.devices import usable_device
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -73,3 +101,40 @@ def merge(
     twice = f"; {merged.twice} answers came twice, and count once" if merged.twice else ""
     tell(f"merged {merged.shards} shards{twice}")
     print_runs([merged.run], [str(merged.path)], data.manifest.n_queries(merged.run.dataset.split), format, full)
+
+
+def plan(
+    method: MethodName = "attn",
+    dataset: DatasetName = BENCHMARK,
+    concept: Concepts = [],  # noqa: B006
+    reference: Reference = ReferenceSetting.photos,
+    split: Split = "test",
+    subset: Subset = None,
+    subject: Subjects = [],  # noqa: B006
+    query: Queries = [],  # noqa: B006
+    limit: Limit = None,
+    model: MethodModel = None,
+    out: RunsFolder = Path("runs"),
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Who will share each run.")] = 1,
+    seed: Seeds = [0],  # noqa: B006
+    device: Device = "auto",
+    settings: Settings = [],  # noqa: B006
+    format: OutputFormat = Format.text,
+) -> None:
+    """Trainings, images, hours, memory and disk of an evaluation, from a few steps measured here; starts nothing."""
+    from prisbench.datasets.named import find_dataset
+    from prisbench.plan import lines_of_plan, make_plan, record_of_plan
+    from prisbench.runs import RunOptions, Scope
+    from prisbench.settings import MethodOptions, parse_settings, variants
+    from prisbench.sweep import Sweep, check_sweep
+
+    shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings), warn=tell)
+    scope = Scope(split, limit, subset, tuple(subject), tuple(query))
+    wanted = variants(shared, concept or [None], seed)
+    sweep = Sweep(method, wanted, out, scope, RunOptions(reference=reference.value))
+    with nothing_on_stdout():
+        check_sweep(sweep)
+    with progress() as bar:
+        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        found = make_plan(sweep, data, workers, tell)
+    say(record_of_plan(found), format, "\n".join(lines_of_plan(found, out)))

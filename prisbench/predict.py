@@ -84,7 +84,7 @@ def predicting(
         kind += f" in shard {scope.shard.words}" if scope.shard else ""
         raise UsageError(f"{dataset.id} has no queries{kind} in its {scope.split} split")
     everybody = deaf_subjects(given(dataset.subjects(scope.split), options.reference), options.deaf)
-    manifest = _manifest(dataset, method, scope, options)
+    manifest = manifest_of(dataset, method, scope, options)
     with contextlib.ExitStack() as stack:
         folder = root
 
@@ -115,7 +115,7 @@ def predicting(
         yield Predicted(folder, {**manifest, **note(folder, out_of_domain=outside)}, outside)
 
 
-def _manifest(dataset: Dataset, method: Method, scope: Scope, options: RunOptions) -> dict[str, Any]:
+def manifest_of(dataset: Dataset, method: Method, scope: Scope, options: RunOptions) -> dict[str, Any]:
     """What is being run, as far as it is known before anything is learned."""
     return {
         "method": deaf_name(method.name, options.deaf),

@@ -22,7 +22,7 @@ errors runtime images types phrases deaf subsets answers counts metrics aliases 
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
 network_free appearance sam relations methods
 learning sharding runs answering predict trial score foreign test_log evaluate
-cluster leaderboard sweep embedded wsss bench plan conformance demo doctor cli __main__
+cluster leaderboard exports sweep embedded wsss bench plan reproduce conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -66,14 +66,17 @@ ROOMS = {
     "sam": "frame guided model persam",
     "trial": "records scenes calls checks child run table",
     "cluster": "merge schedule job local rayed share",
-    "leaderboard": "intervals rows render fitted by_subset summaries pages html_page publish rescore",
+    "leaderboard": """intervals rows render fitted by_subset summaries pages html_page publish rescore submission
+        compare flips""",
+    "exports": "numbers hub every_eval_ever latex coco",
     "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
     "bench": "process models published network scene localizer learner dataset crf ablation by_eye score",
     "conformance": "cases check",
-    "cli": "options bars concepts cluster evaluate predict segment bench project datasets scoring trial wsss main __main__",
+    "cli": """options bars concepts cluster evaluate predict rows segment bench project datasets scoring trial wsss
+        main __main__""",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 

@@ -14,7 +14,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from prisbench.cli import bench, cluster, concepts, datasets, evaluate, predict, project, scoring, segment, trial, wsss
+from prisbench.cli import (
+    bench,
+    cluster,
+    concepts,
+    datasets,
+    evaluate,
+    predict,
+    project,
+    rows,
+    scoring,
+    segment,
+    trial,
+    wsss,
+)
 from prisbench.cli.options import SeveralValues
 from prisbench.errors import PrisbenchError
 from prisbench.runtime.console import INTERRUPTED, tell
@@ -54,6 +67,11 @@ app.command("merge")(cluster.merge)
 app.command("plan", cls=SeveralValues)(cluster.plan)
 app.command("try")(trial.try_method)
 app.command("leaderboard")(evaluate.leaderboard)
+app.command("compare")(rows.compare)
+app.command("reproduce")(rows.reproduce)
+app.command("submit")(rows.submit)
+app.command("retract")(rows.retract)
+app.command("export")(rows.export)
 app.command("segment")(segment.segment)
 app.command("presets")(segment.show_presets)
 app.command("demo")(project.demo)

@@ -13,7 +13,15 @@ from typing import NamedTuple
 from prisbench.errors import DataError
 from prisbench.leaderboard.by_subset import by_subset
 from prisbench.leaderboard.render import render
-from prisbench.leaderboard.rows import board_name, load_runs, queries_within, records_of, rows
+from prisbench.leaderboard.rows import (
+    board_name,
+    load_runs,
+    queries_within,
+    records_of,
+    retracted_lines,
+    rows,
+    standing,
+)
 from prisbench.leaderboard.summaries import learners, summary
 from prisbench.results import Run
 from prisbench.runtime.files import write_text
@@ -27,7 +35,8 @@ PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
 
 
 def readme(runs: Sequence[Run]) -> str:
-    """The README of a leaderboard folder: the table over all queries, that by subset, then one for every subset.
+    """The README of a leaderboard folder: the table over all queries, that by subset, one for every subset, and the
+    rows that were retracted.
 
     Raises DataError as ``rows``, and without runs.
     """
@@ -43,10 +52,12 @@ def readme(runs: Sequence[Run]) -> str:
     ]
     if any(row.get("headline") is not None for row in records_of(everything)):
         parts += ["## By subset", by_subset(runs)]
-    for subset in subsets_in(queries_within(runs, None)):
+    for subset in subsets_in(queries_within(standing(runs), None)):
         if subset == PRESENT:
             continue
         parts += [f"## Only {subset} queries", render(rows(runs, subset))]
+    if lines := retracted_lines(runs):
+        parts += ["## Retracted", "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

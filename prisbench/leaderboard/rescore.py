@@ -74,10 +74,11 @@ def rescore(folder: Path, find: Find) -> Iterator[Rescored]:
     found: dict[str, Dataset | None] = {}
     for path in paths:
         run = read_run(path)
-        yield _rescore_one(path, run, found, find)
+        yield rescore_one(path, run, found, find)
 
 
-def _rescore_one(path: Path, run: Run, found: dict[str, Dataset | None], find: Find) -> Rescored:
+def rescore_one(path: Path, run: Run, found: dict[str, Dataset | None], find: Find) -> Rescored:
+    """One row; ``found`` keeps the datasets by digest.  Raises as ``rescore``."""
     kept = kept_beside(path)
     if not kept.is_file():
         return Rescored(path, "none", len(run.queries))

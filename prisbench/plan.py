@@ -193,7 +193,8 @@ def _shortened(name: str, options: MethodOptions) -> tuple[Method, int | None]:
     if not isinstance(steps, int) or steps <= STEPS:
         return method, None
     fewer = {**options.settings, STEPS_SETTING: STEPS}
-    return load_method(name, replace(options, settings=fewer, progress=_Clock())), steps
+    # whether the method shows that setting is no matter here
+    return load_method(name, replace(options, settings=fewer, progress=_Clock(), warn=lambda _: None)), steps
 
 
 def _learn(method: Method, subject: Subject, of_steps: int | None) -> tuple[Concept, float]:
@@ -265,7 +266,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
 
 
-def _size(count: float) -> str:
+def _size(count: int | float) -> str:
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.3g} {unit}"

@@ -345,7 +345,7 @@ def test_a_shard_without_an_image_and_the_command_line(
     assert code == 0 and "boxes" in out and "merged 2 shards" in err
     assert "--shard" not in json.loads((tmp_path / "runs/tiny-v1/boxes--boxes/manifest.json").read_text())["provenance"]
     code, _, err = called(monkeypatch, capfd, *command, "--shard", "1/2", "--executor", "local")
-    assert code == 1 and "--executor: only with a run that this process makes alone, not with --shard" in err
+    assert code == 1 and "--shard is one share, --executor hands out all of them" in err
     code, _, err = called(monkeypatch, capfd, *command, "--workers", "2")
     assert code == 1 and "--workers: only with --executor" in err
 

@@ -48,7 +48,7 @@ from prisbench.cli.options import (
     WorkersOption,
     only_with,
 )
-from prisbench.errors import DataError
+from prisbench.errors import DataError, UsageError
 from prisbench.runtime.console import (
     SOME_FAILED,
     Device,
@@ -118,7 +118,8 @@ def evaluate(
     from prisbench.sweep import Sweep, check_sweep, run_sweep
 
     only_with("--executor", executor is not None, workers=workers)
-    only_with("a run that this process makes alone, not with --shard", shard is None, executor=executor)
+    if shard is not None and executor is not None:
+        raise UsageError("--shard is one share, --executor hands out all of them; leave one of the two out")
     only_with("a whole run, not with --shard", shard is None, leaderboards=leaderboards)
     share = None if shard is None else parse_shard(shard, os.environ)
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
@@ -240,7 +241,7 @@ def leaderboard(
             print(f"{each.folder}: README.md agrees with {each.result_files} result files")
         return
     if not (folder / dataset).is_dir():
-        from prisbench.errors import UnknownNameError, UsageError
+        from prisbench.errors import UnknownNameError
 
         known = [path.name for path in folder.glob("*/")] if folder.is_dir() else []
         unknown = UnknownNameError(f"leaderboard in {folder}", dataset, known)

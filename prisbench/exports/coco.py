@@ -58,8 +58,8 @@ def coco_files(
             raise DataError(f"query {example.query.id!r} has no answer; the predictions are not those of this run")
         truth["images"].append(_image(number, example, names))
         if example.mask.any():
-            place = {"id": len(truth["annotations"]) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
-            truth["annotations"].append({**place, **_of_mask(example.mask)})
+            ids = {"id": len(truth["annotations"]) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
+            truth["annotations"].append({**ids, **_of_mask(example.mask)})
         mask = record.mask
         if mask is not None and mask.any():
             place = {"image_id": number, "query_id": example.query.id, "category_id": 1}

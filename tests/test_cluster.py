@@ -535,6 +535,7 @@ def test_a_subject_and_an_image_that_kill_every_process_are_named_and_the_rest_i
     assert files(path.parent) == one
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_everywhere_is_told_as_one_process_tells_it(
     data: Dataset, method: Path, tmp_path: Path
 ) -> None:

@@ -180,7 +180,7 @@ def test_a_folder_for_fiftyone_holds_an_image_for_each_query(made: Path, data: D
     assert sorted(path.name for path in out.iterdir()) == ["data", "labels.json", "predictions.json"]
     assert sorted(each["file_name"] for each in labels["images"]) == sorted(p.name for p in (out / "data").iterdir())
     for each, example in zip(labels["images"], data.examples("test"), strict=True):
-        assert (load_photo(out / "data" / each["file_name"]).image == example.image).all()
+        assert (load_photo(out / "data" / each["file_name"]) == example.image).all()
         assert each["text"] == example.query.text and (each["height"], each["width"]) == example.image.shape[:2]
     assert {each["category_id"] for each in [*labels["annotations"], *answers]} == {1}
     assert {each["image_id"] for each in answers} <= {each["id"] for each in labels["images"]}

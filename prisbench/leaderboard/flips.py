@@ -5,6 +5,7 @@ Knows: how a sheet of them is put together.  Does not know: which are flips (``c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,17 +24,25 @@ from prisbench.types import Example
 MOST = 24
 """Flips on a sheet, half of them won by each run where there are so many."""
 
-TILE = 300
+TILE, ACROSS = 300, 2
+"""Pixels of a picture, and flips in a row of the sheet."""
 
 
 def chosen(comparison: Comparison, most: int = MOST) -> list[Pair]:
-    """The flips to show: the largest differences first, both runs taking turns."""
-    won, lost = (
-        sorted((pair for pair in comparison.pairs if pair.flip == sign), key=lambda pair: -sign * pair.gap)
-        for sign in (1, -1)
-    )
+    """The flips to show: both runs taking turns, of each its query types, and of a type the largest differences."""
+    won, lost = (_by_turns([pair for pair in comparison.pairs if pair.flip == sign]) for sign in (1, -1))
     first = max(most // 2, most - len(lost))
     return [*won[:first], *lost[: most - min(len(won), first)]]
+
+
+def _by_turns(pairs: Sequence[Pair]) -> list[Pair]:
+    turns = Counter[str]()
+    placed = []
+    for n, pair in enumerate(sorted(pairs, key=lambda pair: -abs(pair.gap))):
+        kind = pair.first.query_type
+        placed.append((turns[kind], n, pair))
+        turns[kind] += 1
+    return [pair for *_, pair in sorted(placed, key=lambda each: each[:2])]
 
 
 def draw_flips(comparison: Comparison, sides: tuple[Side, Side], dataset: Dataset, out: Path) -> Path | None:
@@ -53,7 +62,8 @@ def draw_flips(comparison: Comparison, sides: tuple[Side, Side], dataset: Datase
     split = sides[0].run.dataset.split
     examples = {each.query.id: each for each in dataset.examples(split, queries=wanted)}
     rows = [_row(pair, examples[pair.first.query_id], answers) for pair in pairs]
-    return write_bytes(out / "flips.png", png(sheet(rows, TILE)))
+    together = [[tile for row in rows[n : n + ACROSS] for tile in row] for n in range(0, len(rows), ACROSS)]
+    return write_bytes(out / "flips.png", png(sheet(together, TILE)))
 
 
 def _row(

@@ -6,9 +6,8 @@ Knows: the order of things, and what is written when.  Does not know: any method
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,10 +21,22 @@ from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageE
 from prisbench.out_of_domain import count_outside
 from prisbench.provenance import current_provenance
 from prisbench.results import REFERENCES, DatasetRef
-from prisbench.runs import PREDICTIONS, SOFT_MAPS, RunOptions, Scope, check_claim, claim, known_as, note, run_folder
+from prisbench.runs import (
+    PREDICTIONS,
+    SOFT_MAPS,
+    RunOptions,
+    Scope,
+    SubjectCost,
+    check_claim,
+    claim,
+    known_as,
+    note,
+    run_folder,
+)
 from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
+from prisbench.sharding import turned
 from prisbench.types import Concept, Method, Subject, TellsForm, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
@@ -71,9 +82,10 @@ def predicting(
     about = [example.query.subject_id for example in scope.examples(dataset)]
     if not about:
         kind = f" of the subset {scope.subset!r}" if scope.subset else ""
+        kind += f" in shard {scope.shard.words}" if scope.shard else ""
         raise UsageError(f"{dataset.id} has no queries{kind} in its {scope.split} split")
     everybody = deaf_subjects(given(dataset.subjects(scope.split), options.reference), options.deaf)
-    manifest = _manifest(dataset, method, scope, options)
+    manifest = manifest_of(dataset, method, scope, options)
     with contextlib.ExitStack() as stack:
         folder = root
 
@@ -85,12 +97,15 @@ def predicting(
             stack.enter_context(locked(folder))
             check_claim(folder, {**manifest, "concepts": {concept.subject_id: concept.id}}, options.fresh)
 
-        concepts, learn_seconds = _learn_some(everybody, method, progress, set(about), take_folder)
+        wanted = set(about)
+        order = [id for id in turned([subject.id for subject in everybody], scope.shard) if id in wanted]
+        learning = _Learning(method, order, options.learned, progress, take_folder)
+        concepts, cost = _learn_some(everybody, learning)
         learners = sorted({concept.learner for concept in concepts.values()})
         if len(learners) != 1:
             raise UsageError(f"{method.name} gave concepts of several kinds ({', '.join(learners)}); one run has one")
         manifest["concepts"] = {key: concept.id for key, concept in concepts.items()}
-        manifest = claim(folder, manifest, learn_seconds, _tensor_bytes(concepts.values()))
+        manifest = claim(folder, manifest, cost)
         examples = partial(scope.examples, dataset)
         maps = folder / SOFT_MAPS if options.soft_maps else None
         answering = Answering(method, concepts, options, partial(progress, "locate"), len(about), maps)
@@ -101,7 +116,7 @@ def predicting(
         yield Predicted(folder, {**manifest, **note(folder, out_of_domain=outside)}, outside)
 
 
-def _manifest(dataset: Dataset, method: Method, scope: Scope, options: RunOptions) -> dict[str, Any]:
+def manifest_of(dataset: Dataset, method: Method, scope: Scope, options: RunOptions) -> dict[str, Any]:
     """What is being run, as far as it is known before anything is learned."""
     return {
         "method": known_as(method.name, options),
@@ -116,6 +131,7 @@ def _manifest(dataset: Dataset, method: Method, scope: Scope, options: RunOption
         "precision": method.precision if isinstance(method, TellsForm) else None,
         "identity": identity(method),
         "provenance": asdict(current_provenance(options.reason)),
+        **({"shard": asdict(scope.shard)} if scope.shard else {}),
     }
 
 
@@ -157,19 +173,31 @@ def learn_all(
     Raises DataError, naming the subject, when the method fails or gives no concept.
     """
     everybody = given(dataset.subjects(split), REFERENCES[0])
-    return _learn_some(everybody, method, progress, {subject.id for subject in everybody}, lambda _: None)
+    concepts, cost = _learn_some(everybody, _Learning(method, [subject.id for subject in everybody], None, progress))
+    return concepts, sum(each.seconds for each in cost.values()) / max(len(cost), 1)
 
 
-def _learn_some(
-    everybody: Sequence[Subject],
-    method: Method,
-    progress: Progress,
-    only: Collection[str],
-    first: Callable[[Concept], None],
-) -> tuple[dict[str, Concept], float]:
-    """As ``learn_all``, of the subjects whose id is in ``only``.  ``first`` is called with the first concept, before
-    the second is learned.
+def learn_one(dataset: Dataset, method: Method, split: str, options: RunOptions, subject_id: str) -> SubjectCost:
+    """Learn one subject of a split as a run with these options would, and keep the concept in ``options.learned``."""
+    everybody = deaf_subjects(given(dataset.subjects(split), options.reference), options.deaf)
+    return _learn_some(everybody, _Learning(method, [subject_id], options.learned))[1][subject_id]
+
+
+class _Learning(NamedTuple):
+    """Whose concepts are wanted, in this order.  ``known``: those that this process learned before, with their seconds.
+    ``first`` is called with the first concept, before the second is learned.
     """
+
+    method: Method
+    order: Sequence[str]
+    known: dict[str, tuple[Concept, float]] | None = None
+    progress: Progress = lambda *_: None
+    first: Callable[[Concept], None] = lambda _: None
+
+
+def _learn_some(everybody: Sequence[Subject], learning: _Learning) -> tuple[dict[str, Concept], dict[str, SubjectCost]]:
+    """The concepts, and what each of them took."""
+    method, known = learning.method, {} if learning.known is None else learning.known
     if isinstance(method, WantsSubjects):
         try:
             method.subjects = list(everybody)
@@ -177,15 +205,20 @@ def _learn_some(
             raise DataError(
                 f"{method.name}: its subjects cannot be set: {words_of(error)}; make it a plain attribute"
             ) from error
-    subjects = [subject for subject in everybody if subject.id in only]
+    by_id = {subject.id: subject for subject in everybody}
     concepts: dict[str, Concept] = {}
-    start = time.perf_counter()
-    for n, subject in enumerate(subjects, 1):
-        concepts[subject.id] = _learn(method, subject)
+    cost: dict[str, SubjectCost] = {}
+    for n, id in enumerate(learning.order, 1):
+        start = time.perf_counter()
+        if id not in known:
+            concept = _learn(method, by_id[id])
+            known[id] = concept, time.perf_counter() - start
+        concepts[id], seconds = known[id]
+        cost[id] = SubjectCost(seconds, _tensor_bytes(concepts[id]))
         if n == 1:
-            first(concepts[subject.id])
-        progress("learn", n, len(subjects), subject.id)
-    return concepts, (time.perf_counter() - start) / max(len(subjects), 1)
+            learning.first(concepts[id])
+        learning.progress("learn", n, len(learning.order), id)
+    return concepts, cost
 
 
 def _learn(method: Method, subject: Subject) -> Concept:
@@ -200,7 +233,6 @@ def _learn(method: Method, subject: Subject) -> Concept:
     return checked_concept(method.name, subject, concept)
 
 
-def _tensor_bytes(concepts: Collection[Concept]) -> float | None:
-    """Bytes of the tensors that localization reads, the mean over concepts; None where there are none."""
-    sizes = [sum(t.nbytes for name, t in each.tensors.items() if name != "losses") for each in concepts]
-    return round(float(statistics.mean(sizes)), 1) if any(sizes) else None
+def _tensor_bytes(concept: Concept) -> int:
+    """Bytes of the tensors that localization reads."""
+    return sum(tensor.nbytes for name, tensor in concept.tensors.items() if name != "losses")

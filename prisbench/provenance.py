@@ -27,8 +27,8 @@ PACKAGES = (
 )
 """Packages that numbers pass through."""
 
-ELSEWHERE = ("--out", "--leaderboards", "--format")
-"""Options that say where results go and change none of them."""
+ELSEWHERE = ("--out", "--leaderboards", "--format", "--shard", "--executor", "--workers")
+"""Options that say where results go, and who makes them, and change none of them."""
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,8 @@ class Run:
     concepts: Mapping[str, str] = field(default_factory=dict)
     provenance: Provenance | None = None
     predictions: Kept | None = None
+    retracted: str | None = None
+    """Why it is no result any more, with the date; None, and not in the file, where it is one."""
 
     @property
     def n_errors(self) -> int:
@@ -161,6 +163,9 @@ QUERY_FIELDS = {
     ),
 }
 """Schema version -> the columns of the rows under "queries" in ``run.json``; the file names them too."""
+
+_MAY_LACK = ("out_of_domain", "retracted")
+"""Keys that are not in the file where nothing is known."""
 
 _ONLY_3 = ("reference", "part", "template", "precision", "identity", "concepts", "provenance", "predictions")
 
@@ -205,7 +210,7 @@ def _run_bytes(run: Run, where: str) -> bytes:
     left_out = {"queries", "schema_version", *(_ONLY_3 if version == 2 else ())}
     head: dict[str, Any] = {"schema_version": version}
     for each in fields(Run):
-        if each.name in left_out or (each.name == "out_of_domain" and run.out_of_domain is None):
+        if each.name in left_out or (each.name in _MAY_LACK and getattr(run, each.name) is None):
             continue
         value = getattr(run, each.name)
         head[each.name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
@@ -294,6 +299,7 @@ class _RunFile(Strict):
     learn_seconds: float | None
     concept_bytes: float | None
     out_of_domain: int = None  # type: ignore[assignment]  # or it is not in the file
+    retracted: str = None  # type: ignore[assignment]  # or it is not in the file
     n_errors: int
     query_fields: list[Any]
     queries: list[Any]

@@ -1,21 +1,23 @@
 """A run's folder: what it is called, what says which run it is, and when a folder is of another run.
 
 ``manifest.json`` says what is being run; a resumed run must be the same.  ``predictions.jsonl`` has one line a query,
-on disk as soon as it is answered, and ``run.json`` is there at the end.
+on disk as soon as it is answered, and ``run.json`` is there at the end.  A shard's folder, below ``shards/`` of its
+run's, has the first two.
 
 Knows: the folder and its manifest.  Does not know: how queries are answered, how answers are scored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+import statistics
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from prisbench.datasets.load import Dataset
+from prisbench.datasets.load import Asked, Dataset
 from prisbench.deaf import deaf_name
 from prisbench.errors import DataError
 from prisbench.provenance import Provenance
@@ -24,7 +26,8 @@ from prisbench.runtime.files import read_bytes, sha256_json, write_errors, write
 from prisbench.runtime.identity import difference, with_files
 from prisbench.runtime.resume import Difference, as_json, differences
 from prisbench.runtime.strict_json import Strict, parse, read
-from prisbench.types import UNLEARNED, Example, Method
+from prisbench.sharding import SHARDS, Shard
+from prisbench.types import UNLEARNED, Concept, Example, Method
 
 MANIFEST = "manifest.json"
 PREDICTIONS, RUN, SOFT_MAPS = "predictions.jsonl", "run.json", "soft-maps"
@@ -44,6 +47,8 @@ UNCOMPARED = ("identity", "provenance")
 class Scope:
     """Which part of a dataset is run: a split, and of it at most ``limit`` queries spread over it, one subset
     (``subsets.SUBSETS``), some subjects, some queries; all of it by default.
+
+    ``shard``: of all that, what this process answers; the run is the same one.
     """
 
     split: str = "test"
@@ -51,10 +56,11 @@ class Scope:
     subset: str | None = None
     subjects: tuple[str, ...] = ()
     queries: tuple[str, ...] = ()
+    shard: Shard | None = None
 
     @property
     def part(self) -> Part:
-        """The same without the split, for the record."""
+        """The same without the split and the shard, for the record."""
         return Part(self.limit, self.subset, tuple(sorted(set(self.subjects))), tuple(sorted(set(self.queries))))
 
     def within(self, dataset: Dataset) -> Scope:
@@ -69,7 +75,19 @@ class Scope:
 
     def examples(self, dataset: Dataset) -> Iterator[Example]:
         """The examples of it.  Raises as ``Dataset.examples``."""
-        return dataset.examples(self.split, self.limit, self.subset, self.subjects, self.queries)
+        images = None if self.shard is None else self.shard.holds
+        return dataset.examples(self.split, self.limit, self.subset, self.subjects, self.queries, images)
+
+    def asked(self, dataset: Dataset) -> Iterator[Asked]:
+        """The ids of all examples, whatever the shard, in no order to rely on; no image is read."""
+        return dataset.asked(self.split, self.limit, self.subset, self.subjects, self.queries)
+
+
+def scope_of(manifest: Mapping[str, Any]) -> Scope:
+    """Which part of its dataset a run is of, by its manifest (``read_manifest``)."""
+    part = manifest["part"]
+    split = manifest["dataset"]["split"]
+    return Scope(split, part["limit"], part["subset"], tuple(part["subjects"]), tuple(part["queries"]))
 
 
 @dataclass(frozen=True)
@@ -82,8 +100,9 @@ class RunOptions:
     ``image_seconds``: longer than this the queries about one image take in vain, and fail; None and 0: no limit.
     ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``deaf``: an input that is kept
     from the method, one of ``deaf.DEAF``.  ``tuned``: what the record says of settings that ``tuning`` chose; such a
-    run has a name of its own.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps
-    the maps that masks were cut from, as 8-bit PNG files.
+    run has a name of its own.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps the maps
+    that masks were cut from, as 8-bit PNG files.  ``learned`` is where a process that makes several shards keeps the
+    concepts of subjects, and the seconds they took, so that it learns none twice.
     """
 
     seed: int = 0
@@ -96,6 +115,7 @@ class RunOptions:
     keep_errors: bool = False
     fail_on_error: bool = False
     image_seconds: float | None = IMAGE_SECONDS
+    learned: dict[str, tuple[Concept, float]] | None = field(default=None, compare=False, repr=False)
 
 
 def known_as(method: str, options: RunOptions) -> str:
@@ -112,7 +132,9 @@ def run_name(method: str, concept: str, seed: int, reference: str | None = None)
 def run_folder(
     root: Path, dataset: Dataset, method: Method, concept: str, scope: Scope, options: RunOptions | None = None
 ) -> Path:
-    """``root/<dataset>/<method>--<concept>``, with the seed, the reference setting, and what makes a run partial."""
+    """``root/<dataset>/<method>--<concept>``, with the seed, the reference setting, and what makes a run partial; below
+    it ``shards/3-of-8`` for a shard.
+    """
     options = options or RunOptions()
     parts = [run_name(known_as(method.name, options), concept, options.seed, options.reference)]
     parts += [scope.split] if scope.split != "test" else []
@@ -123,7 +145,8 @@ def run_folder(
             parts.append(f"{kind}-{ids[0]}")
         elif ids:
             parts.append(f"{len(ids)}-{kind.replace('query', 'querie')}s-{sha256_json(list(ids))[:8]}")
-    return root / dataset.id / "--".join(parts)
+    folder = root / dataset.id / "--".join(parts)
+    return folder if scope.shard is None else folder / SHARDS / scope.shard.folder
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -143,6 +166,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     parts = read(_Manifest, data, str(path))
     known: dict[str, Any] = {"dataset": asdict(parts.dataset), "part": asdict(parts.part)}
     known["provenance"] = parts.provenance and asdict(parts.provenance)
+    known |= {"shard": asdict(parts.shard)} if parts.shard else {}
     return {**found, **as_json(known)}
 
 
@@ -158,32 +182,61 @@ def check_claim(folder: Path, manifest: Mapping[str, Any], fresh: bool) -> None:
         found = read_manifest(folder)
     except DataError as error:
         raise DataError(f"{error}; {start}") from None
+    if words := other_run(found, manifest):
+        raise DataError(f"{folder} holds a run {words}; {start}")
+
+
+def other_run(found: Mapping[str, Any], manifest: Mapping[str, Any]) -> str | None:
+    """In what a manifest is of another run than ``manifest``, in words; None when it is of the same.
+
+    Concepts count only of those subjects that both know.
+    """
     wanted = as_json({key: value for key, value in manifest.items() if key not in UNCOMPARED})
     there = {key: found.get(key) for key in wanted}
-    if isinstance(there["concepts"], dict) and "concepts" in wanted:  # of those subjects that are learned so far
+    if "concepts" in wanted and isinstance(there["concepts"], dict):  # of those subjects that are learned so far
         there["concepts"] = {key: id for key, id in there["concepts"].items() if key in wanted["concepts"]}
     if changes := list(differences(there, wanted)):
         first, *rest = changes
         also = f"; also another {'; '.join(_words(each) for each in rest)}" if rest else ""
-        raise DataError(f"{folder} holds a run with another {_words(first)}{also}; {start}")
-    if change := difference(found["identity"], manifest["identity"]):
-        raise DataError(f"{folder} holds a run of {manifest['method']} as it was before: {change}; {start}")
+        return f"with another {_words(first)}{also}"
+    change = difference(found["identity"], manifest["identity"])
+    return f"of {manifest['method']} as it was before: {change}" if change else None
 
 
-def claim(
-    folder: Path, manifest: Mapping[str, Any], learn_seconds: float, concept_bytes: float | None
-) -> dict[str, Any]:
-    """Write the manifest, or find that what is there is the same run; either way what it says then."""
+def claim(folder: Path, manifest: Mapping[str, Any], cost: Mapping[str, SubjectCost]) -> dict[str, Any]:
+    """Write the manifest, or find that what is there is the same run; either way what it says then.
+
+    ``cost``: what each subject took.  A shard's manifest keeps all of it, that of a run the means.
+    """
     check_claim(folder, manifest, fresh=False)
     path = folder / MANIFEST
+    means = mean_cost(cost.values(), manifest["concept"])
     if path.exists():
-        return {"concept_bytes": concept_bytes, **read_manifest(folder)}
-    learned = manifest["concept"] not in UNLEARNED
-    written = as_json(manifest)
-    written["learn_seconds"] = round(learn_seconds, 2) if learned and learn_seconds > 0.5 else None
-    written["concept_bytes"] = concept_bytes
+        return {"concept_bytes": means["concept_bytes"], **read_manifest(folder)}
+    written = {**as_json(manifest), **means}
+    if manifest.get("shard") is not None:
+        written["subjects"] = {key: list(each) for key, each in cost.items()}
     write_json(path, written)
     return written
+
+
+class SubjectCost(NamedTuple):
+    """What a subject took: seconds to learn, and bytes of the tensors that localization reads."""
+
+    seconds: float
+    bytes: int
+
+
+def mean_cost(costs: Collection[SubjectCost], concept: str) -> dict[str, float | None]:
+    """A manifest's ``learn_seconds``, None where nothing was learned, and ``concept_bytes``, None where there are no
+    tensors.
+    """
+    seconds = sum(each.seconds for each in costs) / max(len(costs), 1)
+    sizes = [each.bytes for each in costs]
+    return {
+        "learn_seconds": round(seconds, 2) if concept not in UNLEARNED and seconds > 0.5 else None,
+        "concept_bytes": round(float(statistics.mean(sizes)), 1) if any(sizes) else None,
+    }
 
 
 def note_files(folder: Path, method: Method) -> None:
@@ -254,3 +307,5 @@ class _Manifest(Strict):
     identity: _Identity
     concepts: dict[str, str]
     provenance: Provenance | None
+    shard: Shard | None = None
+    subjects: dict[str, list[float]] = Field(default_factory=dict)

@@ -21,7 +21,7 @@ from prisbench.metrics import METRIC_SPEC
 from prisbench.predictions import PredictionRecord, lines_of, read_predictions
 from prisbench.provenance import Provenance, current_environment, current_provenance
 from prisbench.results import REFERENCES, DatasetRef, Kept, QueryResult, Run, SecondsPerImage
-from prisbench.runs import MANIFEST, PREDICTIONS, SOFT_MAPS, Scope, read_manifest
+from prisbench.runs import MANIFEST, PREDICTIONS, SOFT_MAPS, Scope, read_manifest, scope_of
 from prisbench.runtime.files import sha256_bytes
 from prisbench.soft_maps import read_map, soft_average_precision
 from prisbench.subsets import grade_of
@@ -77,15 +77,14 @@ def score_folder(folder: Path, dataset: Dataset) -> Run:
     if not (folder / MANIFEST).is_file():
         raise DataError(f"{folder} holds no run: no {MANIFEST} in it; make one with `prisbench predict`")
     manifest = read_manifest(folder)
-    made_on, part = manifest["dataset"], manifest["part"]
+    made_on = manifest["dataset"]
     here = DatasetRef(dataset.name, dataset.version, dataset.digest, "")
     if made_on["digest"] != here.digest:
         raise DataError(
             f"{folder} was made on {made_on['name']} {made_on['version']} (digest {made_on['digest'][:16]}), "
             f"{dataset.folder} has the digest {here.digest[:16]}; score it on the dataset it was made on"
         )
-    scope = Scope(made_on["split"], part["limit"], part["subset"], tuple(part["subjects"]), tuple(part["queries"]))
-    return score(dataset, folder, scope, manifest)
+    return score(dataset, folder, scope_of(manifest), manifest)
 
 
 def score_answers(records: Sequence[PredictionRecord], dataset: Dataset, scope: Scope, about: About) -> Run:

@@ -52,6 +52,10 @@ class MethodOptions:
     shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
+def _options(given: dict[str, Any]) -> MethodOptions:
+    return MethodOptions(**given)
+
+
 def variants(
     shared: MethodOptions, concepts: Sequence[str | None] = (None,), seeds: Sequence[int] = (0,)
 ) -> list[MethodOptions]:

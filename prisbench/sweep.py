@@ -9,27 +9,26 @@ Knows: what is tried before hours are spent, and the order of things.  Does not 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from prisbench.answering import words_of
-from prisbench.datasets.checks.rows import text_faults
+from prisbench.cluster.job import Job, sendable
+from prisbench.cluster.schedule import Workers
+from prisbench.cluster.share import evaluate_shared
 from prisbench.datasets.load import Dataset
-from prisbench.errors import DataError, PrisbenchError, UsageError
-from prisbench.evaluate import evaluate
+from prisbench.errors import UsageError
+from prisbench.evaluate import evaluate, tell_before
 from prisbench.leaderboard.publish import publish
 from prisbench.methods import check_options, load_method
-from prisbench.out_of_domain import check_dataset
 from prisbench.predict import Progress, predict
 from prisbench.results import Run
 from prisbench.runs import PREDICTIONS, RunOptions, Scope
 from prisbench.runtime.files import check_writable
 from prisbench.settings import MethodOptions
 from prisbench.test_log import publish_looks
-from prisbench.types import Method, TellsCost
+from prisbench.types import Method
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Sweep:
 
     ``out``: where runs are kept.  ``run``: how each goes; its seed is that of the method's options.  ``leaderboards``:
     a folder of leaderboards that the results are put on, too.  ``out_of_domain``: run also where the method's model
-    knows nothing of the scenes.
+    knows nothing of the scenes.  ``workers`` makes those who share each run; None: this process does it.
     """
 
     method: str
@@ -48,6 +47,7 @@ class Sweep:
     run: RunOptions = field(default_factory=RunOptions)
     leaderboards: Path | None = None
     out_of_domain: bool = False
+    workers: Callable[[Job], Workers] | None = None
 
 
 class Finished(NamedTuple):
@@ -87,13 +87,31 @@ def run_sweep(
     """
     sweep = replace(sweep, scope=sweep.scope.within(dataset))
     finished: list[Finished] = []
-    for method, run_options in _methods(sweep, dataset, learning, say):
-        run, path = evaluate(dataset, method, sweep.out, sweep.scope, run_options, progress)
+    for run, path in _runs(sweep, dataset, progress, learning, say):
         finished.append(Finished(run, path))
         if sweep.leaderboards is not None:
             place = publish(run, sweep.leaderboards, path.parent / PREDICTIONS)
             publish_looks(sweep.out, place.parent, run.dataset.digest)
     return finished
+
+
+def _runs(
+    sweep: Sweep,
+    dataset: Dataset,
+    progress: Progress,
+    learning: Callable[[int, int, float], None],
+    say: Callable[[str], None],
+) -> Iterator[tuple[Run, Path]]:
+    """One run after the other, by this process or by workers."""
+    if sweep.workers is None:
+        for method, run_options in _methods(sweep, dataset, learning, say):
+            yield evaluate(dataset, method, sweep.out, sweep.scope, run_options, progress)
+        return
+    named = str(Path(sweep.method).resolve()) if sweep.method.endswith(".py") else sweep.method
+    folder, out = dataset.folder.resolve(), sweep.out.resolve()  # another machine's process starts elsewhere
+    for options in sweep.wanted:
+        job = Job(named, sendable(options), folder, out, sweep.scope, sweep.run, sweep.out_of_domain)
+        yield evaluate_shared(job, dataset, sweep.workers, progress, say)
 
 
 def predict_sweep(
@@ -118,27 +136,5 @@ def _methods(
     for number, options in enumerate(sweep.wanted):
         method = load_method(sweep.method, replace(options, progress=learning))
         if number == 0:
-            _tell_before(sweep, dataset, method, say)
+            tell_before(dataset, method, sweep.scope.split, sweep.out_of_domain, say)
         yield method, replace(sweep.run, seed=options.seed)
-
-
-def _tell_before(sweep: Sweep, dataset: Dataset, method: Method, say: Callable[[str], None]) -> None:
-    """What a photo costs, and whether the scenes are out of the method's domain."""
-    split = sweep.scope.split
-    if isinstance(method, TellsCost):
-        first = next(iter(dataset.examples(split, 1)), None)
-        with contextlib.suppress(Exception):  # a photo it cannot look at fails alone, when its turn comes
-            if first is not None:
-                say(method.cost(first.image.shape[:2]))
-    try:
-        line = check_dataset(dataset, method, split, sweep.out_of_domain)
-    except (PrisbenchError, MemoryError):
-        raise
-    except Exception as error:
-        raise DataError(f"{method.name}: strangeness(image) failed: {words_of(error)}") from error
-    if line:
-        say(line)
-    texts = [str(place.keys[0]) for place in dataset.places("queries", split, ("text",))]
-    if odd := [(text, faults[0][0]) for text in texts if (faults := text_faults(text))]:
-        which = f"first {odd[0][0]!r}: {odd[0][1]}"
-        say(f"{len(odd)} of {len(texts)} texts may fail, {which}; prisbench validate lists them")

@@ -21,8 +21,9 @@ ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed concepts
 localizer network_free appearance matching sam detection segmenters relations methods
-learning runs answering predict trial score foreign test_log evaluate
-leaderboard browser figures sweep tuning embedded wsss bench ceilings conformance demo doctor cli __main__
+learning sharding runs answering predict trial score foreign test_log evaluate
+cluster leaderboard exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
+conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -68,7 +69,10 @@ ROOMS = {
     "detection": "boxes method grounding_dino owlv2",
     "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",
     "trial": "records scenes calls checks child run table",
-    "leaderboard": "ceilings intervals rows render fitted by_subset summaries pages publish rescore",
+    "cluster": "merge schedule job local rayed share",
+    "leaderboard": """ceilings intervals rows render fitted by_subset summaries pages publish rescore submission compare
+        flips""",
+    "exports": "numbers hub every_eval_ever latex coco",
     "browser": "bundle packing answers board cases browse reported write",
     "figures": "style charts grid write",
     "tuning": "space file tune",
@@ -79,8 +83,8 @@ ROOMS = {
     "bench": "process models published network scene localizer learner dataset crf ablation by_eye score methods",
     "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
-    "cli": """options bars concepts evaluate leaderboard plot ceilings predict segment bench project datasets scoring
-        trial tune wsss main __main__""",
+    "cli": """options bars concepts cluster evaluate leaderboard plot ceilings predict rows segment bench project
+        datasets scoring trial tune wsss main __main__""",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
+from prisbench.cli.cluster import print_shard, shard_folders
 from prisbench.cli.options import (
     BENCHMARK,
     Concepts,
     DatasetName,
     Deaf,
+    Executor,
+    ExecutorOption,
     FailOnError,
     Fresh,
     Full,
@@ -35,12 +40,16 @@ from prisbench.cli.options import (
     Seeds,
     Settings,
     SettingsFile,
+    ShardOption,
     SoftMaps,
     Split,
     Subjects,
     Subset,
+    WorkersOption,
+    only_with,
     with_tuned,
 )
+from prisbench.errors import UsageError
 from prisbench.runtime.console import (
     SOME_FAILED,
     Device,
@@ -54,6 +63,8 @@ from prisbench.runtime.console import (
 from prisbench.runtime.devices import usable_device
 
 if TYPE_CHECKING:
+    from prisbench.cluster.job import Job
+    from prisbench.cluster.schedule import Workers
     from prisbench.results import Run
 
 
@@ -80,6 +91,9 @@ def evaluate(
     out_of_domain: OutOfDomain = False,
     reason: Reason = None,
     soft_maps: SoftMaps = False,
+    shard: ShardOption = None,
+    executor: ExecutorOption = None,
+    workers: WorkersOption = None,
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
@@ -90,8 +104,14 @@ def evaluate(
     """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
+    from prisbench.sharding import parse_shard
     from prisbench.sweep import Sweep, check_sweep, run_sweep
 
+    only_with("--executor", executor is not None, workers=workers)
+    if shard is not None and executor is not None:
+        raise UsageError("--shard is one share, --executor hands out all of them; leave one of the two out")
+    only_with("a whole run, not with --shard", shard is None, leaderboards=leaderboards)
+    share = None if shard is None else parse_shard(shard, os.environ)
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
     shared, tuned = with_tuned(settings_file, shared, concept, reference.value)
@@ -106,21 +126,20 @@ def evaluate(
         tuned=tuned,
         soft_maps=soft_maps,
     )
+    scope = Scope(split, limit, subset, tuple(subject), tuple(query), share)
+    team = None if executor is None else _team(executor, shared.device, workers)
     wanted = variants(shared, concept or [shared.concept], seed)
-    scope = Scope(split, limit, subset, tuple(subject), tuple(query))
-    sweep = Sweep(
-        method,
-        wanted,
-        out,
-        scope,
-        run_options,
-        leaderboards,
-        out_of_domain,
-    )
+    sweep = Sweep(method, wanted, out, scope, run_options, leaderboards, out_of_domain, team)
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar:
         data = named_dataset(dataset, bar)
+        if share is not None:
+            folders = shard_folders(sweep, data, bar)
+    if share is not None:
+        print_shard(share, folders, dataset, format)
+        return
+    with progress() as bar:
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     runs = [each.run for each in finished]
     print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format, full)
@@ -130,6 +149,19 @@ def evaluate(
             f"{failures[0].query_id!r} ({failures[0].error}); the same command tries them again"
         )
         raise typer.Exit(SOME_FAILED)
+
+
+def _team(executor: Executor, device: str, workers: int | None) -> Callable[[Job], Workers]:
+    """What makes the workers of a run."""
+    if executor is Executor.ray:
+        from prisbench.cluster.rayed import RayWorkers
+
+        return lambda job: RayWorkers(job, device, workers)
+    from prisbench.cluster.local import LocalWorkers
+    from prisbench.runtime.devices import devices_for
+
+    devices = devices_for(device, workers)
+    return lambda job: LocalWorkers(job, devices)
 
 
 def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format, full: bool = False) -> None:

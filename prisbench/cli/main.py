@@ -17,6 +17,7 @@ import typer
 from prisbench.cli import (
     bench,
     ceilings,
+    cluster,
     concepts,
     datasets,
     evaluate,
@@ -24,6 +25,7 @@ from prisbench.cli import (
     plot,
     predict,
     project,
+    rows,
     scoring,
     segment,
     trial,
@@ -65,11 +67,18 @@ app.command("learn-concept", cls=SeveralValues)(concepts.learn_concept)
 app.command("evaluate", cls=SeveralValues)(evaluate.evaluate)
 app.command("predict", cls=SeveralValues)(predict.predict)
 app.command("score")(predict.score)
+app.command("merge")(cluster.merge)
+app.command("plan", cls=SeveralValues)(cluster.plan)
 app.command("try")(trial.try_method)
 app.command("tune")(tune.tune)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("plot")(plot.plot)
 app.command("ceilings")(ceilings.ceilings)
+app.command("compare")(rows.compare)
+app.command("reproduce")(rows.reproduce)
+app.command("submit")(rows.submit)
+app.command("retract")(rows.retract)
+app.command("export")(rows.export)
 app.command("segment")(segment.segment)
 app.command("presets")(segment.show_presets)
 app.command("demo")(project.demo)

@@ -94,6 +94,29 @@ Reason = Annotated[str | None, typer.Option("--reason", help="Why a test split i
 SoftMaps = Annotated[bool, typer.Option("--soft-maps", help="Keep the maps that masks are cut from, too.")]
 
 
+class Executor(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="NUMBER/OF",
+        help="Answer only this share, such as 3/8; slurm: that of an array's task. prisbench merge joins them.",
+    ),
+]
+ExecutorOption = Annotated[
+    Executor | None,
+    typer.Option("--executor", help="Share the run among processes of this machine, or actors of a Ray cluster."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="With --executor: how many. Default: one a GPU, else one for two cores."),
+]
+
+
 class ReferenceSetting(StrEnum):
     photos = "photos"
     photos_and_masks = "photos+masks"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -122,32 +122,52 @@ class Dataset:
         subset: str | None = None,
         subjects: Collection[str] = (),
         queries: Collection[str] = (),
+        images: Callable[[str], bool] | None = None,
     ) -> Iterator[Example]:
         """The examples of a split, all of one scene together, scenes in the dataset's order.
 
         ``subset`` keeps one of ``subsets.SUBSETS``, ``subjects`` (see ``find_subjects``) and ``queries`` those that are
         given, if any; of what is left, ``limit`` keeps so many, spread over subjects, query types and grades of
-        look-alikes whatever the order of rows (``spread.spread_queries``).  Raises, before the first example,
-        UnknownNameError for a split, subset, subject or query, UsageError for a limit below 1 and a subject that may be
-        several; DataError at a damaged row.
+        look-alikes whatever the order of rows (``spread.spread_queries``).  Of those, ``images`` keeps the ones about
+        images whose id it holds true of.  Raises, before the first example, UnknownNameError for a split, subset,
+        subject or query, UsageError for a limit below 1 and a subject that may be several; DataError at a damaged row.
         """
+        scenes: dict[str, list[Place]] = {}
+        for place in self._chosen(
+            split, limit, subset, {"subject": set(self.find_subjects(subjects, split)), "query": set(queries)}
+        ):
+            if images is None or images(place.keys[0]):
+                scenes.setdefault(place.keys[0], []).append(place)
+        places = [place for together in scenes.values() for place in together]
+        return (_example(query_row(record, place.path)) for place, record in self.records_at("queries", places))
+
+    def asked(
+        self,
+        split: str,
+        limit: int | None = None,
+        subset: str | None = None,
+        subjects: Collection[str] = (),
+        queries: Collection[str] = (),
+    ) -> Iterator[Asked]:
+        """The ids of ``examples``, in the order of the files; no image is read.  Raises as that."""
+        chosen = self._chosen(split, limit, subset, subjects, queries)
+        return (Asked(place.keys[2], place.keys[0], place.keys[3]) for place in chosen)
+
+    def _chosen(
+        self,
+        split: str,
+        limit: int | None,
+        subset: str | None,
+        subjects: Collection[str],
+        queries: Collection[str],
+    ) -> Iterator[Place]:
+        """Where the queries of ``examples`` are; no image is read."""
         check_subset(subset)
         if limit is not None and limit < 1:
             raise UsageError(f"a limit of {limit} examples leaves nothing; give 1 or more")
         named = {"subject": set(self.find_subjects(subjects, split)), "query": set(queries)}
-        scenes: dict[str, list[Place]] = {}
-        for place in self._chosen(split, limit, subset, named):
-            scenes.setdefault(place.keys[0], []).append(place)
-        places = [place for together in scenes.values() for place in together]
-        return (_example(query_row(record, place.path)) for place, record in self.records_at("queries", places))
-
-    def _chosen(
-        self, split: str, limit: int | None, subset: str | None, named: Mapping[str, set[str]]
-    ) -> Iterator[Place]:
-        """Where the queries of ``examples`` are; no image is read."""
-        choosing = ("id", "subject_id", "noun") if limit is not None or any(named.values()) else ()
         kind_of = SUBSET if subset in GRADED or limit is not None else "query_type"
-        places = self.places("queries", split, ("image_id", kind_of, *choosing))
+        places = self.places("queries", split, ("image_id", kind_of, "id", "subject_id", "noun"))
         if any(named.values()):
             places = self._named(split, list(places), named)
         places = (place for place in places if is_within(subset, place.keys[1]))
@@ -215,6 +235,14 @@ class Dataset:
             raise UnknownNameError(f"split of {self.id}", split, self.splits)
         start = f"{table}/" if split is None else f"{table}/{split}-"
         return [self.folder / path for path in sorted(self.manifest.files) if path.startswith(start)]
+
+
+class Asked(NamedTuple):
+    """The ids of a query, of its image and of its subject."""
+
+    query_id: str
+    image_id: str
+    subject_id: str
 
 
 class Place(NamedTuple):

@@ -14,7 +14,15 @@ from prisbench.errors import DataError
 from prisbench.leaderboard.by_subset import by_subset
 from prisbench.leaderboard.ceilings import HEADING, Ceilings, ceilings_markdown, read_ceilings
 from prisbench.leaderboard.render import render
-from prisbench.leaderboard.rows import board_name, load_runs, queries_within, records_of, rows
+from prisbench.leaderboard.rows import (
+    board_name,
+    load_runs,
+    queries_within,
+    records_of,
+    retracted_lines,
+    rows,
+    standing,
+)
 from prisbench.leaderboard.summaries import learners, summary
 from prisbench.results import Run
 from prisbench.runtime.files import write_text
@@ -29,7 +37,7 @@ PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
 
 def readme(runs: Sequence[Run], ceilings: Ceilings | None = None) -> str:
     """The README of a leaderboard folder: the table over all queries, that by subset, that of ceilings and floors where
-    there are ceilings, then one for every subset.
+    there are ceilings, one for every subset, and the rows that were retracted.
 
     Raises DataError as ``rows``, and without runs.
     """
@@ -47,10 +55,12 @@ def readme(runs: Sequence[Run], ceilings: Ceilings | None = None) -> str:
         parts += ["## By subset", by_subset(runs)]
     if ceilings is not None:
         parts += [f"## {HEADING}", ceilings_markdown(ceilings, runs)]
-    for subset in subsets_in(queries_within(runs, None)):
+    for subset in subsets_in(queries_within(standing(runs), None)):
         if subset == PRESENT:
             continue
         parts += [f"## Only {subset} queries", render(rows(runs, subset))]
+    if lines := retracted_lines(runs):
+        parts += ["## Retracted", "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -75,7 +75,7 @@ def rescore(folder: Path, find: Find) -> Iterator[Rescored]:
     found: dict[str, Dataset | None] = {}
     for path in paths:
         run = read_run(path)
-        yield _rescore_one(path, run, found, find)
+        yield rescore_one(path, run, found, find)
 
 
 def kept_records(path: Path, run: Run) -> list[PredictionRecord] | None:
@@ -92,7 +92,8 @@ def kept_records(path: Path, run: Run) -> list[PredictionRecord] | None:
     return records
 
 
-def _rescore_one(path: Path, run: Run, found: dict[str, Dataset | None], find: Find) -> Rescored:
+def rescore_one(path: Path, run: Run, found: dict[str, Dataset | None], find: Find) -> Rescored:
+    """One row; ``found`` keeps the datasets by digest.  Raises as ``rescore``."""
     kept, records = kept_beside(path), kept_records(path, run)
     if records is None:
         return Rescored(path, "none", len(run.queries))

@@ -6,6 +6,7 @@ defined (``metrics``), how sure it is (``statistics``), how a number is printed 
 
 from __future__ import annotations
 
+import html
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -134,7 +135,7 @@ def load_runs(folder: Path) -> list[Run]:
 
 def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     """One row a method, concept and reference setting, best first; ``columns_of`` the runs' metric spec, object dtype,
-    undefined values None.
+    undefined values None.  Runs that were retracted have none (``standing``).
 
     Runs that differ in their seed alone share a row: ``seeds`` lists them, each answer weighs the same, intervals stay
     over subjects (whose answers from all seeds are drawn together), and ``iou_mean_seed_sd`` is the standard deviation
@@ -156,6 +157,7 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     settings differ in more than the seed.
     """
     check_subset(subset)
+    runs = standing(runs)
     _check_comparable(runs, [_name_of(run) for run in runs])
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -177,6 +179,20 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
         row |= _scored(scores.get(key), key in headlines)
     records.sort(key=_rank)
     return pd.DataFrame(records, columns=list(columns_of(runs[0].metric_spec if runs else SPECS[-1])), dtype=object)
+
+
+def standing(runs: Sequence[Run]) -> list[Run]:
+    """The runs that are not retracted."""
+    return [run for run in runs if run.retracted is None]
+
+
+def retracted_lines(runs: Sequence[Run]) -> list[str]:
+    """What a page lists below its tables: each run that was retracted, struck, and why."""
+    return [
+        f"~~{_name_of(run)}{f', seed {run.seed}' if run.seed else ''}~~: {html.escape(run.retracted, quote=False)}"
+        for run in runs
+        if run.retracted is not None
+    ]
 
 
 def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

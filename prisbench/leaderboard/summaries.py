@@ -11,7 +11,7 @@ from typing import Any
 from prisbench.errors import DataError
 from prisbench.leaderboard.intervals import marked, missing, most_subjects, promise
 from prisbench.leaderboard.render import named, short, signed
-from prisbench.leaderboard.rows import queries_within, records_of, rows, sample_of
+from prisbench.leaderboard.rows import queries_within, records_of, rows, sample_of, standing
 from prisbench.metrics import METRICS
 from prisbench.results import Run
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, paired_difference
@@ -23,6 +23,9 @@ def summary(runs: Sequence[Run]) -> str:
 
     Raises DataError as ``rows``.
     """
+    runs = standing(runs)
+    if not runs:
+        raise DataError("every row is retracted; there is nothing to show")
     data, everything = runs[0].dataset, rows(runs)
     types = {query.query_type for run in runs for query in run.queries}
     kinds = [kind for kind in QUERY_TYPES if kind not in REFERENTLESS and (kind != "referred" or kind in types)]
@@ -62,7 +65,7 @@ def learners(runs: Sequence[Run]) -> str:
     One method's runs; ratios are shares of queries (wrong instance, absent FP) or of a mask (on look-alikes, on
     background).  Raises DataError as ``rows``, and without runs of a method with concepts.
     """
-    chosen = [run for run in runs if run.concept != "none"]
+    chosen = [run for run in standing(runs) if run.concept != "none"]
     if len({run.method for run in chosen}) != 1:
         raise DataError("a table of learners is of one method with concepts; evaluate attn with several --concept")
     every = ("present", "plain", "other-category", "look-alike", "relation")

@@ -133,9 +133,7 @@ class Dataset:
         subject or query, UsageError for a limit below 1 and a subject that may be several; DataError at a damaged row.
         """
         scenes: dict[str, list[Place]] = {}
-        for place in self._chosen(
-            split, limit, subset, {"subject": set(self.find_subjects(subjects, split)), "query": set(queries)}
-        ):
+        for place in self._chosen(split, limit, subset, subjects, queries):
             if images is None or images(place.keys[0]):
                 scenes.setdefault(place.keys[0], []).append(place)
         places = [place for together in scenes.values() for place in together]

@@ -62,7 +62,8 @@ def test_a_grid_shows_a_query_a_type_where_methods_disagree_most(results: Path, 
     assert len(set(disputed(runs, 9))) == 9
     one = next(q for q in runs[0].queries if q.query_id == chosen[0])
     other = next(q for q in runs[0].queries if q.query_type == one.query_type and q.query_id != one.query_id)
-    counts = dataclasses.replace(other.counts, intersection=0)
+    area = other.counts.truth_area
+    counts = dataclasses.replace(other.counts, intersection=area, union=area, predicted_area=area)
     swayed = dataclasses.replace(
         runs[0], queries=tuple(dataclasses.replace(q, counts=counts) if q is other else q for q in runs[0].queries)
     )

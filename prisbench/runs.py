@@ -33,6 +33,9 @@ PREDICTIONS, RUN, SOFT_MAPS = "predictions.jsonl", "run.json", "soft-maps"
 IMAGE_SECONDS = 3600.0
 """How long the queries about one image may take unless it is said otherwise."""
 
+TUNED = "-tuned"
+"""What the name of a method with tuned settings ends with; its published settings have a row without it."""
+
 UNCOMPARED = ("identity", "provenance")
 """Parts of a manifest that are not compared as they are: the first has rules of its own, the second decides nothing."""
 
@@ -78,7 +81,8 @@ class RunOptions:
     ``keep_errors`` does not try the failures of an earlier run again, ``fail_on_error`` ends the run at the first one.
     ``image_seconds``: longer than this the queries about one image take in vain, and fail; None and 0: no limit.
     ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``deaf``: an input that is kept
-    from the method, one of ``deaf.DEAF``.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps
+    from the method, one of ``deaf.DEAF``.  ``tuned``: what the record says of settings that ``tuning`` chose; such a
+    run has a name of its own.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps
     the maps that masks were cut from, as 8-bit PNG files.
     """
 
@@ -86,11 +90,17 @@ class RunOptions:
     reference: str = REFERENCES[0]
     reason: str | None = None
     deaf: str | None = None
+    tuned: Mapping[str, Any] | None = None
     soft_maps: bool = False
     fresh: bool = False
     keep_errors: bool = False
     fail_on_error: bool = False
     image_seconds: float | None = IMAGE_SECONDS
+
+
+def known_as(method: str, options: RunOptions) -> str:
+    """What a run's method is called: with the input that is kept from it, and whether its settings were tuned."""
+    return deaf_name(method, options.deaf) + (TUNED if options.tuned else "")
 
 
 def run_name(method: str, concept: str, seed: int, reference: str | None = None) -> str:
@@ -104,7 +114,7 @@ def run_folder(
 ) -> Path:
     """``root/<dataset>/<method>--<concept>``, with the seed, the reference setting, and what makes a run partial."""
     options = options or RunOptions()
-    parts = [run_name(deaf_name(method.name, options.deaf), concept, options.seed, options.reference)]
+    parts = [run_name(known_as(method.name, options), concept, options.seed, options.reference)]
     parts += [scope.split] if scope.split != "test" else []
     parts += [scope.subset.replace(":", "-")] if scope.subset else []
     parts += [f"spread-{scope.limit}"] if scope.limit else []

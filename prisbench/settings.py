@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -79,6 +79,37 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             values[key] = text
     return values
+
+
+def folded(given: Mapping[str, Any], parts: Collection[str]) -> dict[str, Any]:
+    """Settings in which ``part.NAME=value``, of those that have parts, is ``part={"NAME": value}``; several together.
+
+    Raises UsageError where a part of a setting and the whole of it are given otherwise than as a mapping.
+    """
+    out = {key: value for key, value in given.items() if key.rpartition(".")[0] not in parts}
+    for key, value in given.items():
+        whole, _, name = key.rpartition(".")
+        if whole in parts:
+            there = out.get(whole, {})
+            if not isinstance(there, Mapping):
+                raise UsageError(f"setting {whole}={there!r} and {key} cannot both be given")
+            out[whole] = {**there, name: value}
+    return out
+
+
+def share_of(taken: Mapping[str, Any], name: str) -> float:
+    """A setting that is a share, 0 to 1.  Raises UsageError."""
+    value = taken[name]
+    if value is None or not 0 <= value <= 1:
+        raise UsageError(f"{name}={value!r} makes no sense: expected a number in 0..1")
+    return float(value)
+
+
+def place_of(taken: Mapping[str, Any], name: str) -> str:
+    """A setting that names a model, a folder or a hub id.  Raises UsageError."""
+    if not taken[name] or not isinstance(taken[name], str):
+        raise UsageError(f"{name}={taken[name]!r} makes no sense: expected the folder or hub id of a model")
+    return str(taken[name])
 
 
 def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,10 +19,10 @@ PACKAGE = ROOT / "prisbench"
 
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
-soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
-network_free appearance sam relations methods
+soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed concepts
+localizer network_free appearance matching sam detection segmenters relations methods
 learning runs answering predict trial score foreign test_log evaluate
-leaderboard browser figures sweep embedded wsss bench conformance demo doctor cli __main__
+leaderboard browser figures sweep tuning embedded wsss bench ceilings conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -51,8 +51,8 @@ ROOMS = {
         checks.pictures checks.validate several_masks photo_folder
         cards.facts cards.text cards.structure cards.check cards.croissant cards.publish show.picture show.choose
         show.sheet show.page""",
-    "diffusion": """architectures configuration prompts attention backbone images text noise encodings domain
-        loading""",
+    "diffusion": """architectures configuration prompts attention backbone images text noise features encodings
+        domain loading""",
     "speed": "rounding lean eager",
     "concepts": """recipes watch latents loss parameters loop cost checkpoints training class_images store controls
         wordings textual_inversion custom_diffusion weights dreambooth names interop.formats
@@ -63,19 +63,24 @@ ROOMS = {
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
     "appearance": "sight choice method fitting",
+    "matching": "dense cosegmentation memory method unet dinov3",
     "sam": "frame guided model persam",
+    "detection": "boxes method grounding_dino owlv2",
+    "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",
     "trial": "records scenes calls checks child run table",
-    "leaderboard": "intervals rows render fitted by_subset summaries pages publish rescore",
+    "leaderboard": "ceilings intervals rows render fitted by_subset summaries pages publish rescore",
     "browser": "bundle packing answers board cases browse reported write",
     "figures": "style charts grid write",
+    "tuning": "space file tune",
     "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
-    "bench": "process models published network scene localizer learner dataset crf ablation by_eye score",
+    "bench": "process models published network scene localizer learner dataset crf ablation by_eye score methods",
+    "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
-    "cli": """options bars concepts evaluate leaderboard plot predict segment bench project datasets scoring trial wsss
-        main __main__""",
+    "cli": """options bars concepts evaluate leaderboard plot ceilings predict segment bench project datasets scoring
+        trial tune wsss main __main__""",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 

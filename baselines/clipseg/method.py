@@ -16,6 +16,7 @@ MODEL = "CIDAS/clipseg-rd64-refined"
 
 class ClipSeg:
     name = "clipseg"
+    tunable: Mapping[str, Any] = {"threshold": (0.05, 0.8, "log")}
 
     def __init__(self, model: str, device: str, threshold: float) -> None:
         from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor

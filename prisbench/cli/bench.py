@@ -134,6 +134,34 @@ def bench_learner(
     say(record, format, learner_bench.render(record))
 
 
+@app.command("methods")
+def bench_methods(
+    method: Annotated[
+        list[str], typer.Option("--method", help="A name, or a Python file; default: all that have a name; repeatable.")
+    ] = [],  # noqa: B006
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = BENCHMARK,
+    split: Annotated[str, typer.Option(help="Whose scenes; leave test alone.")] = "validation",
+    subjects: Annotated[int, typer.Option(min=1, help="So many subjects, spread over nouns.")] = 2,
+    queries: Annotated[int, typer.Option(min=1, help="Queries about them, spread over types and grades.")] = 24,
+    reference: Reference = ReferenceSetting.photos,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Every method on the same scenes, each in a process of its own: seconds, the network's share of them, memory."""
+    from prisbench import methods
+    from prisbench.bench import methods as methods_bench
+    from prisbench.datasets.named import find_dataset
+
+    wanted = method or methods.names()
+    for name in wanted:
+        methods.method_file(name)
+    data = find_dataset(dataset, say=tell)
+    jobs = [
+        methods_bench.MethodJob(name, str(data.folder), split, subjects, queries, reference.value) for name in wanted
+    ]
+    rows = methods_bench.bench_methods(jobs, tell)
+    say(rows, format, methods_bench.markdown(rows))
+
+
 @app.command("shortcuts")
 def bench_shortcuts(format: OutputFormat = Format.text, full: Full = False) -> None:
     """How far Tabletop can be solved without knowing the subject: predictors that look at one thing only; fails when

@@ -34,10 +34,12 @@ from prisbench.cli.options import (
     RunsFolder,
     Seeds,
     Settings,
+    SettingsFile,
     SoftMaps,
     Split,
     Subjects,
     Subset,
+    with_tuned,
 )
 from prisbench.runtime.console import (
     SOME_FAILED,
@@ -81,6 +83,7 @@ def evaluate(
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
+    settings_file: SettingsFile = None,
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
@@ -91,6 +94,7 @@ def evaluate(
 
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    shared, tuned = with_tuned(settings_file, shared, concept, reference.value)
     run_options = RunOptions(
         fresh=fresh,
         keep_errors=keep_errors,
@@ -99,11 +103,19 @@ def evaluate(
         reference=reference.value,
         reason=reason,
         deaf=deaf.value if deaf else None,
+        tuned=tuned,
         soft_maps=soft_maps,
     )
+    wanted = variants(shared, concept or [shared.concept], seed)
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))
     sweep = Sweep(
-        method, variants(shared, concept or [None], seed), out, scope, run_options, leaderboards, out_of_domain
+        method,
+        wanted,
+        out,
+        scope,
+        run_options,
+        leaderboards,
+        out_of_domain,
     )
     with nothing_on_stdout():
         check_sweep(sweep)

@@ -85,9 +85,12 @@ def leaderboard(
 
 
 def _check(folder: Path, data: list[str]) -> None:
-    """Every README.md against its result files, and these against their masks."""
+    """Every README.md against its result files, these against their masks, and ceilings against the dataset."""
+    from prisbench.ceilings.measure import checked
+    from prisbench.leaderboard.ceilings import FILE, read_ceilings
     from prisbench.leaderboard.publish import check_leaderboards
     from prisbench.leaderboard.rescore import WORDS, finder, rescore
+    from prisbench.leaderboard.rows import load_runs
 
     if not folder.is_dir():
         raise DataError(f"no leaderboards to check: {_no_folder(folder)}")
@@ -95,8 +98,13 @@ def _check(folder: Path, data: list[str]) -> None:
         if each.complaint is not None:
             tell("\n".join(each.changes))
             raise DataError(each.complaint)
-        for row in rescore(each.folder, finder(data, tell)):
+        find = finder(data, tell)
+        for row in rescore(each.folder, find):
             print(f"{row.result_file}: {WORDS[row.state].format(n=row.n)}")
+        runs = load_runs(each.folder)
+        if (found := read_ceilings(each.folder, runs[0].dataset)) is not None:
+            for name, state in checked(found, find(found.dataset), runs):
+                print(f"{each.folder / FILE}: {name}: {state}")
         print(f"{each.folder}: README.md agrees with {each.result_files} result files")
 
 

@@ -16,6 +16,7 @@ import typer
 
 from prisbench.cli import (
     bench,
+    ceilings,
     concepts,
     datasets,
     evaluate,
@@ -26,6 +27,7 @@ from prisbench.cli import (
     scoring,
     segment,
     trial,
+    tune,
     wsss,
 )
 from prisbench.cli.options import SeveralValues
@@ -64,8 +66,10 @@ app.command("evaluate", cls=SeveralValues)(evaluate.evaluate)
 app.command("predict", cls=SeveralValues)(predict.predict)
 app.command("score")(predict.score)
 app.command("try")(trial.try_method)
+app.command("tune")(tune.tune)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("plot")(plot.plot)
+app.command("ceilings")(ceilings.ceilings)
 app.command("segment")(segment.segment)
 app.command("presets")(segment.show_presets)
 app.command("demo")(project.demo)

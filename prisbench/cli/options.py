@@ -5,11 +5,15 @@ Knows: typer.  Does not know: what any command does.
 
 from __future__ import annotations
 
+import dataclasses
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from prisbench.settings import MethodOptions
 
 BENCHMARK = "tabletop-v3"
 """The dataset of commands that are told no other; a test holds it to ``datasets.named.NAMES``, which is slow to load.
@@ -24,6 +28,10 @@ class Dtype(StrEnum):
 Settings = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override a number, e.g. localizer.tau=0.3; repeatable."),
+]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings-file", metavar="FILE", help="Settings that tune chose; the row is marked as tuned."),
 ]
 Backbone = Annotated[
     str | None,
@@ -131,6 +139,23 @@ def only_with(wanted: str, holds: object, **given: object) -> None:
     said = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, False, [], ())]
     if said and not holds:
         raise UsageError(f"{', '.join(said)}: only with {wanted}; leave {'them' if len(said) > 1 else 'it'} out")
+
+
+def with_tuned(
+    file: Path | None, options: MethodOptions, concepts: list[str], reference: str
+) -> tuple[MethodOptions, dict[str, Any] | None]:
+    """The options with the settings of a file that ``tune`` wrote, and what a run's record says of it; None without.
+
+    Raises UsageError for several concepts, and as ``tuning.file.for_a_run``.
+    """
+    if file is None:
+        return options, None
+    from prisbench.errors import UsageError
+    from prisbench.tuning.file import for_a_run
+
+    if len(concepts) > 1:
+        raise UsageError("--settings-file: its settings were tuned with one --concept; give that, or none")
+    return for_a_run(file, dataclasses.replace(options, concept=concepts[0] if concepts else None), reference)
 
 
 class SeveralValues(typer.core.TyperCommand):

@@ -35,10 +35,12 @@ from prisbench.cli.options import (
     RunsFolder,
     Seeds,
     Settings,
+    SettingsFile,
     SoftMaps,
     Split,
     Subjects,
     Subset,
+    with_tuned,
 )
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, nothing_on_stdout, progress, tell
@@ -68,6 +70,7 @@ def predict(
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
+    settings_file: SettingsFile = None,
     format: OutputFormat = Format.text,
 ) -> None:
     """Learn the subjects and answer the queries; score does the rest, and needs no torch."""
@@ -77,6 +80,7 @@ def predict(
 
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    shared, tuned = with_tuned(settings_file, shared, concept, reference.value)
     run_options = RunOptions(
         fresh=fresh,
         keep_errors=keep_errors,
@@ -85,10 +89,12 @@ def predict(
         reference=reference.value,
         reason=reason,
         deaf=deaf.value if deaf else None,
+        tuned=tuned,
         soft_maps=soft_maps,
     )
+    wanted = variants(shared, concept or [shared.concept], seed)
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))
-    sweep = Sweep(method, variants(shared, concept or [None], seed), out, scope, run_options, None, out_of_domain)
+    sweep = Sweep(method, wanted, out, scope, run_options, None, out_of_domain)
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import GatedRepoError
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
@@ -32,7 +33,7 @@ from prisbench.diffusion.domain import read_domain
 from prisbench.diffusion.text import TIME_IDS
 from prisbench.errors import BackboneError, UnknownNameError
 from prisbench.runtime.devices import keep_freed_memory
-from prisbench.runtime.hub import fetch, is_hub_id, not_here, out_of_reach
+from prisbench.runtime.hub import GATED, fetch, is_hub_id, not_here, out_of_reach
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "weights"
 """The pipeline folder that comes with prisbench."""
@@ -154,6 +155,8 @@ def load_pretrained(
     except Exception as error:  # whatever a damaged file provokes in the two libraries: the user mends the folder
         if offline:
             raise BackboneError(not_here(where, offline)) from error
+        if _is_gated(error):
+            raise BackboneError(GATED.format(where)) from error
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise BackboneError(f"{name} cannot be loaded: {reason}") from error
     if not is_model:
@@ -165,6 +168,11 @@ def load_pretrained(
         if not torch.isfinite(tensor).all():
             raise BackboneError(f"{name} holds NaN or infinite weights ({key}); the file is damaged")
     return model
+
+
+def _is_gated(error: BaseException | None) -> bool:
+    """Whether the hub refused for want of somebody's consent, whatever the libraries made of that."""
+    return error is not None and (isinstance(error, GatedRepoError) or _is_gated(error.__cause__ or error.__context__))
 
 
 def has_embedded() -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from prisbench.datasets.load import Dataset
 from prisbench.datasets.named import NAMES, find_dataset
 from prisbench.errors import DataError
+from prisbench.leaderboard.ceilings import result_files
 from prisbench.leaderboard.publish import kept_beside
 from prisbench.leaderboard.rows import load_runs
 from prisbench.predictions import PredictionRecord, lines_of, read_predictions
@@ -63,7 +64,7 @@ def rescore(folder: Path, find: Find) -> Iterator[Rescored]:
     Raises DataError, naming the file and the query, when predictions are not those a row was scored from, when scoring
     them again gives another number, and for predictions without a row.
     """
-    paths = sorted(folder.glob("*.json"))
+    paths = result_files(folder)
     load_runs(folder)
     beside = {kept_beside(path) for path in paths}
     for path in sorted(folder.glob("*.predictions.jsonl.gz")):

@@ -49,6 +49,9 @@ def out_of_reach(seconds: float = SECONDS) -> str | None:
     return None if why is None else f"{constants.ENDPOINT} cannot be reached: {why}"
 
 
+GATED = "{} is gated: accept its terms on huggingface.co and run `hf auth login`"
+
+
 def fetch(where: str, wanted: Sequence[str], refused: type[PrisbenchError], kind: str = "model") -> Path:
     """The folder in the hub's cache with the files of a repository that match the patterns ``wanted``.
 
@@ -64,7 +67,7 @@ def fetch(where: str, wanted: Sequence[str], refused: type[PrisbenchError], kind
         )
         return Path(found)
     except GatedRepoError:
-        raise refused(f"{where} is gated: accept its terms on huggingface.co and run `hf auth login`") from None
+        raise refused(GATED.format(where)) from None
     except PermissionError as error:
         raise refused(
             f"{where}: no permission to write {error.filename or 'the cache of huggingface_hub'}; name another place "

@@ -5,12 +5,7 @@ Knows: ``SamModel`` of transformers.  Does not know: subjects, methods.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from prisbench.diffusion.loading import load_pretrained
-from prisbench.errors import BackboneError
+from prisbench.pretrained import load_network
 from prisbench.sam.frame import Frame, in_square
 from prisbench.sam.guided import GuidedTransformer
 
@@ -35,12 +29,12 @@ class Masks(NamedTuple):
 @dataclass(frozen=True)
 class Prompt:
     """Points of the photo, x first, with labels (1: the thing, 0: not), a box (left, top, right, bottom), the small
-    logits of an earlier answer; PerSAM's guidance.
+    logits of an earlier answer; PerSAM's guidance.  Points or a box there must be.
     """
 
     points: tuple[tuple[int, int], ...]
     labels: tuple[int, ...]
-    box: tuple[int, int, int, int] | None = None
+    box: tuple[float, float, float, float] | None = None
     small: Float[Tensor, "a a"] | None = None
     similarity: Float[Tensor, "1 1 1 gg"] | None = None
     target: Float[Tensor, "1 1 c"] | None = None
@@ -52,10 +46,7 @@ class Sam:
     def __init__(self, where: str, device: str) -> None:
         from transformers import SamModel
 
-        _check_folder(where)
-        with _quiet_hub():
-            network = load_pretrained(SamModel, where)
-        self.network: Any = network.requires_grad_(False).eval().to(device)
+        self.network: Any = load_network(SamModel, where, "facebook/sam-vit-base", device)
         self.network.mask_decoder.transformer = GuidedTransformer(self.network.mask_decoder.transformer)
         self.where, self.device = where, device
         vision = self.network.config.vision_config
@@ -70,11 +61,11 @@ class Sam:
     @torch.no_grad()
     def decode(self, frame: Frame, features: Float[Tensor, "1 c g g"], prompt: Prompt, several: bool) -> Masks:
         """The masks that a prompt means: three of growing size, or one."""
-        points = frame.points(np.array(prompt.points, float))
-        given: dict[str, Any] = {
-            "input_points": torch.tensor(points, dtype=torch.float32, device=self.device)[None, None],
-            "input_labels": torch.tensor(prompt.labels, dtype=torch.int, device=self.device)[None, None],
-        }
+        given: dict[str, Any] = {}
+        if prompt.points:
+            points = frame.points(np.array(prompt.points, float))
+            given["input_points"] = torch.tensor(points, dtype=torch.float32, device=self.device)[None, None]
+            given["input_labels"] = torch.tensor(prompt.labels, dtype=torch.int, device=self.device)[None, None]
         if prompt.box is not None:
             corners = frame.points(np.array(prompt.box, float).reshape(2, 2)).reshape(4)
             given["input_boxes"] = torch.tensor(corners, dtype=torch.float32, device=self.device)[None, None]
@@ -85,31 +76,3 @@ class Sam:
         found = self.network(image_embeddings=features, multimask_output=several, **given)
         small = found.pred_masks[:, 0]
         return Masks(frame.to_photo(small)[0], small[0], found.iou_scores[0, 0])
-
-
-def _check_folder(where: str) -> None:
-    """Raises BackboneError for a folder that is not there, or holds a model of another class."""
-    folder, example = Path(where).expanduser(), "give the folder or hub id of a SamModel, such as facebook/sam-vit-base"
-    if not folder.is_dir():
-        if where.startswith(("/", "./", "../", "~")):
-            raise BackboneError(f"{where} cannot be loaded: there is no such folder; {example}")
-        return
-    try:
-        kind = json.loads((folder / "config.json").read_text())["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise BackboneError(f"{where} cannot be loaded: its config.json names no class ({said}); {example}") from None
-    if kind != "sam":
-        raise BackboneError(f"{where} is of the class {kind!r}, not 'sam'; {example}")
-
-
-@contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """The hub's client tries again for a while, and says so each time; that it failed is said once, by the caller."""
-    logger = logging.getLogger("huggingface_hub")
-    former = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(former)

@@ -63,5 +63,5 @@ def painted(example: Example, answer: Bool[np.ndarray, "_h _w"] | None) -> UInt8
         image[where] = (1 - OPACITY) * image[where] + OPACITY * np.array(colour, np.float32)
     shown = image.round().astype(np.uint8)
     for other in example.look_alikes:
-        shown = outline(shown, other, (255, 255, 255), fill=0)
+        shown = outline(shown, other, (255, 255, 255), fill=0.0)
     return shown

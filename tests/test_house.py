@@ -93,7 +93,7 @@ LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
 doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign
 test_log phrases deaf network_free.method network_free.audit network_free.needed network_free.fitting
-relations answering trial.run
+relations answering trial.run browser.write figures.write
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 

@@ -5,6 +5,7 @@ Knows: examples and masks.  Does not know: who is ranked how, files.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from prisbench.images.drawing import outline
 from prisbench.types import SLOT, Example
 
 OPACITY = 0.62
+
+LETTERS = 24
+"""In a line below or above a picture."""
 
 
 class Row(NamedTuple):
@@ -37,15 +41,17 @@ def grid(figure: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
         pictures += [painted(row.example, row.answers[name]) for name in names]
         for place, picture in zip(line, pictures, strict=True):
             place.imshow(picture, interpolation="nearest")
+            place.set_anchor("N")
             place.set_xticks([])
             place.set_yticks([])
             for spine in place.spines.values():
                 spine.set_visible(False)
-        line[1].set_xlabel(f"“{row.example.query.text.replace(SLOT, row.noun)}”", color=INK, fontsize="x-small")
+        said = f"“{row.example.query.text.replace(SLOT, row.noun)}”"
+        line[0].set_xlabel(textwrap.fill(said, LETTERS), color=INK, fontsize="x-small")
         for place, name in zip(line[2:], names, strict=True):
             place.set_xlabel(row.words[name], color=SOFT, fontsize="x-small")
     for place, head in zip(axes[0], heads, strict=True):
-        place.set_title(head, fontsize="small", color=INK)
+        place.set_title(textwrap.fill(head, LETTERS - 4), fontsize="x-small", color=INK)
 
 
 def painted(example: Example, answer: Bool[np.ndarray, "_h _w"] | None) -> UInt8[np.ndarray, "h w 3"]:
@@ -57,5 +63,5 @@ def painted(example: Example, answer: Bool[np.ndarray, "_h _w"] | None) -> UInt8
         image[where] = (1 - OPACITY) * image[where] + OPACITY * np.array(colour, np.float32)
     shown = image.round().astype(np.uint8)
     for other in example.look_alikes:
-        shown = outline(shown, other, (255, 255, 255), fill=0)
+        shown = outline(shown, other, (255, 255, 255), fill=0.0)
     return shown

@@ -80,7 +80,7 @@ def drawing(size_wh: tuple[float, float], letters: float) -> Iterator[Any]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    style = {
+    style: Any = {
         "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
         "font.size": letters,
         "axes.labelsize": letters,

@@ -128,7 +128,7 @@ def _grid(
         )
     wide = plan.template.text
     tile = wide / (2 + len(runs))
-    with drawing((wide, 0.35 + len(lines) * (0.82 * tile + 0.3)), plan.template.size) as figure:
+    with drawing((wide, 0.5 + len(lines) * (0.85 * tile + 0.35)), plan.template.size) as figure:
         grid.grid(figure, lines, list(runs))
         return save(figure, plan.out, "examples", plan.formats)
 

@@ -68,7 +68,7 @@ async function start() {
     const column = [TIER, ...columns].find(({ name }) => name === state.now.sort) ?? TIER;
     const rows = column === TIER && state.now.way === "up" ? result.rows : sorted(result.rows, column, state.now.way);
     return {
-      ...result, rows, columns, picked, state, fewest: data.statistics.fewest, tolerated: data.tolerated, browse: extra.browse,
+      ...result, rows, columns, picked, state, total: data.queries.n, fewest: data.statistics.fewest, tolerated: data.tolerated, browse: extra.browse,
       best: Object.fromEntries(columns.map((each) => [each.name, bestOf(result.rows, each)])),
       sort: { column, direction: state.now.way },
       labelOf: (name) => labels.get(name) ?? name,

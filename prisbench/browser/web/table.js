@@ -12,12 +12,13 @@ export function scoreTable(view) {
     ...columns.map((column) => headOf(column, view)),
   ];
   const scale = { low: 0, high: 1 };
+  const empty = !rows.length || (!view.chosen.length && view.total > 0);
   const body = rows.map((row, n) => line(row, view, scale, startsTier(view, rows, n)));
   return h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Scores of the methods", "data-focus": "scores" },
     h("table", { class: "scores" },
       h("caption", null, caption(view)),
       h("thead", null, h("tr", null, heads)),
-      h("tbody", null, body.length ? body : emptyLine(columns.length + 2, view))));
+      h("tbody", null, empty ? emptyLine(columns.length + 2, view) : body)));
 
   function caption() {
     const label = view.labelOf(ranking.by);
@@ -38,7 +39,7 @@ const startsTier = ({ sort }, rows, n) => sort.column?.name === "tier" && n > 0 
 
 const emptyLine = (span, view) =>
   h("tr", null, h("td", { colspan: span, class: "empty" },
-    view.asked ? "No method is left by this filter." : "No query is left by this filter.", " ",
+    view.chosen.length ? "No method is left by this filter." : "No query is left by this filter.", " ",
     button("Show all", view.reset, { class: "small" })));
 
 /** A head that sorts: its first click shows the best on top, the next one the other way round. */

@@ -1,0 +1,55 @@
+"""The recipes of the rivals: every number that shapes them, and what carrying them out costs.
+
+Knows: numbers.  Does not know: models, scenes, how training goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from prisbench.embedded.recipe import step_generator
+
+
+@dataclass(frozen=True)
+class SamRecipe:
+    """Every number that shapes the embedded Segment Anything.  Sizes in scenes, pixels, steps."""
+
+    name: ClassVar[str] = "sam"
+
+    seed: int = 0
+    scenes: int = 3_000
+    """The first so many of those that the embedded backbone was trained on."""
+    side: int = 144
+    """Of the square that photos are put into: the longest side of a Tabletop scene but one."""
+    patch: int = 12
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    window: int = 6
+    whole: tuple[int, ...] = (1, 3)
+    """Layers whose attention sees the whole photo; the others' sees windows."""
+    channels: int = 128
+    """Of the features and of the decoder."""
+    spread: float = 0.06
+    """Deviation of the first weights.  The class's default for its encoder is 1e-10, made for loading."""
+    steps: int = 3_000
+    batch: int = 8
+    prompts: int = 3
+    """Of each photo, in a step."""
+    rate: float = 1e-3
+    decay_share: float = 0.3
+    ema: float = 0.998
+    again: float = 0.5
+    """The share of steps that have a second round."""
+    focal: float = 20.0
+    """The focal loss counts so many times the Dice loss (Kirillov et al. 2023, appendix A)."""
+
+    def generator(self, step: int) -> torch.Generator:
+        """The only source of chance in a step."""
+        return step_generator(self.seed, 4, step)
+
+
+Recipe = SamRecipe

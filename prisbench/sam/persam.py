@@ -169,15 +169,18 @@ def _three(free: Float[Tensor, " 2"]) -> Float[Tensor, " 3"]:
 def dice_and_focal(
     logits: Float[Tensor, "*b n"], truth: Float[Tensor, "*b n"], focal: float = 1.0
 ) -> Float[Tensor, "*b"]:
-    """The Dice loss with one added above and below, and the focal loss (alpha 0.25, gamma 2), as released; the focal
-    loss counts ``focal`` times.
-    """
+    """The Dice loss, and the focal loss (alpha 0.25, gamma 2) as released, which counts ``focal`` times."""
     chance = logits.sigmoid()
-    dice = 1 - (2 * (chance * truth).sum(-1) + 1) / (chance.sum(-1) + truth.sum(-1) + 1)
     right = chance * truth + (1 - chance) * (1 - truth)
     balance = 0.25 * truth + 0.75 * (1 - truth)
     cross = binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return dice + focal * (balance * cross * (1 - right) ** 2).mean(-1)
+    return dice(logits, truth) + focal * (balance * cross * (1 - right) ** 2).mean(-1)
+
+
+def dice(logits: Float[Tensor, "*b n"], truth: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
+    """The Dice loss with one added above and below, as released."""
+    chance = logits.sigmoid()
+    return 1 - (2 * (chance * truth).sum(-1) + 1) / (chance.sum(-1) + truth.sum(-1) + 1)
 
 
 def box_of(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:

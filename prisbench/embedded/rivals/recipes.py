@@ -52,4 +52,47 @@ class SamRecipe:
         return step_generator(self.seed, 4, step)
 
 
-Recipe = SamRecipe
+@dataclass(frozen=True)
+class ClipSegRecipe:
+    """Every number that shapes the embedded CLIPSeg.  Sizes in scenes, pixels, steps."""
+
+    name: ClassVar[str] = "clipseg"
+    seed: int = 0
+    scenes: int = 3_000
+    side: int = 144
+    """Of the square that photos are squashed into."""
+    patch: int = 12
+    width: int = 128
+    """Of both towers, and of the vectors that they give."""
+    layers: int = 4
+    heads: int = 4
+    text_layers: int = 2
+    positions: int = 64
+    """Tokens that a text may have."""
+    extract: tuple[int, ...] = (1, 2, 3)
+    """Layers of the image tower that the decoder reads."""
+    reduced: int = 64
+    """Width of the decoder."""
+    token_spread: float = 0.3
+    steps: int = 3_000
+    batch: int = 8
+    prompts: int = 3
+    """Phrases asked of each scene, in a step."""
+    absent: float = 0.3
+    """The share of the phrases that mean nothing in their scene."""
+    strange: float = 0.3
+    """The share of the phrases that have words of no meaning around them."""
+    photos: int = 3
+    """Visual prompts in a step, each asked of two scenes."""
+    rate: float = 1e-3
+    decay_share: float = 0.3
+    ema: float = 0.998
+    cross: float = 5.0
+    """The cross-entropy counts so many times the Dice loss."""
+
+    def generator(self, step: int) -> torch.Generator:
+        """The only source of chance in a step."""
+        return step_generator(self.seed, 5, step)
+
+
+Recipe = SamRecipe | ClipSegRecipe

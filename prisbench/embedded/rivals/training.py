@@ -14,21 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from transformers import CLIPSegProcessor, CLIPTokenizer, ViTImageProcessor
 
+from prisbench.clipseg.model import DEVIATION, MEAN
 from prisbench.embedded.recipe import Report
+from prisbench.embedded.rivals.clipseg import Twins, build_clipseg, clipseg_loss
 from prisbench.embedded.rivals.pools import Pool, read_pools
-from prisbench.embedded.rivals.recipes import Recipe, SamRecipe
+from prisbench.embedded.rivals.recipes import ClipSegRecipe, Recipe, SamRecipe
 from prisbench.embedded.rivals.sam import build_sam, sam_loss
 from prisbench.embedded.scenes import draw_scenes
 from prisbench.embedded.stage import Stage, rate_shape
 from prisbench.embedded.training import claim_recipe
+from prisbench.embedded.words import make_tokenizer
 from prisbench.runtime.files import new_folder
 from prisbench.runtime.locks import locked
+from prisbench.tabletop.captions import vocabulary
 
 RUN, MODEL = "run", "model"
 """Folders of a rival's state and of its finished model."""
 
-Loss = Callable[[Any, Any, Sequence[Pool], int], tuple[Tensor, dict[str, float]]]
+StepLoss = Callable[[int], tuple[Tensor, dict[str, float]]]
 
 
 def train_rival(out: Path, recipe: Recipe, report: Report = lambda *_: None, checkpoint_seconds: float = 180.0) -> Path:
@@ -46,20 +51,33 @@ def train_rival(out: Path, recipe: Recipe, report: Report = lambda *_: None, che
         stage.run(
             recipe.steps,
             recipe.name,
-            lambda step: LOSSES[recipe.name](network, recipe, pools, step),
+            step_loss(network, home, recipe, pools),
             lambda step: recipe.rate * rate_shape(step, recipe.steps, recipe.decay_share),
             report,
             checkpoint_seconds,
         )
         stage.apply_average()
-        return write_model(home / MODEL, network)
+        return write_model(home, recipe, network)
 
 
 def beginning(home: Path, recipe: Recipe) -> tuple[Any, Stage]:
     """The model before the first step, and the stage that trains it."""
-    network = BUILDERS[recipe.name](recipe)
+    network = build_sam(recipe) if isinstance(recipe, SamRecipe) else build_clipseg(recipe, tokenizer_of(home, recipe))
     network.train()
     return network, Stage(home / RUN, {recipe.name: network}, recipe.rate, recipe.ema)
+
+
+def tokenizer_of(home: Path, recipe: ClipSegRecipe) -> CLIPTokenizer:
+    """That of the embedded backbone: the words of training's captions, any other in pieces."""
+    return make_tokenizer(home / "tokenizer", vocabulary(), recipe.positions)
+
+
+def step_loss(network: Any, home: Path, recipe: Recipe, pools: Sequence[Pool]) -> StepLoss:
+    """Step -> its loss and what to show of it."""
+    if isinstance(recipe, SamRecipe):
+        return lambda step: sam_loss(network, recipe, pools, step)
+    given = pools, Twins(pools), tokenizer_of(home, recipe)
+    return lambda step: clipseg_loss(network, recipe, given, step)
 
 
 def averaged(home: Path, recipe: Recipe) -> tuple[Any, int]:
@@ -70,13 +88,14 @@ def averaged(home: Path, recipe: Recipe) -> tuple[Any, int]:
     return network.eval(), stage.step
 
 
-def write_model(folder: Path, network: Any) -> Path:
-    """The model as its class reads it, fp16 safetensors; what stood there as a model is replaced."""
+def write_model(home: Path, recipe: Recipe, network: Any) -> Path:
+    """The model as its class reads it, fp16 safetensors, and CLIPSeg's processor; a model that stood there is replaced."""
+    folder = home / MODEL
     with new_folder(folder, overwrite=True, marker="config.json") as temp:
         network.half().save_pretrained(temp, safe_serialization=True)
+        if isinstance(recipe, ClipSegRecipe):
+            size = {"height": recipe.side, "width": recipe.side}
+            images = ViTImageProcessor(size=size, image_mean=list(MEAN), image_std=list(DEVIATION))
+            CLIPSegProcessor(images, tokenizer_of(home, recipe)).save_pretrained(temp)
     network.float()
     return folder
-
-
-BUILDERS: dict[str, Callable[[Any], Any]] = {SamRecipe.name: build_sam}
-LOSSES: dict[str, Loss] = {SamRecipe.name: sam_loss}

@@ -1,0 +1,222 @@
+"""Training the embedded CLIPSeg: from phrases, and from photos of other things that look the same, to masks.
+
+The release trains a decoder on CLIP's frozen towers (Lüddecke and Ecker 2022, arXiv 2112.10003, section 3); there is no
+CLIP of Tabletop, so here the towers learn from nothing, together with the decoder and by its loss alone.  Both kinds of
+prompt reach the decoder by the same vector, so they share a space without a contrastive loss.  Binary cross-entropy as
+published, and the Dice loss of what is there; a share of the prompts means nothing in the scene.
+
+Knows: ``CLIPSegForImageSegmentation``'s parts, phrases, masks.  Does not know: subjects, queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
+from transformers import (
+    CLIPSegConfig,
+    CLIPSegForImageSegmentation,
+    CLIPSegTextConfig,
+    CLIPSegVisionConfig,
+    CLIPTokenizer,
+)
+
+from prisbench.clipseg.model import as_pixels
+from prisbench.clipseg.prompts import visual_prompt
+from prisbench.embedded.rivals.pools import Drawn, Pool, draw_rows, drawn
+from prisbench.embedded.rivals.recipes import ClipSegRecipe
+from prisbench.embedded.words import token_ids
+from prisbench.sam.persam import dice
+
+TEMPLATES = ("{}", "a {}", "the {}", "a photo of a {}", "a photo of the {}", "a picture of a {}", "a picture of the {}")
+"""What stands around a phrase; all words are of training's captions."""
+
+RARE = -2.0
+"""The logit that the decoder begins with."""
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class Prompt(NamedTuple):
+    """A phrase, or a photo, asked of scene ``scene`` of a step, and the numbers of the things that it means there."""
+
+    scene: int
+    asked: str | UInt8[np.ndarray, "a b 3"]
+    meant: Sequence[int]
+
+
+class Twins:
+    """Where things of each look stand: what a photo of one thing may be asked of."""
+
+    def __init__(self, pools: Sequence[Pool]) -> None:
+        self.pools = pools
+        self.places: dict[str, list[tuple[int, int, int]]] = {}
+        for number, pool in enumerate(pools):
+            for row, told in enumerate(pool.things):
+                for thing, look in enumerate(told["looks"]):
+                    self.places.setdefault(look, []).append((number, row, thing))
+
+    def photo(self, look: str, g: torch.Generator) -> UInt8[np.ndarray, "a b 3"]:
+        """A visual prompt of a thing of that look, anywhere in training, mirrored by lot; where a scene holds nothing
+        else, half of the time the whole scene."""
+        places = self.places[look]
+        number, row, thing = places[int(torch.randint(len(places), (), generator=g))]
+        lots = torch.rand(2, generator=g)
+        scene = drawn(self.pools[number], row, bool(lots[0] < 0.5))
+        whole = len(scene.told["looks"]) == 1 and bool(lots[1] < 0.5)
+        return visual_prompt(scene.image, None if whole else scene.ids == thing + 1)
+
+
+def build_clipseg(recipe: ClipSegRecipe, tokenizer: CLIPTokenizer) -> CLIPSegForImageSegmentation:
+    """The model before it has learned anything.
+
+    Words stand apart from the first step on (``Recipe.token_spread``).  The class begins the plain layers of its
+    decoder with deviation 1, made for loading; here they begin as torch has them, what a prompt multiplies by begins
+    at 1, and few pixels are expected to be meant.
+    """
+    vision = CLIPSegVisionConfig(
+        hidden_size=recipe.width,
+        intermediate_size=4 * recipe.width,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        image_size=recipe.side,
+        patch_size=recipe.patch,
+    )
+    text = CLIPSegTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.width,
+        intermediate_size=4 * recipe.width,
+        num_hidden_layers=recipe.text_layers,
+        num_attention_heads=recipe.heads,
+        max_position_embeddings=recipe.positions,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(recipe.seed)
+    network = CLIPSegForImageSegmentation(
+        CLIPSegConfig(
+            text_config=text,
+            vision_config=vision,
+            projection_dim=recipe.width,
+            extract_layers=list(recipe.extract),
+            reduce_dim=recipe.reduced,
+            decoder_intermediate_size=4 * recipe.reduced,
+            use_complex_transposed_convolution=True,
+        )
+    )
+    nn.init.normal_(network.clip.text_model.embeddings.token_embedding.weight, std=recipe.token_spread)
+    decoder: Any = network.decoder
+    for layer in (decoder.film_mul, decoder.film_add, *decoder.reduces, *decoder.transposed_convolution):
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+    nn.init.ones_(decoder.film_mul.bias)
+    nn.init.constant_(decoder.transposed_convolution[-1].bias, RARE)
+    return network
+
+
+def clipseg_loss(
+    network: Any, recipe: ClipSegRecipe, given: tuple[Sequence[Pool], Twins, CLIPTokenizer], step: int
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a step's scenes, and what to show of it."""
+    pools, twins, tokenizer = given
+    g = recipe.generator(step)
+    scenes = draw_rows(pools[step % len(pools)], recipe.batch, g)
+    prompts = [prompt for n, scene in enumerate(scenes) for prompt in phrases(n, scene, recipe, g)]
+    photos = by_photo(scenes, twins, recipe, g)
+    logits = answers(network, scenes, (prompts, photos), recipe, tokenizer)
+    truth = torch.stack([truth_of(scenes[prompt.scene], prompt.meant, logits.shape[1]) for prompt in prompts + photos])
+    logits, truth = logits.flatten(1), truth.flatten(1)
+    there = truth.amax(1) > 0.5
+    cross = binary_cross_entropy_with_logits(logits, truth)
+    loss = recipe.cross * cross + (dice(logits, truth) * there).mean()
+    with torch.no_grad():
+        found, true = logits > 0, truth > 0.5
+        both, either = (found & true).sum(1).float(), (found | true).sum(1).float().clamp(min=1)
+        told = torch.arange(len(there)) < len(prompts)
+        shown = {
+            "loss": loss.item(),
+            "iou": mean(both / either, there & told),
+            "iou_photo": mean(both / either, there & ~told),
+            "empty": mean((found.sum(1) == 0).float(), ~there),
+        }
+    return loss, shown
+
+
+def mean(values: Float[Tensor, " n"], which: Tensor) -> float:
+    """Of those; 0 of none."""
+    return float(values[which].mean()) if bool(which.any()) else 0.0
+
+
+def phrases(n: int, scene: Drawn, recipe: ClipSegRecipe, g: torch.Generator) -> list[Prompt]:
+    """Phrases about a scene by lot, so many of them about what is not there."""
+    told = scene.told["phrases"]
+    there, absent = ([each for each in told if bool(each[1]) is which] for which in (True, False))
+    found = []
+    for _ in range(recipe.prompts):
+        lots = torch.rand(2, generator=g).tolist()
+        among = absent if absent and lots[0] < recipe.absent else there
+        text, meant = among[int(lots[1] * len(among))]
+        found.append(Prompt(n, worded(text, recipe, g), meant))
+    return found
+
+
+def worded(phrase: str, recipe: ClipSegRecipe, g: torch.Generator) -> str:
+    """A phrase in a template; at times with words that mean nothing before or after it, as queries may have."""
+    lots = torch.rand(4, generator=g).tolist()
+    text = TEMPLATES[int(lots[0] * len(TEMPLATES))].format(phrase)
+    if lots[1] >= recipe.strange:
+        return text
+    words = []
+    for _ in range(1 + int(lots[2] * 3)):
+        letters = torch.randint(26, (int(torch.randint(2, 7, (), generator=g)),), generator=g)
+        words.append("".join(LETTERS[int(n)] for n in letters))
+    return " ".join([*words, text] if lots[3] < 0.5 else [text, *words])
+
+
+def by_photo(scenes: Sequence[Drawn], twins: Twins, recipe: ClipSegRecipe, g: torch.Generator) -> list[Prompt]:
+    """Photos of things that look like one of the first scenes' things, each asked of its scene and of the next one."""
+    found = []
+    for n in range(recipe.photos):
+        looks = scenes[n].told["looks"]
+        look = looks[int(torch.randint(len(looks), (), generator=g))]
+        photo = twins.photo(look, g)
+        for m in (n, (n + 1) % len(scenes)):
+            found.append(Prompt(m, photo, [k for k, each in enumerate(scenes[m].told["looks"]) if each == look]))
+    return found
+
+
+def answers(
+    network: Any,
+    scenes: Sequence[Drawn],
+    prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
+    recipe: ClipSegRecipe,
+    tokenizer: CLIPTokenizer,
+) -> Float[Tensor, "n a a"]:
+    """The decoder's logits, phrases first, then photos.  Each scene and each photo goes through the tower once.
+
+    The class computes its towers without gradients, so its parts are called one by one; a test holds the two equal.
+    """
+    texts, photos = prompts
+    asked = [prompt.asked for prompt in photos[::2]]
+    pixels = as_pixels([scene.image for scene in scenes] + asked, recipe.side)
+    seen = network.clip.get_image_features(pixels, output_hidden_states=True)
+    ids = token_ids(tokenizer, [str(prompt.asked) for prompt in texts], recipe.positions)
+    ids = ids[:, : int((ids != tokenizer.eos_token_id).sum(1).max()) + 1]
+    told = network.clip.get_text_features(ids).pooler_output
+    shown = seen.pooler_output[len(scenes) :].repeat_interleave(2, 0)
+    rows = torch.tensor([prompt.scene for prompt in [*texts, *photos]])
+    layers = [seen.hidden_states[n + 1][rows] for n in recipe.extract]
+    found: Tensor = network.decoder(layers, torch.cat([told, shown])).logits
+    return found
+
+
+def truth_of(scene: Drawn, meant: Sequence[int], side: int) -> Float[Tensor, "a a"]:
+    """What a prompt means of a scene, squashed into the decoder's square."""
+    mask = torch.from_numpy(np.isin(scene.ids, [n + 1 for n in meant])).float()[None, None]
+    return interpolate(mask, (side, side), mode="bilinear", align_corners=False, antialias=True)[0, 0]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prisbench.appearance.method import FeaturesMethod as FeaturesMethod
+    from prisbench.clipseg.method import ClipSegMethod as ClipSegMethod
     from prisbench.datasets.load import Dataset as Dataset
     from prisbench.datasets.load import open_dataset as open_dataset
     from prisbench.diffusion.loading import load_pretrained as load_pretrained
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from prisbench.images.photos import load_photos as load_photos
     from prisbench.localizer.method import AttentionMethod as AttentionMethod
     from prisbench.network_free.method import NetworkFree as NetworkFree
+    from prisbench.sam.matching import SamMatching as SamMatching
     from prisbench.sam.persam import PerSam as PerSam
     from prisbench.settings import MethodOptions as MethodOptions
     from prisbench.settings import take_settings as take_settings
@@ -47,6 +49,7 @@ _HOME = {
     "AttentionMethod": "localizer.method",
     "BackboneError": "errors",
     "Candidate": "types",
+    "ClipSegMethod": "clipseg.method",
     "Concept": "types",
     "DataError": "errors",
     "Dataset": "datasets.load",
@@ -63,6 +66,7 @@ _HOME = {
     "QUERY_TYPES": "types",
     "Query": "types",
     "SLOT": "types",
+    "SamMatching": "sam.matching",
     "Subject": "types",
     "UnknownNameError": "errors",
     "UsageError": "errors",

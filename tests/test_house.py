@@ -20,7 +20,7 @@ PACKAGE = ROOT / "prisbench"
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
-network_free appearance sam relations methods
+network_free appearance sam clipseg relations methods
 learning runs answering predict trial score foreign test_log evaluate
 leaderboard sweep embedded wsss bench conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
@@ -63,10 +63,12 @@ ROOMS = {
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
     "appearance": "sight choice method fitting",
-    "sam": "frame guided model persam",
+    "sam": "frame guided model peaks persam matching",
+    "clipseg": "prompts model method",
     "trial": "records scenes calls checks child run table",
     "leaderboard": "intervals rows render fitted by_subset summaries pages html_page publish rescore",
-    "embedded": "recipe files scenes words stage halves models autoencoder denoiser training card",
+    "embedded": """recipe files rivals.phrases scenes words stage halves models autoencoder denoiser training card
+        rivals.recipes rivals.pools rivals.sam rivals.clipseg rivals.training rivals.quality rivals.card""",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",

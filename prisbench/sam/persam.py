@@ -20,31 +20,38 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from prisbench.errors import UsageError
+from prisbench.images.regions import distinct
 from prisbench.sam.frame import Frame, cells_of
-from prisbench.sam.model import Masks, Prompt, Sam
+from prisbench.sam.model import EMBEDDED, Masks, Prompt, Sam
+from prisbench.sam.peaks import peaks
 from prisbench.settings import MethodOptions, take_settings
-from prisbench.types import Concept, Prediction, Query, Subject
+from prisbench.types import Candidate, Concept, Prediction, Query, Subject
 
-SAM = "facebook/sam-vit-huge"
 STEPS, RATE, EPSILON = 1000, 1e-3, 1e-4
 """How the two weights of PerSAM-F are fitted, as released."""
+
+CANDIDATES = 6
+"""Points that are tried for candidates, at most."""
+
+SAME = 0.8
+"""Intersection over union from which on two candidates are one."""
 
 VERSION = 1
 
 
 class PerSam:
-    """PerSAM; with ``fitted``, PerSAM-F.  ``sam``: a hub id or folder of a ``SamModel``."""
+    """PerSAM; with ``fitted``, PerSAM-F.  ``sam``: a hub id or folder of a ``SamModel``, or "embedded"."""
 
     def __init__(self, fitted: bool, sam: str, device: str, steps: int = STEPS) -> None:
         self.fitted, self.name = fitted, "persam-f" if fitted else "persam"
-        self.model, self.device = sam, device
         self.settings: Mapping[str, Any] = {"sam": sam, **({"steps": steps} if fitted else {})}
-        self.sam = Sam(sam, device)
+        self.sam, self.device = Sam(sam, device), device
+        self.model, self.weights = self.sam.name, self.sam.where
 
     @classmethod
     def make(cls, fitted: bool, options: MethodOptions) -> PerSam:
         """What ``--set sam=ID_OR_FOLDER`` (or ``--model``) says.  Raises UsageError, BackboneError."""
-        known = {"sam": options.model or SAM, **({"steps": STEPS} if fitted else {})}
+        known = {"sam": options.model or EMBEDDED, **({"steps": STEPS} if fitted else {})}
         taken = take_settings(known, options.settings)
         if taken["sam"] is None or (fitted and not (taken["steps"] or 0) > 0):
             raise UsageError(f"settings that make no sense ({taken}): sam is an id or a folder, steps at least 1")
@@ -78,11 +85,34 @@ class PerSam:
                 found[query.subject_id] = self._answer(frame, features, concepts[query.subject_id])
         return [_for(query, found[query.subject_id]) for query in queries]
 
-    def _answer(self, frame: Frame, features: Tensor, concept: Concept) -> Prediction:
-        target = torch.from_numpy(np.asarray(concept.tensors["target"])).to(features)
+    def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
+        """What the same steps give from each point that is more similar than all around it, the likeliest first.
+
+        The score is the similarity at the point; the likeliest one is the answer of ``locate``.
+        """
+        concept = self.learn(subject)
+        frame, features = self.sam.encode(image)
+        similar = similarity(features, self._target(concept, features), frame)
+        apart = max(max(frame.photo_hw) // self.sam.grid, 1)
+        found = []
+        for x, y in peaks(similar.cpu().numpy(), CANDIDATES, apart):
+            mask = self._answer(frame, features, concept, (x, y)).mask
+            if mask is not None:
+                found.append(Candidate(mask, float(similar[y, x].clamp(0, 1))))
+        kept = distinct([each.mask for each in found], SAME)
+        return [found[n] for n in kept]
+
+    def _target(self, concept: Concept, features: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(concept.tensors["target"])).to(features)
+
+    def _answer(
+        self, frame: Frame, features: Tensor, concept: Concept, start: tuple[int, int] | None = None
+    ) -> Prediction:
+        """``start``: the point to begin with, x first; default: the most similar one."""
+        target = self._target(concept, features)
         similar = similarity(features, target, frame)
-        peak = _point(similar, True)
-        presence = float(similar.amax().clamp(0, 1))
+        peak = start or _point(similar, True)
+        presence = float(similar[peak[1], peak[0]].clamp(0, 1))
         if self.fitted:
             weights = torch.from_numpy(np.asarray(concept.tensors["weights"])).to(features)
             masks = self._weighed(frame, features, peak, weights)

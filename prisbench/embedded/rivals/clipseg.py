@@ -1,8 +1,9 @@
 """Training the embedded CLIPSeg: from phrases, and from photos of other things that look the same, to masks.
 
 The release trains a decoder on CLIP's frozen towers (Lüddecke and Ecker 2022, arXiv 2112.10003, section 3); there is no
-CLIP of Tabletop, so here the towers learn from nothing, together with the decoder and by its loss alone.  Both kinds of
-prompt reach the decoder by the same vector, so they share a space without a contrastive loss.  Binary cross-entropy as
+CLIP of Tabletop.  Here the text tower begins as the embedded backbone's text encoder, which is of the same shape, and
+learns slowly; the image tower begins with nothing.  Both learn by the decoder's loss alone.  Both kinds of prompt reach
+the decoder by the same vector, so they share a space without a contrastive loss.  Binary cross-entropy as
 published, and the Dice loss of what is there; a share of the prompts means nothing in the scene.
 
 Knows: ``CLIPSegForImageSegmentation``'s parts, phrases, masks.  Does not know: subjects, queries.
@@ -26,8 +27,9 @@ from transformers import (
     CLIPTokenizer,
 )
 
-from prisbench.clipseg.model import as_pixels
+from prisbench.clipseg.model import activations, as_pixels
 from prisbench.clipseg.prompts import visual_prompt
+from prisbench.diffusion.loading import load_backbone
 from prisbench.embedded.rivals.pools import Drawn, Pool, draw_rows, drawn
 from prisbench.embedded.rivals.recipes import ClipSegRecipe
 from prisbench.embedded.words import token_ids
@@ -73,11 +75,10 @@ class Twins:
 
 
 def build_clipseg(recipe: ClipSegRecipe, tokenizer: CLIPTokenizer) -> CLIPSegForImageSegmentation:
-    """The model before it has learned anything.
+    """The model before it has learned anything but words.
 
-    Words stand apart from the first step on (``Recipe.token_spread``).  The class begins the plain layers of its
-    decoder with deviation 1, made for loading; here they begin as torch has them, what a prompt multiplies by begins
-    at 1, and few pixels are expected to be meant.
+    The class begins the plain layers of its decoder with deviation 1, made for loading; here they begin as torch has
+    them, what a prompt multiplies by begins at 1, and few pixels are expected to be meant.
     """
     vision = CLIPSegVisionConfig(
         hidden_size=recipe.width,
@@ -87,16 +88,14 @@ def build_clipseg(recipe: ClipSegRecipe, tokenizer: CLIPTokenizer) -> CLIPSegFor
         image_size=recipe.side,
         patch_size=recipe.patch,
     )
+    words = load_backbone(None if recipe.start == "embedded" else recipe.start).text_encoder
+    shape = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
     text = CLIPSegTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=recipe.width,
-        intermediate_size=4 * recipe.width,
-        num_hidden_layers=recipe.text_layers,
-        num_attention_heads=recipe.heads,
-        max_position_embeddings=recipe.positions,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **{name: getattr(words.config, name) for name in shape},
     )
     torch.manual_seed(recipe.seed)
     network = CLIPSegForImageSegmentation(
@@ -110,7 +109,9 @@ def build_clipseg(recipe: ClipSegRecipe, tokenizer: CLIPTokenizer) -> CLIPSegFor
             use_complex_transposed_convolution=True,
         )
     )
-    nn.init.normal_(network.clip.text_model.embeddings.token_embedding.weight, std=recipe.token_spread)
+    network.clip.text_model.load_state_dict(
+        {name.removeprefix("text_model."): value for name, value in words.state_dict().items()}
+    )
     decoder: Any = network.decoder
     for layer in (decoder.film_mul, decoder.film_add, *decoder.reduces, *decoder.transposed_convolution):
         if hasattr(layer, "reset_parameters"):
@@ -118,6 +119,18 @@ def build_clipseg(recipe: ClipSegRecipe, tokenizer: CLIPTokenizer) -> CLIPSegFor
     nn.init.ones_(decoder.film_mul.bias)
     nn.init.constant_(decoder.transposed_convolution[-1].bias, RARE)
     return network
+
+
+def trained_parts(network: Any) -> dict[str, nn.Module]:
+    """What learns, the text tower apart; the class's contrastive temperature has no part in masks."""
+    clip = network.clip
+    seeing = {
+        "vision": clip.vision_model,
+        "visual_projection": clip.visual_projection,
+        "text_projection": clip.text_projection,
+        "decoder": network.decoder,
+    }
+    return {"seeing": nn.ModuleDict(seeing), "text": clip.text_model}
 
 
 def clipseg_loss(
@@ -205,14 +218,13 @@ def answers(
     texts, photos = prompts
     asked = [prompt.asked for prompt in photos[::2]]
     pixels = as_pixels([scene.image for scene in scenes] + asked, recipe.side)
-    seen = network.clip.get_image_features(pixels, output_hidden_states=True)
+    layers, vectors = activations(network, pixels)
     ids = token_ids(tokenizer, [str(prompt.asked) for prompt in texts], recipe.positions)
     ids = ids[:, : int((ids != tokenizer.eos_token_id).sum(1).max()) + 1]
     told = network.clip.get_text_features(ids).pooler_output
-    shown = seen.pooler_output[len(scenes) :].repeat_interleave(2, 0)
+    shown = vectors[len(scenes) :].repeat_interleave(2, 0)
     rows = torch.tensor([prompt.scene for prompt in [*texts, *photos]])
-    layers = [seen.hidden_states[n + 1][rows] for n in recipe.extract]
-    found: Tensor = network.decoder(layers, torch.cat([told, shown])).logits
+    found: Tensor = network.decoder([layer[rows] for layer in layers], torch.cat([told, shown])).logits
     return found
 
 

@@ -16,7 +16,13 @@ from prisbench.tabletop.looks import COLOURS, NOUNS, SEEN_PATTERNS, Individual
 ABSENT = 6
 """Tries for a phrase that means nothing in a scene."""
 
-FORMS = (("noun",), ("noun", "main"), ("noun", "pattern"), ("noun", "main", "pattern"), ("noun", "main", "pattern", "second"))
+FORMS = (
+    ("noun",),
+    ("noun", "main"),
+    ("noun", "pattern"),
+    ("noun", "main", "pattern"),
+    ("noun", "main", "pattern", "second"),
+)
 """What a phrase may tell; the last form has all there is to tell."""
 
 

@@ -71,12 +71,14 @@ def build_sam(recipe: SamRecipe) -> SamModel:
     )
     prompts = SamPromptEncoderConfig(**sizes, hidden_size=recipe.channels)
     torch.manual_seed(recipe.seed)
-    network = SamModel(SamConfig(
+    network = SamModel(
+        SamConfig(
             vision_config=vision,
             prompt_encoder_config=prompts,
             mask_decoder_config=decoder,
             initializer_range=recipe.spread,
-        ))
+        )
+    )
     places = network.shared_image_embedding.positional_embedding
     nn.init.normal_(places)
     places.requires_grad_(False)

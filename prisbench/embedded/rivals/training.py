@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPSegProcessor, CLIPTokenizer, ViTImageProcessor
 
 from prisbench.clipseg.model import DEVIATION, MEAN
 from prisbench.embedded.recipe import Report
-from prisbench.embedded.rivals.clipseg import Twins, build_clipseg, clipseg_loss
+from prisbench.embedded.rivals.clipseg import Twins, build_clipseg, clipseg_loss, trained_parts
 from prisbench.embedded.rivals.pools import Pool, read_pools
 from prisbench.embedded.rivals.recipes import ClipSegRecipe, Recipe, SamRecipe
 from prisbench.embedded.rivals.sam import build_sam, sam_loss
@@ -62,9 +62,15 @@ def train_rival(out: Path, recipe: Recipe, report: Report = lambda *_: None, che
 
 def beginning(home: Path, recipe: Recipe) -> tuple[Any, Stage]:
     """The model before the first step, and the stage that trains it."""
-    network = build_sam(recipe) if isinstance(recipe, SamRecipe) else build_clipseg(recipe, tokenizer_of(home, recipe))
+    network: Any
+    if isinstance(recipe, SamRecipe):
+        network, shares = build_sam(recipe), {}
+        parts: dict[str, nn.Module] = {"sam": network}
+    else:
+        network, shares = build_clipseg(recipe, tokenizer_of(home, recipe)), {"text": recipe.text_rate}
+        parts = trained_parts(network)
     network.train()
-    return network, Stage(home / RUN, {recipe.name: network}, recipe.rate, recipe.ema)
+    return network, Stage(home / RUN, parts, recipe.rate, recipe.ema, shares)
 
 
 def tokenizer_of(home: Path, recipe: ClipSegRecipe) -> CLIPTokenizer:

@@ -154,6 +154,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "segment",
         "show",
         "train-backbone",
+        "train-rival",
         "try",
         "validate",
         "wsss check",

@@ -51,6 +51,7 @@ def test_every_folder_with_a_method_is_a_name_and_so_is_attn() -> None:
         "persam",
         "persam-f",
         "random-box",
+        "sam-matching",
         "whole-image",
     ]
     for name in ("center-box", "random-box", "whole-image"):

@@ -42,7 +42,10 @@ class ClipSegMethod:
 
     @classmethod
     def make(cls, options: MethodOptions) -> ClipSegMethod:
-        """What ``--model ID_OR_FOLDER`` and ``--set prompt=... threshold=...`` say.  Raises UsageError, BackboneError."""
+        """What ``--model ID_OR_FOLDER`` and ``--set prompt=... threshold=...`` say.
+
+        Raises UsageError, UnknownNameError, BackboneError.
+        """
         taken = take_settings(DEFAULTS, options.settings)
         if taken["prompt"] not in PROMPTS:
             raise UnknownNameError("prompt", str(taken["prompt"]), PROMPTS)

@@ -25,7 +25,7 @@ prompt of the paper (section 4.1 and figure 3)."""
 def visual_prompt(
     photo: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"] | None
 ) -> UInt8[np.ndarray, "a b 3"]:
-    """The subject large and light in a blurred, dark surrounding; the whole photo where no mask is known or it is empty."""
+    """The subject large and light in a blurred, dark surrounding; the whole photo where no mask says where it is."""
     if mask is None or not mask.any():
         return photo
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))

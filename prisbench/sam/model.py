@@ -80,11 +80,11 @@ class Sam:
     @torch.no_grad()
     def decode(self, frame: Frame, features: Float[Tensor, "1 c g g"], prompt: Prompt, several: bool) -> Masks:
         """The masks that a prompt means: three of growing size, or one."""
-        points = frame.points(np.array(prompt.points, float))
-        given: dict[str, Any] = {
-            "input_points": torch.tensor(points, dtype=torch.float32, device=self.device)[None, None],
-            "input_labels": torch.tensor(prompt.labels, dtype=torch.int, device=self.device)[None, None],
-        }
+        given: dict[str, Any] = {}
+        if prompt.points:
+            points = frame.points(np.array(prompt.points, float))
+            given["input_points"] = torch.tensor(points, dtype=torch.float32, device=self.device)[None, None]
+            given["input_labels"] = torch.tensor(prompt.labels, dtype=torch.int, device=self.device)[None, None]
         if prompt.box is not None:
             corners = frame.points(np.array(prompt.box, float).reshape(2, 2)).reshape(4)
             given["input_boxes"] = torch.tensor(corners, dtype=torch.float32, device=self.device)[None, None]

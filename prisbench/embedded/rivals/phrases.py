@@ -27,8 +27,8 @@ FORMS = (
 
 
 class Told(TypedDict):
-    """``looks``: of each thing in words, equal for things that no words tell apart.  ``phrases``: texts, and the numbers
-    of the things that each means, from 0; none for a phrase about what is not there.
+    """``looks``: of each thing in words, equal for things that no words tell apart.  ``phrases``: texts, and the
+    numbers of the things that each means, from 0; none for a phrase about what is not there.
     """
 
     looks: list[str]

@@ -5,6 +5,7 @@ Knows: numbers.  Does not know: models, scenes, how training goes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -79,8 +80,12 @@ class ClipSegRecipe:
     400 steps, and words meant nothing."""
     steps: int = 3_000
     batch: int = 8
+    told: int = 8
+    """Phrases about each scene, in a step, that its patches are compared with."""
     prompts: int = 3
-    """Phrases asked of each scene, in a step."""
+    """So many of them are asked of the decoder, too."""
+    alignment: float = 2.0
+    """What patches and phrases have in common counts so many times the Dice loss."""
     absent: float = 0.3
     """The share of the phrases that mean nothing in their scene."""
     strange: float = 0.3
@@ -99,3 +104,18 @@ class ClipSegRecipe:
 
 
 Recipe = SamRecipe | ClipSegRecipe
+
+RIVALS: Mapping[str, type[SamRecipe] | type[ClipSegRecipe]] = {"sam": SamRecipe, "clipseg": ClipSegRecipe}
+
+SECONDS = {"sam": 0.55, "clipseg": 0.65}
+"""Of one core for a step of the default size, measured while other work ran on the processor's other threads."""
+
+
+def cost(recipe: Recipe) -> str:
+    """What training will take, in words; scenes are drawn at 13 a second and core."""
+    hours = (recipe.scenes / 13 + recipe.steps * SECONDS[recipe.name]) / 3600
+    megabytes = recipe.scenes * 16_000 * 4 / 1e6 + 30
+    return (
+        f"training {recipe.name}: {recipe.scenes} scenes, {recipe.steps} steps; about {hours:.1f} hours of one core, "
+        f"{megabytes:.0f} MB of disk; interrupt it at will, the same command goes on"
+    )

@@ -95,7 +95,7 @@ def averaged(home: Path, recipe: Recipe) -> tuple[Any, int]:
 
 
 def write_model(home: Path, recipe: Recipe, network: Any) -> Path:
-    """The model as its class reads it, fp16 safetensors, and CLIPSeg's processor; a model that stood there is replaced."""
+    """The model as its class reads it, fp16 safetensors, and CLIPSeg's processor; replaces a model that stood there."""
     folder = home / MODEL
     with new_folder(folder, overwrite=True, marker="config.json") as temp:
         network.half().save_pretrained(temp, safe_serialization=True)

@@ -93,7 +93,7 @@ def test_no_subject_of_the_benchmark_is_among_training() -> None:
 
 
 RED, BLUE = (
-    Individual("mug", main, "white", "striped", 0, (0.5, 0.5, 0.5, 0.5), (0, 0), 0.5) for main in ("red", "blue")
+    Individual("mug", main, "white", "striped", 0, (0.5, 0.5, 0.5, 0.5), (0.0, 0.0), 0.5) for main in ("red", "blue")
 )
 PLAIN = dataclasses.replace(RED, noun="ball", pattern="plain", second="black")
 

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -30,6 +30,7 @@ PART = 500
 """Scenes that are drawn and kept together: what an interruption may lose."""
 
 
+@runtime_checkable
 class Drawn(Protocol):
     """A recipe, as far as scenes are concerned."""
 

@@ -2,9 +2,10 @@
 
 The release trains a decoder on CLIP's frozen towers (Lüddecke and Ecker 2022, arXiv 2112.10003, section 3); there is no
 CLIP of Tabletop.  Here the text tower begins as the embedded backbone's text encoder, which is of the same shape, and
-learns slowly; the image tower begins with nothing.  In the place of CLIP's own training, the vector of each patch is
-compared with that of each phrase, whether it means what the patch shows: CLIP's cosine of projections, as a sigmoid.
-Through the decoder alone, words meant next to nothing after 400 steps.  Binary cross-entropy as
+learns slowly; the image tower begins with nothing.  In the place of CLIP's own training it also learns to name what
+each patch shows, by linear layers that are thrown away: through the decoder alone, words meant next to nothing to it
+after 400 steps, and what CLIP compares, projections of patches and of phrases, told things from no things, and not one
+from another.  Binary cross-entropy as
 published, and the Dice loss of what is there; a share of the prompts means nothing in the scene.
 
 Knows: ``CLIPSegForImageSegmentation``'s parts, phrases, masks.  Does not know: subjects, queries.
@@ -17,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, normalize
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
 from transformers import (
     CLIPSegConfig,
     CLIPSegForImageSegmentation,
@@ -75,6 +76,42 @@ class Twins:
         return visual_prompt(scene.image, None if whole else scene.ids == thing + 1)
 
 
+class Names(nn.Module):
+    """Names what a patch shows: its noun or nothing, its main colour, its pattern.  A part of training alone."""
+
+    CLEAR = 0.6
+    """A patch shows what covers so much of it; nothing where no thing covers more than the rest."""
+
+    def __init__(self, pools: Sequence[Pool], recipe: ClipSegRecipe) -> None:
+        super().__init__()
+        told = [look.split() for pool in pools for each in pool.things for look in each["looks"]]
+        self.words = [["", *sorted({look[-1] for look in told})], *(sorted({look[n] for look in told}) for n in (1, 0))]
+        torch.manual_seed(recipe.seed + 1)
+        self.heads = nn.ModuleList(nn.Linear(recipe.width, len(words)) for words in self.words)
+
+    def loss(self, patches: Float[Tensor, "b t c"], scenes: Sequence[Drawn]) -> Float[Tensor, ""]:
+        """The mean cross-entropy of the three, each over the patches that have such a name."""
+        grid = int(patches.shape[1] ** 0.5)
+        truth = torch.stack([self.truth(scene, grid) for scene in scenes], 1)
+        found = [
+            cross_entropy(head(patches).flatten(0, 1), names.flatten(), ignore_index=-1)
+            for head, names in zip(self.heads, truth, strict=True)
+        ]
+        return torch.stack(found).mean()
+
+    def truth(self, scene: Drawn, grid: int) -> Int64[Tensor, "3 t"]:
+        """The number of each name; -1 where a patch shows several things, or none."""
+        looks = [look.split() for look in scene.told["looks"]]
+        shares = torch.stack([truth_of(scene, [n], grid).flatten() for n in range(len(looks))])
+        most, which = shares.max(0)
+        names = []
+        for words, place in zip(self.words, (-1, 1, 0), strict=True):
+            numbers = torch.tensor([words.index(look[place]) for look in looks])[which]
+            names.append(torch.where(most >= self.CLEAR, numbers, -1))
+        names[0] = torch.where(shares.sum(0) <= 1 - self.CLEAR, 0, names[0])
+        return torch.stack(names)
+
+
 def build_clipseg(recipe: ClipSegRecipe, tokenizer: CLIPTokenizer) -> CLIPSegForImageSegmentation:
     """The model before it has learned anything but words.
 
@@ -123,7 +160,7 @@ def build_clipseg(recipe: ClipSegRecipe, tokenizer: CLIPTokenizer) -> CLIPSegFor
 
 
 def trained_parts(network: Any) -> dict[str, nn.Module]:
-    """What learns, the text tower apart; the temperature of the comparison stays as CLIP begins it."""
+    """What learns and ships, the text tower apart; CLIP's temperature has no part in masks."""
     clip = network.clip
     seeing = {
         "vision": clip.vision_model,
@@ -135,31 +172,28 @@ def trained_parts(network: Any) -> dict[str, nn.Module]:
 
 
 def clipseg_loss(
-    network: Any, recipe: ClipSegRecipe, given: tuple[Sequence[Pool], Twins, CLIPTokenizer], step: int
+    network: Any, recipe: ClipSegRecipe, given: tuple[Sequence[Pool], Twins, CLIPTokenizer, Names], step: int
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of a step's scenes, and what to show of it."""
-    pools, twins, tokenizer = given
+    pools, twins, tokenizer, names = given
     g = recipe.generator(step)
     scenes = draw_rows(pools[step % len(pools)], recipe.batch, g)
-    said = [phrases(n, scene, recipe, g) for n, scene in enumerate(scenes)]
+    prompts = [prompt for n, scene in enumerate(scenes) for prompt in phrases(n, scene, recipe, g)]
     photos = by_photo(scenes, twins, recipe, g)
-    logits, alike = answers(network, scenes, (said, photos), recipe, tokenizer)
-    prompts = [prompt for each in said for prompt in each[: recipe.prompts]]
+    logits, patches = answers(network, scenes, (prompts, photos), recipe, tokenizer)
     truth = torch.stack([truth_of(scenes[prompt.scene], prompt.meant, logits.shape[1]) for prompt in prompts + photos])
     logits, truth = logits.flatten(1), truth.flatten(1)
-    grid = recipe.side // recipe.patch
-    patches = torch.stack([truth_of(scenes[n], prompt.meant, grid) for n, each in enumerate(said) for prompt in each])
-    aligned = binary_cross_entropy_with_logits(alike.flatten(), patches.flatten())
+    named = names.loss(patches, scenes)
     there = truth.amax(1) > 0.5
     cross = binary_cross_entropy_with_logits(logits, truth)
-    loss = recipe.cross * cross + (dice(logits, truth) * there).mean() + recipe.alignment * aligned
+    loss = recipe.cross * cross + (dice(logits, truth) * there).mean() + recipe.naming * named
     with torch.no_grad():
         found, true = logits > 0, truth > 0.5
         both, either = (found & true).sum(1).float(), (found | true).sum(1).float().clamp(min=1)
         told = torch.arange(len(there)) < len(prompts)
         shown = {
             "loss": loss.item(),
-            "aligned": aligned.item(),
+            "named": named.item(),
             "iou": mean(both / either, there & told),
             "iou_photo": mean(both / either, there & ~told),
             "empty": mean((found.sum(1) == 0).float(), ~there),
@@ -177,7 +211,7 @@ def phrases(n: int, scene: Drawn, recipe: ClipSegRecipe, g: torch.Generator) -> 
     told = scene.told["phrases"]
     there, absent = ([each for each in told if bool(each[1]) is which] for which in (True, False))
     found = []
-    for _ in range(recipe.told):
+    for _ in range(recipe.prompts):
         lots = torch.rand(2, generator=g).tolist()
         among = absent if absent and lots[0] < recipe.absent else there
         text, meant = among[int(lots[1] * len(among))]
@@ -213,35 +247,26 @@ def by_photo(scenes: Sequence[Drawn], twins: Twins, recipe: ClipSegRecipe, g: to
 def answers(
     network: Any,
     scenes: Sequence[Drawn],
-    prompts: tuple[Sequence[Sequence[Prompt]], Sequence[Prompt]],
+    prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
     recipe: ClipSegRecipe,
     tokenizer: CLIPTokenizer,
-) -> tuple[Float[Tensor, "n a a"], Float[Tensor, "b k t"]]:
-    """The decoder's logits, phrases first, then photos; and what each scene's patches have in common with its phrases.
+) -> tuple[Float[Tensor, "n a a"], Float[Tensor, "b t c"]]:
+    """The decoder's logits, phrases first, then photos; and the last layer's patches of each scene.
 
     Each scene and each photo goes through the tower once.  The class computes its towers without gradients, so its
     parts are called one by one; a test holds the two equal.
     """
-    said, photos = prompts
+    texts, photos = prompts
     asked = [prompt.asked for prompt in photos[::2]]
     pixels = as_pixels([scene.image for scene in scenes] + asked, recipe.side)
     layers, vectors = activations(network, pixels)
-    ids = token_ids(tokenizer, [str(prompt.asked) for each in said for prompt in each], recipe.positions)
+    ids = token_ids(tokenizer, [str(prompt.asked) for prompt in texts], recipe.positions)
     ids = ids[:, : int((ids != tokenizer.eos_token_id).sum(1).max()) + 1]
-    told = network.clip.get_text_features(ids).pooler_output.unflatten(0, (len(said), -1))
+    told = network.clip.get_text_features(ids).pooler_output
     shown = vectors[len(scenes) :].repeat_interleave(2, 0)
-    texts = [prompt for each in said for prompt in each[: recipe.prompts]]
     rows = torch.tensor([prompt.scene for prompt in [*texts, *photos]])
-    given = torch.cat([told[:, : recipe.prompts].flatten(0, 1), shown])
-    found: Tensor = network.decoder([layer[rows] for layer in layers], given).logits
-    return found, alignment(network, layers[-1][: len(scenes), 1:], told)
-
-
-def alignment(network: Any, patches: Float[Tensor, "b t c"], told: Float[Tensor, "b k p"]) -> Float[Tensor, "b k t"]:
-    """The logit that a phrase means what a patch shows: CLIP's scaled cosine of projections, 0 at half."""
-    seen = network.clip.visual_projection(network.clip.vision_model.post_layernorm(patches))
-    cosine = normalize(told, dim=-1) @ normalize(seen, dim=-1).transpose(1, 2)
-    return (cosine - 0.5) * network.clip.logit_scale.exp()
+    found: Tensor = network.decoder([layer[rows] for layer in layers], torch.cat([told, shown])).logits
+    return found, layers[-1][: len(scenes), 1:]
 
 
 def truth_of(scene: Drawn, meant: Sequence[int], side: int) -> Float[Tensor, "a a"]:

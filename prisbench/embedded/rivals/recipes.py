@@ -36,7 +36,7 @@ class SamRecipe:
     """Of the features and of the decoder."""
     spread: float = 0.06
     """Deviation of the first weights.  The class's default for its encoder is 1e-10, made for loading."""
-    steps: int = 3_000
+    steps: int = 2_800
     batch: int = 8
     prompts: int = 3
     """Of each photo, in a step."""
@@ -78,14 +78,12 @@ class ClipSegRecipe:
     text_rate: float = 0.1
     """The text tower's share of the rate.  From nothing and at the full rate, texts collapsed to one direction within
     400 steps, and words meant nothing."""
-    steps: int = 3_000
+    steps: int = 1_400
     batch: int = 8
-    told: int = 8
-    """Phrases about each scene, in a step, that its patches are compared with."""
     prompts: int = 3
-    """So many of them are asked of the decoder, too."""
-    alignment: float = 2.0
-    """What patches and phrases have in common counts so many times the Dice loss."""
+    """Phrases asked of each scene, in a step."""
+    naming: float = 1.0
+    """Naming what patches show counts so many times the Dice loss."""
     absent: float = 0.3
     """The share of the phrases that mean nothing in their scene."""
     strange: float = 0.3

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPSegProcessor, CLIPTokenizer, ViTImageProcessor
 
 from prisbench.clipseg.model import DEVIATION, MEAN
 from prisbench.embedded.recipe import Report
-from prisbench.embedded.rivals.clipseg import Twins, build_clipseg, clipseg_loss, trained_parts
+from prisbench.embedded.rivals.clipseg import Names, Twins, build_clipseg, clipseg_loss, trained_parts
 from prisbench.embedded.rivals.pools import Pool, read_pools
 from prisbench.embedded.rivals.recipes import ClipSegRecipe, Recipe, SamRecipe
 from prisbench.embedded.rivals.sam import build_sam, sam_loss
@@ -47,11 +47,11 @@ def train_rival(out: Path, recipe: Recipe, report: Report = lambda *_: None, che
         place = out / f"scenes-{recipe.scenes}"
         with locked(place, wait=True):
             pools = read_pools(draw_scenes(place, recipe, report, masks=True))
-        network, stage = beginning(home, recipe)
+        network, stage, loss = beginning(home, recipe, pools)
         stage.run(
             recipe.steps,
             recipe.name,
-            step_loss(network, home, recipe, pools),
+            loss,
             lambda step: recipe.rate * rate_shape(step, recipe.steps, recipe.decay_share),
             report,
             checkpoint_seconds,
@@ -60,38 +60,24 @@ def train_rival(out: Path, recipe: Recipe, report: Report = lambda *_: None, che
         return write_model(home, recipe, network)
 
 
-def beginning(home: Path, recipe: Recipe) -> tuple[Any, Stage]:
-    """The model before the first step, and the stage that trains it."""
+def beginning(home: Path, recipe: Recipe, pools: Sequence[Pool]) -> tuple[Any, Stage, StepLoss]:
+    """The model before the first step, the stage that trains it, and step -> its loss and what to show of it."""
     network: Any
     if isinstance(recipe, SamRecipe):
-        network, shares = build_sam(recipe), {}
-        parts: dict[str, nn.Module] = {"sam": network}
-    else:
-        network, shares = build_clipseg(recipe, tokenizer_of(home, recipe)), {"text": recipe.text_rate}
-        parts = trained_parts(network)
-    network.train()
-    return network, Stage(home / RUN, parts, recipe.rate, recipe.ema, shares)
+        network = build_sam(recipe).train()
+        stage = Stage(home / RUN, {"sam": network}, recipe.rate, recipe.ema)
+        return network, stage, lambda step: sam_loss(network, recipe, pools, step)
+    tokenizer, names = tokenizer_of(home, recipe), Names(pools, recipe)
+    network = build_clipseg(recipe, tokenizer).train()
+    parts = {**trained_parts(network), "names": names}
+    given = pools, Twins(pools), tokenizer, names
+    stage = Stage(home / RUN, parts, recipe.rate, recipe.ema, {"text": recipe.text_rate})
+    return network, stage, lambda step: clipseg_loss(network, recipe, given, step)
 
 
 def tokenizer_of(home: Path, recipe: ClipSegRecipe) -> CLIPTokenizer:
     """That of the embedded backbone: the words of training's captions, any other in pieces."""
     return make_tokenizer(home / "tokenizer", vocabulary(), recipe.positions)
-
-
-def step_loss(network: Any, home: Path, recipe: Recipe, pools: Sequence[Pool]) -> StepLoss:
-    """Step -> its loss and what to show of it."""
-    if isinstance(recipe, SamRecipe):
-        return lambda step: sam_loss(network, recipe, pools, step)
-    given = pools, Twins(pools), tokenizer_of(home, recipe)
-    return lambda step: clipseg_loss(network, recipe, given, step)
-
-
-def averaged(home: Path, recipe: Recipe) -> tuple[Any, int]:
-    """The running average of the newest checkpoint and its step, also while training goes on."""
-    network, stage = beginning(home, recipe)
-    stage.load()
-    stage.apply_average()
-    return network.eval(), stage.step
 
 
 def write_model(home: Path, recipe: Recipe, network: Any) -> Path:

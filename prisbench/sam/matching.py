@@ -50,6 +50,9 @@ SAME = 0.8
 LEAST, MOST = 0.0025, 0.6
 """Shares of the scene that a mask covers, as for parts of maps (``network_free.regions``)."""
 
+OWN, OTHER = "cells.own", "cells.other"
+"""What a concept calls the features of the subject's cells and of those around it."""
+
 VERSION = 1
 
 
@@ -102,10 +105,10 @@ class SamMatching:
             inside = cells_of(mask_resized(mask, photo.shape[:2]), frame, self.sam.grid).to(cells.device)
             own.append(_directions(cells[inside]))
             other.append(_directions(cells[_photo_cells(frame, self.sam.grid).to(cells.device) & ~inside]))
-        tensors = {"own": torch.cat(own).cpu().numpy(), "other": torch.cat(other).cpu().numpy()}
+        tensors = {OWN: torch.cat(own).cpu().numpy(), OTHER: torch.cat(other).cpu().numpy()}
         recipe = {"version": VERSION, "sam": self.sam.name, "reference": reference_of(subject)}
         if self.settings["choice"] == "looks":
-            tensors |= learn(subject).tensors() | {}
+            tensors |= learn(subject).tensors()
         sums = hashlib.sha256()
         for name in sorted(tensors):
             sums.update(name.encode() + np.ascontiguousarray(tensors[name]).tobytes())
@@ -186,7 +189,7 @@ def match(features: Float[Tensor, "1 c g g"], concept: Concept, frame: Frame) ->
     cells = features[0].permute(1, 2, 0)
     grid = cells.shape[0]
     here = _directions(cells.reshape(grid * grid, -1))
-    own, other = (torch.from_numpy(np.asarray(concept.tensors[name])).to(here) for name in ("own", "other"))
+    own, other = (torch.from_numpy(np.asarray(concept.tensors[name])).to(here) for name in (OWN, OTHER))
     near = (here @ own.T).amax(1)
     if len(other):
         near = (near - (here @ other.T).amax(1)) / 2

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from prisbench.clipseg.method import ClipSegMethod as ClipSegMethod
     from prisbench.datasets.load import Dataset as Dataset
     from prisbench.datasets.load import open_dataset as open_dataset
+    from prisbench.detection.grounding_dino import GroundingDino as GroundingDino
+    from prisbench.detection.owlv2 import Owlv2 as Owlv2
     from prisbench.diffusion.loading import load_pretrained as load_pretrained
     from prisbench.errors import BackboneError as BackboneError
     from prisbench.errors import DataError as DataError
@@ -27,9 +29,14 @@ if TYPE_CHECKING:
     from prisbench.images.photos import load_photo as load_photo
     from prisbench.images.photos import load_photos as load_photos
     from prisbench.localizer.method import AttentionMethod as AttentionMethod
+    from prisbench.matching.dinov3 import Dinov3 as Dinov3
+    from prisbench.matching.unet import UnetFeatures as UnetFeatures
     from prisbench.network_free.method import NetworkFree as NetworkFree
     from prisbench.sam.matching import SamMatching as SamMatching
     from prisbench.sam.persam import PerSam as PerSam
+    from prisbench.segmenters.sam3_canvas import Sam3Canvas as Sam3Canvas
+    from prisbench.segmenters.sam3_noun import Sam3Noun as Sam3Noun
+    from prisbench.segmenters.seggpt import SegGpt as SegGpt
     from prisbench.settings import MethodOptions as MethodOptions
     from prisbench.settings import take_settings as take_settings
     from prisbench.types import QUERY_TYPES as QUERY_TYPES
@@ -53,12 +60,15 @@ _HOME = {
     "Concept": "types",
     "DataError": "errors",
     "Dataset": "datasets.load",
+    "Dinov3": "matching.dinov3",
     "Example": "types",
     "FeaturesMethod": "appearance.method",
     "GivesCandidates": "types",
+    "GroundingDino": "detection.grounding_dino",
     "Method": "types",
     "MethodOptions": "settings",
     "MissingExtraError": "errors",
+    "Owlv2": "detection.owlv2",
     "PerSam": "sam.persam",
     "Prediction": "types",
     "NetworkFree": "network_free.method",
@@ -67,7 +77,11 @@ _HOME = {
     "Query": "types",
     "SLOT": "types",
     "SamMatching": "sam.matching",
+    "Sam3Canvas": "segmenters.sam3_canvas",
+    "Sam3Noun": "segmenters.sam3_noun",
+    "SegGpt": "segmenters.seggpt",
     "Subject": "types",
+    "UnetFeatures": "matching.unet",
     "UnknownNameError": "errors",
     "UsageError": "errors",
     "WriteError": "errors",

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prisbench.browser.write import Overlay, page_of
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import build_tabletop
 from prisbench.datasets.sources.tabletop import SMALL
 from prisbench.evaluate import evaluate
 from prisbench.images import drawing
-from prisbench.leaderboard.html_page import Overlay, render_page
 from prisbench.leaderboard.pages import write_readme
 from prisbench.leaderboard.publish import keep_predictions
 from prisbench.leaderboard.render import render
@@ -97,7 +97,7 @@ def run(
         Overlay(row[2][0], f"{row[1][0].partition(':')[0]}; {row[-1][0]}", drawing.png(drawing.sheet([row])))
         for row in drawn
     ]
-    html = write_text(out / "leaderboard.html", render_page(runs, overlays))
+    html = write_text(out / "leaderboard.html", page_of(runs, overlays))
     return Demo(render(rows(runs)), sheet, html)
 
 

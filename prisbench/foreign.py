@@ -52,7 +52,7 @@ def read_answers(path: Path) -> list[PredictionRecord]:
 
 def score_file(path: Path, dataset: Dataset, scope: Scope, about: About) -> Run:
     """The run that a file's answers make.  Raises DataError as ``read_answers`` and ``score_answers``."""
-    return score_answers(read_answers(path), dataset, scope, about)
+    return score_answers(read_answers(path), dataset, scope.within(dataset), about)
 
 
 def _json(data: bytes, where: str) -> Any:

@@ -73,11 +73,16 @@ def subset_scores(queries: Iterable[GradedQuery]) -> Scores:
     Every query is in one subset (``subsets.subset_of``).  The queries of a dataset that a run left out would shift
     the headline: give all of them.
     """
-    terms: dict[str, list[tuple[str, str, float, float]]] = {}
-    for query in queries:
-        named = subset_of(query.query_type, query.grade)
-        terms.setdefault(named, []).append((query.query_id, query.subject_id, _score(query), 1.0))
-    return Scores({name: gathered(terms[name]) for name in NAMED if name in terms})
+    named = ((subset_of(each.query_type, each.grade), each) for each in queries)
+    return scores_of((subset, each.query_id, each.subject_id, score_of(each)) for subset, each in named)
+
+
+def scores_of(terms: Iterable[tuple[str, str, str, float]]) -> Scores:
+    """The scores that (subset of ``subsets.NAMED``, query id, subject id, score 0..1) make."""
+    gathering: dict[str, list[tuple[str, str, float, float]]] = {}
+    for subset, query_id, subject_id, score in terms:
+        gathering.setdefault(subset, []).append((query_id, subject_id, score, 1.0))
+    return Scores({name: gathered(gathering[name]) for name in NAMED if name in gathering})
 
 
 def headline_interval(scores: Scores, rng: np.random.Generator | None = None) -> Interval | None:
@@ -119,7 +124,8 @@ def headline_tiers(scores: Mapping[str, Scores], rng: np.random.Generator | None
     return tiers(known, lambda best, name: headline_difference(scores[best], scores[name], rng).interval)
 
 
-def _score(query: GradedQuery) -> float:
+def score_of(query: GradedQuery) -> float:
+    """The score of one answer, 0..1: IoU where the text has a referent, else 1 for an empty mask and 0 for another."""
     counts = query.counts
     if counts.failed:
         return 0.0

@@ -33,18 +33,26 @@ Bar = Callable[[str], Callable[[int, int, float], None]]
 
 @dataclass(frozen=True)
 class ConceptJob:
-    """One concept to learn.  ``out`` is its folder and ``sheet`` its picture, None where none is wanted."""
+    """One concept to learn.  ``out`` is its folder and ``sheet`` its picture, None where none is wanted; ``named`` is a
+    second folder, that of its name in the store.
+    """
 
     options: MethodOptions
     subject: Subject
     out: Path | None
     sheet: Path | None
+    named: Path | None = None
 
 
 def plan(
-    wanted: Sequence[MethodOptions], subjects: Sequence[Subject], out: Path | None, sheet: Path | None
+    wanted: Sequence[MethodOptions],
+    subjects: Sequence[Subject],
+    out: Path | None,
+    sheet: Path | None,
+    named: Path | None = None,
 ) -> list[ConceptJob]:
-    """Every subject with each of the options.  Below ``out`` a folder is named by what there are several of.
+    """Every subject with each of the options.  Below ``out`` and ``named`` a folder is called by what there are several
+    of.
 
     Raises WriteError when a folder or a sheet could not be written.
     """
@@ -55,10 +63,12 @@ def plan(
         several += [f"seed-{options.seed}"] if len(seeds) > 1 else []
         parts = [subject.id, *several] if len(subjects) > 1 else several
         name = "--".join([subject.id, *several])
-        jobs.append(ConceptJob(options, subject, out and out.joinpath(*parts), sheet and sheet / f"{name}.png"))
+        folder, second = (home and home.joinpath(*parts) for home in (out, named))
+        jobs.append(ConceptJob(options, subject, folder, sheet and sheet / f"{name}.png", second))
     for job in jobs:
-        if job.out is not None:
-            check_new_folder(job.out, overwrite=True, marker="concept.json")
+        for folder in (job.out, job.named):
+            if folder is not None:
+                check_new_folder(folder, overwrite=True, marker="concept.json")
         if job.sheet is not None and job.sheet.is_dir():
             raise WriteError(f"cannot write {job.sheet}: a folder has that name")
     if sheet is not None:
@@ -101,10 +111,13 @@ def _learn(method: AttentionMethod, job: ConceptJob) -> dict[str, Any]:
         method.say(f"{job.subject.id} is known already: same photos, noun and settings; taken from {before}")
     concept = method.learn(job.subject)
     kept = method.kept(concept.id)
-    if job.out is not None and job.out.parent == default_store() and (line := renamed(job.out, concept.id)):
+    named = job.named or (job.out if job.out is not None and job.out.parent == default_store() else None)
+    if named is not None and named.parent == default_store() and (line := renamed(named, concept.id)):
         method.say(line)
     with _kept_in(kept):
         folder = kept if job.out is None else write_concept(concept, job.out)
+        if job.named is not None:
+            write_concept(concept, job.named)
     if job.sheet is not None:
         drawn = draw_sheet(method.backbone, concept, job.subject.photos, method.localizer)
         with _kept_in(folder):
@@ -113,6 +126,7 @@ def _learn(method: AttentionMethod, job: ConceptJob) -> dict[str, Any]:
         "subject": job.subject.id,
         "concept": concept.id,
         "folder": str(folder),
+        "named": None if named is None else str(named.relative_to(default_store())),
         "learner": concept.learner,
         "seed": job.options.seed,
         "known": before is not None,

@@ -2,7 +2,8 @@
 
 A baseline is a folder ``baselines/<name>/`` with a ``method.py``; a stranger's ``--method path/to/method.py`` has the
 same standing.  The file defines ``make(options) -> Method``, where ``options`` is a ``MethodOptions``, and may define
-``check(options)``, which raises for options that make no sense before anything heavy is loaded.
+``check(options)``, which raises for options that make no sense before anything heavy is loaded, and
+``USES``, the names of the options that it uses (``options_used``).
 
 Knows: where methods are.  Does not know: datasets, truth, scores, any method.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,14 +50,11 @@ def method_file(name: str) -> Path:
 def check_options(name: str, wanted: Sequence[MethodOptions]) -> None:
     """Raises what the method's own ``check(options)`` raises; a file that defines none is not run.
 
-    Raises UsageError for what is given though the file shows that ``make`` does not look at it.
+    Raises UsageError for what is given though the method does not use it (``options_used``).
     """
     path = method_file(name)
-    read = _read_by_make(path)
     for options in wanted:
-        own = _without_text(options)[1]
-        if read is not None:
-            _check_used(path.parent.name if path.name == "method.py" else path.name, own, read)
+        _check_used(path, _without_text(options)[1])
     if b"def check(" in path.read_bytes() and callable(check := getattr(module_of(path), "check", None)):
         for options in wanted:
             try:
@@ -71,15 +69,14 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
     """The method of that name, or the one in a Python file.  Settings ``text.NAME`` are the harness's (``relations``).
 
     Raises UnknownNameError with the nearest name; DataError for a file that is no method; UsageError for settings that
-    the method does not have, and for a concept, a model, a seed or settings that ``make`` does not look at.
+    the method does not have, and for a concept, a model, a seed or settings that it does not use.
     """
     options = options or MethodOptions()
     text, options = _without_text(options)
     path = method_file(name)
     loaded = set(sys.modules)
     touched = Touched()
-    options.looked_at.clear()
-    references = sys.getrefcount(options)
+    _check_used(path, options)
     with watching(touched):
         module = module_of(path)
     if not callable(getattr(module, "make", None)):
@@ -97,8 +94,6 @@ def load_method(name: str, options: MethodOptions | None = None) -> Method:
         raise DataError(
             f"{path}: make(options) gave {type(method).__name__}, which lacks name, settings, learn or locate"
         )
-    if sys.getrefcount(options) <= references:  # whoever keeps the options may look at them later
-        _check_used(method.name, options, frozenset(options.looked_at))
     brought = {each for each in files_of(set(sys.modules) - loaded).values() if each.is_file()} - {path.resolve()}
     origin = Origin(path, options.device, tuple(sorted(brought)), _not_shown(method, options))
     keep(method, touched)
@@ -111,32 +106,59 @@ GIVEN = {"concept": "--concept", "model": "--model", "seed": "--seed", "settings
 """What a user may have given -> how it is said."""
 
 
-def _read_by_make(path: Path) -> set[str] | None:
-    """What ``make(options)`` of a file reads of its options; None where they go elsewhere, and nobody can say."""
+USES = "USES"
+"""What a method's file may call the tuple of those of ``GIVEN`` that it uses."""
+
+
+def options_used(path: Path) -> frozenset[str] | None:
+    """Which of ``GIVEN`` a method's file uses: what it declares, like ``USES = ("seed", "settings")``, or else what its
+    ``make(options)`` reads of them; None where options go elsewhere, and nobody can say.  The file is not run.
+
+    Raises DataError for a declaration of something else.
+    """
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
         return None
     for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(each) for each in node.targets] == [USES]:
+            return _declared(node.value, path)
+    for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == "make" and len(node.args.args) == 1:
-            given = node.args.args[0].arg
-            inside = list(ast.walk(node))
-            uses = sum(isinstance(each, ast.Name) and each.id == given for each in inside)
-            read = [
-                each.attr
-                for each in inside
-                if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == given
-            ]
-            return set(read) if len(read) == uses and "__dict__" not in read else None
+            return _read_of(node.args.args[0].arg, list(ast.walk(node)))
     return None
 
 
-def _check_used(name: str, options: MethodOptions, looked_at: Collection[str]) -> None:
-    """Raises UsageError for what a user gave and ``make`` did not look at."""
-    unused = [each for each in GIVEN if each not in looked_at]
-    for each in unused:
-        if value := getattr(options, each):
+def _declared(value: ast.expr, path: Path) -> frozenset[str]:
+    try:
+        names = ast.literal_eval(value)
+    except ValueError:
+        names = None
+    if not isinstance(names, tuple | list) or not all(name in GIVEN for name in names):
+        raise DataError(
+            f"{path}: {USES} is {ast.unparse(value)}; give a tuple of some of {', '.join(map(repr, GIVEN))}"
+        )
+    return frozenset(names)
+
+
+def _read_of(given: str, inside: Sequence[ast.AST]) -> frozenset[str] | None:
+    """The attributes that are read of the name ``given``; None where it is used otherwise."""
+    uses = sum(isinstance(each, ast.Name) and each.id == given for each in inside)
+    read = [
+        each.attr
+        for each in inside
+        if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == given
+    ]
+    return frozenset(read) if len(read) == uses and "__dict__" not in read else None
+
+
+def _check_used(path: Path, options: MethodOptions) -> None:
+    """Raises UsageError for what a user gave and the method does not use."""
+    used = options_used(path)
+    for each in GIVEN:
+        if used is not None and each not in used and (value := getattr(options, each)):
             said = " ".join(f"{key}={one}" for key, one in value.items()) if isinstance(value, Mapping) else value
+            name = path.parent.name if path.name == "method.py" else path.name
             raise UsageError(f"{name} does not look at {GIVEN[each]} {said}; leave it out, or take another method")
 
 

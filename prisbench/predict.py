@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 from prisbench.answering import Answering, locate_all, words_of
 from prisbench.answers import check_method, checked_concept
 from prisbench.datasets.load import Dataset
-from prisbench.deaf import check_deaf, deaf_name, deaf_subjects
+from prisbench.deaf import check_deaf, deaf_subjects
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.out_of_domain import count_outside
 from prisbench.provenance import current_provenance
 from prisbench.results import REFERENCES, DatasetRef
-from prisbench.runs import PREDICTIONS, SOFT_MAPS, RunOptions, Scope, check_claim, claim, note, run_folder
+from prisbench.runs import PREDICTIONS, SOFT_MAPS, RunOptions, Scope, check_claim, claim, known_as, note, run_folder
 from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
@@ -104,10 +104,10 @@ def predicting(
 def _manifest(dataset: Dataset, method: Method, scope: Scope, options: RunOptions) -> dict[str, Any]:
     """What is being run, as far as it is known before anything is learned."""
     return {
-        "method": deaf_name(method.name, options.deaf),
+        "method": known_as(method.name, options),
         "concept": "",
         "dataset": vars(DatasetRef(dataset.name, dataset.version, dataset.digest, scope.split)),
-        "settings": {**method.settings, **({"deaf": options.deaf} if options.deaf else {})},
+        "settings": {**method.settings, **_own_settings(method.name, options)},
         "backbone": getattr(method, "model", None),
         "seed": options.seed,
         "reference": options.reference,
@@ -117,6 +117,14 @@ def _manifest(dataset: Dataset, method: Method, scope: Scope, options: RunOption
         "identity": identity(method),
         "provenance": asdict(current_provenance(options.reason)),
     }
+
+
+def _own_settings(name: str, options: RunOptions) -> dict[str, Any]:
+    """What the harness decides beside the method's settings.  Raises UsageError for settings tuned for another."""
+    if options.tuned and options.tuned.get("method") != name:
+        raise UsageError(f"the settings were tuned for {options.tuned.get('method')}, not {name}; take its own")
+    own = {"deaf": options.deaf, "tuned": dict(options.tuned) if options.tuned else None}
+    return {key: value for key, value in own.items() if value}
 
 
 def given(subjects: Sequence[Subject], reference: str) -> list[Subject]:

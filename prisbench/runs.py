@@ -9,7 +9,7 @@ Knows: the folder and its manifest.  Does not know: how queries are answered, ho
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ PREDICTIONS, RUN, SOFT_MAPS = "predictions.jsonl", "run.json", "soft-maps"
 IMAGE_SECONDS = 3600.0
 """How long the queries about one image may take unless it is said otherwise."""
 
+TUNED = "-tuned"
+"""What the name of a method with tuned settings ends with; its published settings have a row without it."""
+
 UNCOMPARED = ("identity", "provenance")
 """Parts of a manifest that are not compared as they are: the first has rules of its own, the second decides nothing."""
 
@@ -54,6 +57,16 @@ class Scope:
         """The same without the split, for the record."""
         return Part(self.limit, self.subset, tuple(sorted(set(self.subjects))), tuple(sorted(set(self.queries))))
 
+    def within(self, dataset: Dataset) -> Scope:
+        """The same with the ids of the subjects that names, hashes or beginnings of them mean, so that it is one run
+        whichever way they were said.
+
+        Raises what ``Dataset.examples`` raises before the first example.
+        """
+        found = replace(self, subjects=dataset.find_subjects(self.subjects, self.split))
+        found.examples(dataset)
+        return found
+
     def examples(self, dataset: Dataset) -> Iterator[Example]:
         """The examples of it.  Raises as ``Dataset.examples``."""
         return dataset.examples(self.split, self.limit, self.subset, self.subjects, self.queries)
@@ -68,7 +81,8 @@ class RunOptions:
     ``keep_errors`` does not try the failures of an earlier run again, ``fail_on_error`` ends the run at the first one.
     ``image_seconds``: longer than this the queries about one image take in vain, and fail; None and 0: no limit.
     ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``deaf``: an input that is kept
-    from the method, one of ``deaf.DEAF``.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps
+    from the method, one of ``deaf.DEAF``.  ``tuned``: what the record says of settings that ``tuning`` chose; such a
+    run has a name of its own.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps
     the maps that masks were cut from, as 8-bit PNG files.
     """
 
@@ -76,11 +90,17 @@ class RunOptions:
     reference: str = REFERENCES[0]
     reason: str | None = None
     deaf: str | None = None
+    tuned: Mapping[str, Any] | None = None
     soft_maps: bool = False
     fresh: bool = False
     keep_errors: bool = False
     fail_on_error: bool = False
     image_seconds: float | None = IMAGE_SECONDS
+
+
+def known_as(method: str, options: RunOptions) -> str:
+    """What a run's method is called: with the input that is kept from it, and whether its settings were tuned."""
+    return deaf_name(method, options.deaf) + (TUNED if options.tuned else "")
 
 
 def run_name(method: str, concept: str, seed: int, reference: str | None = None) -> str:
@@ -94,7 +114,7 @@ def run_folder(
 ) -> Path:
     """``root/<dataset>/<method>--<concept>``, with the seed, the reference setting, and what makes a run partial."""
     options = options or RunOptions()
-    parts = [run_name(deaf_name(method.name, options.deaf), concept, options.seed, options.reference)]
+    parts = [run_name(known_as(method.name, options), concept, options.seed, options.reference)]
     parts += [scope.split] if scope.split != "test" else []
     parts += [scope.subset.replace(":", "-")] if scope.subset else []
     parts += [f"spread-{scope.limit}"] if scope.limit else []

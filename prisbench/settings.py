@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,7 +35,8 @@ class MethodOptions:
     case (None: ``say``).  ``spare`` is where concepts are kept when the store cannot be written.  ``shared`` holds what
     the methods of one command keep for each other, such as loaded weights, under keys of their own.
 
-    ``looked_at`` holds the names that were read of this object: what a user gave and nobody looks at is a mistake.
+    What a user gives of ``concept``, ``model``, ``seed`` and ``settings`` and a method does not use is a mistake
+    (``methods.options_used``).
     """
 
     concept: str | None = None
@@ -49,14 +50,6 @@ class MethodOptions:
     warn: Callable[[str], None] | None = field(default=None, compare=False)
     spare: Path | None = field(default=None, compare=False)
     shared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    looked_at: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
-
-    def __getattribute__(self, name: str) -> Any:
-        if not name.startswith("__") and name != "looked_at":
-            object.__getattribute__(self, "looked_at").add(name)
-        elif name == "__dict__":  # vars(options)
-            object.__getattribute__(self, "looked_at").update(("concept", "model", "seed", "settings"))
-        return object.__getattribute__(self, name)
 
 
 def variants(
@@ -86,6 +79,37 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             values[key] = text
     return values
+
+
+def folded(given: Mapping[str, Any], parts: Collection[str]) -> dict[str, Any]:
+    """Settings in which ``part.NAME=value``, of those that have parts, is ``part={"NAME": value}``; several together.
+
+    Raises UsageError where a part of a setting and the whole of it are given otherwise than as a mapping.
+    """
+    out = {key: value for key, value in given.items() if key.rpartition(".")[0] not in parts}
+    for key, value in given.items():
+        whole, _, name = key.rpartition(".")
+        if whole in parts:
+            there = out.get(whole, {})
+            if not isinstance(there, Mapping):
+                raise UsageError(f"setting {whole}={there!r} and {key} cannot both be given")
+            out[whole] = {**there, name: value}
+    return out
+
+
+def share_of(taken: Mapping[str, Any], name: str) -> float:
+    """A setting that is a share, 0 to 1.  Raises UsageError."""
+    value = taken[name]
+    if value is None or not 0 <= value <= 1:
+        raise UsageError(f"{name}={value!r} makes no sense: expected a number in 0..1")
+    return float(value)
+
+
+def place_of(taken: Mapping[str, Any], name: str) -> str:
+    """A setting that names a model, a folder or a hub id.  Raises UsageError."""
+    if not taken[name] or not isinstance(taken[name], str):
+        raise UsageError(f"{name}={taken[name]!r} makes no sense: expected the folder or hub id of a model")
+    return str(taken[name])
 
 
 def take_settings(known: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

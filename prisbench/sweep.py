@@ -85,6 +85,7 @@ def run_sweep(
 
     Raises as ``load_method``, ``check_dataset``, ``evaluate`` and ``publish``; what is finished then is kept.
     """
+    sweep = replace(sweep, scope=sweep.scope.within(dataset))
     finished: list[Finished] = []
     for method, run_options in _methods(sweep, dataset, learning, say):
         run, path = evaluate(dataset, method, sweep.out, sweep.scope, run_options, progress)
@@ -103,6 +104,7 @@ def predict_sweep(
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
     """As ``run_sweep`` without scores: the folders of the runs."""
+    sweep = replace(sweep, scope=sweep.scope.within(dataset))
     return [
         predict(dataset, method, sweep.out, sweep.scope, run_options, progress).folder
         for method, run_options in _methods(sweep, dataset, learning, say)

@@ -210,6 +210,16 @@ class TellsForm(Protocol):
 
 
 @runtime_checkable
+class Tunable(Protocol):
+    """What a method may also have: the settings that ``prisbench tune`` may change, as ``--set`` names them.
+
+    A list holds the values; ``(low, high)`` and ``(low, high, "log")`` are numbers between (``tuning.space``).
+    """
+
+    tunable: Mapping[str, Any]
+
+
+@runtime_checkable
 class Method(Protocol):
     """What is compared.  No base class: anything with these members is a method.
 
@@ -217,8 +227,8 @@ class Method(Protocol):
     ``model`` (the name of its weights, for the record of a run) and ``weights``: the files, folders or hub ids whose
     content decides the masks, or a mapping of names to what identifies their content; default: ``model``.  A run goes
     on only with the same settings, code and weights.  Further members that are used where a method has them:
-    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KnowsItsWorld``.  ``GivesCandidates`` is for people and programs
-    that choose among parts.  What a method may use itself is in ``MethodOptions``.
+    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KnowsItsWorld``, ``Tunable``.  ``GivesCandidates`` is for
+    people and programs that choose among parts.  What a method may use itself is in ``MethodOptions``.
     """
 
     name: str

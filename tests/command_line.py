@@ -19,6 +19,7 @@ class Answer(NamedTuple):
 def called(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: object) -> Answer:
     """``prisbench ARGUMENTS``: its exit code, and what it printed."""
     monkeypatch.setattr(sys, "argv", ["prisbench", *map(str, arguments)])
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", "", raising=False)
     capfd.readouterr()
     code = 0
     try:

@@ -133,14 +133,17 @@ def test_every_command_of_the_readme_is_there() -> None:
         "bench dataset",
         "bench learner",
         "bench localizer",
+        "bench methods",
         "bench network-free",
         "bench score",
         "bench shortcuts",
         "bench unseen",
         "build-dataset",
+        "ceilings",
         "card",
         "concept export",
         "concept import",
+        "concept list",
         "conformance",
         "demo",
         "doctor",
@@ -148,6 +151,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "leaderboard",
         "learn-concept",
         "predict",
+        "plot",
         "presets",
         "push",
         "score",
@@ -156,6 +160,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "train-backbone",
         "train-rival",
         "try",
+        "tune",
         "validate",
         "wsss check",
         "wsss coco-masks",
@@ -427,7 +432,20 @@ def test_a_leaderboard_prints_in_every_format(prisbench: Prisbench, boards: Path
     assert (code, out, err) == (0, f"wrote {tmp_path / 'page.html'}\n", "")
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/png;base64,") == 1 and "a mug" in page and "whole-image" in page
-    assert "<table" in prisbench(*table, "--format", "html").out
+    assert prisbench(*table, "--format", "html").out.startswith("<!doctype html>")
+
+
+def test_a_leaderboard_and_its_answers_become_pages(
+    prisbench: Prisbench, boards: Path, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    table = ["leaderboard", "--dataset", "tiny-v1", "--folder", boards, "--format", "html", "--out", tmp_path / "pages"]
+    why = "no page of answers: the dataset tiny 1 is not here; name its folder with --data"
+    assert prisbench(*table) == (0, f"wrote {tmp_path / 'pages' / 'board.html'}\n{why}\n", "")
+    code, out, err = prisbench(*table, "--data", tiny_dataset)
+    assert (code, err) == (0, "") and out.endswith(f"wrote {tmp_path / 'pages' / 'browse.html'}\n")
+    assert prisbench(*table, "--no-answers").out.endswith("no page of answers: not asked for\n")
+    shown = prisbench("show", tiny_dataset, "--out", tmp_path / "shown", "--format", "json")
+    assert json.loads(shown.out)["browse"] == str(tmp_path / "shown" / "browse.html")
 
 
 def test_check_tells_whether_the_readmes_follow_from_the_results(prisbench: Prisbench, boards: Path) -> None:

@@ -115,7 +115,13 @@ def test_the_leaderboard_fits_unless_all_of_it_is_wanted(
     assert max(map(len, run(*table).out.splitlines())) <= 80
     whole = run(*table, "--full").out
     assert max(map(len, whole.splitlines())) > 100 and whole == run(*table, "--format", "md").out
-    assert "--full: only with the table" in run(*table, "--format", "csv", "--full").err
+    assert "--full: only with a table for people" in run(*table, "--format", "csv", "--full").err
+    summary = [*table, "--format", "summary"]
+    assert max(map(len, run(*summary).out.splitlines())) <= 80 and "--full shows all" in run(*summary).out
+    whole = run(*summary, "--full").out
+    assert max(map(len, whole.splitlines())) > 80
+    run(*summary, "--out", tmp_path / "summary.md")
+    assert (tmp_path / "summary.md").read_text() + "\n" == whole, "files stay whole"
 
 
 def test_a_leaderboard_that_is_not_here_names_the_option(
@@ -162,11 +168,22 @@ class Mine:
 def make(options):
     {body}
 """)
-    if used:
-        assert load_method(str(file), MethodOptions(concept="noun-only")).name == "mine"
-    else:
-        with pytest.raises(UsageError, match="does not look at --concept noun-only"):
-            load_method(str(file), MethodOptions(concept="noun-only"))
+    for declared in (None, used, not used):  # what a file says itself comes first
+        if declared is not None:
+            file.write_text(f"USES = {('concept', 'settings') if declared else ('seed',)}\n{file.read_text()}")
+        if used if declared is None else declared:
+            assert load_method(str(file), MethodOptions(concept="noun-only")).name == "mine"
+        else:
+            with pytest.raises(UsageError, match=r"mine\.py does not look at --concept noun-only"):
+                load_method(str(file), MethodOptions(concept="noun-only"))
+
+
+def test_a_method_that_declares_an_option_nobody_can_give_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    for said in ('("concepts",)', "NAMES", '"seed"'):
+        file.write_text(f"NAMES = ()\nUSES = {said}\n")
+        with pytest.raises(DataError, match=r"mine\.py: USES is .*; give a tuple of some of 'concept', 'model'"):
+            check_options(str(file), [MethodOptions()])
 
 
 def test_options_without_what_they_need_are_errors(run: Run, tmp_path: Path) -> None:
@@ -190,6 +207,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def record_backbone(record: dict[str, str]) -> str | None:
+    return read_concept(record["folder"]).backbone
+
+
 def test_a_concept_has_a_name_and_is_known_the_second_time(
     run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +232,15 @@ def test_a_concept_has_a_name_and_is_known_the_second_time(
     with pytest.raises(DataError, match=r"bare holds no concept\.json; give a concept's folder"):
         concept_folder(tmp_path / "bare")
     assert concept_folder(record["concept"]) == tmp_path / "home" / "concepts" / record["concept"]
+    assert concept_folder("mug-an") == named_folder("mug-anna"), "the beginning of one name is enough"
+    both = run(*learn[:5], "--name", "mug-ben", *learn[7:], *QUICK, "--out", tmp_path / "out").out
+    assert both == f"mug-ben: {tmp_path / 'out'}, and by the name mug-ben\n"
+    assert read_concept(named_folder("mug-ben")).id == read_concept(tmp_path / "out").id
+    with pytest.raises(DataError, match="'mug-' may be 2 concepts: mug-anna, mug-ben; say more"):
+        concept_folder("mug-")
+    kept = run("concept", "list").out.splitlines()
+    assert kept[0] == f"mug-anna: mug, textual-inversion on {record_backbone(record)}; also {record['concept']}"
+    assert kept[1].startswith("mug-ben: mug") and kept[2] == f"2 concepts in {tmp_path / 'home' / 'concepts'}"
 
     (photos / "bad.jpg").write_bytes(b"no photo")
     find = ["segment", photos, "--concept", "mug-anna", "--backbone", backbone, *QUICK, "--format", "json"]
@@ -224,6 +254,11 @@ def test_a_concept_has_a_name_and_is_known_the_second_time(
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where the extra is not installed
     code, out, err = run("segment", tmp_path / "phone.heic", photos / "0.png", *find[2:])
     assert code == 2 and len(json.loads(out)) == 1 and "pip install" in err
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "1").write_text("a file where a folder is wanted")
+    code, out, err = run(*find, "--out", tmp_path / "part")
+    assert code == 1 and [Path(each["photo"]).name for each in json.loads(out)] == ["0.png", "2.png"]
+    assert "1 of 3 photos could not be searched (1 because their pictures could not be written)" in err
     half = json.loads(run(*find[:1], photos / "0.png", *find[2:], "--dtype", "bf16").out)
     assert half["out"] == "segmented" and half["presence"] != found[0]["presence"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,6 @@ from prisbench.counts import Counts
 from prisbench.errors import DataError
 from prisbench.headline import headline_difference, headline_interval, headline_tiers, subset_scores
 from prisbench.leaderboard.by_subset import by_subset
-from prisbench.leaderboard.html_page import render_page
 from prisbench.leaderboard.pages import readme
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import columns_of, rows, shown_columns
@@ -249,33 +247,8 @@ def test_the_table_by_subset_has_a_column_a_subset() -> None:
     assert lines[2] in text.splitlines()
 
 
-def test_the_page_and_the_summary_know_subsets_and_headline() -> None:
-    page = render_page([SHARP, QUIET])
-    for name in ("all", "present", "look-alike", "look-alike:colour", "absent"):
-        assert f'data-name="{name}"' in page
-    assert "Only look-alike:colour queries" in page and 'data-name="relation"' not in page
-    assert page.index(">headline</th>") < page.index(">mIoU</th>")
-    assert page.count(">headline</th>") == 2, "all queries, and by subset; the table of a subset has no headline"
+def test_the_summary_knows_the_headline() -> None:
     table = summary([SHARP, QUIET]).splitlines()
     assert table[2].startswith("| method | concept | headline | all present |")
     assert [line.split(" | ")[0] for line in table[4:6]] == ["| quiet", "| sharp"]
     assert len({line.count("|") for line in table[2:6]}) == 1
-
-
-def test_the_page_has_the_table_by_subset_where_somebody_has_a_headline() -> None:
-    lacking = dataclasses.replace(run("lacking", QUIET.queries[:-1]), concept="a|b <i>")
-    found = re.search(r"<h2>By subset</h2>(.*?)<h2>", render_page([SHARP, QUIET, lacking]), re.S)
-    assert found
-    table = found[1]
-    assert table.count('<div class="scroll" role="region"') == 1, "a narrow screen scrolls it"
-    heads = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', table)
-    assert heads == ["tier", "method", "concept", "headline", "plain", "look-alike:colour", "absent (nothing)"]
-    shown = [re.sub(r"<[^>]*>", " ", row).split() for row in re.findall(r"<tr>(.*?)</tr>", table, re.S)[1:]]
-    assert shown[0][:4] == ["1", "quiet", "none", "0.683"] and shown[0][-3:] == ["0.700", "0.350", "1.000"]
-    assert shown[1][:4] == ["2", "sharp", "none", "0.400"] and shown[1][-3:] == ["0.800", "0.400", "0.000"]
-    assert shown[2] == ["–", "lacking", "a|b", "&lt;i&gt;", "–", "0.700", "0.350", "1.000"], "not ranked, so a dash"
-    assert table.count('class="ci"') == 2, "the headline alone has intervals"
-    assert "The headline is the mean of these columns" in table and "None" not in table
-    for none in (run("plain", [query for query in SHARP.queries if query.query_type == "plain"]), SHARP):
-        spec = "1" if none is SHARP else "2"
-        assert "By subset" not in render_page([dataclasses.replace(none, metric_spec=spec)])

@@ -19,10 +19,10 @@ PACKAGE = ROOT / "prisbench"
 
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
-soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion speed concepts localizer
-network_free appearance sam clipseg relations methods
+soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed concepts
+localizer network_free appearance matching sam clipseg detection segmenters relations methods
 learning runs answering predict trial score foreign test_log evaluate
-leaderboard sweep embedded wsss bench conformance demo doctor cli __main__
+leaderboard browser figures sweep tuning embedded wsss bench ceilings conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 
@@ -33,7 +33,7 @@ ROOMS = {
     "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
         captions subjects texts queries audit.rows audit.views audit.which audit.there audit.where audit.report
         audit.unseen""",
-    "datasets": """things schema manifest seen_rows remarks source build_notes cards.front_matter
+    "datasets": """subject_names things schema manifest seen_rows remarks source build_notes cards.front_matter
         shards journal spread build records load
         sources.reading.files sources.reading.values
         sources.reading.images sources.reading.regions sources.mask_levels sources.mask_files sources.frames
@@ -48,11 +48,11 @@ ROOMS = {
         sources.public.ycb_video_frames sources.public.ycb_video named
         checks.registration checks.hash_index checks.keypoints checks.crops checks.gallery checks.candidates
         checks.copies checks.embedding checks.leaks checks.findings checks.stored checks.rows checks.folder
-        checks.pictures checks.validate photo_folder
+        checks.pictures checks.validate several_masks photo_folder
         cards.facts cards.text cards.structure cards.check cards.croissant cards.publish show.picture show.choose
         show.sheet show.page""",
-    "diffusion": """architectures configuration prompts attention backbone images text noise encodings domain
-        loading""",
+    "diffusion": """architectures configuration prompts attention backbone images text noise features encodings
+        domain loading""",
     "speed": "rounding lean eager",
     "concepts": """recipes watch latents loss parameters loop cost checkpoints training class_images store controls
         wordings textual_inversion custom_diffusion weights dreambooth names interop.formats
@@ -63,18 +63,26 @@ ROOMS = {
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
     "appearance": "sight choice method fitting",
+    "matching": "dense cosegmentation memory method unet dinov3",
     "sam": "frame guided model peaks persam matching",
     "clipseg": "prompts model method",
+    "detection": "boxes method grounding_dino owlv2",
+    "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",
     "trial": "records scenes calls checks child run table",
-    "leaderboard": "intervals rows render fitted by_subset summaries pages html_page publish rescore",
+    "leaderboard": "ceilings intervals rows render fitted by_subset summaries pages publish rescore",
+    "browser": "bundle packing answers board cases browse reported write",
+    "figures": "style charts grid write",
+    "tuning": "space file tune",
     "embedded": """recipe files rivals.phrases scenes words stage halves models autoencoder denoiser training card
         rivals.recipes rivals.pools rivals.sam rivals.clipseg rivals.training rivals.quality rivals.card""",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
-    "bench": "process models published network scene localizer learner dataset crf ablation by_eye score",
+    "bench": "process models published network scene localizer learner dataset crf ablation by_eye score methods",
+    "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
-    "cli": "options bars concepts evaluate predict segment bench project datasets scoring trial wsss main __main__",
+    "cli": """options bars concepts evaluate leaderboard plot ceilings predict segment bench project datasets scoring
+        trial tune wsss main __main__""",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 

@@ -477,7 +477,7 @@ def test_something_said_of_masks_that_are_not_there_is_an_error(tmp_path: Path) 
     saved(tmp_path / "own/01.png", Image.fromarray(draw_scene(0, SIZE)))
     with pytest.raises(UsageError, match=r"^--mask-value is said of masks, but no photo in .*own has one$"):
         chosen_subjects(tmp_path / "own", "mug", None, None, "test", ("1", None))
-    with pytest.raises(UsageError, match=r"^--mask-value and --mask-frame are said of masks beside --photos, not of a"):
+    with pytest.raises(UsageError, match=r"^--mask-value, --mask-frame and --mask-name are said of masks"):
         chosen_subjects(None, None, "tabletop-v2", None, "test", ("1", None))
 
 

@@ -43,18 +43,26 @@ def test_every_folder_with_a_method_is_a_name_and_so_is_attn() -> None:
         f"network-free-{cue}" for cue in ("colour", "colour-texture", "combined", "keypoints", "patches", "reader")
     ]
     assert names() == [
+        "always-absent",
         "attn",
         "attn-features",
         "center-box",
         "clipseg",
+        "dinov3-features",
+        "grounding-dino",
         *without,
+        "owlv2-image-guided",
         "persam",
         "persam-f",
         "random-box",
         "sam-matching",
+        "sam3-canvas",
+        "sam3-noun",
+        "seggpt",
+        "unet-features",
         "whole-image",
     ]
-    for name in ("center-box", "random-box", "whole-image"):
+    for name in ("always-absent", "center-box", "random-box", "whole-image"):
         method = load_method(name)
         assert isinstance(method, Method) and method.name == name
         assert (baselines_folder() / name / "README.md").is_file(), "each has its card"
@@ -162,7 +170,7 @@ def test_a_setting_of_another_kind_is_refused_naming_its_default(key: str, value
         take_settings(known, {key: value})
 
 
-@pytest.mark.parametrize("name", ["center-box", "random-box", "whole-image"])
+@pytest.mark.parametrize("name", ["always-absent", "center-box", "random-box", "whole-image"])
 def test_a_baseline_refuses_settings_it_does_not_have(name: str) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown setting 'localizer\.tau'"):
         load_method(name, MethodOptions(settings={"localizer.tau": 0.3}))

@@ -230,7 +230,7 @@ def test_persam_f_weighs_three_masks_with_numbers_fitted_on_the_photo(folder: st
     concept = method.learn(SUBJECT)
     weights = concept.tensors["weights"]
     assert weights.shape == (3,) and float(weights.sum()) == pytest.approx(1, abs=1e-6)
-    assert not np.allclose(weights, 1 / 3, atol=1e-3) and set(method.settings) == {"sam", "steps"}
+    assert not np.allclose(weights, 1 / 3, atol=1e-3) and set(method.settings) == {"sam", "steps", "threshold"}
     (answer,) = method.locate(SCENE, [Query("q", "s", "the {subject}")], {"s": concept})
     assert answer.mask is None or answer.mask.shape == (52, 36)
 
@@ -280,7 +280,7 @@ def test_a_concept_is_another_with_another_photo_mask_or_model(folder: str, tmp_
             Subject("u", "mug", (PHOTO,), (MASK,)),
         )
     }
-    assert len(ids) == 2 and method.model == folder and method.settings == {"sam": folder}
+    assert len(ids) == 2 and method.model == folder and method.settings == {"sam": folder, "threshold": 0.0}
 
 
 def test_a_run_of_persam_names_its_weights_and_what_it_was_given(folder: str, tmp_path: Path) -> None:

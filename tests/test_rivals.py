@@ -311,7 +311,7 @@ def test_matching_takes_settings_and_refuses_others(subject: Subject) -> None:
     assert answer.mask is None and answer.presence is not None and 0 < answer.presence < 1
     with pytest.raises(UnknownNameError, match="unknown choice 'look': did you mean 'looks'"):
         load_method("sam-matching", MethodOptions(settings={"choice": "look"}))
-    with pytest.raises(UsageError, match=r"points at least 1, threshold in 0\.\.1"):
+    with pytest.raises(UsageError, match="points=0 makes no sense: expected 1 or more"):
         load_method("sam-matching", MethodOptions(settings={"points": 0}))
 
 
@@ -351,7 +351,7 @@ def test_clipseg_is_asked_with_noun_description_or_photos(subject: Subject) -> N
     assert len({each.tobytes() for each in scores.values()}) == 4
     with pytest.raises(UnknownNameError, match="unknown prompt 'foto': did you mean 'photo'"):
         load_method("clipseg", MethodOptions(settings={"prompt": "foto"}))
-    with pytest.raises(UsageError, match=r"threshold=2 makes no sense; give a number in 0\.\.1"):
+    with pytest.raises(UsageError, match=r"threshold=2 makes no sense: expected a number in 0\.\.1"):
         load_method("clipseg", MethodOptions(settings={"threshold": 2}))
     with pytest.raises(BackboneError, match=r"reads texts of 64 tokens, and .* has \d+; shorten it"):
         ClipSeg("embedded", "cpu").of_text("mug " * 70)

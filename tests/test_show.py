@@ -408,7 +408,7 @@ def test_choices_that_make_no_sense_are_refused(tiny_dataset: Path, tmp_path: Pa
     with pytest.raises(UnknownNameError, match=r"unknown split of tiny-v1 'tests': did you mean 'test'"):
         show(dataset, tmp_path, split="tests")
     mug = dataset.subjects("test")[0].id
-    with pytest.raises(UnknownNameError, match=rf"unknown subject of tiny-v1 test '{mug}x': did you mean '{mug}'"):
+    with pytest.raises(UnknownNameError, match=rf"unknown subject of the test split '{mug}x': did you mean '{mug}'"):
         show(dataset, tmp_path, subject=f"{mug}x")
     assert not list(tmp_path.iterdir())
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import tiny
@@ -23,7 +24,6 @@ from prisbench.concepts.store import read_concept
 from prisbench.concepts.watch import Watch
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.diffusion import loading
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.loading import load_backbone
 from prisbench.errors import BackboneError, WriteError
@@ -294,6 +294,6 @@ def test_a_cache_of_the_hub_that_cannot_be_written_is_one_line(monkeypatch: pyte
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied", "/cache/hub")
 
-    monkeypatch.setattr(loading, "snapshot_download", refuse)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(BackboneError, match=r"^owner/name: no permission to write /cache/hub; .*HF_HOME"):
         load_backbone("owner/name")

@@ -2,6 +2,8 @@
 
 from prisbench import FeaturesMethod, MethodOptions
 
+USES = ("concept", "model", "seed", "settings")
+
 
 def check(options: MethodOptions) -> None:
     FeaturesMethod.check(options)

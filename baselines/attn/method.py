@@ -2,6 +2,8 @@
 
 from prisbench import AttentionMethod, MethodOptions
 
+USES = ("concept", "model", "seed", "settings")
+
 
 def check(options: MethodOptions) -> None:
     AttentionMethod.check(options)

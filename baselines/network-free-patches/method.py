@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prisbench import MethodOptions, NetworkFree
 
+USES = ("settings",)
+
 
 def make(options: MethodOptions) -> NetworkFree:
     return NetworkFree.make("patches", options)

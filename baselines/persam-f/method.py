@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prisbench import MethodOptions, PerSam
 
+USES = ("model", "settings")
+
 
 def make(options: MethodOptions) -> PerSam:
     return PerSam.make(True, options)

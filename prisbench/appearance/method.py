@@ -47,6 +47,12 @@ class FeaturesMethod:
     """A method beside ``attn``, which stays words alone."""
 
     name = NAME
+    tunable: Mapping[str, Any] = {
+        "features.threshold": (0.0, 0.6),
+        "features.balance": list(BALANCES),
+        "localizer.hops": [0, 1, 2],
+    }
+    """What ``prisbench tune`` may change; concepts of words are learned once, looks are counted again by balance."""
 
     def __init__(self, words: AttentionMethod, balance: str, threshold: float) -> None:
         check_installed(PREDICTORS["combined"])

@@ -9,9 +9,9 @@ Knows: how sheets are drawn and answers counted.  Does not know: methods.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -92,6 +92,22 @@ def shuffled(example: Example, seed: int) -> tuple[list[Thing], int]:
     return [example.things[n] for n in order], 0 if example.meant is None else order.index(example.meant) + 1
 
 
+def picked(
+    dataset: Dataset, split: str, each: int, seed: int, answers: Mapping[str, int]
+) -> Iterator[tuple[Example, Thing | None]]:
+    """Every query of the sheets that ``draw_sheets`` makes of the same arguments, and the thing that the answer names.
+
+    Raises DataError when a query has no answer, and for a number that no thing of its scene has.
+    """
+    for n, example in enumerate(choose(dataset.examples(split), each, seed), 1):
+        things, _ = shuffled(example, seed)
+        number = answers.get(str(n))
+        if number is None or not 0 <= number <= len(things):
+            said = "no answer" if number is None else f"the answer {number}"
+            raise DataError(f"{said} to query {n} of the sheets, whose scene has {len(things)} things; 0 says none")
+        yield example, things[number - 1] if number else None
+
+
 def numbered(image: UInt8[np.ndarray, "h w 3"], things: Sequence[Thing]) -> UInt8[np.ndarray, "h2 w2 3"]:
     """The picture, larger, with a number on the middle of each thing."""
     h, w = image.shape[:2]
@@ -117,12 +133,19 @@ def count_right(key: Mapping[str, Mapping[str, object]], answers: Mapping[str, i
 
 def read_right(key: Path, answers: Path) -> dict[str, tuple[int, int]]:
     """``count_right`` of two files.  Raises DataError, naming the file, for one that is none of these."""
-    found = []
-    for path in (key, answers):
-        record = read_json(path)
-        if not isinstance(record, dict):
-            raise DataError(f"{path} is no JSON object of answers by number")
-        found.append(record)
-    if not all(isinstance(n, int) for n in found[1].values()):
-        raise DataError(f"{answers}: an answer is the number of a thing, 0 for none")
-    return count_right(found[0], found[1])
+    return count_right(_object(key), read_answers(answers))
+
+
+def read_answers(path: Path) -> dict[str, int]:
+    """The answers in a file, by the number of their query.  Raises DataError, naming it, for one that is none."""
+    found = _object(path)
+    if not all(type(n) is int for n in found.values()):
+        raise DataError(f"{path}: an answer is the number of a thing, 0 for none")
+    return found
+
+
+def _object(path: Path) -> dict[str, Any]:
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise DataError(f"{path} is no JSON object of answers by number")
+    return record

@@ -1,4 +1,4 @@
-"""The progress displays of the commands, each as the function that a long call is given.
+"""What commands show: progress, each display as the function that a long call is given, and tables that fit.
 
 Knows: rich's bars.  Does not know: what is going on.
 """
@@ -6,12 +6,33 @@ Knows: rich's bars.  Does not know: what is going on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from prisbench.runtime.console import stages, tell
+from prisbench.runtime.console import Format, progress, say, stages, table_bars, tell, width
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from prisbench.datasets.load import Dataset
+
+
+def say_table(record: Any, format: Format, text: str, full: bool) -> None:
+    """Print a result: the record as one line of JSON, or its table with what of it fits the terminal, or all of it."""
+    from prisbench.leaderboard.fitted import fitted
+
+    say(record, format, text if full or format is Format.json else fitted(text, width()).rstrip("\n"))
+
+
+def named_dataset(name: str, bar: Progress | None = None) -> Dataset:
+    """The dataset that a user names, as every command reads it (``datasets.named.find_dataset``), with a bar where it
+    has to be drawn first.
+    """
+    from prisbench.datasets.named import find_dataset
+
+    if bar is not None:
+        return find_dataset(name, table_bars(bar, "drawing", {}), tell)
+    with progress() as bar:
+        return find_dataset(name, table_bars(bar, "drawing", {}), tell)
 
 
 def learning_bar(bar: Progress, title: str) -> Callable[[int, int, float], None]:

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, stage_bar
-from prisbench.cli.options import BENCHMARK, Backbone, Dtype, Reference, ReferenceSetting, Settings
+from prisbench.cli.bars import learning_bar, named_dataset, say_table, stage_bar
+from prisbench.cli.options import BENCHMARK, Backbone, DatasetName, Dtype, Full, Reference, ReferenceSetting, Settings
 from prisbench.errors import DataError
 from prisbench.runtime.console import Device, Format, OutputFormat, Seed, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -48,7 +48,7 @@ def bench_localizer(
 
 @app.command("ablation")
 def bench_ablation(
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = BENCHMARK,
+    dataset: DatasetName = BENCHMARK,
     split: Annotated[str, typer.Option(help="Settings are chosen on validation; leave test alone.")] = "validation",
     subjects: Annotated[int | None, typer.Option(min=1, help="So many subjects, spread over nouns.")] = None,
     only: Annotated[
@@ -59,11 +59,11 @@ def bench_ablation(
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """What each part of the localizer is worth: the preset with one thing changed, on the same queries."""
     from prisbench.bench import ablation
     from prisbench.concepts.recipes import LEARNERS
-    from prisbench.datasets.named import find_dataset
     from prisbench.localizer.method import AttentionMethod
     from prisbench.settings import MethodOptions, parse_settings
 
@@ -72,14 +72,14 @@ def bench_ablation(
             known("change", each, tuple(ablation.CHANGES))
     first, *rest = ablation.CHANGES
     names = [first, *(only or rest)]
-    data = find_dataset(dataset)
+    data = named_dataset(dataset)
     options = MethodOptions(LEARNERS[0], backbone, seed, usable_device(device), parse_settings(settings))
     with progress() as bar:
         method = AttentionMethod.make(options)
         method.progress = learning_bar(bar, "learning one")
         stage = stage_bar(bar)
         rows = ablation.table(method, data, split, subjects, names, lambda name, n, of: stage("change", n, of, name))
-    say(rows, format, ablation.markdown(rows))
+    say_table(rows, format, ablation.markdown(rows), full)
 
 
 @app.command("crf")
@@ -134,15 +134,43 @@ def bench_learner(
     say(record, format, learner_bench.render(record))
 
 
+@app.command("methods")
+def bench_methods(
+    method: Annotated[
+        list[str], typer.Option("--method", help="A name, or a Python file; default: all that have a name; repeatable.")
+    ] = [],  # noqa: B006
+    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = BENCHMARK,
+    split: Annotated[str, typer.Option(help="Whose scenes; leave test alone.")] = "validation",
+    subjects: Annotated[int, typer.Option(min=1, help="So many subjects, spread over nouns.")] = 2,
+    queries: Annotated[int, typer.Option(min=1, help="Queries about them, spread over types and grades.")] = 24,
+    reference: Reference = ReferenceSetting.photos,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Every method on the same scenes, each in a process of its own: seconds, the network's share of them, memory."""
+    from prisbench import methods
+    from prisbench.bench import methods as methods_bench
+    from prisbench.datasets.named import find_dataset
+
+    wanted = method or methods.names()
+    for name in wanted:
+        methods.method_file(name)
+    data = find_dataset(dataset, say=tell)
+    jobs = [
+        methods_bench.MethodJob(name, str(data.folder), split, subjects, queries, reference.value) for name in wanted
+    ]
+    rows = methods_bench.bench_methods(jobs, tell)
+    say(rows, format, methods_bench.markdown(rows))
+
+
 @app.command("shortcuts")
-def bench_shortcuts(format: OutputFormat = Format.text) -> None:
+def bench_shortcuts(format: OutputFormat = Format.text, full: Full = False) -> None:
     """How far Tabletop can be solved without knowing the subject: predictors that look at one thing only; fails when
     one of them is above chance.
     """
     from prisbench.tabletop.audit import report
 
     rows = report.measure(report.benchmark())
-    say([dataclasses.asdict(row) for row in rows], format, report.markdown(rows))
+    say_table([dataclasses.asdict(row) for row in rows], format, report.markdown(rows), full)
     if flaws := report.flaws(rows):
         raise DataError(
             f"{len(flaws)} predictors are above chance, first {flaws[0].predictor!r}: a method could use it"
@@ -151,7 +179,7 @@ def bench_shortcuts(format: OutputFormat = Format.text) -> None:
 
 @app.command("network-free")
 def bench_network_free(
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = BENCHMARK,
+    dataset: DatasetName = BENCHMARK,
     split: Annotated[str, typer.Option(help="Weights are fitted on validation alone.")] = "validation",
     reference: Reference = ReferenceSetting.photos,
     limit: Annotated[
@@ -160,16 +188,16 @@ def bench_network_free(
     refit: Annotated[bool, typer.Option("--fit", help="Fit the weights first, on validation, and keep them.")] = False,
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """How far a dataset can be solved without a network: each predictor by type and grade, with true outlines, too, and
     with an input taken away.
     """
-    from prisbench.datasets.named import find_dataset
     from prisbench.network_free import audit, fitting
     from prisbench.network_free.weights import FILE
     from prisbench.predict import given
 
-    data, file = find_dataset(dataset), weights or FILE
+    data, file = named_dataset(dataset), weights or FILE
     with progress() as bar:
         stage = stage_bar(bar)
         total = limit or data.manifest.n_queries(split)
@@ -183,12 +211,12 @@ def bench_network_free(
             audit.Options(limit, file),
             lambda deaf, n: stage(f"deaf to {deaf}" if deaf else "locate", n, total, ""),
         )
-    say(audit.records(rows), format, audit.markdown(rows))
+    say_table(audit.records(rows), format, audit.markdown(rows), full)
 
 
 @app.command("attn-features")
 def bench_attn_features(
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder; its validation split is used.")] = BENCHMARK,
+    dataset: DatasetName = BENCHMARK,
     reference: Reference = ReferenceSetting.photos,
     concept: Annotated[str, typer.Option(help="What the words are: a learner or a control.")] = "textual-inversion",
     backbone: Backbone = None,
@@ -198,6 +226,7 @@ def bench_attn_features(
     refit: Annotated[bool, typer.Option("--fit", help="Keep the weights that are fitted on all subjects.")] = False,
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """What each cue of looks is worth to attn-features, each subject answered by weights fitted on other subjects.
 
@@ -206,11 +235,10 @@ def bench_attn_features(
     from prisbench.appearance import fitting
     from prisbench.appearance.choice import FILE
     from prisbench.appearance.method import FeaturesMethod
-    from prisbench.datasets.named import find_dataset
     from prisbench.predict import given
     from prisbench.settings import MethodOptions
 
-    data = find_dataset(dataset)
+    data = named_dataset(dataset)
     method = FeaturesMethod.make(MethodOptions(concept=concept, model=backbone, say=tell))
     asked = {each.query.id: each.query.subject_id for each in data.examples("validation", limit)}
     subjects = [each for each in given(data.subjects("validation"), reference.value) if each.id in asked.values()]
@@ -227,7 +255,7 @@ def bench_attn_features(
         about = {"dataset": data.id, "digest": data.digest, "split": "validation", "limit": limit, "concept": concept}
         fitting.fit_file(seen, reference.value, {**about, "backbone": method.model}, weights or FILE)
     rows = fitting.worth(seen, asked)
-    say([dataclasses.asdict(row) for row in rows], format, fitting.markdown(rows))
+    say_table([dataclasses.asdict(row) for row in rows], format, fitting.markdown(rows), full)
 
 
 @app.command("unseen")
@@ -252,7 +280,7 @@ def bench_unseen(
 @app.command("by-eye")
 def bench_by_eye(
     out: Annotated[Path, typer.Option(help="Folder for the sheets, and for key.json with the right answers.")],
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder, whose scenes' things are known.")],
+    dataset: DatasetName,
     split: Annotated[str, typer.Option(help="Whose queries.")] = "validation",
     each: Annotated[int, typer.Option(min=1, help="Queries of each type and grade.")] = 20,
     answers: Annotated[
@@ -263,10 +291,9 @@ def bench_by_eye(
 ) -> None:
     """Sheets of queries to answer from pictures alone: what a person gets right."""
     from prisbench.bench import by_eye
-    from prisbench.datasets.named import find_dataset
 
     if answers is None:
-        sheets = by_eye.draw_sheets(find_dataset(dataset), split, out, each, seed)
+        sheets = by_eye.draw_sheets(named_dataset(dataset), split, out, each, seed)
         say({"sheets": sheets, "folder": str(out)}, format, f"{sheets} sheets in {out}; the answers are in key.json")
         return
     right = by_eye.read_right(out / "key.json", answers)

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from prisbench.cli.bars import learning_bar
-from prisbench.cli.options import Backbone, Seeds, Settings, only_with
+from prisbench.cli.bars import learning_bar, named_dataset
+from prisbench.cli.options import DATASET, Backbone, Seeds, Settings, check_noun, only_with
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -27,8 +27,14 @@ def learn_concept(
         str | None,
         typer.Option(help="What you call the thing, like mug-anna; segment finds the concept by it. Default: by hash."),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Instead of photos: a dataset's name or folder...")] = None,
-    subject: Annotated[str | None, typer.Option(help="...and one of its subjects; all when left out.")] = None,
+    dataset: Annotated[str | None, typer.Option(help=f"Instead of photos. {DATASET}")] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="One of its subjects, by name, id, or how one of these begins; all when left out.",
+        ),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="The dataset's split.", show_default="test")] = None,
     learner: Annotated[
         list[str], typer.Option(help="textual-inversion, dreambooth, dreambooth-lora or custom-diffusion; or several.")
@@ -41,7 +47,18 @@ def learn_concept(
         str | None,
         typer.Option(help="Masks of photos turned by EXIF lie on the photo as shown (upright) or as stored (raw)."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the concept; default: the store in the cache.")] = None,
+    mask_name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of photos with several masks each (img.jpg, mask0.png, mask1.png in a folder): which is the thing's, "
+            "like 0, or 0,1 for both together.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the concept; default: the store in the cache. With --name it is kept in both."),
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Folder for a picture of each concept: photos, maps, samples, loss.")
     ] = None,
@@ -55,34 +72,56 @@ def learn_concept(
     from prisbench import learning
     from prisbench.concepts.recipes import LEARNERS
     from prisbench.concepts.store import named_folder, renamed
+    from prisbench.datasets.subject_names import title
     from prisbench.localizer.method import AttentionMethod
     from prisbench.settings import MethodOptions, parse_settings, variants
 
+    check_noun(noun or None)  # an empty one is asked for below, with what the folder suggests
     for each in learner:
         known("learner", each, LEARNERS)
     if (photos is None) != (dataset is None):
         only_with("--photos", photos, name=name, noun=noun)
         only_with("--dataset", dataset, subject=subject, split=split)
     kept = named_folder(name) if name is not None else None
+    second = kept if out is not None else None  # with --out the concept is there, and under its name in the store, too
+    spare = out.resolve().with_name(f".{out.resolve().name}.learning") if out and name is None else None
     out = kept if out is None else out
     shared = MethodOptions(model=backbone, device=usable_device(device), settings=parse_settings(settings))
     wanted = variants(shared, learner, seed)
     for options in wanted:
         AttentionMethod.check(options)
-    things = chosen_subjects(photos, noun, dataset, subject, split or "test", (mask_value, mask_frame))
+    things = chosen_subjects(photos, noun, dataset, subject, split or "test", (mask_value, mask_frame, mask_name))
+    names = named_dataset(dataset).subject_names(split or "test") if dataset is not None else {}
     if name is not None:
         things = [dataclasses.replace(things[0], id=name)]
-    if kept is not None and out == kept and len(wanted) == 1:
+    if kept is not None and len(wanted) == 1:
         renamed(kept, None)
-    jobs = learning.plan(wanted, things, out, sheet)
-    spare = out.resolve().with_name(f".{out.resolve().name}.learning") if out and name is None else None
+    jobs = learning.plan(wanted, things, out, sheet, second)
     with progress() as bar:
         learned = learning.carry_out(jobs, spare, tell, lambda title: learning_bar(bar, title))
     say(
         learned if len(learned) != 1 else learned[0],
         format,
-        "\n".join(f"{r['subject']}: {r['folder']}" for r in learned),
+        "\n".join(
+            f"{title(r['subject'], names.get(r['subject']))}: {r['folder']}"
+            + (f", and by the name {r['named']}" if r["named"] and second else "")
+            for r in learned
+        ),
     )
+
+
+@app.command("list")
+def list_concepts(format: OutputFormat = Format.text) -> None:
+    """What the store keeps: names and keys, nouns, what each was learned by, and on which backbone."""
+    from prisbench.concepts.store import default_store, kept_concepts
+
+    records = kept_concepts()
+    lines = [
+        f"{r['name']}: {r['noun']}, {r['learner']} on {r['backbone'] or 'no backbone'}"
+        + (f"; also {', '.join(r['keys'])}" if r["keys"] else f"; subject {r['subject']}")
+        for r in records
+    ]
+    say(records, format, "\n".join([*lines, f"{len(records)} concepts in {default_store()}"]))
 
 
 @app.command("export")
@@ -119,6 +158,7 @@ def import_concept(
     from prisbench.concepts.store import default_store, named_folder, renamed, write_concept
     from prisbench.diffusion.loading import load_backbone
 
+    check_noun(noun)
     kept = named_folder(name) if name is not None else None
     concept = imports.import_concept(path, load_backbone(backbone), noun, name or "imported", rare)
     if out is None and kept is not None and (line := renamed(kept, concept.id)):
@@ -133,33 +173,30 @@ def chosen_subjects(
     dataset: str | None,
     subject: str | None,
     split: str,
-    mask_rule: tuple[str | None, str | None] = (None, None),
+    said_of_masks: tuple[str | None, ...] = (),
 ) -> list[Any]:
-    """The subjects to learn.  ``mask_rule``: what is said of the photos' masks, value and frame."""
-    from prisbench.datasets.named import find_dataset
+    """The subjects to learn.  ``said_of_masks``: of the photos' masks the value, the frame, and which ones."""
     from prisbench.datasets.photo_folder import read_own_photos, remarks, suggested_noun
     from prisbench.datasets.schema import subject_id
     from prisbench.datasets.sources.mask_files import parse_rule
-    from prisbench.errors import UnknownNameError
     from prisbench.types import Subject
 
     if (photos is None) == (dataset is None):
         raise UsageError("give either --photos FOLDER with --noun WORD, or --dataset NAME")
-    if dataset is not None and mask_rule != (None, None):
-        raise UsageError("--mask-value and --mask-frame are said of masks beside --photos, not of a dataset")
+    value, frame, mask_name = (*said_of_masks, None, None, None)[:3]
+    if dataset is not None and (value, frame, mask_name) != (None, None, None):
+        raise UsageError(
+            "--mask-value, --mask-frame and --mask-name are said of masks beside --photos, not of a dataset"
+        )
     if photos is not None:
         if not noun:
             raise UsageError(
                 f"--photos needs --noun, the thing's class word, such as --noun {suggested_noun(photos) or 'mug'}"
             )
-        own = read_own_photos(photos, parse_rule(*mask_rule, "--mask-value ", "--mask-frame "))
+        own = read_own_photos(photos, parse_rule(value, frame, "--mask-value ", "--mask-frame "), mask_name)
         for line in remarks(own):
             tell(line)
         return [Subject(subject_id(noun, own.photos), noun, own.photos, own.masks)]
-    found = find_dataset(str(dataset)).subjects(split)
-    if subject is None:
-        return found
-    chosen = [each for each in found if each.id == subject]
-    if not chosen:
-        raise UnknownNameError("subject", subject, [each.id for each in found])
-    return chosen
+    data = named_dataset(str(dataset))
+    wanted = data.find_subjects([] if subject is None else [subject], split)
+    return [each for each in data.subjects(split) if not wanted or each.id in wanted]

@@ -13,9 +13,10 @@ from typing import Annotated
 
 import typer
 
-from prisbench.cli.options import BENCHMARK, only_with
+from prisbench.cli.bars import named_dataset
+from prisbench.cli.options import BENCHMARK, DATASET, SameDataset, only_with
 from prisbench.errors import DataError, UsageError
-from prisbench.runtime.console import Format, OutputFormat, known, progress, say, table_bars, tell, width
+from prisbench.runtime.console import Format, OutputFormat, known, progress, progress_bar, say, table_bars, tell, width
 
 app = typer.Typer()
 
@@ -62,6 +63,8 @@ def build_dataset(
     from prisbench.datasets import named
     from prisbench.datasets.cards import croissant, publish
     from prisbench.datasets.cards.text import write_readme
+    from prisbench.datasets.load import open_dataset
+    from prisbench.datasets.subject_names import listed
 
     known("source", source, named.SOURCES)
     only_with("--push-to-hub", push_to_hub, private=private)
@@ -85,6 +88,8 @@ def build_dataset(
     address = publish.push(out, push_to_hub, private) if push_to_hub else None
     lines = [f"{manifest.id} in {out}", f"digest {manifest.digest}"]
     lines += [f"{s}: {n} subjects, {manifest.n_queries(s)} queries" for s, n in manifest.subjects.items()]
+    names = {id: name for id, name in open_dataset(out).subject_names().items() if name}
+    lines += [f"subjects: {listed(names)}"] if names else []
     lines += [f"left out: {n} ({reason})" for reason, n in sorted(left_out.items())]
     lines += [f"on the hub: {address}"] if address else []
     say({**manifest.to_json(), "left_out": dict(left_out), "hub": address}, format, "\n".join(lines))
@@ -93,12 +98,12 @@ def build_dataset(
 @app.command()
 def validate(
     path: Annotated[
-        str | None, typer.Argument(help="A dataset's folder or name, or photos: a folder for each subject.")
+        str | None, typer.Argument(metavar="[DATASET]", help=f"{DATASET} Or photos: a folder for each subject.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="The same, as the other commands have it.")] = None,
+    dataset: SameDataset = None,
     leaks: Annotated[bool, typer.Option(help="The leak audit, which takes most of the time.")] = True,
     against: Annotated[
-        list[Path], typer.Option(help="Another dataset or folder of photos to share no picture with; repeatable.")
+        list[str], typer.Option(help="Another dataset or folder of photos to share no picture with; repeatable.")
     ] = [],  # noqa: B006
     embedding: Annotated[
         str | None, typer.Option(metavar="ID_OR_FOLDER", help="Also compare embeddings by this vision model.")
@@ -106,7 +111,6 @@ def validate(
     format: Annotated[ReportFormat, typer.Option(help="How to print the report.")] = ReportFormat.rich,
 ) -> None:
     """Check a dataset: exit code 0 when it is sound, 1 when it has errors, 2 when there is nothing to examine."""
-    from prisbench.datasets import named
     from prisbench.datasets.checks import findings, validate
     from prisbench.datasets.checks.embedding import load_embedding
 
@@ -115,10 +119,10 @@ def validate(
     embed = load_embedding(embedding) if embedding else None
     with progress() as bar:
         show = table_bars(bar, "checking", {})
-        folder = Path(path)
-        if path in named.NAMES and not folder.exists():
-            folder = named.find_dataset(path, table_bars(bar, "drawing", {}), tell).folder
-        report = validate.validate(folder, leaks=leaks, against=against, embed=embed, progress=show)
+        folder, *others = [
+            Path(each) if Path(each).exists() else named_dataset(each, bar).folder for each in (path, *against)
+        ]
+        report = validate.validate(folder, leaks=leaks, against=others, embed=embed, progress=show)
     colour = format is ReportFormat.rich and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(findings.render(report, format.value, colour, width()))
     raise typer.Exit(findings.exit_code(report))
@@ -127,11 +131,14 @@ def validate(
 @app.command()
 def card(
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Cards, or built datasets; default: all of data_cards/.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[CARD_OR_DATASET...]", help=f"Cards, or built datasets; default: all of data_cards/. {DATASET}"
+        ),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Fail when a card and its data disagree.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Put the facts of the data into the cards first.")] = False,
-    dataset: Annotated[str | None, typer.Option(help="The data of a single card: a dataset's name or folder.")] = None,
+    dataset: Annotated[str | None, typer.Option(help=f"The data of a single card. {DATASET}")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder with small real sets for the cards of samples; default: PRISBENCH_DATA.")
     ] = None,
@@ -150,30 +157,35 @@ def card(
 
 @app.command()
 def show(
-    dataset: Annotated[str, typer.Argument(help="A dataset's name or folder.")] = BENCHMARK,
-    same: Annotated[str | None, typer.Option("--dataset", help="The same, as the other commands have it.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for sheet.png and page.html.")] = Path("shown"),
+    dataset: Annotated[str | None, typer.Argument(help=DATASET, show_default=BENCHMARK)] = None,
+    same: SameDataset = None,
+    out: Annotated[Path, typer.Option(help="Folder for sheet.png, page.html and browse.html.")] = Path("shown"),
     split: Annotated[str, typer.Option(help="The dataset's split.")] = "test",
     limit: Annotated[int, typer.Option(help="Queries to show, evenly over subjects and types.")] = 40,
     subset: Annotated[str | None, typer.Option(help="One query type, or look-alike:GRADE, or present.")] = None,
-    subject: Annotated[str | None, typer.Option(help="One subject's id.")] = None,
+    subject: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One subject, by name, id, or how one of these begins.")
+    ] = None,
     format: OutputFormat = Format.text,
 ) -> None:
-    """A contact sheet and an offline page: scenes with outlines, look-alikes, texts, the subject's photos."""
-    from prisbench.datasets.named import find_dataset
+    """A contact sheet, an offline page and a browser: scenes with outlines, look-alikes, texts, the subject's photos.
+
+    --limit is of the sheet and the page; the browser has every query, up to 2,000.
+    """
+    from prisbench.browser.write import write_queries
     from prisbench.datasets.show import page
 
-    with progress() as bar:
-        found = find_dataset(
-            _one_name(None if dataset == BENCHMARK else dataset, same, BENCHMARK), table_bars(bar, "drawing", {}), tell
-        )
+    found = named_dataset(_one_name(dataset, same, BENCHMARK))
     shown = page.show(found, out, split, limit, subset, subject)
-    say({"sheet": str(shown.sheet), "page": str(shown.page)}, format, f"{shown.sheet}\n{shown.page}")
+    with progress_bar("scenes") as step:
+        browse = write_queries(found, split, out, subset, subject, step)
+    record = {"sheet": str(shown.sheet), "page": str(shown.page), "browse": str(browse)}
+    say(record, format, f"{shown.sheet}\n{shown.page}\n{browse}")
 
 
 @app.command()
 def push(
-    folder: Annotated[Path, typer.Argument(help="A dataset that stands complete.")],
+    dataset: Annotated[str, typer.Argument(help=f"{DATASET} It must be whole.")],
     name: Annotated[str, typer.Argument(help="NAME or OWNER/NAME on the Hugging Face Hub.")],
     private: Annotated[bool, typer.Option(help="A new repository is private.")] = False,
     format: OutputFormat = Format.text,
@@ -181,7 +193,7 @@ def push(
     """Send a built dataset to the Hugging Face Hub, with its card."""
     from prisbench.datasets.cards import publish
 
-    address = publish.push(folder, name, private)
+    address = publish.push(named_dataset(dataset).folder, name, private)
     say({"hub": address}, format, address)
 
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
 from prisbench.cli.options import (
     BENCHMARK,
     Concepts,
@@ -35,13 +34,13 @@ from prisbench.cli.options import (
     RunsFolder,
     Seeds,
     Settings,
+    SettingsFile,
     SoftMaps,
     Split,
     Subjects,
     Subset,
-    only_with,
+    with_tuned,
 )
-from prisbench.errors import DataError
 from prisbench.runtime.console import (
     SOME_FAILED,
     Device,
@@ -49,7 +48,6 @@ from prisbench.runtime.console import (
     OutputFormat,
     nothing_on_stdout,
     progress,
-    table_bars,
     tell,
     width,
 )
@@ -57,16 +55,6 @@ from prisbench.runtime.devices import usable_device
 
 if TYPE_CHECKING:
     from prisbench.results import Run
-
-
-class TableFormat(StrEnum):
-    md = "md"
-    csv = "csv"
-    json = "json"
-    html = "html"
-    summary = "summary"
-    learners = "learners"
-    subsets = "subsets"
 
 
 def evaluate(
@@ -95,17 +83,18 @@ def evaluate(
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
+    settings_file: SettingsFile = None,
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
     """Run a method on a dataset and score it; run again to go on.  Exit code 2 when it failed on some queries."""
-    from prisbench.datasets.named import find_dataset
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
     from prisbench.sweep import Sweep, check_sweep, run_sweep
 
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    shared, tuned = with_tuned(settings_file, shared, concept, reference.value)
     run_options = RunOptions(
         fresh=fresh,
         keep_errors=keep_errors,
@@ -114,16 +103,24 @@ def evaluate(
         reference=reference.value,
         reason=reason,
         deaf=deaf.value if deaf else None,
+        tuned=tuned,
         soft_maps=soft_maps,
     )
+    wanted = variants(shared, concept or [shared.concept], seed)
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))
     sweep = Sweep(
-        method, variants(shared, concept or [None], seed), out, scope, run_options, leaderboards, out_of_domain
+        method,
+        wanted,
+        out,
+        scope,
+        run_options,
+        leaderboards,
+        out_of_domain,
     )
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        data = named_dataset(dataset, bar)
         finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     runs = [each.run for each in finished]
     print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format, full)
@@ -153,83 +150,3 @@ def print_runs(runs: list[Run], paths: list[str], whole: int, format: Format, fu
         print(json.dumps({"run": paths[0], "partial": part, **records_of(frame)[0]}))
     else:
         print(json.dumps({"runs": paths, "partial": part, "rows": records_of(frame)}))
-
-
-def leaderboard(
-    dataset: Annotated[str, typer.Option(help="Whose leaderboard: a folder below --folder.")] = BENCHMARK,
-    folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
-        "leaderboards"
-    ),
-    subset: Annotated[str | None, typer.Option(help="One query type, look-alike:GRADE, or present.")] = None,
-    format: Annotated[
-        TableFormat | None, typer.Option(help="How to print it; default: what of md fits the terminal.")
-    ] = None,
-    full: Full = False,
-    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
-    gallery: Annotated[Path | None, typer.Option(help="For html: a folder of pictures to show (PNG).")] = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check", help="Only check that every README.md agrees with its result files, and these with their masks."
-        ),
-    ] = False,
-    data: Annotated[
-        list[Path], typer.Option("--data", help="With --check: a dataset folder to score rows on again; repeatable.")
-    ] = [],  # noqa: B006
-) -> None:
-    """The table of a dataset, from its committed result files."""
-    from prisbench.leaderboard import by_subset, html_page, summaries
-    from prisbench.leaderboard.fitted import fitted
-    from prisbench.leaderboard.publish import check_leaderboards
-    from prisbench.leaderboard.render import render
-    from prisbench.leaderboard.rescore import WORDS, finder, rescore
-    from prisbench.leaderboard.rows import load_runs, rows
-    from prisbench.runtime.files import write_text
-
-    only_with("the table that is printed without --format and --out", format is None and out is None, full=full)
-    fits = format is None and out is None and not full
-    format = format or TableFormat.md
-    only_with("--format html", format is TableFormat.html, gallery=gallery)
-    only_with("--check", check, data=data)
-    only_with("a table, not with --check", not check, subset=subset, out=out)
-    if check and not folder.is_dir():
-        raise DataError(f"no leaderboards to check: {_no_folder(folder)}")
-    if check:
-        for each in check_leaderboards(folder):
-            if each.complaint is not None:
-                tell("\n".join(each.changes))
-                raise DataError(each.complaint)
-            for row in rescore(each.folder, finder(data, tell)):
-                print(f"{row.result_file}: {WORDS[row.state].format(n=row.n)}")
-            print(f"{each.folder}: README.md agrees with {each.result_files} result files")
-        return
-    if not (folder / dataset).is_dir():
-        from prisbench.errors import UnknownNameError, UsageError
-
-        known = [path.name for path in folder.glob("*/")] if folder.is_dir() else []
-        unknown = UnknownNameError(f"leaderboard in {folder}", dataset, known)
-        raise unknown if folder.is_dir() else UsageError(f"{unknown}; {_no_folder(folder)}")
-    runs = load_runs(folder / dataset)
-    frame = rows(runs, subset)
-    if gallery is not None and not gallery.is_dir():
-        raise DataError(f"no gallery in {gallery}: there is no such folder")
-    if format is TableFormat.html:
-        text = html_page.render_page(runs, html_page.gallery_in(gallery or folder / dataset / "gallery"))
-    elif format is TableFormat.summary:
-        text = summaries.summary(runs)
-    elif format is TableFormat.learners:
-        text = summaries.learners(runs)
-    elif format is TableFormat.subsets:
-        text = by_subset.by_subset(runs)
-    else:
-        text = render(frame, format.value)
-        text = fitted(text, width()) if fits else text
-    if out is None:
-        print(text)
-    else:
-        write_text(out, text)
-        print(f"wrote {out}")
-
-
-def _no_folder(folder: Path) -> str:
-    return f"there is no folder {folder} here; say --folder DIR, such as leaderboards/ of a clone of prisbench"

@@ -14,7 +14,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from prisbench.cli import bench, concepts, datasets, evaluate, predict, project, scoring, segment, trial, wsss
+from prisbench.cli import (
+    bench,
+    ceilings,
+    concepts,
+    datasets,
+    evaluate,
+    leaderboard,
+    plot,
+    predict,
+    project,
+    scoring,
+    segment,
+    trial,
+    tune,
+    wsss,
+)
 from prisbench.cli.options import SeveralValues
 from prisbench.errors import PrisbenchError
 from prisbench.runtime.console import INTERRUPTED, tell
@@ -51,7 +66,10 @@ app.command("evaluate", cls=SeveralValues)(evaluate.evaluate)
 app.command("predict", cls=SeveralValues)(predict.predict)
 app.command("score")(predict.score)
 app.command("try")(trial.try_method)
-app.command("leaderboard")(evaluate.leaderboard)
+app.command("tune")(tune.tune)
+app.command("leaderboard")(leaderboard.leaderboard)
+app.command("plot")(plot.plot)
+app.command("ceilings")(ceilings.ceilings)
 app.command("segment")(segment.segment)
 app.command("presets")(segment.show_presets)
 app.command("demo")(project.demo)

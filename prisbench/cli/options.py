@@ -5,11 +5,15 @@ Knows: typer.  Does not know: what any command does.
 
 from __future__ import annotations
 
+import dataclasses
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from prisbench.settings import MethodOptions
 
 BENCHMARK = "tabletop-v3"
 """The dataset of commands that are told no other; a test holds it to ``datasets.named.NAMES``, which is slow to load.
@@ -25,6 +29,10 @@ Settings = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override a number, e.g. localizer.tau=0.3; repeatable."),
 ]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings-file", metavar="FILE", help="Settings that tune chose; the row is marked as tuned."),
+]
 Backbone = Annotated[
     str | None,
     typer.Option(
@@ -38,7 +46,10 @@ Backbone = Annotated[
 MethodName = Annotated[
     str, typer.Option("--method", help="A method's name, or a Python file that defines make(options).")
 ]
-DatasetName = Annotated[str, typer.Option("--dataset", help="A dataset's name or folder.")]
+DATASET = "A dataset: its name, its folder, or OWNER/NAME on the Hugging Face Hub."
+"""What every command says of a dataset that it takes; ``datasets.named.find_dataset`` reads all of them."""
+DatasetName = Annotated[str, typer.Option("--dataset", help=DATASET)]
+SameDataset = Annotated[str | None, typer.Option("--dataset", help="The same, as the other commands have it.")]
 Concepts = Annotated[
     list[str],
     typer.Option(
@@ -52,7 +63,12 @@ Limit = Annotated[
     int | None, typer.Option("--limit", help="So many queries, spread over subjects, types and grades, for trying out.")
 ]
 Subjects = Annotated[
-    list[str], typer.Option("--subject", metavar="ID", help="Only this subject's queries; repeatable.")
+    list[str],
+    typer.Option(
+        "--subject",
+        metavar="NAME",
+        help="Only this subject's queries, by name, id, or how one of these begins; repeatable.",
+    ),
 ]
 Queries = Annotated[list[str], typer.Option("--query", metavar="ID", help="Only this query; repeatable.")]
 MethodModel = Annotated[
@@ -105,6 +121,14 @@ Deaf = Annotated[
 Seeds = Annotated[list[int], typer.Option("--seed", help="Everything random follows from it; several: 0 1 2.")]
 
 
+def check_noun(noun: str | None) -> None:
+    """Raises UsageError for a noun that is no word; None is one that was not said."""
+    from prisbench.errors import UsageError
+
+    if noun is not None and (not noun.strip() or "\n" in noun):
+        raise UsageError(f"--noun {noun!r} is no word; give the thing's class word, such as --noun mug")
+
+
 def only_with(wanted: str, holds: object, **given: object) -> None:
     """Raises UsageError for options that were given, by their parameter's name, though what they need was not.
 
@@ -115,6 +139,23 @@ def only_with(wanted: str, holds: object, **given: object) -> None:
     said = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, False, [], ())]
     if said and not holds:
         raise UsageError(f"{', '.join(said)}: only with {wanted}; leave {'them' if len(said) > 1 else 'it'} out")
+
+
+def with_tuned(
+    file: Path | None, options: MethodOptions, concepts: list[str], reference: str
+) -> tuple[MethodOptions, dict[str, Any] | None]:
+    """The options with the settings of a file that ``tune`` wrote, and what a run's record says of it; None without.
+
+    Raises UsageError for several concepts, and as ``tuning.file.for_a_run``.
+    """
+    if file is None:
+        return options, None
+    from prisbench.errors import UsageError
+    from prisbench.tuning.file import for_a_run
+
+    if len(concepts) > 1:
+        raise UsageError("--settings-file: its settings were tuned with one --concept; give that, or none")
+    return for_a_run(file, dataclasses.replace(options, concept=concepts[0] if concepts else None), reference)
 
 
 class SeveralValues(typer.core.TyperCommand):

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
 from prisbench.cli.evaluate import print_runs
 from prisbench.cli.options import (
     BENCHMARK,
@@ -35,13 +35,15 @@ from prisbench.cli.options import (
     RunsFolder,
     Seeds,
     Settings,
+    SettingsFile,
     SoftMaps,
     Split,
     Subjects,
     Subset,
+    with_tuned,
 )
 from prisbench.errors import UsageError
-from prisbench.runtime.console import Device, Format, OutputFormat, nothing_on_stdout, progress, table_bars, tell
+from prisbench.runtime.console import Device, Format, OutputFormat, nothing_on_stdout, progress, tell
 from prisbench.runtime.devices import usable_device
 
 
@@ -68,16 +70,17 @@ def predict(
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
+    settings_file: SettingsFile = None,
     format: OutputFormat = Format.text,
 ) -> None:
     """Learn the subjects and answer the queries; score does the rest, and needs no torch."""
-    from prisbench.datasets.named import find_dataset
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
     from prisbench.sweep import Sweep, check_sweep, predict_sweep
 
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    shared, tuned = with_tuned(settings_file, shared, concept, reference.value)
     run_options = RunOptions(
         fresh=fresh,
         keep_errors=keep_errors,
@@ -86,14 +89,16 @@ def predict(
         reference=reference.value,
         reason=reason,
         deaf=deaf.value if deaf else None,
+        tuned=tuned,
         soft_maps=soft_maps,
     )
+    wanted = variants(shared, concept or [shared.concept], seed)
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))
-    sweep = Sweep(method, variants(shared, concept or [None], seed), out, scope, run_options, None, out_of_domain)
+    sweep = Sweep(method, wanted, out, scope, run_options, None, out_of_domain)
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        data = named_dataset(dataset, bar)
         folders = predict_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
     if format is Format.json:
         print(json.dumps({"folders": [str(folder) for folder in folders]}))
@@ -132,7 +137,6 @@ def score(
     full: Full = False,
 ) -> None:
     """Score predictions: those that ``predict`` made, or a file of another program.  Needs no torch and no weights."""
-    from prisbench.datasets.named import find_dataset
     from prisbench.foreign import score_file
     from prisbench.leaderboard.publish import publish
     from prisbench.results import write_run
@@ -146,7 +150,7 @@ def score(
     if given and predictions.is_dir():
         raise UsageError(f"{', '.join(given)}: only for a file of predictions; {predictions} is a run's folder")
     with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        data = named_dataset(dataset, bar)
     if predictions.is_dir():
         run, place, file = score_folder(predictions, data), predictions / RUN, predictions / PREDICTIONS
         root = predictions.parent.parent

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, stage_bar, training_bar
+from prisbench.cli.bars import learning_bar, say_table, stage_bar, training_bar
+from prisbench.cli.options import Full
 from prisbench.runtime.console import Device, Format, OutputFormat, Seed, progress, say, tell
 from prisbench.runtime.devices import usable_device
 
@@ -19,13 +20,14 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where the set, the runs and the pictures go.")] = Path("demo"),
     seed: Seed = 0,
     device: Device = "auto",
+    full: Full = False,
 ) -> None:
     """The whole loop in minutes: build a small set, learn two things, compare methods, draw pictures."""
     from prisbench.demo import run
 
     with progress() as bar:
         result = run(out, seed, usable_device(device), stage_bar(bar), learning_bar(bar, "learning one"), tell)
-    print(result.table)
+    say_table(None, Format.text, result.table, full)
     print(f"\npictures: {result.sheet}\npage:     {result.page}")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from prisbench.cli.options import Backbone, Settings
+from prisbench.cli.options import Backbone, Settings, check_noun
 from prisbench.errors import UsageError
 from prisbench.runtime.console import SOME_FAILED, Device, Format, OutputFormat, known, nothing_on_stdout, tell
 from prisbench.runtime.devices import usable_device
@@ -55,8 +55,10 @@ def segment(
     settings: Settings = [],  # noqa: B006
     format: OutputFormat = Format.text,
 ) -> None:
-    """Find the thing in photos, or find that it is not there.  Exit code 2 when one of several cannot be read."""
-    from prisbench.errors import DataError, MissingExtraError
+    """Find the thing in photos, or find that it is not there.  Exit code 2 when one of several cannot be read, 1 when
+    its pictures cannot be written.
+    """
+    from prisbench.errors import DataError, MissingExtraError, WriteError
     from prisbench.images.photos import load_photo, scene_files
     from prisbench.out_of_domain import look, warning
     from prisbench.runtime.files import check_writable
@@ -66,6 +68,7 @@ def segment(
         raise UsageError(
             f"--text {text!r} has no slot: write {SLOT} where the thing's own words go, as in 'the {SLOT} on the desk'"
         )
+    check_noun(noun)
     if concept is None and noun is None:
         raise UsageError("give --concept FOLDER (from learn-concept) or --noun WORD (the class word alone)")
     check_writable(out)
@@ -76,7 +79,7 @@ def segment(
     with nothing_on_stdout():
         method = _method(backbone, dtype, usable_device(device), settings)
     places = _places(found, out) if several else [out]
-    records, strange, failed = [], [], 0
+    records, strange, failed, unwritten = [], [], 0, 0
     for path, place in zip(found, places, strict=True):
         try:
             with nothing_on_stdout():
@@ -85,10 +88,11 @@ def segment(
                 if not several and (line := warning([strangeness], "photo")):
                     tell(line)
                 record = _segmented(method, known, Shown(path, image, strangeness), text, place)
-        except (DataError, MissingExtraError) as error:
+        except (DataError, MissingExtraError, WriteError) as error:
             if not several:
                 raise
             failed += 1
+            unwritten += isinstance(error, WriteError)
             tell(f"error: {error}")
             continue
         strange.append(strangeness)
@@ -100,8 +104,9 @@ def segment(
     if format is Format.json:
         print(json.dumps(records if several else records[0], allow_nan=False))
     if failed:
-        tell(f"{failed} of {len(found)} photos could not be searched; see above")
-        raise typer.Exit(1 if failed == len(found) else SOME_FAILED)
+        lost = f" ({unwritten} because their pictures could not be written)" if unwritten else ""
+        tell(f"{failed} of {len(found)} photos could not be searched{lost}; see above")
+        raise typer.Exit(1 if unwritten or failed == len(found) else SOME_FAILED)
 
 
 def _known(concept: Path | None, noun: str | None) -> Concept:

@@ -15,8 +15,8 @@ from jaxtyping import Float32, UInt8
 
 from prisbench.clipseg.model import EMBEDDED, ClipSeg
 from prisbench.clipseg.prompts import description, visual_prompts
-from prisbench.errors import UnknownNameError, UsageError
-from prisbench.settings import MethodOptions, take_settings
+from prisbench.errors import UnknownNameError
+from prisbench.settings import MethodOptions, share_of, take_settings
 from prisbench.types import SLOT, Concept, Prediction, Query, Subject
 
 NAME = "clipseg"
@@ -34,10 +34,11 @@ class ClipSegMethod:
     """``model``: a hub id or folder of a ``CLIPSegForImageSegmentation``, or "embedded"."""
 
     name = NAME
+    tunable: Mapping[str, Any] = {"threshold": (0.05, 0.8, "log")}
 
     def __init__(self, model: str, prompt: str, threshold: float, device: str = "cpu") -> None:
         self.clipseg = ClipSeg(model, device)
-        self.model, self.weights = self.clipseg.name, self.clipseg.where
+        self.model, self.weights = self.clipseg.name, self.clipseg.folder
         self.settings: Mapping[str, Any] = {"model": model, "prompt": prompt, "threshold": threshold}
 
     @classmethod
@@ -49,9 +50,8 @@ class ClipSegMethod:
         taken = take_settings(DEFAULTS, options.settings)
         if taken["prompt"] not in PROMPTS:
             raise UnknownNameError("prompt", str(taken["prompt"]), PROMPTS)
-        if taken["threshold"] is None or not 0 <= taken["threshold"] <= 1:
-            raise UsageError(f"threshold={taken['threshold']} makes no sense; give a number in 0..1")
-        return cls(options.model or EMBEDDED, taken["prompt"], float(taken["threshold"]), options.device)
+        threshold = share_of(taken, "threshold")
+        return cls(options.model or EMBEDDED, taken["prompt"], threshold, options.device)
 
     def learn(self, subject: Subject) -> Concept:
         """Nothing but the class word, unless the prompt is a description or photos."""

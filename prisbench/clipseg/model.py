@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from prisbench.diffusion.loading import load_pretrained
 from prisbench.errors import BackboneError
+from prisbench.pretrained import load_network, load_part
 from prisbench.runtime.files import sha256_file
 
 MEAN = DEVIATION = (0.5, 0.5, 0.5)
@@ -34,15 +34,17 @@ FOLDER = Path(__file__).parents[1] / "embedded" / "rivals" / "weights" / "clipse
 
 
 class ClipSeg:
-    """A model on its device: "embedded", a folder or a hub id.  ``name``: for the record of a run."""
+    """A model on its device: "embedded", a folder or a hub id.  ``folder``: where its weights lie; ``name``: for the record
+    of a run.
+    """
 
     def __init__(self, where: str, device: str) -> None:
         from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
-        self.where, self.name = located(where)
-        network = load_pretrained(CLIPSegForImageSegmentation, self.where, name=where)
-        self.network: Any = network.requires_grad_(False).eval().to(device)
-        self.processor: Any = load_pretrained(CLIPSegProcessor, self.where, name=where)
+        self.folder, self.name = located(where)
+        example = "CIDAS/clipseg-rd64-refined"
+        self.network: Any = load_network(CLIPSegForImageSegmentation, self.folder, example, device)
+        self.processor: Any = load_part(CLIPSegProcessor, self.folder)
         self.device = device
 
     def encode(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Float[Tensor, "1 t c"]]:

@@ -35,6 +35,8 @@ from prisbench.types import Concept, Subject
 
 FORMAT = 1
 
+_SAID = ("id", "noun", "learner", "subject_id")
+
 MOST_BYTES = 200
 """Of a name; file systems take 255."""
 
@@ -56,9 +58,10 @@ def default_store() -> Path:
 
 
 def concept_folder(given: str | Path) -> Path:
-    """The folder that a user means: a concept's folder, or else what the store keeps under that name or key.
+    """The folder that a user means: a concept's folder, or else what the store keeps under that name or key, or under
+    the only one that begins so.
 
-    Raises DataError for neither, with the nearest name of the store.
+    Raises DataError for neither, with the nearest name of the store, or with the candidates where several begin so.
     """
     folder = Path(given).expanduser()
     kept = default_store() / folder
@@ -69,12 +72,43 @@ def concept_folder(given: str | Path) -> Path:
     if folder.is_dir() and folder != Path():
         raise DataError(f"{folder} holds no concept.json; give a concept's folder, or the --name it was learned under")
     names = sorted(path.parent.name for path in default_store().glob("*/concept.json"))
+    begun = [name for name in names if str(given) not in ("", ".") and name.startswith(str(given))]
+    if len(begun) == 1:
+        return default_store() / begun[0]
+    if begun:
+        some = ", ".join(begun[:6]) + (f" and {len(begun) - 6} more" if len(begun) > 6 else "")
+        raise DataError(f"{str(given)!r} may be {len(begun)} concepts: {some}; say more of the name you mean")
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise DataError(
         f"no concept {str(given)!r}: {hint}give a concept's folder, or the --name it was learned under; "
         f"{len(names)} are in {default_store()}"
     )
+
+
+def kept_concepts() -> list[dict[str, Any]]:
+    """What the store keeps, as plain JSON values, in the order of names: a named concept comes once, with the keys it
+    is kept under, too (``keys``).
+
+    Raises DataError for a concept.json that is none.
+    """
+    names: dict[str, list[str]] = {}
+    about: dict[str, Any] = {}
+    for path in sorted(default_store().glob("**/concept.json")):
+        if any(part.startswith(".") for part in path.relative_to(default_store()).parts):  # not written to its end
+            continue
+        record = read_json(path)
+        if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in _SAID):
+            raise DataError(f"{path} is no concept's; remove its folder, or learn the concept again")
+        names.setdefault(record["id"], []).append(path.parent.relative_to(default_store()).as_posix())
+        about[record["id"]] = record
+    rows = []
+    for id, kept in names.items():
+        said = {"noun": about[id]["noun"], "learner": about[id]["learner"], "backbone": about[id].get("backbone")}
+        own = [name for name in kept if name != id]
+        keys = [id] if own and id in kept else []
+        rows += [{"name": name, "keys": keys, "subject": about[id]["subject_id"], **said} for name in own or [id]]
+    return sorted(rows, key=lambda row: str(row["name"]))
 
 
 def named_folder(name: str) -> Path:

@@ -20,6 +20,7 @@ from prisbench.datasets.records import query_row, row_group, row_groups, subject
 from prisbench.datasets.schema import MANIFEST, SPLITS, TABLES, QueryRow, SubjectRow, check_query, check_subject
 from prisbench.datasets.seen_rows import SeenRows
 from prisbench.datasets.spread import QueryTraits, spread_queries
+from prisbench.datasets.subject_names import find_subjects
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.runtime.files import read_json, sha256_file
 from prisbench.subsets import GRADED, check_subset, grade_of, is_within, subset_of
@@ -97,6 +98,23 @@ class Dataset:
         """The subjects of a split, in the dataset's order.  Raises UnknownNameError and DataError."""
         return [Subject(row.id, row.noun, row.photos, row.masks) for row in self.subject_rows(split)]
 
+    def subject_names(self, split: str | None = None) -> dict[str, str]:
+        """Id -> what the set itself calls the subject, "" where it has no name for it; of all splits, or of one.
+
+        Raises UnknownNameError and DataError.
+        """
+        splits = self.splits if split is None else (split,)
+        return {
+            place.keys[0]: place.keys[1] for each in splits for place in self.places("subjects", each, ("id", "name"))
+        }
+
+    def find_subjects(self, said: Collection[str], split: str) -> tuple[str, ...]:
+        """The ids of the subjects of a split that names, ids, hashes or their beginnings mean.
+
+        Raises UnknownNameError, UsageError where one may mean several, and DataError.
+        """
+        return find_subjects(said, self.subject_names(split), f"the {split} split") if said else ()
+
     def examples(
         self,
         split: str,
@@ -107,16 +125,18 @@ class Dataset:
     ) -> Iterator[Example]:
         """The examples of a split, all of one scene together, scenes in the dataset's order.
 
-        ``subset`` keeps one of ``subsets.SUBSETS``, ``subjects`` and ``queries`` those ids, where any are given; of
-        what is left, ``limit`` keeps so many, spread over subjects, query types and grades of look-alikes whatever the
-        order of rows (``spread.spread_queries``).  Raises, before the first example, UnknownNameError for a split,
-        subset, subject or query and UsageError for a limit below 1; DataError at a damaged row.
+        ``subset`` keeps one of ``subsets.SUBSETS``, ``subjects`` (see ``find_subjects``) and ``queries`` those that are
+        given, if any; of what is left, ``limit`` keeps so many, spread over subjects, query types and grades of
+        look-alikes whatever the order of rows (``spread.spread_queries``).  Raises, before the first example,
+        UnknownNameError for a split, subset, subject or query, UsageError for a limit below 1 and a subject that may be
+        several; DataError at a damaged row.
         """
         check_subset(subset)
         if limit is not None and limit < 1:
             raise UsageError(f"a limit of {limit} examples leaves nothing; give 1 or more")
+        named = {"subject": set(self.find_subjects(subjects, split)), "query": set(queries)}
         scenes: dict[str, list[Place]] = {}
-        for place in self._chosen(split, limit, subset, {"subject": set(subjects), "query": set(queries)}):
+        for place in self._chosen(split, limit, subset, named):
             scenes.setdefault(place.keys[0], []).append(place)
         places = [place for together in scenes.values() for place in together]
         return (_example(query_row(record, place.path)) for place, record in self.records_at("queries", places))
@@ -214,7 +234,7 @@ _SUBSET_COLUMNS = ("query_type", "things.list.element.role", "things.list.elemen
 
 
 def _key(record: Mapping[str, Any], key: str) -> str:
-    if key == "pair_id":  # files of schema version 2 have no such column
+    if key in ("pair_id", "name"):  # older files have no such column
         return str(record.get(key) or "")
     if key != SUBSET:
         return str(record[key])

@@ -18,13 +18,14 @@ from typing import NamedTuple
 from prisbench.datasets.build import Progress, Say, build, check_target
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.manifest import Manifest
-from prisbench.datasets.schema import MANIFEST, READABLE, QueryRow, SubjectRow
+from prisbench.datasets.schema import MANIFEST, READABLE, TABLES, QueryRow, SubjectRow
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.archives import opened
 from prisbench.datasets.sources.tabletop import SIZES, Size
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.runtime.files import cache_folder, check_writable, read_json, sha256_json
+from prisbench.runtime.hub import fetch, is_hub_id
 from prisbench.tabletop.queries import VERSION
 from prisbench.tabletop.subjects import SEED
 
@@ -115,18 +116,24 @@ def _read(module: ModuleType, root: Path, options: Mapping[str, str]) -> Source:
         source: Source = module.read(root, options)
         return source
     except DataError as error:
-        if not str(error).startswith(
-            (f"{root} ", f"{root}:")
-        ):  # it is laid out as it should be; something in it is not
+        if not _of_layout(error, root):
             raise
         inner = [path for path in root.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
         if len(inner) != 1 or not inner[0].is_dir() or inner[0].is_symlink():
             raise
         try:
             return _read(module, inner[0], options)
-        except (DataError, UsageError):
-            pass
+        except DataError as found:
+            if not _of_layout(found, inner[0]):
+                raise
         raise
+
+
+def _of_layout(error: DataError, root: Path) -> bool:
+    """Whether an error is about the folder as a whole; otherwise it is laid out as it should be, and something in it is
+    not.
+    """
+    return str(error).startswith((f"{root} ", f"{root}:"))
 
 
 class Reports(NamedTuple):
@@ -219,7 +226,8 @@ _OTHER_PLACES = (
 
 
 def find_dataset(name: str, progress: Progress | None = None, say: Say | None = None) -> Dataset:
-    """A dataset by name or folder; a named one that is not in the cache yet is drawn there first.
+    """A dataset by name, by folder or by its OWNER/NAME on the Hugging Face Hub; a named one that is not in the cache
+    yet is drawn there first, and one of the Hub is fetched into the Hub's own cache.
 
     So is one that an older prisbench drew there with the same content in an older schema; ``say`` is told.
 
@@ -229,6 +237,11 @@ def find_dataset(name: str, progress: Progress | None = None, say: Say | None = 
     """
     if Path(name).is_dir():
         return open_dataset(name)
+    if is_hub_id(name):
+        if say:
+            say(f"{name} is no folder here: asking the Hugging Face Hub")
+        tables = [f"{table}/*.parquet" for table in TABLES]
+        return open_dataset(fetch(name, [MANIFEST, "README.md", *tables], DataError, "dataset"))
     if name not in NAMES:
         raise UnknownNameError("dataset (or no such folder)", name, NAMES)
     folder = cache_folder() / "datasets" / name
@@ -247,6 +260,14 @@ def find_dataset(name: str, progress: Progress | None = None, say: Say | None = 
             "remove that folder and it is drawn again"
         )
     return dataset
+
+
+def dataset_id(name: str) -> str:
+    """The id of a dataset that is named as for ``find_dataset``; nothing is drawn for it.
+
+    A word that is neither folder nor Hub id is taken as an id.  Raises DataError.
+    """
+    return find_dataset(name).id if Path(name).is_dir() or is_hub_id(name) else name
 
 
 def is_drawn(name: str) -> bool:

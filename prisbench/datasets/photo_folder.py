@@ -7,6 +7,8 @@
 
 A mask has two values, or soft edges of grey, or the user says which of its values are the thing: ``mask_files``.
 
+Photos with several masks each are read, too (``several_masks``).
+
 The layout of the dataset source ``folder`` is read as well: masks in ``photos_masks/``, inside of a folder of photos or
 beside one that is called ``photos``; and where there is a folder ``scenes``, ``masks/`` belongs to the scenes.
 
@@ -30,12 +32,14 @@ from jaxtyping import Bool, UInt8
 from prisbench.datasets.checks.gallery import Gallery, PictureRecord
 from prisbench.datasets.checks.leaks import audit
 from prisbench.datasets.remarks import Remarks
+from prisbench.datasets.several_masks import MaskedPhoto, masked_photos
 from prisbench.datasets.sources.frames import rule_of, turn_of
 from prisbench.datasets.sources.mask_files import PLAIN, MaskRule, mask_file
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.images.arrays import ImageLike
 from prisbench.images.perceptual import hamming, perceptual_hash, turned_hashes
 from prisbench.images.photos import (
+    MOST_PHOTOS,
     SUFFIXES,
     Photo,
     fit_within,
@@ -46,6 +50,7 @@ from prisbench.images.photos import (
     photo_files,
     photos_below,
     pixels_sha256,
+    subject_photo,
 )
 from prisbench.runtime.files import cannot_read, read_bytes, stem_of
 
@@ -74,13 +79,18 @@ class OwnPhotos(NamedTuple):
     noticed: tuple[str, ...] = ()
 
 
-def read_own_photos(folder: str | os.PathLike[str], rule: MaskRule = PLAIN) -> OwnPhotos:
+def read_own_photos(folder: str | os.PathLike[str], rule: MaskRule = PLAIN, mask_name: str | None = None) -> OwnPhotos:
     """The photos in a folder and their masks, upright, in their own sizes; ``rule``: what the user says of the masks.
+
+    Photos may have several masks each, of which ``mask_name`` says those of the thing (``several_masks``).
 
     Raises DataError as ``photos.load_photos``, and naming the file for a mask that belongs to no photo, or to two, that
     is one of two, all black, or no mask of its photo by ``mask_files``.  Raises UsageError when something is said of
     masks, but there are none.
     """
+    several, lines = masked_photos(Path(folder), mask_name)
+    if several:
+        return _with_several(several, lines, Path(folder), rule)
     loaded = load_photos(folder, check_beside=False)
     files = photo_files(folder)
     masks = {file.path.name: file.beside for file in files if file.beside is not None}
@@ -102,13 +112,28 @@ def read_own_photos(folder: str | os.PathLike[str], rule: MaskRule = PLAIN) -> O
     beside = {file.beside for file in files}
     remarks = Remarks(Path(folder))
     found = tuple(
-        _mask(masks[photo.name], photo, Path(folder), rule, remarks, masks[photo.name] in beside)
+        _mask(masks[photo.name], photo, Path(folder) / photo.name, rule, remarks, masks[photo.name] in beside)
         if photo.name in masks
         else None
         for photo in loaded
     )
     names, images = tuple(photo.name for photo in loaded), tuple(photo.image for photo in loaded)
     return OwnPhotos(names, images, found if masks else (), (*_deeper(Path(folder)), *remarks.lines()))
+
+
+def _with_several(found: Sequence[MaskedPhoto], lines: Sequence[str], folder: Path, rule: MaskRule) -> OwnPhotos:
+    """The photos with their chosen masks; a photo of a folder of its own is called by that, too."""
+    remarks = Remarks(folder)
+    names, photos, masks = [], [], []
+    for each in found:
+        photo = subject_photo(each.photo)
+        own = [_mask(path, photo, each.photo, rule, remarks, beside=True) for path in each.masks]
+        names.append(each.photo.relative_to(folder).as_posix())
+        photos.append(photo.image)
+        masks.append(np.logical_or.reduce(own))
+    if len(photos) > MOST_PHOTOS:
+        raise DataError(f"{len(photos)} photos in {folder}: at most {MOST_PHOTOS} of one subject; 3 to 6 are enough")
+    return OwnPhotos(tuple(names), tuple(photos), tuple(masks), (*lines, *remarks.lines()))
 
 
 _ROLES = ("masks", "photos_masks", "scenes")
@@ -193,11 +218,10 @@ def _mask_files(folder: Path) -> list[Path]:
 
 
 def _mask(
-    path: Path, photo: Photo, folder: Path, rule: MaskRule, remarks: Remarks, beside: bool
+    path: Path, photo: Photo, file: Path, rule: MaskRule, remarks: Remarks, beside: bool
 ) -> Bool[np.ndarray, "h w"]:
-    """The mask of a photo; ``beside`` it, where a PNG may be another photo.  Raises DataError."""
+    """The mask of the photo in ``file``; ``beside`` it, where a PNG may be another photo.  Raises DataError."""
     h, w = photo.image.shape[:2]
-    file = folder / photo.name
     exif = orientation(read_bytes(file), str(file))
     turn = turn_of(file, exif, (h, w), rule, remarks)
     try:

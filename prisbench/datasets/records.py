@@ -61,6 +61,7 @@ def subject_row(record: dict[str, Any], path: Path) -> SubjectRow:
             for n, rle in enumerate(record["masks"], 1)
         ),
         files=files,
+        name=record.get("name"),
     )
     if row.id != record["id"]:
         raise DataError(f"{where} is damaged: its content gives the id {row.id}; rebuild the dataset")

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
+from prisbench.datasets.subject_names import plain_name, title
 from prisbench.datasets.things import (
     COLUMNS,
     NULLABLE,
@@ -54,6 +55,7 @@ TABLES = {
     "subjects": pa.schema(
         [
             ("id", pa.string()),
+            ("name", pa.string()),
             ("noun", pa.string()),
             ("photos", pa.list_(_IMAGE)),
             ("masks", pa.list_(RLE)),
@@ -112,6 +114,7 @@ class SubjectRow:
     ``masks``: none at all, or for each photo the visible part of the subject in it, None where that is not known.
     ``files``: none at all, or for each photo the encoded file it was read from, None where a PNG is to be made.  The
     table keeps such a file as it is; it must decode to the photo's pixels.  Neither is part of ``id``.
+    ``name``: what the set itself calls the subject, where it has a name for it; part of neither id nor digest.
     Photos and masks in any memory layout, or Pillow images, become arrays (``arrays.as_image``, ``as_mask``).
     """
 
@@ -122,6 +125,7 @@ class SubjectRow:
     source: str
     masks: tuple[MadeMask | None, ...] = ()
     files: tuple[bytes | None, ...] = ()
+    name: str | None = None
 
     def __post_init__(self) -> None:
         photos = tuple(as_image(each, f"photo {n} of a {self.noun!r}") for n, each in enumerate(self.photos, 1))
@@ -137,6 +141,11 @@ class SubjectRow:
         return subject_id(self.noun, self.photos)
 
     @property
+    def title(self) -> str:
+        """The subject to a reader: its name and its id."""
+        return title(self.id, self.name)
+
+    @property
     def knows_masks(self) -> bool:
         """Whether there is a mask of any photo."""
         return any(mask is not None for mask in self.masks)
@@ -146,7 +155,7 @@ class SubjectRow:
         files = self.files or (None,) * len(self.photos)
         photos = [_image(photo, file) for photo, file in zip(self.photos, files, strict=True)]
         masks = [None if mask is None else to_rle(mask) for mask in self.masks] if self.knows_masks else []
-        return {"id": self.id, **_plain(self), "photos": photos, "masks": masks}
+        return {"id": self.id, "name": self.name, **_plain(self), "photos": photos, "masks": masks}
 
     @cached_property
     def digest(self) -> str:
@@ -277,8 +286,10 @@ def query_id(subject: str, image: str, text: str) -> str:
 
 def check_subject(row: SubjectRow) -> None:
     """Raises DataError, naming the subject, when a row breaks a rule of its table."""
-    where = f"subject {row.id}"
+    where = f"subject {row.title}"
     _check_words(row, where)
+    if row.name is not None and plain_name(row.name) != row.name:
+        raise DataError(f"{where}: name {row.name!r} must be one line of text, without spaces around it")
     if not row.photos:
         raise DataError(f"{where} has no photos")
     for name, found in (("masks", row.masks), ("files", row.files)):

@@ -36,18 +36,18 @@ COLUMNS = [
 PAIRED = ("referred", "contradicted")
 """The types of queries that come with a partner: a text about the same scene that differs in one phrase."""
 
-NULLABLE = ("meant", "pair_id")
-"""Columns that may be null: a text may mean nothing in its scene, and most queries have no partner."""
+NULLABLE = ("meant", "pair_id", "name")
+"""Columns that may be null: a text may mean nothing in its scene, most queries have no partner, and drawn subjects no
+name."""
 
 
 def wanted_columns(columns: pa.Schema, there: Sequence[str]) -> pa.Schema:
     """The columns that a file must have, which has the columns ``there``: a file of schema version 2 has none of
-    ``COLUMNS``, and needs none.
+    ``COLUMNS``, and needs none; older files have no ``name``.
     """
     later = [name for name, _ in COLUMNS]
-    if any(name in there for name in later):
-        return columns
-    return pa.schema([field for field in columns if field.name not in later])
+    missing = {"name"} - {*there} | ({*later} if not any(name in there for name in later) else set())
+    return pa.schema([field for field in columns if field.name not in missing])
 
 
 @runtime_checkable

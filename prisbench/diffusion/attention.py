@@ -116,8 +116,8 @@ def pull(attention: Attention, values: Float[Tensor, "b m c"]) -> Float[Tensor, 
     return pulled[..., :columns]
 
 
-class _EverythingSeen(Exception):
-    """Ends a U-Net pass early; never leaves ``record``."""
+class EverythingSeen(Exception):
+    """Ends a U-Net pass early; never leaves the recorder."""
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def record(
                 recording.cross[name] = _columns(blocks[name].module.attn2, seen, columns, prompts, per_head)
             missing.discard((kind, name))
             if not missing:
-                raise _EverythingSeen
+                raise EverythingSeen
 
         return receive
 
@@ -166,7 +166,7 @@ def record(
                 raise UnknownNameError("transformer block", name, blocks)
             handles += _watch(blocks[name], kind, name, receiver(kind, name))
         yield recording
-    except _EverythingSeen:
+    except EverythingSeen:
         pass
     finally:
         for handle in handles:

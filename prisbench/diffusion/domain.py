@@ -32,6 +32,7 @@ from prisbench.diffusion.images import encode_image
 from prisbench.errors import BackboneError
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import resize_to
+from prisbench.out_of_domain import Strangeness
 from prisbench.runtime.files import read_json, write_json
 
 FILE = "domain.json"
@@ -62,6 +63,12 @@ class Domain:
     def strangeness(self, features: Mapping[str, float]) -> float:
         """How far a photo's features are beyond those of the world, in deviations, summed."""
         return sum((features[name] - self.mean[name]) / self.deviation[name] for name in FEATURES)
+
+
+def strangeness(backbone: Backbone, photo: ImageLike) -> Strangeness | None:
+    """How far a photo is from the world that the backbone was trained on; None where nobody measured that world."""
+    domain = backbone.domain
+    return None if domain is None else Strangeness(domain.strangeness(features(backbone, photo)), domain.threshold)
 
 
 @torch.no_grad()

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import GatedRepoError
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
@@ -34,7 +33,7 @@ from prisbench.diffusion.domain import read_domain
 from prisbench.diffusion.text import TIME_IDS
 from prisbench.errors import BackboneError, UnknownNameError
 from prisbench.runtime.devices import keep_freed_memory
-from prisbench.runtime.hub import is_hub_id, not_here, out_of_reach
+from prisbench.runtime.hub import GATED, fetch, is_hub_id, not_here, out_of_reach
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "weights"
 """The pipeline folder that comes with prisbench."""
@@ -156,6 +155,8 @@ def load_pretrained(
     except Exception as error:  # whatever a damaged file provokes in the two libraries: the user mends the folder
         if offline:
             raise BackboneError(not_here(where, offline)) from error
+        if _is_gated(error):
+            raise BackboneError(GATED.format(where)) from error
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise BackboneError(f"{name} cannot be loaded: {reason}") from error
     if not is_model:
@@ -167,6 +168,11 @@ def load_pretrained(
         if not torch.isfinite(tensor).all():
             raise BackboneError(f"{name} holds NaN or infinite weights ({key}); the file is damaged")
     return model
+
+
+def _is_gated(error: BaseException | None) -> bool:
+    """Whether the hub refused for want of somebody's consent, whatever the libraries made of that."""
+    return error is not None and (isinstance(error, GatedRepoError) or _is_gated(error.__cause__ or error.__context__))
 
 
 def has_embedded() -> bool:
@@ -266,23 +272,7 @@ def _folder(where: str | Path | None) -> tuple[Path, str]:
         for shard in ("", "-?????-of-?????")
     ]
     wanted = ["model_index.json", "*/config.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*", DOMAIN, *weights]
-    offline = out_of_reach()
-    try:
-        found = snapshot_download(str(where), allow_patterns=wanted, local_files_only=offline is not None)
-        return Path(found), str(where)
-    except GatedRepoError:
-        raise BackboneError(f"{where} is gated: accept its terms on huggingface.co and run `hf auth login`") from None
-    except PermissionError as error:
-        raise BackboneError(
-            f"{where}: no permission to write {error.filename or 'the cache of huggingface_hub'}; name another place "
-            "for it in the environment's HF_HOME, or a folder with the model"
-        ) from None
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        if offline:
-            raise BackboneError(not_here(where, offline)) from None
-        raise BackboneError(
-            f"{where} is not a folder, and the hub does not give it ({type(error).__name__}); check name and network"
-        ) from None
+    return fetch(str(where), wanted, BackboneError), str(where)
 
 
 def _weights_hash(folder: Path) -> str:

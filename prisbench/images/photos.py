@@ -80,22 +80,28 @@ def load_photos(folder: str | os.PathLike[str], check_beside: bool = True) -> li
     look like a mask.
     """
     files = photo_files(folder)
-    photos = [Photo(file.path.name, load_photo(file.path)) for file in files]
+    photos = [subject_photo(file.path) for file in files]
     for file, photo in zip(files, photos, strict=True):
-        h, w = photo.image.shape[:2]
-        if min(h, w) < SMALLEST_SIDE:
-            raise DataError(f"{file.path} is {w} x {h} pixels; the shorter side must have at least {SMALLEST_SIDE}")
-        if looks_like_mask(photo.image):
-            raise DataError(
-                f"{file.path} looks like a mask (two colours at most, or black and white), not like a photo; put masks "
-                f"into {Path(folder) / 'masks'}, each a PNG with its photo's name"
-            )
         if check_beside and file.beside is not None and not looks_like_mask(load_photo(file.beside)):
             raise DataError(
                 f"{file.beside} has the name of {photo.name} but is not black and white, as masks are; save it so, or "
                 "rename it if it is another photo"
             )
     return photos
+
+
+def subject_photo(path: Path) -> Photo:
+    """A photo of a subject.  Raises DataError as ``load_photos``."""
+    photo = Photo(path.name, load_photo(path))
+    h, w = photo.image.shape[:2]
+    if min(h, w) < SMALLEST_SIDE:
+        raise DataError(f"{path} is {w} x {h} pixels; the shorter side must have at least {SMALLEST_SIDE}")
+    if looks_like_mask(photo.image):
+        raise DataError(
+            f"{path} looks like a mask (two colours at most, or black and white), not like a photo; put masks "
+            f"into {path.parent / 'masks'}, each a PNG with its photo's name"
+        )
+    return photo
 
 
 def photo_files(folder: str | os.PathLike[str]) -> list[PhotoFile]:

@@ -25,31 +25,47 @@ class Layout(NamedTuple):
 
 
 def fitted(text: str, width: int) -> str:
-    """The text with every line of at most ``width`` columns; the first of its lines that begin with "|" are a table.
+    """The text with every line of at most ``width`` columns; neighbouring lines that begin with "|" are a table.
 
     A table that is too wide keeps the columns that find a place, from the left; where these would be too few its cells
-    are folded.  A line below says which are left out.  Words longer than ``width`` stay whole.
+    are folded.  A line at the end says which are left out.  Words longer than ``width`` stay whole.
     """
     lines = text.rstrip("\n").split("\n")
-    table = [line for line in lines if line.startswith("|")]
-    rest = [line for line in lines if not line.startswith("|")]
     if max(map(len, lines), default=0) <= width:
         return text
     out: list[str] = []
-    if len(table) > 1:
-        rows = [_cells(line) for line in table]
-        layout = _markdown(rows, width)
-        layout = layout if len(layout.lines[0].split(" | ")) >= ENOUGH else _folded(rows, width)
-        out += layout.lines
-        if layout.left_out:
-            rest.append(f"- Not shown in {width} columns: {', '.join(layout.left_out)}; --full shows all.")
-    for line in rest:
+    left_out: list[str] = []
+    for is_table, group in itertools.groupby(lines, key=lambda line: line.startswith("|")):
+        block = [*group]
+        if is_table and len(block) > 1:
+            layout = _layout([_cells(line) for line in block], width)
+            out += layout.lines
+            left_out += layout.left_out
+        else:
+            out += _wrapped(block, width)
+    if left_out:
+        names = ", ".join(dict.fromkeys(left_out))
+        out += _wrapped([f"- Not shown in {width} columns: {names}; --full shows all."], width)
+    return "\n".join(out) + "\n"
+
+
+def _layout(rows: Sequence[Sequence[str]], width: int) -> Layout:
+    """The table as it is, as far as it finds a place; folded where that is too little."""
+    if max(sum(len(cell) + 3 for cell in row) + 1 for row in rows) <= width:
+        return _markdown(rows, width)
+    layout = _markdown(rows, width)
+    return layout if len(layout.lines[0].split(" | ")) >= ENOUGH else _folded(rows, width)
+
+
+def _wrapped(lines: Sequence[str], width: int) -> list[str]:
+    out: list[str] = []
+    for line in lines:
         indent = "  " if line.startswith("- ") else ""
         fold = textwrap.wrap(
             line, max(width, _NARROWEST), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
         )
         out += fold or [""]
-    return "\n".join(out) + "\n"
+    return out
 
 
 def _cells(line: str) -> list[str]:
@@ -79,7 +95,7 @@ def _folded(rows: Sequence[Sequence[str]], width: int) -> Layout:
         for height in range(max(map(len, cells))):
             texts = [cell[height] if height < len(cell) else "" for cell in cells]
             aligned = (
-                text.ljust(widths[k]) if marks[k].startswith(":") else text.rjust(widths[k])
+                text.rjust(widths[k]) if marks[k].endswith(":") else text.ljust(widths[k])
                 for k, text in zip(chosen, texts, strict=True)
             )
             lines.append("  ".join(aligned).rstrip())

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from prisbench.errors import DataError
 from prisbench.leaderboard.by_subset import by_subset
+from prisbench.leaderboard.ceilings import HEADING, Ceilings, ceilings_markdown, read_ceilings
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import board_name, load_runs, queries_within, records_of, rows
 from prisbench.leaderboard.summaries import learners, summary
@@ -26,8 +27,9 @@ PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
 """Files beside the folder of leaderboards that may hold a table: the word of its marks, and what makes it."""
 
 
-def readme(runs: Sequence[Run]) -> str:
-    """The README of a leaderboard folder: the table over all queries, that by subset, then one for every subset.
+def readme(runs: Sequence[Run], ceilings: Ceilings | None = None) -> str:
+    """The README of a leaderboard folder: the table over all queries, that by subset, that of ceilings and floors where
+    there are ceilings, then one for every subset.
 
     Raises DataError as ``rows``, and without runs.
     """
@@ -43,6 +45,8 @@ def readme(runs: Sequence[Run]) -> str:
     ]
     if any(row.get("headline") is not None for row in records_of(everything)):
         parts += ["## By subset", by_subset(runs)]
+    if ceilings is not None:
+        parts += [f"## {HEADING}", ceilings_markdown(ceilings, runs)]
     for subset in subsets_in(queries_within(runs, None)):
         if subset == PRESENT:
             continue
@@ -52,7 +56,7 @@ def readme(runs: Sequence[Run]) -> str:
 
 def write_readme(folder: Path) -> Path:
     """Write the folder's README.md from its result files."""
-    return write_text(folder / "README.md", readme(load_runs(folder)))
+    return write_text(folder / "README.md", _readme_of(folder))
 
 
 def check(folder: Path) -> list[str]:
@@ -62,9 +66,14 @@ def check(folder: Path) -> list[str]:
     """
     path = folder / "README.md"
     old = path.read_text(encoding="utf-8") if path.is_file() else ""
-    new = readme(load_runs(folder))
+    new = _readme_of(folder)
     names = (str(path), f"{path} (made again)")
     return list(difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=0, lineterm=""))
+
+
+def _readme_of(folder: Path) -> str:
+    runs = load_runs(folder)
+    return readme(runs, read_ceilings(folder, runs[0].dataset))
 
 
 def check_pages(root: Path, runs: Sequence[Run]) -> list[str]:

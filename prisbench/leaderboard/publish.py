@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from prisbench.errors import DataError, UsageError
 from prisbench.foreign import read_answers
+from prisbench.leaderboard.ceilings import read_ceilings, result_files
 from prisbench.leaderboard.pages import check, check_pages, readme, write_pages
 from prisbench.leaderboard.rows import board_name, load_runs
 from prisbench.predictions import lines_of, packed
@@ -42,9 +43,9 @@ def publish(run: Run, root: Path, predictions: Path | None = None) -> Path:
     folder = root / board_name(data)
     place = folder / f"{run_name(run.method, run.concept, run.seed, run.reference)}.json"
     kept = None if predictions is None else _packed(run, predictions)
-    paths = sorted({*folder.glob("*.json"), place})
+    paths = sorted({*result_files(folder), place})
     runs = [run if path == place else read_run(path, data) for path in paths]
-    text = readme(runs)
+    text = readme(runs, read_ceilings(folder, data))
     if kept is not None:
         write_bytes(kept_beside(place), kept)
     write_run(run, place)
@@ -103,7 +104,7 @@ def check_leaderboards(root: Path) -> Iterator[Checked]:
 
 
 def _checked(folder: Path, root: Path) -> Checked:
-    files = len(list(folder.glob("*.json")))
+    files = len(result_files(folder))
     if changes := check(folder):
         complaint = (
             f"{folder}/README.md does not agree with the result files beside it; "

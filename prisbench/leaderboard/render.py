@@ -82,6 +82,12 @@ def notes(frame: pd.DataFrame) -> list[str]:
             out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
         elif row.get("partial_run"):
             out.append(f"{name} is a part of its split: shown, not ranked.")
+        if row.get("tuned_budget") is not None:
+            measure = "headline" if row["tuned_metric"] == "headline" else "mIoU"
+            out.append(
+                f"{name}: the best of {row['tuned_budget']} settings on queries of validation, {measure} "
+                f"{row['tuned_score']:.3f} there; the published one has {row['tuned_published']:.3f}."
+            )
         if (row["out_of_domain"] or 0) > TOLERATED:
             out.append(
                 f"{name}: {row['out_of_domain']:.0%} of the scenes are unlike anything its backbone was trained on; "

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from prisbench.datasets.load import Dataset, open_dataset
+from prisbench.datasets.load import Dataset
 from prisbench.datasets.named import NAMES, find_dataset
 from prisbench.errors import DataError
+from prisbench.leaderboard.ceilings import result_files
 from prisbench.leaderboard.publish import kept_beside
 from prisbench.leaderboard.rows import load_runs
-from prisbench.predictions import lines_of, read_predictions
+from prisbench.predictions import PredictionRecord, lines_of, read_predictions
 from prisbench.results import DatasetRef, QueryResult, Run, read_run
 from prisbench.runtime.files import sha256_bytes
 from prisbench.score import score_records
@@ -24,9 +25,9 @@ Find = Callable[[DatasetRef], Dataset | None]
 """Gives the dataset that a row was made on, None where it is not here."""
 
 
-def finder(folders: Sequence[Path] = (), say: Callable[[str], None] = lambda _: None) -> Find:
-    """Finds datasets among some folders, and those that prisbench draws itself."""
-    given = [open_dataset(folder) for folder in folders]
+def finder(names: Sequence[str | Path] = (), say: Callable[[str], None] = lambda _: None) -> Find:
+    """Finds datasets among some (as ``find_dataset`` takes them), and those that prisbench draws itself."""
+    given = [find_dataset(str(name), say=say) for name in names]
 
     def find(data: DatasetRef) -> Dataset | None:
         for dataset in given:
@@ -63,7 +64,7 @@ def rescore(folder: Path, find: Find) -> Iterator[Rescored]:
     Raises DataError, naming the file and the query, when predictions are not those a row was scored from, when scoring
     them again gives another number, and for predictions without a row.
     """
-    paths = sorted(folder.glob("*.json"))
+    paths = result_files(folder)
     load_runs(folder)
     beside = {kept_beside(path) for path in paths}
     for path in sorted(folder.glob("*.predictions.jsonl.gz")):
@@ -77,13 +78,24 @@ def rescore(folder: Path, find: Find) -> Iterator[Rescored]:
         yield _rescore_one(path, run, found, find)
 
 
-def _rescore_one(path: Path, run: Run, found: dict[str, Dataset | None], find: Find) -> Rescored:
+def kept_records(path: Path, run: Run) -> list[PredictionRecord] | None:
+    """The predictions kept beside a result file; None where there are none.
+
+    Raises DataError when they are not those that the run was scored from.
+    """
     kept = kept_beside(path)
     if not kept.is_file():
-        return Rescored(path, "none", len(run.queries))
+        return None
     records = read_predictions(kept)
     if run.predictions is None or sha256_bytes(lines_of(records)) != run.predictions.sha256:
         raise DataError(f"{kept} are not the predictions that {path.name} was scored from (another checksum)")
+    return records
+
+
+def _rescore_one(path: Path, run: Run, found: dict[str, Dataset | None], find: Find) -> Rescored:
+    kept, records = kept_beside(path), kept_records(path, run)
+    if records is None:
+        return Rescored(path, "none", len(run.queries))
     digest = run.dataset.digest
     if digest not in found:
         found[digest] = find(run.dataset)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from prisbench.errors import DataError
 from prisbench.headline import Scores, headline_interval, headline_tiers, subset_scores
+from prisbench.leaderboard.ceilings import result_files
 from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL
 from prisbench.metrics import METRICS, SPEC_1, Metric, mean
 from prisbench.pairs import pair_accuracy
@@ -42,7 +43,7 @@ def columns_of(spec: str) -> tuple[str, ...]:
     more = () if spec == "1" else MORE
     return (
         *("method", "concept", "seeds", "tier", "n", "n_subjects", "n_errors"),
-        *(() if spec == "1" else ("reference", "partial_run", "headline", "headline_ci", *SCORES.values())),
+        *(() if spec == "1" else ("reference", "partial_run", *TUNED, "headline", "headline_ci", *SCORES.values())),
         *(column for name in shown for column in ((name, f"{name}_ci") if name in WITH_INTERVAL else (name,))),
         *("iou_mean_seed_sd", "presence_auc", "presence_auc_ci", "seconds_per_image", "learn_seconds", "concept_bytes"),
         *("gain_over_noun", "gain_over_noun_ci"),
@@ -123,7 +124,7 @@ def load_runs(folder: Path) -> list[Run]:
 
     Raises DataError when there are none, when one is not sound, or when they may not stand in one table.
     """
-    paths = sorted(folder.glob("*.json"))
+    paths = result_files(folder)
     if not paths:
         raise DataError(f"{folder}: no result files (*.json); make one with `prisbench evaluate`")
     runs = [read_run(path) for path in paths]
@@ -233,6 +234,7 @@ def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dic
         "n_errors": sum(query.error is not None for query in queries),
         "reference": run.reference,
         "partial_run": any(each.part.left_out for each in group),
+        **_tuned(run),
         "out_of_domain": _outside(run),
         "iou_mean_seed_sd": statistics.stdev(known) if len(known) > 1 else None,
         "seconds_per_image": _median([each.seconds_per_image.median for each in group if each.seconds_per_image]),
@@ -260,6 +262,17 @@ def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dic
         row |= {"gain_over_noun": gain.value, "gain_over_noun_n_subjects": ours.n_subjects}
         row["gain_over_noun_ci"] = _listed(gain.interval)
     return row
+
+
+TUNED = ("tuned_budget", "tuned_metric", "tuned_score", "tuned_published")
+"""Columns of a row whose settings were tuned: of how many they are the best, by what, what they score on the split that
+they were chosen on, and what the published ones score there; None for others.
+"""
+
+
+def _tuned(run: Run) -> dict[str, Any]:
+    told = run.settings.get("tuned")
+    return {column: told.get(column.removeprefix("tuned_")) if isinstance(told, Mapping) else None for column in TUNED}
 
 
 def _listed(interval: Interval | None) -> list[float] | None:

@@ -50,8 +50,8 @@ def summary(runs: Sequence[Run]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     alike = [row for row in by_kind["look-alike"].values() if row["gain_over_noun"] is not None]
     for row in alike:
-        gain = signed(row["gain_over_noun"], row["gain_over_noun_ci"])
-        lines += ["", f"What {named(row)} adds over the noun alone, paired, on look-alikes: **{gain}**."]
+        who, gain = f"{named(row)} adds to {row['method']}", signed(row["gain_over_noun"], row["gain_over_noun_ci"])
+        lines += ["", f"What {who} over the noun alone, paired, on look-alikes: **{gain}**."]
     lines += _missing(records_of(everything), by_kind)
     return "\n".join(lines) + "\n"
 

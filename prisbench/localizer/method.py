@@ -28,7 +28,7 @@ from prisbench.out_of_domain import Strangeness
 from prisbench.runtime.devices import computes_bfloat16
 from prisbench.runtime.files import cache_folder, check_writable
 from prisbench.runtime.locks import locked
-from prisbench.settings import MethodOptions, take_settings
+from prisbench.settings import MethodOptions, folded, take_settings
 from prisbench.types import CONTROLS, SLOT, Candidate, Concept, Prediction, Query, Subject
 
 if TYPE_CHECKING:
@@ -42,10 +42,24 @@ ONE_OF_SEVERAL = {"localizer.timestep": "localizer.timesteps"}
 """The published method has one timestep, so users say it in the singular."""
 
 
+TUNABLE = {
+    "localizer.tau": (0.1, 0.6),
+    "localizer.presence": (0.05, 0.6, "log"),
+    "localizer.hops": [0, 1, 2],
+    "localizer.places.power": [0.0, 0.5, 1.0, 2.0],
+    "localizer.evidence.power": [0.0, 0.25, 0.5, 1.0],
+}
+"""What ``prisbench tune`` may change; nothing of it touches learning, so that concepts are learned once."""
+
+PARTS = ("localizer.evidence", "localizer.places", "localizer.crf", "localizer.adaptive", "learner.prior")
+"""Settings that have parts: ``localizer.places.power=1`` is one of them."""
+
+
 class AttentionMethod:
     """``attn``: the attention of a text-to-image diffusion model, with a learned concept or a control."""
 
     name = "attn"
+    tunable: Mapping[str, Any] = TUNABLE
 
     def __init__(
         self, backbone: Backbone, localizer: Any, concept: str, recipe: Recipe, seed: int, store: Path
@@ -68,7 +82,7 @@ class AttentionMethod:
 
         Raises UnknownNameError, UsageError.
         """
-        concept, given = options.concept or LEARNERS[0], options.settings
+        concept, given = options.concept or LEARNERS[0], folded(options.settings, PARTS)
         if concept not in CONCEPTS:
             raise UnknownNameError("concept", concept, CONCEPTS)
         stray = [k for k in given if not k.startswith(("localizer.", "learner."))]
@@ -84,7 +98,7 @@ class AttentionMethod:
         """The method that the options ask for; ``backbone``, where it is loaded already."""
         learner = cls.check(options)
         key = ("backbone", options.model, options.device)
-        given = {ONE_OF_SEVERAL.get(key, key): value for key, value in options.settings.items()}
+        given = {ONE_OF_SEVERAL.get(key, key): value for key, value in folded(options.settings, PARTS).items()}
 
         import torch
 
@@ -161,12 +175,9 @@ class AttentionMethod:
 
     def strangeness(self, image: ImageLike) -> Strangeness | None:
         """How far a photo is from the world that the backbone was trained on; None where nobody measured that world."""
-        from prisbench.diffusion.domain import features
+        from prisbench.diffusion.domain import strangeness
 
-        domain = self.backbone.domain
-        if domain is None:
-            return None
-        return Strangeness(domain.strangeness(features(self.backbone, image)), domain.threshold)
+        return strangeness(self.backbone, image)
 
     def learn(self, subject: Subject) -> Concept:
         """The concept of a subject: from the store when it was learned before, else learned and stored.

@@ -13,6 +13,8 @@ from jaxtyping import Float, UInt8
 
 from prisbench.errors import UnknownNameError
 from prisbench.images.arrays import as_image
+from prisbench.images.masks import mask_sha256
+from prisbench.images.photos import pixels_sha256
 from prisbench.network_free.colours import BALANCES, mask_resized, shrunk
 from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.model import SubjectModel, learn
@@ -36,6 +38,8 @@ class NetworkFree:
     """
 
     weights = str(FILE)
+    tunable: Mapping[str, Any] = {"threshold": (0.0, 0.9), "balance": list(BALANCES)}
+    """What ``prisbench tune`` may change; the weights were fitted without a balance."""
 
     def __init__(self, predictor: str, balance: str, threshold: float) -> None:
         if predictor not in PREDICTORS:
@@ -46,21 +50,33 @@ class NetworkFree:
         check_installed(self.predictor)
         self.name = f"network-free-{predictor}"
         self.settings: Mapping[str, Any] = {"balance": balance, "threshold": threshold}
+        self.counted: dict[Any, SubjectModel] = {}
+        """What photos showed, by what decides it; methods of one command share it."""
 
     @classmethod
     def make(cls, predictor: str, options: MethodOptions) -> NetworkFree:
         """What ``--set balance=... threshold=...`` say.  Raises UsageError, MissingExtraError."""
-        return cls(predictor, **take_settings(DEFAULTS, options.settings))
+        method = cls(predictor, **take_settings(DEFAULTS, options.settings))
+        method.counted = options.shared.setdefault("network-free", method.counted)
+        return method
 
     def learn(self, subject: Subject) -> Concept:
         recipe = {"balance": self.settings["balance"], "reference": reference_of(subject), "version": 1}
-        tensors = learn(subject, self.settings["balance"], self.predictor.wants_keypoints).tensors()
+        tensors = self._counted(subject).tensors()
         sums = {
             name: [float(each.sum()), float((each * np.arange(1, each.size + 1).reshape(each.shape)).sum())]
             for name, each in tensors.items()
         }
         key = sha256_json([subject.id, subject.noun, recipe, sums])[:16]
         return Concept(key, subject.id, subject.noun, "counted", tensors=tensors, recipe=recipe)
+
+    def _counted(self, subject: Subject) -> SubjectModel:
+        balance, keypoints = self.settings["balance"], self.predictor.wants_keypoints
+        masks = tuple(None if mask is None else mask_sha256(mask) for mask in subject.masks)
+        key = balance, keypoints, tuple(map(pixels_sha256, subject.photos)), masks
+        if key not in self.counted:
+            self.counted[key] = learn(subject, balance, keypoints)
+        return self.counted[key]
 
     def locate(
         self, image: UInt8[np.ndarray, "h w 3"], queries: Sequence[Query], concepts: Mapping[str, Concept]

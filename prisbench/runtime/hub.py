@@ -1,4 +1,4 @@
-"""Models of the Hugging Face Hub where it may be out of reach: one question, asked once, before any library retries.
+"""The Hugging Face Hub where it may be out of reach: one question, asked once, before any library retries.
 
 Knows: the hub's address, its cache.  Does not know: what a repository holds.
 """
@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+
+from prisbench.errors import PrisbenchError
 
 SECONDS = 6.0
 """So long the hub may take to answer at all; name servers alone may take minutes to say that they do not know."""
@@ -46,12 +49,44 @@ def out_of_reach(seconds: float = SECONDS) -> str | None:
     return None if why is None else f"{constants.ENDPOINT} cannot be reached: {why}"
 
 
-def not_here(where: str | Path, why: str) -> str:
+GATED = "{} is gated: accept its terms on huggingface.co and run `hf auth login`"
+
+
+def fetch(where: str, wanted: Sequence[str], refused: type[PrisbenchError], kind: str = "model") -> Path:
+    """The folder in the hub's cache with the files of a repository that match the patterns ``wanted``.
+
+    ``kind``: model or dataset.  Raises ``refused``, in one line, where the hub or its cache does not give them.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    offline = out_of_reach()
+    try:
+        found = huggingface_hub.snapshot_download(
+            where, repo_type=kind, allow_patterns=list(wanted), local_files_only=offline is not None
+        )
+        return Path(found)
+    except GatedRepoError:
+        raise refused(GATED.format(where)) from None
+    except PermissionError as error:
+        raise refused(
+            f"{where}: no permission to write {error.filename or 'the cache of huggingface_hub'}; name another place "
+            f"for it in the environment's HF_HOME, or a folder with the {kind}"
+        ) from None
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        if offline:
+            raise refused(not_here(where, offline, kind)) from None
+        raise refused(
+            f"{where} is not a folder, and the hub does not give it ({type(error).__name__}); check name and network"
+        ) from None
+
+
+def not_here(where: str | Path, why: str, kind: str = "model") -> str:
     """One line about a hub id that is not in the cache while the hub is ``out_of_reach``."""
     from huggingface_hub import constants
 
     cure = "unset it" if "HF_HUB_OFFLINE" in why else "see to the network"
     return (
         f"{where} is not a folder, and the hub does not give it: it is not in its cache ({constants.HF_HUB_CACHE}), "
-        f"and {why}; {cure}, or name a folder with the model"
+        f"and {why}; {cure}, or name a folder with the {kind}"
     )

@@ -34,7 +34,7 @@ from prisbench.network_free.weights import FILE, weights_for
 from prisbench.sam.frame import Frame, cells_of
 from prisbench.sam.model import EMBEDDED, Sam
 from prisbench.sam.peaks import peaks
-from prisbench.settings import MethodOptions, take_settings
+from prisbench.settings import MethodOptions, place_of, share_of, take_settings
 from prisbench.types import Candidate, Concept, Prediction, Query, Subject
 
 NAME = "sam-matching"
@@ -69,11 +69,12 @@ class SamMatching:
     """``choice``: one of ``CHOICES``.  ``sam``: a hub id or folder of a ``SamModel``, or "embedded"."""
 
     name = NAME
+    tunable: Mapping[str, Any] = {"threshold": (0.0, 0.6)}
 
     def __init__(self, sam: str, choice: str, points: int, threshold: float, device: str = "cpu") -> None:
         self.settings: Mapping[str, Any] = {"sam": sam, "choice": choice, "points": points, "threshold": threshold}
         self.sam = Sam(sam, device)
-        self.model, self.weights = self.sam.name, {"sam": self.sam.where, FILE.name: str(FILE)}
+        self.model, self.weights = self.sam.name, {"sam": self.sam.folder, FILE.name: str(FILE)}
 
     @classmethod
     def make(cls, options: MethodOptions) -> SamMatching:
@@ -82,11 +83,12 @@ class SamMatching:
         taken = take_settings({**DEFAULTS, "sam": options.model or EMBEDDED}, options.settings)
         if taken["choice"] not in CHOICES:
             raise UnknownNameError("choice", str(taken["choice"]), CHOICES)
-        if taken["sam"] is None or (taken["points"] or 0) < 1 or not 0 <= (taken["threshold"] or 0) <= 1:
-            raise UsageError(f"settings that make no sense ({taken}): points at least 1, threshold in 0..1")
+        if (taken["points"] or 0) < 1:
+            raise UsageError(f"points={taken['points']!r} makes no sense: expected 1 or more")
+        threshold = share_of(taken, "threshold")
         if taken["choice"] == "looks":
             check_installed(PREDICTORS["combined"])
-        return cls(str(taken["sam"]), taken["choice"], taken["points"], float(taken["threshold"] or 0), options.device)
+        return cls(place_of(taken, "sam"), taken["choice"], taken["points"], threshold, options.device)
 
     def learn(self, subject: Subject) -> Concept:
         """Features of the subject and of what is around it in every photo, and what can be counted of its looks.

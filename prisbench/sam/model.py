@@ -5,10 +5,7 @@ Knows: ``SamModel`` of transformers.  Does not know: subjects, methods.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +15,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from prisbench.diffusion.loading import load_pretrained
 from prisbench.errors import BackboneError
+from prisbench.pretrained import load_network
 from prisbench.runtime.files import sha256_file
 from prisbench.sam.frame import Frame, in_square
 from prisbench.sam.guided import GuidedTransformer
@@ -42,12 +39,12 @@ class Masks(NamedTuple):
 @dataclass(frozen=True)
 class Prompt:
     """Points of the photo, x first, with labels (1: the thing, 0: not), a box (left, top, right, bottom), the small
-    logits of an earlier answer; PerSAM's guidance.
+    logits of an earlier answer; PerSAM's guidance.  Points or a box there must be.
     """
 
     points: tuple[tuple[int, int], ...]
     labels: tuple[int, ...]
-    box: tuple[int, int, int, int] | None = None
+    box: tuple[float, float, float, float] | None = None
     small: Float[Tensor, "a a"] | None = None
     similarity: Float[Tensor, "1 1 1 gg"] | None = None
     target: Float[Tensor, "1 1 c"] | None = None
@@ -55,19 +52,16 @@ class Prompt:
 
 class Sam:
     """A model on its device: "embedded", a folder or a hub id.  ``side``: of its square; ``grid``: of its features;
-    ``name``: for the record of a run.
+    ``folder``: where its weights lie; ``name``: for the record of a run.
     """
 
     def __init__(self, where: str, device: str) -> None:
         from transformers import SamModel
 
-        folder, self.name = located(where)
-        _check_folder(folder)
-        with _quiet_hub():
-            network = load_pretrained(SamModel, folder)
-        self.network: Any = network.requires_grad_(False).eval().to(device)
+        self.folder, self.name = located(where)
+        self.network: Any = load_network(SamModel, self.folder, "facebook/sam-vit-base", device)
         self.network.mask_decoder.transformer = GuidedTransformer(self.network.mask_decoder.transformer)
-        self.where, self.device = folder, device
+        self.where, self.device = where, device
         vision = self.network.config.vision_config
         self.side, self.grid = int(vision.image_size), int(vision.image_size) // int(vision.patch_size)
 
@@ -121,31 +115,3 @@ def located(where: str) -> tuple[str, str]:
             "name another, such as --set sam=facebook/sam-vit-base"
         )
     return str(FOLDER), f"embedded-sam@{sha256_file(weights)[:12]}"
-
-
-def _check_folder(where: str) -> None:
-    """Raises BackboneError for a folder that is not there, or holds a model of another class."""
-    folder, example = Path(where).expanduser(), "give the folder or hub id of a SamModel, such as facebook/sam-vit-base"
-    if not folder.is_dir():
-        if where.startswith(("/", "./", "../", "~")):
-            raise BackboneError(f"{where} cannot be loaded: there is no such folder; {example}")
-        return
-    try:
-        kind = json.loads((folder / "config.json").read_text())["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise BackboneError(f"{where} cannot be loaded: its config.json names no class ({said}); {example}") from None
-    if kind != "sam":
-        raise BackboneError(f"{where} is of the class {kind!r}, not 'sam'; {example}")
-
-
-@contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """The hub's client tries again for a while, and says so each time; that it failed is said once, by the caller."""
-    logger = logging.getLogger("huggingface_hub")
-    former = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(former)

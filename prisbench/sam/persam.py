@@ -21,10 +21,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from prisbench.errors import UsageError
 from prisbench.images.regions import distinct
+from prisbench.pretrained import masked_photos
 from prisbench.sam.frame import Frame, cells_of
 from prisbench.sam.model import EMBEDDED, Masks, Prompt, Sam
 from prisbench.sam.peaks import peaks
-from prisbench.settings import MethodOptions, take_settings
+from prisbench.settings import MethodOptions, place_of, share_of, take_settings
 from prisbench.types import Candidate, Concept, Prediction, Query, Subject
 
 STEPS, RATE, EPSILON = 1000, 1e-3, 1e-4
@@ -40,26 +41,32 @@ VERSION = 1
 
 
 class PerSam:
-    """PerSAM; with ``fitted``, PerSAM-F.  ``sam``: a hub id or folder of a ``SamModel``, or "embedded"."""
+    """PerSAM; with ``fitted``, PerSAM-F.  ``sam``: a hub id or folder of a ``SamModel``, or "embedded".
 
-    def __init__(self, fitted: bool, sam: str, device: str, steps: int = STEPS) -> None:
+    ``threshold``: the highest similarity, 0..1, below which the answer is "not here"; 0, as released, never says so.
+    """
+
+    tunable: Mapping[str, Any] = {"threshold": (0.3, 0.95)}
+
+    def __init__(self, fitted: bool, sam: str, device: str, steps: int = STEPS, threshold: float = 0.0) -> None:
         self.fitted, self.name = fitted, "persam-f" if fitted else "persam"
-        self.settings: Mapping[str, Any] = {"sam": sam, **({"steps": steps} if fitted else {})}
+        self.settings: Mapping[str, Any] = {"sam": sam, "threshold": threshold, **({"steps": steps} if fitted else {})}
         self.sam, self.device = Sam(sam, device), device
-        self.model, self.weights = self.sam.name, self.sam.where
+        self.model, self.weights = self.sam.name, self.sam.folder
 
     @classmethod
     def make(cls, fitted: bool, options: MethodOptions) -> PerSam:
         """What ``--set sam=ID_OR_FOLDER`` (or ``--model``) says.  Raises UsageError, BackboneError."""
-        known = {"sam": options.model or EMBEDDED, **({"steps": STEPS} if fitted else {})}
+        known = {"sam": options.model or EMBEDDED, "threshold": 0.0, **({"steps": STEPS} if fitted else {})}
         taken = take_settings(known, options.settings)
-        if taken["sam"] is None or (fitted and not (taken["steps"] or 0) > 0):
-            raise UsageError(f"settings that make no sense ({taken}): sam is an id or a folder, steps at least 1")
-        return cls(fitted, str(taken["sam"]), options.device, taken.get("steps", STEPS))
+        if fitted and not (taken["steps"] or 0) > 0:
+            raise UsageError(f"steps={taken['steps']!r} makes no sense: expected 1 or more")
+        threshold = share_of(taken, "threshold")
+        return cls(fitted, place_of(taken, "sam"), options.device, taken.get("steps", STEPS), threshold)
 
     def learn(self, subject: Subject) -> Concept:
         """From the first photo that has a mask.  Raises UsageError where none has."""
-        photo, mask = _reference(subject, self.name)
+        photo, mask = masked_photos(subject, self.name)[0]
         frame, features = self.sam.encode(photo)
         cells = features[0].permute(1, 2, 0)[cells_of(mask, frame, self.sam.grid).to(features.device)]
         mean, largest = cells.mean(0), cells.amax(0)
@@ -69,7 +76,7 @@ class PerSam:
             similar = similarity(features, target, frame)
             masks = self.sam.decode(frame, features, Prompt((_point(similar, True),), (1,)), True)
             tensors["weights"] = fit_weights(masks.logits, mask, self.settings["steps"]).cpu().numpy()
-        recipe = {"version": VERSION, **self.settings}
+        recipe = {"version": VERSION, **{key: value for key, value in self.settings.items() if key != "threshold"}}
         said = repr(sorted(recipe.items())) + repr(photo.shape)
         key = hashlib.sha256(said.encode() + photo.tobytes() + np.packbits(mask).tobytes()).hexdigest()[:16]
         return Concept(key, subject.id, subject.noun, self.name, tensors=tensors, recipe=recipe)
@@ -77,7 +84,9 @@ class PerSam:
     def locate(
         self, image: UInt8[np.ndarray, "h w 3"], queries: Sequence[Query], concepts: Mapping[str, Concept]
     ) -> list[Prediction]:
-        """One mask a subject, whatever is asked: the text is not read.  "Not here" is said of empty masks alone."""
+        """One mask a subject, whatever is asked: the text is not read.  "Not here" is said of empty masks, and below
+        the threshold.
+        """
         frame, features = self.sam.encode(image)
         found: dict[str, Prediction] = {}
         for query in queries:
@@ -113,6 +122,8 @@ class PerSam:
         similar = similarity(features, target, frame)
         peak = start or _point(similar, True)
         presence = float(similar[peak[1], peak[0]].clamp(0, 1))
+        if start is None and presence < self.settings["threshold"]:
+            return Prediction("", None, presence=presence)
         if self.fitted:
             weights = torch.from_numpy(np.asarray(concept.tensors["weights"])).to(features)
             masks = self._weighed(frame, features, peak, weights)
@@ -225,17 +236,6 @@ def _point(similar: Tensor, most: bool) -> tuple[int, int]:
     """The pixel that is most, or least, similar; x first."""
     place = int(similar.argmax() if most else similar.argmin())
     return place % similar.shape[1], place // similar.shape[1]
-
-
-def _reference(subject: Subject, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The first photo with a mask that is not empty."""
-    for photo, mask in zip(subject.photos, subject.masks, strict=False):
-        if mask is not None and mask.any():
-            return photo, mask
-    raise UsageError(
-        f"{name} needs the subject's mask in a photo, and {subject.id!r} comes without one; say "
-        "--reference photos+masks, on a dataset whose photos have masks"
-    )
 
 
 def _for(query: Query, answer: Prediction) -> Prediction:

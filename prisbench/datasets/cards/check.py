@@ -50,7 +50,8 @@ def check_cards(
     data: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> list[CardReport]:
-    """Check cards, folders of cards and built datasets (their README.md); by default the folder ``data_cards``.
+    """Check cards, folders of cards and built datasets (their README.md, or the card of a named one); by default the
+    folder ``data_cards``.
 
     A card that says ``built: yes`` is held to its data: those of ``dataset`` (a name or a folder) when given, the named
     dataset if it is drawn already, or a small real set in the folder ``data`` (default: the one that PRISBENCH_DATA
@@ -61,7 +62,7 @@ def check_cards(
     WriteError.
     """
     data = data or os.environ.get(DATA_VARIABLE) or None
-    found = _cards(paths)
+    found = _cards(paths, progress)
     if dataset is not None and len(found) != 1:
         raise UsageError(f"a dataset has one card, and here are {len(found)}: name the card that is {dataset}'s")
     reports = []
@@ -155,10 +156,10 @@ def _sample(root: Path, target: Path, progress: Progress | None) -> Dataset:
     return open_dataset(target)
 
 
-def _cards(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+def _cards(paths: Sequence[str | os.PathLike[str]], progress: Progress | None) -> list[Path]:
     """The cards that paths name.  Raises DataError for a path that holds none."""
     out: list[Path] = []
-    for path in [Path(path) for path in paths] or [cards_folder()]:
+    for path in [_of_dataset(Path(path), progress) for path in paths] or [cards_folder()]:
         if (path / MANIFEST).is_file():
             out.append(path / "README.md")
         elif path.is_dir():
@@ -169,6 +170,14 @@ def _cards(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
         else:
             out.append(path)
     return out
+
+
+def _of_dataset(path: Path, progress: Progress | None) -> Path:
+    """The path; of a dataset that is named (``find_dataset``) its card in ``data_cards``, or else its folder."""
+    if path.exists() or path.suffix == ".md":
+        return path
+    card = cards_folder() / f"{path}.md"
+    return card if str(path) in NAMES and card.is_file() else find_dataset(str(path), progress).folder
 
 
 def _difference(found: str, wanted: str) -> list[str]:

@@ -33,6 +33,7 @@ FILE = "croissant.json"
 COLUMNS = {
     "subjects": {
         "id": "noun and 10 hexadecimal digits of the hash of noun and photos",
+        "name": "what the set itself calls the subject, null where it has no name for it",
         "noun": "the class word",
         "photos": "the reference photos, at least one; none of them is a scene",
         "masks": "for each photo the visible part of the subject, COCO run lengths, or null; or none at all",

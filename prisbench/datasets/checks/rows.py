@@ -22,6 +22,7 @@ from prisbench.datasets.checks.leaks import Progress
 from prisbench.datasets.checks.stored import Key, Shard, row_groups
 from prisbench.datasets.schema import QueryRow, SubjectRow, check_query, check_subject
 from prisbench.datasets.seen_rows import SeenRows
+from prisbench.datasets.subject_names import title
 from prisbench.datasets.things import NULLABLE
 from prisbench.errors import DataError, MissingExtraError
 from prisbench.images.masks import from_rle
@@ -93,7 +94,7 @@ class RowChecks:
                 spot = Spot(shard, Key(shard.path, group, row), f"row {row + 1} of row group {group + 1}")
                 try:
                     record = table.slice(row, 1).to_pylist()[0]
-                    name = record["id"] or spot.record
+                    name = title(record["id"] or spot.record, record.get("name"))
                     spot = spot._replace(record=f"{'subject' if shard.table == 'subjects' else 'query'} {name}")
                     fine = check(record, spot)
                 except Exception as error:  # a hostile row may break anything, and the next one is to be examined
@@ -121,6 +122,7 @@ class RowChecks:
         ):
             return False
         words = {name: record[name] for name in ("noun", "split", "licence", "source")}
+        words["name"] = record.get("name")
         row = SubjectRow(photos=tuple(p for p in photos if p is not None), masks=tuple(masks), **words)
         fine = self._holds("rule", lambda: check_subject(row), spot)
         fine &= self._derived(record, {"id": row.id, "split": spot.shard.split}, spot)

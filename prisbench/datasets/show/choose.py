@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prisbench.datasets.load import SUBSET, Dataset
-from prisbench.datasets.show.picture import UNMEANT, Beside, OutlinedPicture, draw, shown
+from prisbench.datasets.show.picture import GRADED, Beside, OutlinedPicture, beside, draw, shown
+from prisbench.datasets.subject_names import title
 from prisbench.datasets.things import things_of
-from prisbench.errors import DataError, UnknownNameError
+from prisbench.errors import DataError
 from prisbench.images.masks import from_rle
 from prisbench.images.photos import decode_photo
 from prisbench.subsets import is_within
@@ -53,9 +54,11 @@ class ShownQuery:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A subject to show, with its queries; ``photos`` are the first ``PHOTOS`` of ``n_photos``."""
+    """A subject to show, with its queries; ``photos`` are the first ``PHOTOS`` of ``n_photos``.  ``title``: its name in
+    the set, and its id.
+    """
 
-    id: str
+    title: str
     noun: str
     origin: str
     n_photos: int
@@ -77,11 +80,11 @@ def blocks(
 
     Raises UnknownNameError for a subject; DataError for a choice that leaves nothing and for a damaged row.
     """
+    if subject is not None:
+        (subject,) = dataset.find_subjects([subject], split)
     places = list(dataset.places("queries", split, ("subject_id", SUBSET, "pair_id")))
     wanted = [place for place in places if subject in (None, place.keys[0]) and is_within(subset, place.keys[1])]
     people = {place.keys[0]: place for place in dataset.places("subjects", split, ("id",))}
-    if subject is not None and subject not in people:
-        raise UnknownNameError(f"subject of {dataset.id} {split}", subject, sorted(people)[:50])
     if not wanted:
         what = " and ".join([f"of the subset {subset}"] * (subset is not None) + [f"about {subject}"] * bool(subject))
         raise DataError(f"{dataset.id} has no queries {what} in its {split} split; leave out --subset or --subject")
@@ -198,15 +201,12 @@ def _beside(record: dict[str, Any], where: str) -> list[Beside]:
     if not things:
         masks = (from_rle(rle, f"{where}: look-alike {n}") for n, rle in enumerate(record["look_alikes"], 1))
         return [Beside(mask) for mask in masks]
-    found = []
-    for n, thing in enumerate(things):
-        if thing.grade == "copy":
-            found.append(Beside(thing.mask, "copy"))
-        elif thing.role in ("look-alike", "landmark"):
-            found.append(Beside(thing.mask, thing.role, thing.grade))
-        elif thing.role == "subject" and n != record["meant"]:
-            found.append(Beside(thing.mask, UNMEANT))
-    return found
+    kinds = [beside(thing.role, thing.grade, n == record["meant"]) for n, thing in enumerate(things)]
+    return [
+        Beside(thing.mask, what, thing.grade if what in GRADED else None)
+        for thing, what in zip(things, kinds, strict=True)
+        if what is not None
+    ]
 
 
 def _block(record: dict[str, Any], path: Path, side: int, queries: list[ShownQuery]) -> Block:
@@ -218,7 +218,7 @@ def _block(record: dict[str, Any], path: Path, side: int, queries: list[ShownQue
         mask = None if rle is None else from_rle(rle, f"{where}: mask {n}")
         photos.append(draw(image, mask, [], side, where))
     return Block(
-        id=shown(record["id"]),
+        title=shown(title(record["id"], record.get("name"))),
         noun=shown(record["noun"]),
         origin=shown(f"{record['licence']}; {record['source']}"),
         n_photos=len(record["photos"]),

@@ -55,7 +55,8 @@ def show(
     """Write ``sheet.png`` and ``page.html`` into the folder ``out``.
 
     ``limit`` queries are chosen, evenly over the subjects and over the query types; ``subset`` keeps one of
-    ``subsets.SUBSETS``, ``subject`` one subject's id.  The same dataset and choice give the same files.
+    ``subsets.SUBSETS``, ``subject`` one subject (``Dataset.find_subjects``).  The same dataset and choice give
+    the same files.
 
     Raises UsageError for a limit outside 1..MOST, UnknownNameError for a split, subset or subject, DataError for a
     choice that leaves nothing and for a damaged row, WriteError.

@@ -41,6 +41,20 @@ UNMEANT = "subject (not meant)"
 DASHED = {"look-alike": SKY, "copy": ORANGE, UNMEANT: ORANGE, "landmark": GREEN}
 """What may stand beside the thing that a text means, and the colour of its dashes."""
 
+GRADED = ("look-alike", "landmark")
+"""Of these a grade says more than what they are."""
+
+
+def beside(role: str, grade: str | None, meant: bool) -> str | None:
+    """What a thing of a scene is beside the one that the text means, a key of ``DASHED``; None for the one that is
+    meant and for what is nothing to the query.
+    """
+    if grade == "copy":
+        return "copy"
+    if role in ("look-alike", "landmark"):
+        return role
+    return UNMEANT if role == "subject" and not meant else None
+
 
 @dataclass(frozen=True, eq=False)
 class Beside:

@@ -154,7 +154,7 @@ def _subject_cell(block: Block) -> _Cell:
     more = f"{block.n_photos} photo{'s' * (block.n_photos > 1)}"
     if block.n_photos > len(block.photos):
         more = f"{len(block.photos)} of {more}"
-    return _Cell(grid, (_Words(block.noun, 15), _Words(block.id, 11, SOFT), _Words(more, 11, SOFT)))
+    return _Cell(grid, (_Words(block.noun, 15), _Words(block.title, 11, SOFT), _Words(more, 11, SOFT)))
 
 
 def _scene_cell(query: ShownQuery) -> _Cell:

@@ -56,12 +56,12 @@ LIMITS = """\
 
 def read(root: Path, options: Mapping[str, str]) -> Source:
     """Raises UsageError for an option, DataError naming the file and the line for all else."""
-    homes = [home for home in folders(root) if _masks(home)]
+    homes = [home for home in folders(root) if masks_of(home)]
     if not homes:
         raise DataError(f"{root} has no folder with a photo and mask0.png, mask1.png and so on")
     path = root / options.get("masks", "masks.csv")
     if not path.exists():
-        first = f"{homes[0].name},{_masks(homes[0])[0].stem},mug,anna's"
+        first = f"{homes[0].name},{next(iter(masks_of(homes[0])))},mug,anna's"
         raise DataError(
             f"{root} has no {path.name}, and folders alone do not say what a mask shows: write one with the lines "
             f"'picture,mask,noun,subject' and '{first}', the same subject wherever the same thing is seen"
@@ -72,7 +72,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     left_out: Counter[str] = Counter()
     pictures, files = [], [path]
     for home in homes:
-        masks = {mask.stem: mask for mask in _masks(home)}
+        masks = masks_of(home)
         lines = said.pop(home.name, {})
         if strange := next((line for name, line in lines.items() if name not in masks), None):
             raise DataError(f"{strange.where}: {home} has no mask {strange.cells['mask']!r}; it has {', '.join(masks)}")
@@ -104,13 +104,19 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     return replace(source, remarks=remarks)
 
 
-def _masks(home: Path) -> list[Path]:
-    """The masks of a folder."""
-    return [path for path in listing(home, {".png"}) if path.stem.lower().startswith("mask")]
+def masks_of(home: Path) -> dict[str, Path]:
+    """The masks in a photo's folder, by name: "mask0" for mask0.png."""
+    return {path.stem: path for path in listing(home, {".png"}) if path.stem.lower().startswith("mask")}
+
+
+def photos_beside(home: Path) -> list[Path]:
+    """What lies in a folder beside its masks."""
+    masks = {*masks_of(home).values()}
+    return [path for path in listing(home, SUFFIXES) if path not in masks]
 
 
 def _photo(home: Path) -> Path:
-    photos = [path for path in listing(home, SUFFIXES) if path not in _masks(home)]
+    photos = photos_beside(home)
     if len(photos) != 1:
         raise DataError(f"{home} has {len(photos)} photos beside its masks; one is wanted, like img.jpg")
     return photos[0]

@@ -18,11 +18,12 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Generic, NamedTuple, TypeVar
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
+from prisbench.datasets.subject_names import plain_name
 
 T = TypeVar("T")
 Scene = TypeVar("Scene")
@@ -47,7 +48,7 @@ def tables_of(
     candidates: Callable[[IdOf], Iterable[Candidate]],
     left_out: Counter[str],
 ) -> Tables:
-    """The two tables of a set, subjects in the order of their names.
+    """The two tables of a set, subjects in the order of their names, which their rows keep.
 
     Of each subject that was read the id is kept, nothing else.  Reasons are counted in ``left_out``.
     """
@@ -55,7 +56,7 @@ def tables_of(
 
     def subjects() -> Iterator[SubjectRow]:
         for name in names:
-            row = subject(name)
+            row = replace(subject(name), name=plain_name(name))
             ids[name] = row.id
             yield row
 

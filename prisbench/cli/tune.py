@@ -1,0 +1,75 @@
+"""``prisbench tune``: parse, call one function, print."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.options import BENCHMARK, DatasetName, MethodModel, Reference, ReferenceSetting, Settings
+from prisbench.runtime.console import (
+    Device,
+    Format,
+    OutputFormat,
+    Seed,
+    nothing_on_stdout,
+    progress,
+    say,
+    table_bars,
+    tell,
+)
+from prisbench.runtime.devices import usable_device
+
+if TYPE_CHECKING:
+    from prisbench.tuning.file import Tuned
+
+
+def tune(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="A method's name, or a Python file.")],
+    dataset: DatasetName = BENCHMARK,
+    concept: Annotated[str | None, typer.Option(help="For attn: a learner or a control.")] = None,
+    reference: Reference = ReferenceSetting.photos,
+    split: Annotated[str, typer.Option(help="Where settings are chosen; never test.")] = "validation",
+    budget: Annotated[int, typer.Option(help="Settings to try, the published one among them.")] = 16,
+    subjects: Annotated[int, typer.Option(min=1, help="So many of the split's subjects, spread over nouns.")] = 8,
+    queries: Annotated[int, typer.Option(min=1, help="Queries about them, spread over types and grades.")] = 240,
+    draws: Annotated[int, typer.Option(help="Seed of the settings that are drawn.")] = 0,
+    model: MethodModel = None,
+    out: Annotated[Path, typer.Option(help="Where what was tried is kept.")] = Path("tuned"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    settings: Settings = [],  # noqa: B006
+    format: OutputFormat = Format.text,
+) -> None:
+    """Try settings of a method on validation, the same number for every method; run again to go on."""
+    from prisbench.datasets.named import find_dataset
+    from prisbench.settings import MethodOptions, parse_settings
+    from prisbench.tuning import tune as tuning
+
+    options = MethodOptions(concept, model, seed, usable_device(device), parse_settings(settings))
+    options = dataclasses.replace(options, warn=tell, spare=out / ".concepts")
+    wanted = tuning.Tuning(method, options, out, budget, draws, subjects, queries, split, reference.value)
+    with nothing_on_stdout():
+        tuning.check_tuning(wanted)
+    with progress() as bar:
+        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        wanted = dataclasses.replace(
+            wanted, options=dataclasses.replace(options, progress=learning_bar(bar, "learning one"))
+        )
+        tuned, path = tuning.tune(data, wanted, stage_bar(bar), tell)
+    say({"file": str(path), **dataclasses.asdict(tuned)}, format, _text(tuned, path, method))
+
+
+def _text(tuned: Tuned, path: Path, method: str) -> str:
+    """What was tried, the best first."""
+    order = sorted(range(len(tuned.tried)), key=lambda n: -tuned.tried[n].score)
+    lines = [f"{tuned.metric} of {tuned.queries} queries, {tuned.subjects} subjects of {tuned.split}:", ""]
+    for n in order:
+        each = tuned.tried[n]
+        words = " ".join(f"{key}={value}" for key, value in each.settings.items()) or "as published"
+        lines.append(f"{each.score:.3f}  {words}" + (f"  ({each.errors} failed)" if each.errors else ""))
+    lines += ["", f"settings: {path}", f"a row:    prisbench evaluate --method {method} --settings-file {path}"]
+    return "\n".join(lines)

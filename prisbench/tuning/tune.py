@@ -1,0 +1,241 @@
+"""A method's settings tried one after the other on the same validation queries, and the best of them kept in a file.
+
+Interrupt it whenever you like: each setting's result is a file, and a larger budget goes on from a smaller one's.
+
+Knows: the order of things.  Does not know: any method, how one is run or scored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import prisbench
+from prisbench.datasets.load import SUBSET, Dataset
+from prisbench.datasets.spread import spread_subjects
+from prisbench.errors import UsageError
+from prisbench.headline import subset_scores
+from prisbench.methods import check_options, load_method
+from prisbench.metrics import METRICS, mean
+from prisbench.predict import Progress, predict
+from prisbench.results import REFERENCES, Run
+from prisbench.runs import RunOptions, Scope, run_name
+from prisbench.runtime.files import check_writable, read_bytes, sha256_json, write_json
+from prisbench.runtime.identity import identity
+from prisbench.runtime.locks import locked
+from prisbench.runtime.resume import Difference, claim
+from prisbench.runtime.resume import as_json as jsonable
+from prisbench.runtime.strict_json import Strict, read
+from prisbench.score import score_folder
+from prisbench.settings import MethodOptions
+from prisbench.subsets import grade_of, subset_of
+from prisbench.tuning.file import Tried, Tuned, best_of, write_tuned
+from prisbench.tuning.space import Space, as_json, drawn, space_of
+from prisbench.types import Method, TellsCost
+
+PLAN, FILE = "plan.json", "tuned.json"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is tuned.  ``options``: the method's; its ``settings`` are the same in all that is tried.
+
+    ``budget``: settings tried, the published one among them.  ``seed``: of the draws.  ``subjects``, ``queries``: of
+    the split, spread over nouns, and over subjects, types and grades.
+    """
+
+    method: str
+    options: MethodOptions = field(default_factory=MethodOptions)
+    out: Path = Path("tuned")
+    budget: int = 16
+    seed: int = 0
+    subjects: int = 8
+    queries: int = 240
+    split: str = "validation"
+    reference: str = REFERENCES[0]
+
+
+class Sample(NamedTuple):
+    """The queries that every setting answers: their scope, how many scenes they are about, and a hash of their ids."""
+
+    scope: Scope
+    queries: int
+    images: int
+    size_hw: tuple[int, int]
+    sha256: str
+
+
+def check_tuning(tuning: Tuning) -> None:
+    """What can be found wrong before a dataset is opened or weights are loaded.  Raises UsageError, WriteError, and
+    what the method's own ``check`` raises.
+    """
+    if tuning.split == "test":
+        raise UsageError("--split test: settings are never chosen on test, which is what rows report; take validation")
+    if tuning.budget < 2:
+        raise UsageError(f"--budget {tuning.budget} leaves nothing to choose; give 2 or more")
+    check_writable(tuning.out)
+    check_options(tuning.method, [tuning.options])
+
+
+def tune(
+    dataset: Dataset, tuning: Tuning, progress: Progress = lambda *_: None, say: Callable[[str], None] = lambda _: None
+) -> tuple[Tuned, Path]:
+    """Try the settings, and write the best of them; what was chosen, and the file.
+
+    ``say`` is told the cost before anything runs, and again once the published setting has shown it.  What does not
+    depend on the settings, such as concepts, is learned once, where the method keeps it.
+
+    Raises UsageError for a method that declares nothing to tune and for a sample that lacks a type or grade;
+    DataError where the folder holds another tuning; as ``load_method`` and ``predict``.
+    """
+    method = load_method(tuning.method, tuning.options)
+    space = space_of(method)
+    wanted = drawn(space, tuning.seed, tuning.budget)
+    sample = sample_of(dataset, tuning)
+    folder = folder_of(dataset, tuning, method.name)
+    with locked(folder):
+        claim(folder / PLAN, jsonable(_plan(dataset, tuning, method, space, sample)), _refusal(folder))
+        _tell_cost(tuning, method, wanted, sample, say)
+        tried: list[Tried] = []
+        for number, settings in enumerate(wanted):
+            progress("settings", number, len(wanted), "")
+            tried.append(_try(dataset, tuning, folder, (number, settings), sample, progress))
+            if number == 0:
+                rest = tried[0].seconds * (len(wanted) - 1)
+                say(f"published: {tried[0].score:.3f} in {tried[0].seconds:.0f} s; the others take about {rest:.0f} s")
+        progress("settings", len(wanted), len(wanted), "")
+        tuned = _tuned(dataset, tuning, method, tried, sample)
+        return tuned, write_tuned(tuned, folder / FILE)
+
+
+def folder_of(dataset: Dataset, tuning: Tuning, name: str) -> Path:
+    """Where a tuning keeps what it tried."""
+    known = run_name(name, tuning.options.concept or "default", tuning.options.seed, tuning.reference)
+    return tuning.out / dataset.id / (known + (f"--draws-{tuning.seed}" if tuning.seed else ""))
+
+
+def sample_of(dataset: Dataset, tuning: Tuning) -> Sample:
+    """The queries.  Raises UsageError where they lack a type or grade that the split has."""
+    records = [record for _, record in dataset.records("subjects", tuning.split, ("id", "noun"))]
+    chosen = spread_subjects([(record["id"], record["noun"]) for record in records])[: tuning.subjects]
+    scope = Scope(tuning.split, tuning.queries, None, tuple(sorted(chosen)))
+    ids, images, kinds, size_hw = [], set(), set(), (0, 0)
+    for example in scope.examples(dataset):
+        ids.append(example.query.id)
+        images.add(example.image_id)
+        grade = grade_of(thing.grade for thing in example.things if thing.role == "look-alike")
+        kinds.add(subset_of(example.query_type, grade))
+        size_hw = example.image.shape[0], example.image.shape[1]
+    everything = {place.keys[0] for place in dataset.places("queries", tuning.split, (SUBSET,))}
+    if lacking := sorted(everything - kinds):
+        raise UsageError(
+            f"{len(ids)} queries of {len(chosen)} subjects hold no {lacking[0]!r}, which {tuning.split} has; give more "
+            "--queries or --subjects"
+        )
+    return Sample(scope, len(ids), len(images), size_hw, sha256_json(sorted(ids)))
+
+
+def score_of_run(run: Run) -> tuple[str, float, dict[str, float]]:
+    """(what it is, the number that settings are chosen by, the scores by subset): the headline, or without one mIoU."""
+    scores = subset_scores(run.queries)
+    rounded = {name: round(value, 6) for name, value in scores.by_subset.items()}
+    if scores.value is not None:
+        return "headline", round(scores.value, 6), rounded
+    found = mean(METRICS["iou_mean"], [query.counts for query in run.queries]).value
+    return "iou_mean", round(found or 0.0, 6), rounded
+
+
+def _plan(dataset: Dataset, tuning: Tuning, method: Method, space: Space, sample: Sample) -> dict[str, Any]:
+    """What must be the same for results to stand side by side; the budget need not."""
+    return {
+        "method": method.name,
+        "published": method.settings,
+        "concept": tuning.options.concept,
+        "model": tuning.options.model,
+        "seed": tuning.options.seed,
+        "fixed": tuning.options.settings,
+        "reference": tuning.reference,
+        "draws": {"seed": tuning.seed, "space": as_json(space)},
+        "dataset": {"id": dataset.id, "digest": dataset.digest, "split": tuning.split},
+        "sample": {"queries": sample.queries, "subjects": len(sample.scope.subjects), "sha256": sample.sha256},
+        "code": sha256_json(jsonable({key: identity(method)[key] for key in ("code", "weights", "packages")})),
+    }
+
+
+def _refusal(folder: Path) -> Callable[[Sequence[Difference]], str]:
+    cure = "choose another --out, or remove that folder"
+    return lambda changed: f"{folder} holds a tuning with another plan: {changed[0].words}; {cure}"
+
+
+def _tell_cost(
+    tuning: Tuning, method: Method, wanted: list[dict[str, Any]], sample: Sample, say: Callable[[str], None]
+) -> None:
+    few = f" (it has no more than {len(wanted)})" if len(wanted) < tuning.budget else ""
+    each = f"{sample.queries} queries about {sample.images} scenes, {len(sample.scope.subjects)} subjects"
+    say(f"tuning {method.name}: {len(wanted)} settings{few}, each on the same {each} of {tuning.split}")
+    if isinstance(method, TellsCost):
+        with contextlib.suppress(Exception):  # a photo it cannot look at fails when its turn comes
+            say(f"a scene: {method.cost(sample.size_hw)}")
+
+
+def _try(
+    dataset: Dataset,
+    tuning: Tuning,
+    folder: Path,
+    which: tuple[int, dict[str, Any]],
+    sample: Sample,
+    progress: Progress,
+) -> Tried:
+    """One setting's result, from its file where it is there."""
+    number, settings = which
+    path = folder / f"{number:03}.json"
+    if path.is_file():
+        return read(_Result, read_bytes(path), str(path)).result
+    options = replace(tuning.options, settings={**tuning.options.settings, **settings})
+    method, start = load_method(tuning.method, options), time.perf_counter()
+    how = RunOptions(seed=options.seed, reference=tuning.reference)
+
+    def show(stage: str, done: int, total: int, name: str) -> None:
+        progress(f"{stage} {number + 1}", done, total, name)
+
+    predicted = predict(dataset, method, folder / "runs" / f"{number:03}", sample.scope, how, show)
+    run = score_folder(predicted.folder, dataset)
+    _, value, by_subset = score_of_run(run)
+    result = Tried(settings, value, by_subset, run.n_errors, round(time.perf_counter() - start, 1))
+    write_json(path, {"result": asdict(result)})
+    return result
+
+
+def _tuned(dataset: Dataset, tuning: Tuning, method: Method, tried: list[Tried], sample: Sample) -> Tuned:
+    best = best_of(tried)
+    graded = any(name.startswith("look-alike:") for name in best.by_subset)
+    return Tuned(
+        method=method.name,
+        concept=tuning.options.concept,
+        model=tuning.options.model,
+        reference=tuning.reference,
+        fixed=dict(tuning.options.settings),
+        settings=best.settings,
+        budget=len(tried),
+        seed=tuning.seed,
+        metric="headline" if graded else "iou_mean",
+        score=best.score,
+        published=tried[0].score,
+        dataset=dataset.id,
+        digest=dataset.digest,
+        split=tuning.split,
+        subjects=len(sample.scope.subjects),
+        queries=sample.queries,
+        sample=sample.sha256,
+        space=as_json(space_of(method)),
+        prisbench_version=prisbench.__version__,
+        tried=tried,
+    )
+
+
+class _Result(Strict):
+    result: Tried

@@ -1,4 +1,4 @@
-"""sam-matching: features of the subject's photos point, Segment Anything masks, looks choose; see prisbench/sam/matching.py."""
+"""sam-matching: features of the photos point, Segment Anything masks, looks choose; see prisbench/sam/matching.py."""
 
 from __future__ import annotations
 

@@ -34,8 +34,9 @@ FOLDER = Path(__file__).parents[1] / "embedded" / "rivals" / "weights" / "clipse
 
 
 class ClipSeg:
-    """A model on its device: "embedded", a folder or a hub id.  ``folder``: where its weights lie; ``name``: for the record
-    of a run.
+    """A model on its device: "embedded", a folder or a hub id.
+
+    ``folder``: where its weights lie; ``name``: for the record of a run.
     """
 
     def __init__(self, where: str, device: str) -> None:

@@ -16,7 +16,7 @@ from prisbench.tabletop.looks import COLOURS, NOUNS, SEEN_PATTERNS, Individual
 ABSENT = 6
 """Tries for a phrase that means nothing in a scene."""
 
-FORMS = (
+FORMS: tuple[tuple[str, ...], ...] = (
     ("noun",),
     ("noun", "main"),
     ("noun", "pattern"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prisbench.appearance.method import FeaturesMethod as FeaturesMethod
+    from prisbench.clipseg.method import ClipSegMethod as ClipSegMethod
     from prisbench.datasets.load import Dataset as Dataset
     from prisbench.datasets.load import open_dataset as open_dataset
     from prisbench.detection.grounding_dino import GroundingDino as GroundingDino
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from prisbench.matching.dinov3 import Dinov3 as Dinov3
     from prisbench.matching.unet import UnetFeatures as UnetFeatures
     from prisbench.network_free.method import NetworkFree as NetworkFree
+    from prisbench.sam.matching import SamMatching as SamMatching
     from prisbench.sam.persam import PerSam as PerSam
     from prisbench.segmenters.sam3_canvas import Sam3Canvas as Sam3Canvas
     from prisbench.segmenters.sam3_noun import Sam3Noun as Sam3Noun
@@ -54,6 +56,7 @@ _HOME = {
     "AttentionMethod": "localizer.method",
     "BackboneError": "errors",
     "Candidate": "types",
+    "ClipSegMethod": "clipseg.method",
     "Concept": "types",
     "DataError": "errors",
     "Dataset": "datasets.load",
@@ -73,6 +76,7 @@ _HOME = {
     "QUERY_TYPES": "types",
     "Query": "types",
     "SLOT": "types",
+    "SamMatching": "sam.matching",
     "Sam3Canvas": "segmenters.sam3_canvas",
     "Sam3Noun": "segmenters.sam3_noun",
     "SegGpt": "segmenters.seggpt",

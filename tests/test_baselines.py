@@ -173,7 +173,7 @@ def test_clipseg_is_asked_with_the_class_word_in_the_slot(clipseg: Method, folde
     (said,) = clipseg.locate(SCENE, [Query("q", "s", "the mug")], {"s": bowl})
     assert mug_map.score is not None and bowl_map.score is not None and said.score is not None
     assert np.array_equal(mug_map.score, said.score) and not np.array_equal(mug_map.score, bowl_map.score)
-    assert clipseg.settings == {"threshold": 0.4, "model": str(folder)}
+    assert clipseg.settings == {"prompt": "query", "threshold": 0.4, "model": str(folder)}
 
 
 def test_clipseg_maps_are_those_of_the_published_way(clipseg: Method, folder: Path) -> None:

@@ -165,6 +165,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "show",
         "submit",
         "train-backbone",
+        "train-rival",
         "try",
         "tune",
         "validate",

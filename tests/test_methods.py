@@ -55,6 +55,7 @@ def test_every_folder_with_a_method_is_a_name_and_so_is_attn() -> None:
         "persam",
         "persam-f",
         "random-box",
+        "sam-matching",
         "sam3-canvas",
         "sam3-noun",
         "seggpt",

@@ -174,14 +174,20 @@ def test_parts_of_a_setting_are_named_with_a_dot() -> None:
         folded({"localizer.places": 3, "localizer.places.power": 1.0}, ("localizer.places",))
 
 
-@pytest.mark.parametrize("name", ["attn", "attn-features", "clipseg", "network-free-colour", "persam", "persam-f"])
+@pytest.mark.parametrize(
+    "name", ["attn", "attn-features", "clipseg", "network-free-colour", "persam", "persam-f", "sam-matching"]
+)
 def test_the_card_of_a_method_shows_what_may_be_tuned(name: str) -> None:
-    from prisbench import AttentionMethod, FeaturesMethod, NetworkFree, PerSam
-    from prisbench.runtime.method_files import module_of
+    from prisbench import AttentionMethod, ClipSegMethod, FeaturesMethod, NetworkFree, PerSam, SamMatching
 
-    owners: dict[str, Any] = {"attn": AttentionMethod, "attn-features": FeaturesMethod, "network-free": NetworkFree}
+    owners: dict[str, Any] = {
+        "attn": AttentionMethod,
+        "attn-features": FeaturesMethod,
+        "clipseg": ClipSegMethod,
+        "network-free": NetworkFree,
+        "sam-matching": SamMatching,
+    }
     owner = next((each for start, each in owners.items() if name in (start, f"{start}-colour")), PerSam)
-    owner = module_of(baselines_folder() / name / "method.py").ClipSeg if name == "clipseg" else owner
     card = " ".join((baselines_folder() / name / "README.md").read_text().split())
     for key, values in owner.tunable.items():
         assert f"`{key}` {in_words(values)}" in card, f"{name}: say `{key}` {in_words(values)}"

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from prisbench.appearance.sight import Sight
-from prisbench.images.regions import iou
+from prisbench.images.regions import distinct
 from prisbench.localizer import places
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.network_free.evidence import Evidence
@@ -47,11 +47,8 @@ def choose(evidence: Evidence, sight: Sight, settings: LocalizerSettings, weight
 
 def regions_of(evidence: Evidence, sight: Sight) -> list[Mask]:
     """The parts of both maps, each place once."""
-    found = parts(getattr(evidence, MAP))
-    for part in parts(sight.map_):
-        if all(iou(part, other) < SAME for other in found):
-            found.append(part)
-    return found
+    found = parts(getattr(evidence, MAP)) + parts(sight.map_)
+    return [found[place] for place in distinct(found, SAME)]
 
 
 def landmarks(evidence: Evidence, sight: Sight, settings: LocalizerSettings) -> FindLandmark:

@@ -1,4 +1,4 @@
-"""``prisbench demo``, ``doctor`` and ``train-backbone``: parse, call one function, print.
+"""``prisbench demo``, ``doctor``, ``train-backbone`` and ``train-rival``: parse, call one function, print.
 
 Nothing heavy is imported before a command runs, so ``prisbench --help`` answers at once.
 """
@@ -73,3 +73,30 @@ def train_backbone(
         folder = train(out, recipe, training_bar(bar), start=start)
     quality = finish(folder, out, recipe, quality_scenes)
     say({"folder": str(folder), **quality}, format, f"pipeline in {folder}; held-out phrases: {quality}")
+
+
+def train_rival(
+    name: Annotated[str, typer.Argument(help="sam or clipseg.")],
+    out: Annotated[Path, typer.Option(help="Folder for scenes, checkpoints and the model; run again to go on.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps; default: the recipe's.")] = None,
+    scenes: Annotated[int | None, typer.Option(min=24, help="Training scenes; default: the recipe's.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.0, help="Learning rate; default: the recipe's.")] = None,
+    quality_scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes to measure the model on.")] = 200,
+    seed: Seed = 0,
+    format: OutputFormat = Format.text,
+) -> None:
+    """Train the small Segment Anything or CLIPSeg again that methods stand on; an hour on a CPU, resumable."""
+    from prisbench.embedded.rivals.card import finish
+    from prisbench.embedded.rivals.recipes import RIVALS, cost
+    from prisbench.embedded.rivals.training import train_rival
+    from prisbench.errors import UnknownNameError
+
+    if name not in RIVALS:
+        raise UnknownNameError("rival", name, RIVALS)
+    given: dict[str, object] = {"steps": steps, "scenes": scenes, "rate": rate, "seed": seed}
+    recipe = RIVALS[name](**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    tell(cost(recipe))
+    with progress() as bar:
+        folder = train_rival(out, recipe, training_bar(bar))
+    quality = finish(folder, out / name, recipe, quality_scenes)
+    say({"folder": str(folder), **quality}, format, f"model in {folder}; held-out scenes: {quality}")

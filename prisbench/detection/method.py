@@ -51,7 +51,7 @@ class BoxMethod:
     def __init__(self, name: str, detector: Detector, sam: Sam, threshold: float) -> None:
         self.name, self.detector, self.sam, self.threshold = name, detector, sam, threshold
         self.model, self.device = detector.model, sam.device
-        self.weights: Sequence[str] = (detector.model, sam.where)
+        self.weights: Sequence[str] = (detector.model, sam.folder)
         self.settings: Mapping[str, Any] = {**detector.settings, "sam": sam.where, "threshold": threshold}
 
     def learn(self, subject: Subject) -> Concept:

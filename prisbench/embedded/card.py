@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from prisbench.diffusion.domain import FEATURES, Domain, measure, write_domain
 from prisbench.diffusion.loading import load_backbone
 from prisbench.embedded.models import samples_sheet
 from prisbench.embedded.recipe import Recipe
+from prisbench.errors import DataError
 from prisbench.images.drawing import png
 from prisbench.images.photos import image_id
 from prisbench.localizer.answer import locate
@@ -102,15 +103,22 @@ def phrase_quality(
         ious.append(float((mask & truth).sum() / (mask | truth).sum()))
         hits.append(float(truth[answer.peak_yx]))
         keys.append(image_id(scene.image))
+    return {**with_interval(ious, keys), "pointing": round(float(np.mean(hits)), 4), "scenes": scenes}
+
+
+def with_interval(ious: Sequence[float], keys: Sequence[str]) -> dict[str, Any]:
+    """The mean, its interval by a bootstrap over scenes, and how many there are; ``keys``: each one's scene.
+
+    Raises DataError where there are none.
+    """
+    if not ious:
+        raise DataError("no scene has a phrase to measure by; take more scenes")
     ids = tuple(f"{key}/{n}" for n, key in enumerate(keys))
-    ones = np.ones(len(ious))
-    spread = interval(Sample(ids, tuple(keys), np.asarray(ious), ones))
+    spread = interval(Sample(ids, tuple(keys), np.asarray(ious), np.ones(len(ious))))
     return {
         "iou_mean": round(float(np.mean(ious)), 4),
         "iou_mean_ci": None if spread is None else [round(x, 4) for x in spread],
-        "pointing": round(float(np.mean(hits)), 4),
         "n": len(ious),
-        "scenes": scenes,
     }
 
 
@@ -161,7 +169,7 @@ def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, An
         "bytes": size,
         "hours": {name: round(log[-1]["seconds"] / 3600, 2) for name, log in logs.items()},
         "steps": {name: int(log[-1]["step"]) for name, log in logs.items()},
-        "losses": {name: [log[i] for i in _spread(len(log))] for name, log in logs.items()},
+        "losses": {name: [log[i] for i in spread_over(len(log))] for name, log in logs.items()},
         "held_out_phrases": quality,
         "placed_phrases": placed,
         "localizer": settings.as_record(),
@@ -172,7 +180,7 @@ def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, An
     return quality
 
 
-def _spread(n: int, most: int = 8) -> list[int]:
+def spread_over(n: int, most: int = 8) -> list[int]:
     """Up to ``most`` indices over 0..n-1, the last one among them."""
     return sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n else []
 

@@ -14,7 +14,9 @@ from prisbench.runtime.files import replacing
 
 
 class SceneFolder(NamedTuple):
-    """Scenes, captions and latents of a run, a file of each for every size of scenes."""
+    """Scenes, captions and latents of a run, a file of each for every size of scenes; where masks are asked for, also
+    which thing each pixel shows, and what is said of the things.
+    """
 
     out: Path
     sizes_hw: tuple[tuple[int, int], ...]
@@ -24,6 +26,14 @@ class SceneFolder(NamedTuple):
 
     def captions(self, hw: tuple[int, int]) -> Path:
         return self.out / f"captions-{hw[0]}x{hw[1]}.json"
+
+    def ids(self, hw: tuple[int, int]) -> Path:
+        """Number of the thing that each pixel shows, from 1; 0 where there is none: n h w uint8."""
+        return self.out / f"ids-{hw[0]}x{hw[1]}.npy"
+
+    def things(self, hw: tuple[int, int]) -> Path:
+        """``rivals.phrases.Told`` of each scene."""
+        return self.out / f"things-{hw[0]}x{hw[1]}.json"
 
     def latents(self, hw: tuple[int, int]) -> Path:
         return self.out / f"latents-{hw[0]}x{hw[1]}.npy"

@@ -67,7 +67,12 @@ class Recipe:
 
     def generator(self, stage: int, step: int) -> torch.Generator:
         """The only source of chance in a step of a stage."""
-        return torch.Generator().manual_seed((self.seed * 8 + stage) * 1_000_003 + step)
+        return step_generator(self.seed, stage, step)
+
+
+def step_generator(seed: int, stage: int, step: int) -> torch.Generator:
+    """A generator that seed, stage and step decide alone."""
+    return torch.Generator().manual_seed((seed * 8 + stage) * 1_000_003 + step)
 
 
 def cost(recipe: Recipe) -> str:

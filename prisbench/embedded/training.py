@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from prisbench.embedded.autoencoder import encode_latents, train_autoencoder
 from prisbench.embedded.denoiser import train_denoiser
@@ -56,7 +57,7 @@ def train(
         return assemble(out / "pipeline", vae, unet, text, tokenizer)
 
 
-def claim_recipe(out: Path, recipe: Recipe) -> None:
+def claim_recipe(out: Path, recipe: Any) -> None:
     """Write the recipe beside its results.  ``steps`` may grow on resuming: the schedule decays
     only at its end.
     """

@@ -119,3 +119,17 @@ def iou(a: Bool[np.ndarray, "h w"], b: Bool[np.ndarray, "h w"]) -> float:
     """Intersection over union of two masks of one size, 0..1; 0 for two empty ones."""
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else 0.0
+
+
+def distinct(masks: Sequence[Bool[np.ndarray, "h w"]], same: float, most: int | None = None) -> list[int]:
+    """The places of masks that overlap with no earlier kept one by ``same`` (intersection over union) or more.
+
+    ``most``: so many are kept.
+    """
+    kept: list[int] = []
+    for place, mask in enumerate(masks):
+        if len(kept) == most:
+            break
+        if all(iou(mask, masks[other]) < same for other in kept):
+            kept.append(place)
+    return kept

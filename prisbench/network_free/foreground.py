@@ -62,6 +62,19 @@ def soft_foreground(photos: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> list[Float3
     return soft
 
 
+def known_or_guessed(
+    photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], masks: Sequence[Bool[np.ndarray, "_ _"] | None]
+) -> list[Bool[np.ndarray, "_ _"]]:
+    """A mask for each photo: its own where it has one, else the foreground; the whole photo where that is empty.
+
+    Photos beyond the last of ``masks`` have none.
+    """
+    given = [*masks, *[None] * (len(photos) - len(masks))]
+    guessed = soft_foreground(photos) if any(mask is None for mask in given) else []
+    found = [guessed[n] > 0.5 if mask is None else mask for n, mask in enumerate(given)]
+    return [mask if mask.any() else np.ones(mask.shape, bool) for mask in found]
+
+
 def _normal(shares: np.ndarray) -> np.ndarray:
     return shares / max(float(shares.sum()), 1e-9)
 

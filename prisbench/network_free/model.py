@@ -17,7 +17,7 @@ from scipy import ndimage
 from prisbench.errors import DataError
 from prisbench.network_free import keypoints as points
 from prisbench.network_free.colours import codes, histogram, mask_resized, resized, shape_of, shrunk
-from prisbench.network_free.foreground import soft_foreground
+from prisbench.network_free.foreground import known_or_guessed
 from prisbench.network_free.patches import SCALES, describe, thinned
 from prisbench.network_free.texture import BINS, SIGMAS, texture_codes
 from prisbench.types import Concept, Subject
@@ -77,14 +77,11 @@ def learn(subject: Subject, balance: str = "none", keypoints: bool = True) -> Su
     Raises MissingExtraError where ``keypoints`` are wanted and cv2 is not installed.
     """
     photos = [shrunk(photo) for photo in subject.photos]
-    given = [*subject.masks, *[None] * (len(photos) - len(subject.masks))]
-    guessed = soft_foreground(photos) if any(mask is None for mask in given) else []
     masks = [
-        guessed[n] > 0.5 if mask is None else mask_resized(mask, photo.shape[:2])
-        for n, (photo, mask) in enumerate(zip(photos, given, strict=True))
+        None if mask is None else mask_resized(mask, photo.shape[:2])
+        for photo, mask in zip(photos, subject.masks, strict=False)
     ]
-    masks = [mask if mask.any() else np.ones(mask.shape, bool) for mask in masks]
-    found = list(zip(photos, masks, strict=True))
+    found = list(zip(photos, known_or_guessed(photos, masks), strict=True))
     marks = [points.described(photo, mask) if keypoints else points.NONE for photo, mask in found]
     own, other = _patches(found, balance)
     colour, around = _histograms(found, balance)
@@ -99,7 +96,7 @@ def learn(subject: Subject, balance: str = "none", keypoints: bool = True) -> Su
         texture_around=texture_around,
         own=own,
         other=other,
-        outlines=np.array([outline(mask) for mask in masks], dtype=np.float32),
+        outlines=np.array([outline(mask) for _, mask in found], dtype=np.float32),
         counts=np.array([len(places) for places, _ in marks], dtype=np.float32),
         places=np.concatenate([places for places, _ in marks]),
         descriptors=np.concatenate([descriptors for _, descriptors in marks]),

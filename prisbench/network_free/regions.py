@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from scipy import ndimage
 
-from prisbench.images.regions import iou
+from prisbench.images.regions import distinct, iou
 from prisbench.localizer.refine import EMBEDDED_CRF, dense_crf
 
 LEVELS = (0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
@@ -41,11 +41,8 @@ def parts(map_: Float32[np.ndarray, "h w"]) -> list[Bool[np.ndarray, "h w"]]:
             weight = float(np.maximum(map_[mask] - 0.2, 0).sum())
             found.append((weight, mask))
     found.sort(key=lambda each: -each[0])
-    kept: list[np.ndarray] = []
-    for _, mask in found:
-        if len(kept) < PARTS and all(iou(mask, other) < SAME for other in kept):
-            kept.append(mask)
-    return kept
+    masks = [mask for _, mask in found]
+    return [masks[place] for place in distinct(masks, SAME, PARTS)]
 
 
 def snapped(

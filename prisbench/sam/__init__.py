@@ -3,5 +3,7 @@
 frame     photos into the model's square and maps back, without torchvision
 guided    the decoder's attention as PerSAM publishes it
 model     a photo encoded once; prompts to masks
+peaks     points of a map that are higher than all around them
 persam    PerSAM and PerSAM-F as methods
+matching  features point, masks follow, looks choose: as a method
 """

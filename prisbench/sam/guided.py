@@ -28,8 +28,8 @@ class GuidedTransformer(nn.Module):
     def forward(
         self,
         point_embeddings: Float[Tensor, "b p n c"],
-        image_embeddings: Float[Tensor, "b c g g"],
-        image_positional_embeddings: Float[Tensor, "b c g g"],
+        image_embeddings: Float[Tensor, "bp c g g"],
+        image_positional_embeddings: Float[Tensor, "bp c g g"],
         attention_similarity: Float[Tensor, "1 1 1 gg"] | None = None,
         target_embedding: Float[Tensor, "1 1 c"] | None = None,
         **more: Any,

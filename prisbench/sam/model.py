@@ -5,7 +5,9 @@ Knows: ``SamModel`` of transformers.  Does not know: subjects, methods.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +15,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from prisbench.errors import BackboneError
 from prisbench.pretrained import load_network
+from prisbench.runtime.files import sha256_file
 from prisbench.sam.frame import Frame, in_square
 from prisbench.sam.guided import GuidedTransformer
+
+EMBEDDED = "embedded"
+"""The name of the small model that comes with prisbench, trained on Tabletop."""
+
+FOLDER = Path(__file__).parents[1] / "embedded" / "rivals" / "weights" / "sam"
+"""Where it lies."""
 
 
 class Masks(NamedTuple):
@@ -41,12 +51,15 @@ class Prompt:
 
 
 class Sam:
-    """A model on its device.  ``side``: of its square; ``grid``: of its features."""
+    """A model on its device: "embedded", a folder or a hub id.  ``side``: of its square; ``grid``: of its features;
+    ``folder``: where its weights lie; ``name``: for the record of a run.
+    """
 
     def __init__(self, where: str, device: str) -> None:
         from transformers import SamModel
 
-        self.network: Any = load_network(SamModel, where, "facebook/sam-vit-base", device)
+        self.folder, self.name = located(where)
+        self.network: Any = load_network(SamModel, self.folder, "facebook/sam-vit-base", device)
         self.network.mask_decoder.transformer = GuidedTransformer(self.network.mask_decoder.transformer)
         self.where, self.device = where, device
         vision = self.network.config.vision_config
@@ -76,3 +89,29 @@ class Sam:
         found = self.network(image_embeddings=features, multimask_output=several, **given)
         small = found.pred_masks[:, 0]
         return Masks(frame.to_photo(small)[0], small[0], found.iou_scores[0, 0])
+
+    @torch.no_grad()
+    def decode_each(
+        self, frame: Frame, features: Float[Tensor, "1 c g g"], points: Sequence[tuple[int, int]]
+    ) -> list[Masks]:
+        """The three masks that each point of the photo alone means, in one pass."""
+        if not points:
+            return []
+        at = torch.tensor(frame.points(np.array(points, float)), dtype=torch.float32, device=self.device)
+        labels = torch.ones((1, len(points), 1), dtype=torch.int, device=self.device)
+        found = self.network(image_embeddings=features, input_points=at[None, :, None], input_labels=labels)
+        logits = frame.to_photo(found.pred_masks[0])
+        return [Masks(*each) for each in zip(logits, found.pred_masks[0], found.iou_scores[0], strict=True)]
+
+
+def located(where: str) -> tuple[str, str]:
+    """Where a model lies, and what it is called in records.  Raises BackboneError where the embedded one is missing."""
+    if where != EMBEDDED:
+        return where, where
+    weights = FOLDER / "model.safetensors"
+    if not weights.is_file():
+        raise BackboneError(
+            "the embedded Segment Anything is not installed; train it with `prisbench train-rival sam --out DIR`, or "
+            "name another, such as --set sam=facebook/sam-vit-base"
+        )
+    return str(FOLDER), f"embedded-sam@{sha256_file(weights)[:12]}"

@@ -20,21 +20,28 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from prisbench.errors import UsageError
+from prisbench.images.regions import distinct
 from prisbench.pretrained import masked_photos
 from prisbench.sam.frame import Frame, cells_of
-from prisbench.sam.model import Masks, Prompt, Sam
+from prisbench.sam.model import EMBEDDED, Masks, Prompt, Sam
+from prisbench.sam.peaks import peaks
 from prisbench.settings import MethodOptions, place_of, share_of, take_settings
-from prisbench.types import Concept, Prediction, Query, Subject
+from prisbench.types import Candidate, Concept, Prediction, Query, Subject
 
-SAM = "facebook/sam-vit-huge"
 STEPS, RATE, EPSILON = 1000, 1e-3, 1e-4
 """How the two weights of PerSAM-F are fitted, as released."""
+
+CANDIDATES = 6
+"""Points that are tried for candidates, at most."""
+
+SAME = 0.8
+"""Intersection over union from which on two candidates are one."""
 
 VERSION = 1
 
 
 class PerSam:
-    """PerSAM; with ``fitted``, PerSAM-F.  ``sam``: a hub id or folder of a ``SamModel``.
+    """PerSAM; with ``fitted``, PerSAM-F.  ``sam``: a hub id or folder of a ``SamModel``, or "embedded".
 
     ``threshold``: the highest similarity, 0..1, below which the answer is "not here"; 0, as released, never says so.
     """
@@ -43,14 +50,14 @@ class PerSam:
 
     def __init__(self, fitted: bool, sam: str, device: str, steps: int = STEPS, threshold: float = 0.0) -> None:
         self.fitted, self.name = fitted, "persam-f" if fitted else "persam"
-        self.model, self.device = sam, device
         self.settings: Mapping[str, Any] = {"sam": sam, "threshold": threshold, **({"steps": steps} if fitted else {})}
-        self.sam = Sam(sam, device)
+        self.sam, self.device = Sam(sam, device), device
+        self.model, self.weights = self.sam.name, self.sam.folder
 
     @classmethod
     def make(cls, fitted: bool, options: MethodOptions) -> PerSam:
         """What ``--set sam=ID_OR_FOLDER`` (or ``--model``) says.  Raises UsageError, BackboneError."""
-        known = {"sam": options.model or SAM, "threshold": 0.0, **({"steps": STEPS} if fitted else {})}
+        known = {"sam": options.model or EMBEDDED, "threshold": 0.0, **({"steps": STEPS} if fitted else {})}
         taken = take_settings(known, options.settings)
         if fitted and not (taken["steps"] or 0) > 0:
             raise UsageError(f"steps={taken['steps']!r} makes no sense: expected 1 or more")
@@ -87,12 +94,35 @@ class PerSam:
                 found[query.subject_id] = self._answer(frame, features, concepts[query.subject_id])
         return [_for(query, found[query.subject_id]) for query in queries]
 
-    def _answer(self, frame: Frame, features: Tensor, concept: Concept) -> Prediction:
-        target = torch.from_numpy(np.asarray(concept.tensors["target"])).to(features)
+    def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
+        """What the same steps give from each point that is more similar than all around it, the likeliest first.
+
+        The score is the similarity at the point; the likeliest one is the answer of ``locate``.
+        """
+        concept = self.learn(subject)
+        frame, features = self.sam.encode(image)
+        similar = similarity(features, self._target(concept, features), frame)
+        apart = max(max(frame.photo_hw) // self.sam.grid, 1)
+        found = []
+        for x, y in peaks(similar.cpu().numpy(), CANDIDATES, apart):
+            mask = self._answer(frame, features, concept, (x, y)).mask
+            if mask is not None:
+                found.append(Candidate(mask, float(similar[y, x].clamp(0, 1))))
+        kept = distinct([each.mask for each in found], SAME)
+        return [found[n] for n in kept]
+
+    def _target(self, concept: Concept, features: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(concept.tensors["target"])).to(features)
+
+    def _answer(
+        self, frame: Frame, features: Tensor, concept: Concept, start: tuple[int, int] | None = None
+    ) -> Prediction:
+        """``start``: the point to begin with, x first; default: the most similar one."""
+        target = self._target(concept, features)
         similar = similarity(features, target, frame)
-        peak = _point(similar, True)
-        presence = float(similar.amax().clamp(0, 1))
-        if presence < self.settings["threshold"]:
+        peak = start or _point(similar, True)
+        presence = float(similar[peak[1], peak[0]].clamp(0, 1))
+        if start is None and presence < self.settings["threshold"]:
             return Prediction("", None, presence=presence)
         if self.fitted:
             weights = torch.from_numpy(np.asarray(concept.tensors["weights"])).to(features)
@@ -177,14 +207,21 @@ def _three(free: Float[Tensor, " 2"]) -> Float[Tensor, " 3"]:
     return torch.cat([1 - free.sum(0, keepdim=True), free])
 
 
-def dice_and_focal(logits: Float[Tensor, " n"], truth: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-    """The Dice loss with one added above and below, and the focal loss (alpha 0.25, gamma 2), as released."""
+def dice_and_focal(
+    logits: Float[Tensor, "*b n"], truth: Float[Tensor, "*b n"], focal: float = 1.0
+) -> Float[Tensor, "*b"]:
+    """The Dice loss, and the focal loss (alpha 0.25, gamma 2) as released, which counts ``focal`` times."""
     chance = logits.sigmoid()
-    dice = 1 - (2 * (chance * truth).sum() + 1) / (chance.sum() + truth.sum() + 1)
     right = chance * truth + (1 - chance) * (1 - truth)
     balance = 0.25 * truth + 0.75 * (1 - truth)
     cross = binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return dice + (balance * cross * (1 - right) ** 2).mean()
+    return dice(logits, truth) + focal * (balance * cross * (1 - right) ** 2).mean(-1)
+
+
+def dice(logits: Float[Tensor, "*b n"], truth: Float[Tensor, "*b n"]) -> Float[Tensor, "*b"]:
+    """The Dice loss with one added above and below, as released."""
+    chance = logits.sigmoid()
+    return 1 - (2 * (chance * truth).sum(-1) + 1) / (chance.sum(-1) + truth.sum(-1) + 1)
 
 
 def box_of(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:

@@ -1,0 +1,114 @@
+"""The cards of the rivals: what they are, how they were trained, how good they are.
+
+Knows: recipes, logs, qualities.  Does not know: training, models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from prisbench.embedded.card import spread_over
+from prisbench.embedded.rivals.quality import quality
+from prisbench.embedded.rivals.recipes import Recipe
+from prisbench.embedded.rivals.training import RUN
+from prisbench.runtime.files import read_json, sha256_file, write_json, write_text
+from prisbench.tabletop.queries import VERSION
+
+TITLES = {"sam": "The embedded Segment Anything", "clipseg": "The embedded CLIPSeg"}
+
+ABOUT = {
+    "sam": """A small `transformers.SamModel` that knows one world, Tabletop: from a point or a box to a mask.  It is \
+there so that methods
+that stand on Segment Anything have measured rows; it says nothing of how they do with the released weights on real
+photos.  Trained as the release is (Kirillov et al. 2023), in small: prompts drawn from true masks, a second round with
+the first answer and a point where it is wrong, three masks of which the best is trained, focal and Dice loss, a head
+that predicts the overlap.""",
+    "clipseg": """A small `transformers.CLIPSegForImageSegmentation` that knows one world, Tabletop: from a phrase, or \
+a photo of a thing that looks
+the same, to a mask.  It is there so that CLIPSeg has measured rows; it says nothing of how the released weights do on
+real photos.  There is no CLIP of Tabletop: the text tower began as the embedded backbone's text encoder, the image
+tower with nothing, and both learned with the decoder, by its loss alone.""",
+}
+
+
+def finish(folder: Path, home: Path, recipe: Recipe, scenes: int) -> dict[str, Any]:
+    """Measure a trained model's folder and write its card (README.md, card.json).  Returns the quality."""
+    found = quality(recipe.name, folder, scenes)
+    log = read_json(home / RUN / "log.json")
+    facts = {
+        "name": recipe.name,
+        "recipe": dataclasses.asdict(recipe),
+        "world": f"Tabletop {VERSION}",
+        "weights": sha256_file(folder / "model.safetensors")[:12],
+        "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "hours": round(log[-1]["seconds"] / 3600, 2) if log else 0.0,
+        "losses": [log[n] for n in spread_over(len(log))],
+        "held_out": found,
+    }
+    write_json(folder / "card.json", facts)
+    write_text(folder / "README.md", card(facts))
+    return found
+
+
+def card(facts: dict[str, Any]) -> str:
+    """The card's text, from its facts alone."""
+    name, recipe = facts["name"], facts["recipe"]
+    rows = "\n".join(f"| {row['step']} | {row['seconds'] / 60:.0f} | {row['loss']:.4f} |" for row in facts["losses"])
+    sizes = f"--seed {recipe['seed']} --scenes {recipe['scenes']} --steps {recipe['steps']} --rate {recipe['rate']}"
+    return f"""---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: image-segmentation
+tags: [tabletop, prisbench]
+---
+# {TITLES[name]}
+
+{ABOUT[name]}
+
+## Recipe
+
+`prisbench train-rival {name} --out DIR {sizes}`
+
+The first {recipe["scenes"]} of the scenes that the embedded backbone was trained on ({facts["world"]}), with their
+true masks.  No subject of the benchmark can be among them: training never shows its pattern or its pair of colours.
+Batch {recipe["batch"]}, AdamW {recipe["rate"]}, averaged weights; {facts["hours"]} hours of wall time on one core that
+other work ran on, too.
+
+| step | minutes | loss |
+|---|---|---|
+{rows}
+
+## Quality
+
+{QUALITIES[name](facts["held_out"])}
+
+All numbers are in `card.json`; weights `{facts["weights"]}`; size on disk {facts["bytes"] / 1e6:.1f} MB.
+"""
+
+
+def _sam(found: dict[str, Any]) -> str:
+    return (
+        f"Mean IoU over {found['point']['n']} things of {found['scenes']} ordinary scenes outside of training:\n"
+        f"**{_number(found['point'])}** from one point by lot inside of the thing,\n"
+        f"**{_number(found['box'])}** from its box."
+    )
+
+
+def _clipseg(found: dict[str, Any]) -> str:
+    return (
+        f"Mean IoU on {found['scenes']} ordinary scenes outside of training, scores cut at 0.5:\n"
+        f"**{_number(found['phrase'])}** of {found['phrase']['n']} phrases that tell more than the class word,\n"
+        f"**{_number(found['noun'])}** of {found['noun']['n']} class words alone,\n"
+        f"**{_number(found['photo'])}** from {found['photo']['n']} photos in which the thing stands alone.\n"
+        f"Of {found['absent']} phrases about what is not there, {found['silent']:.0%} have an empty mask."
+    )
+
+
+QUALITIES = {"sam": _sam, "clipseg": _clipseg}
+
+
+def _number(found: dict[str, Any]) -> str:
+    low_high = found["iou_mean_ci"]
+    return f"{found['iou_mean']:.3f}" + (f" {list(low_high)}" if low_high else " (no interval: too few scenes)")

@@ -1,0 +1,110 @@
+"""How well the rivals do what they were trained for, on scenes outside of training.
+
+Knows: held-out ordinary scenes, Segment Anything and CLIPSeg as methods use them.  Does not know: training, subjects.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+
+from prisbench.clipseg.model import ClipSeg
+from prisbench.clipseg.prompts import visual_prompt
+from prisbench.embedded.card import with_interval
+from prisbench.embedded.rivals.phrases import Told, told
+from prisbench.images.photos import image_id
+from prisbench.images.regions import iou
+from prisbench.sam.model import Prompt, Sam
+from prisbench.sam.persam import box_of
+from prisbench.tabletop.captions import SCALES, ordinary_scene
+from prisbench.tabletop.scenes import Plan, Scene, compose
+
+CUT = 0.5
+"""Where scores are cut here; a method's own threshold is chosen on validation."""
+
+
+class HeldOut(NamedTuple):
+    """An ordinary scene that no training shows, what is said of its things, and its own source of chance."""
+
+    scene: Scene
+    told: Told
+    rng: random.Random
+
+
+def held_out(scenes: int, name: str) -> Iterator[HeldOut]:
+    """So many, always the same of a name."""
+    for n in range(scenes):
+        scene, _ = ordinary_scene(f"{name}/{n}")
+        rng = random.Random(f"{name}/{n}/rivals")
+        yield HeldOut(scene, told([thing.individual for thing in scene.things], rng), rng)
+
+
+def quality(kind: str, folder: Path, scenes: int, name: str = "held-out") -> dict[str, Any]:
+    """Of the model of that kind in a folder."""
+    measure: Callable[[Path, int, str], dict[str, Any]] = {"sam": sam_quality, "clipseg": clipseg_quality}[kind]
+    return {**measure(folder, scenes, name), "scenes": scenes}
+
+
+def sam_quality(folder: Path, scenes: int, name: str) -> dict[str, Any]:
+    """Mean IoU from one point by lot inside of each thing, and from its box; of the three masks the one that the model
+    takes for the best.
+    """
+    sam = Sam(str(folder), "cpu")
+    found: dict[str, list[float]] = {"point": [], "box": []}
+    keys: list[str] = []
+    for scene, _, rng in held_out(scenes, name):
+        frame, features = sam.encode(scene.image)
+        for truth in scene.masks:
+            rows, columns = np.nonzero(truth)
+            at = int(rng.random() * len(rows))
+            prompts = {
+                "point": Prompt(((int(columns[at]), int(rows[at])),), (1,)),
+                "box": Prompt((), (), box_of(truth)),
+            }
+            for kind, prompt in prompts.items():
+                masks = sam.decode(frame, features, prompt, True)
+                mask = (masks.logits[int(masks.quality.argmax())] > 0).numpy()
+                found[kind].append(iou(mask, truth))
+            keys.append(image_id(scene.image))
+    return {kind: with_interval(ious, keys) for kind, ious in found.items()}
+
+
+def clipseg_quality(folder: Path, scenes: int, name: str) -> dict[str, Any]:
+    """Mean IoU of phrases about what is there, of which the class words alone, and from a photo in which the thing
+    stands alone; and the share of the phrases about nothing whose mask is empty.
+    """
+    clipseg = ClipSeg(str(folder), "cpu")
+    found: dict[str, list[tuple[float, str]]] = {"phrase": [], "noun": [], "photo": []}
+    silent: list[bool] = []
+    for scene, said, rng in held_out(scenes, name):
+        layers = clipseg.encode(scene.image)
+        key, size_hw = image_id(scene.image), scene.masks[0].shape
+
+        def answer(vector: Any, layers: Any = layers, size_hw: Any = size_hw) -> Bool[np.ndarray, "h w"]:
+            return clipseg.score(layers, vector, size_hw) > CUT
+
+        for text, meant in said["phrases"]:
+            mask = answer(clipseg.of_text(f"a photo of a {text}"))
+            if meant:
+                kind = "phrase" if " " in text else "noun"
+                found[kind].append((iou(mask, union(scene, meant)), key))
+            else:
+                silent.append(not mask.any())
+        alone = compose(rng, [scene.things[0].individual], Plan(SCALES[1]))
+        vector = clipseg.of_photo(visual_prompt(alone.image, alone.masks[0]))
+        same = [n for n, look in enumerate(said["looks"]) if look == said["looks"][0]]
+        found["photo"].append((iou(answer(vector), union(scene, same)), key))
+    result: dict[str, Any] = {
+        kind: with_interval([each for each, _ in ious], [key for _, key in ious]) for kind, ious in found.items()
+    }
+    return {**result, "silent": round(float(np.mean(silent)), 4) if silent else None, "absent": len(silent)}
+
+
+def union(scene: Scene, numbers: list[int]) -> Bool[np.ndarray, "h w"]:
+    """What those things of a scene cover."""
+    return np.any([scene.masks[n] for n in numbers], axis=0)

@@ -1,0 +1,119 @@
+"""The recipes of the rivals: every number that shapes them, and what carrying them out costs.
+
+Knows: numbers.  Does not know: models, scenes, how training goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from prisbench.embedded.recipe import step_generator
+
+
+@dataclass(frozen=True)
+class SamRecipe:
+    """Every number that shapes the embedded Segment Anything.  Sizes in scenes, pixels, steps."""
+
+    name: ClassVar[str] = "sam"
+
+    seed: int = 0
+    scenes: int = 3_000
+    """The first so many of those that the embedded backbone was trained on."""
+    side: int = 144
+    """Of the square that photos are put into: the longest side of a Tabletop scene but one."""
+    patch: int = 12
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    window: int = 6
+    whole: tuple[int, ...] = (1, 3)
+    """Layers whose attention sees the whole photo; the others' sees windows."""
+    channels: int = 128
+    """Of the features and of the decoder."""
+    spread: float = 0.06
+    """Deviation of the first weights.  The class's default for its encoder is 1e-10, made for loading."""
+    steps: int = 2_800
+    batch: int = 8
+    prompts: int = 3
+    """Of each photo, in a step."""
+    rate: float = 1e-3
+    decay_share: float = 0.3
+    ema: float = 0.998
+    again: float = 0.5
+    """The share of steps that have a second round."""
+    focal: float = 20.0
+    """The focal loss counts so many times the Dice loss (Kirillov et al. 2023, appendix A)."""
+
+    def generator(self, step: int) -> torch.Generator:
+        """The only source of chance in a step."""
+        return step_generator(self.seed, 4, step)
+
+
+@dataclass(frozen=True)
+class ClipSegRecipe:
+    """Every number that shapes the embedded CLIPSeg.  Sizes in scenes, pixels, steps."""
+
+    name: ClassVar[str] = "clipseg"
+    seed: int = 0
+    scenes: int = 3_000
+    side: int = 144
+    """Of the square that photos are squashed into."""
+    patch: int = 12
+    width: int = 128
+    """Of the image tower, and of the vectors that both towers give."""
+    layers: int = 4
+    heads: int = 4
+    positions: int = 64
+    """Tokens that a text may have."""
+    extract: tuple[int, ...] = (1, 2, 3)
+    """Layers of the image tower that the decoder reads."""
+    reduced: int = 64
+    """Width of the decoder."""
+    start: str = "embedded"
+    """Whose text encoder the text tower begins as: the embedded backbone's, or a pipeline's folder."""
+    text_rate: float = 0.1
+    """The text tower's share of the rate.  From nothing and at the full rate, texts collapsed to one direction within
+    400 steps, and words meant nothing."""
+    steps: int = 1_400
+    batch: int = 8
+    prompts: int = 3
+    """Phrases asked of each scene, in a step."""
+    naming: float = 1.0
+    """Naming what patches show counts so many times the Dice loss."""
+    absent: float = 0.3
+    """The share of the phrases that mean nothing in their scene."""
+    strange: float = 0.3
+    """The share of the phrases that have words of no meaning around them."""
+    photos: int = 3
+    """Visual prompts in a step, each asked of two scenes."""
+    rate: float = 1e-3
+    decay_share: float = 0.3
+    ema: float = 0.998
+    cross: float = 5.0
+    """The cross-entropy counts so many times the Dice loss."""
+
+    def generator(self, step: int) -> torch.Generator:
+        """The only source of chance in a step."""
+        return step_generator(self.seed, 5, step)
+
+
+Recipe = SamRecipe | ClipSegRecipe
+
+RIVALS: Mapping[str, type[SamRecipe] | type[ClipSegRecipe]] = {"sam": SamRecipe, "clipseg": ClipSegRecipe}
+
+SECONDS = {"sam": 0.55, "clipseg": 0.65}
+"""Of one core for a step of the default size, measured while other work ran on the processor's other threads."""
+
+
+def cost(recipe: Recipe) -> str:
+    """What training will take, in words; scenes are drawn at 13 a second and core."""
+    hours = (recipe.scenes / 13 + recipe.steps * SECONDS[recipe.name]) / 3600
+    megabytes = recipe.scenes * 16_000 * 4 / 1e6 + 30
+    return (
+        f"training {recipe.name}: {recipe.scenes} scenes, {recipe.steps} steps; about {hours:.1f} hours of one core, "
+        f"{megabytes:.0f} MB of disk; interrupt it at will, the same command goes on"
+    )

@@ -17,8 +17,9 @@ from prisbench.browser.reported import reported
 from prisbench.datasets.load import SUBSET, Dataset
 from prisbench.datasets.show.choose import choose
 from prisbench.errors import DataError
+from prisbench.leaderboard.ceilings import result_files
 from prisbench.leaderboard.rescore import Find, kept_records
-from prisbench.leaderboard.rows import load_runs
+from prisbench.leaderboard.rows import load_runs, standing
 from prisbench.predictions import PredictionRecord
 from prisbench.results import DatasetRef, Run
 from prisbench.runtime.files import write_text
@@ -54,7 +55,8 @@ def page_of(
     reported: Sequence[Mapping[str, str]] = (),
     cases: Cases | None = None,
 ) -> str:
-    """The leaderboard as one file; it points to ``browse.html`` beside it where there are ``cases``.
+    """The leaderboard as one file, without runs that were retracted; it points to ``browse.html`` beside it where there
+    are ``cases``.
 
     Raises DataError as ``rows.rows``, without runs, and for a gallery image of another kind.
     """
@@ -64,7 +66,7 @@ def page_of(
         for each in gallery
     ]  # fmt: skip
     extra = {"browse": None if cases is None else BROWSE, "gallery": pictures, "reported": list(reported)}
-    return board_page({**board_data(runs, None if cases is None else cases.nouns), "extra": extra})
+    return board_page({**board_data(standing(runs), None if cases is None else cases.nouns), "extra": extra})
 
 
 def gallery_in(folder: Path) -> list[Overlay]:
@@ -81,8 +83,10 @@ def write_pages(
     ``find`` gives the dataset, and is asked only where predictions are kept; None: no page of answers is wanted.
     Raises DataError as ``load_runs`` and ``kept_records``, and for a dataset that lacks a query; WriteError.
     """
-    runs, paths = load_runs(results), sorted(results.glob("*.json"))
-    found = {n: kept_records(path, run) for n, (path, run) in enumerate(zip(paths, runs, strict=True))}
+    files = zip(result_files(results), load_runs(results), strict=True)
+    rows = [(path, run) for path, run in files if run.retracted is None]
+    runs = [run for _, run in rows]
+    found = {n: kept_records(path, run) for n, (path, run) in enumerate(rows)}
     kept = {n: records for n, records in found.items() if records is not None}
     dataset, why = _dataset(runs[0].dataset, bool(kept), find)
     if dataset is None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from prisbench.answers import SAFE_NAME
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, UsageError
+from prisbench.leaderboard.ceilings import read_ceilings, result_files
 from prisbench.leaderboard.pages import readme, write_pages
 from prisbench.leaderboard.publish import LARGEST, keep_predictions, kept_beside
 from prisbench.leaderboard.rescore import Find, rescore_one
@@ -113,7 +114,7 @@ def _checked(path: Path, boards: Path, found: dict[str, Dataset | None], find: F
     there = boards / path.parent.name
     if (there / path.name).is_file() and (there / path.name).resolve() != path.resolve():
         raise DataError(f"{path}: the leaderboard has such a row; retract that one, or give yours another name")
-    if any(there.glob("*.json")) and load_runs(there)[0].dataset != run.dataset:
+    if result_files(there) and load_runs(there)[0].dataset != run.dataset:
         raise DataError(f"{path}: made on another content of {path.parent.name} than the rows of {there} (its digest)")
     again = rescore_one(path, run, found, find)
     if again.state != "same":
@@ -125,7 +126,7 @@ def _checked(path: Path, boards: Path, found: dict[str, Dataset | None], find: F
 
 def with_submission(boards: Path, board: str, submitted: Sequence[Submission]) -> list[Run]:
     """The runs of a leaderboard as they would be: those that are there, and the submitted ones of that name."""
-    there = load_runs(boards / board) if any((boards / board).glob("*.json")) else []
+    there = load_runs(boards / board) if result_files(boards / board) else []
     return [*there, *(each.run for each in submitted if each.file.parent.name == board)]
 
 
@@ -143,8 +144,8 @@ def retract(row: Path, reason: str) -> Run:
         raise UsageError(f"{row} was retracted before: {run.retracted}")
     marked = replace(run, retracted=f"{words} ({datetime.date.today().isoformat()})")
     folder = row.parent
-    runs = [marked if path == row else read_run(path) for path in sorted(folder.glob("*.json"))]
-    text = readme(runs)
+    runs = [marked if path == row else read_run(path) for path in result_files(folder)]
+    text = readme(runs, read_ceilings(folder, marked.dataset))
     write_run(marked, row)
     write_text(folder / "README.md", text)
     write_pages(folder.parent.parent, runs)

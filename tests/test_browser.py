@@ -19,6 +19,7 @@ from prisbench.browser.reported import reported
 from prisbench.browser.write import Overlay, page_of, write_pages, write_queries
 from prisbench.datasets.load import open_dataset
 from prisbench.errors import DataError
+from prisbench.leaderboard import ceilings
 from prisbench.leaderboard.rows import load_runs
 from prisbench.subsets import NAMED
 from tests import leaderboards
@@ -174,6 +175,7 @@ def test_pages_are_written_with_scenes_where_predictions_and_dataset_are_at_hand
 ) -> None:
     dataset = open_dataset(tiny_dataset)
     steps: list[tuple[int, int]] = []
+    (results / ceilings.FILE).write_text("{}")  # stands beside the result files and is none
     pages = write_pages(results, tmp_path / "a", [], lambda _: dataset, lambda *step: steps.append(step))
     assert pages.browse == tmp_path / "a" / "browse.html" and steps[-1] == (10, 10)
     images = {example.image_id for example in dataset.examples("test")}

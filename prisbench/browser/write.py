@@ -17,6 +17,7 @@ from prisbench.browser.reported import reported
 from prisbench.datasets.load import SUBSET, Dataset
 from prisbench.datasets.show.choose import choose
 from prisbench.errors import DataError
+from prisbench.leaderboard.ceilings import result_files
 from prisbench.leaderboard.rescore import Find, kept_records
 from prisbench.leaderboard.rows import load_runs
 from prisbench.predictions import PredictionRecord
@@ -81,7 +82,7 @@ def write_pages(
     ``find`` gives the dataset, and is asked only where predictions are kept; None: no page of answers is wanted.
     Raises DataError as ``load_runs`` and ``kept_records``, and for a dataset that lacks a query; WriteError.
     """
-    runs, paths = load_runs(results), sorted(results.glob("*.json"))
+    runs, paths = load_runs(results), result_files(results)
     found = {n: kept_records(path, run) for n, (path, run) in enumerate(zip(paths, runs, strict=True))}
     kept = {n: records for n, records in found.items() if records is not None}
     dataset, why = _dataset(runs[0].dataset, bool(kept), find)

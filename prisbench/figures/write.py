@@ -16,6 +16,7 @@ from prisbench.datasets.load import Dataset
 from prisbench.figures import charts, grid
 from prisbench.figures.style import Template, check_matplotlib, drawing, save
 from prisbench.headline import Scores, subset_scores
+from prisbench.leaderboard.ceilings import result_files
 from prisbench.leaderboard.intervals import name_of
 from prisbench.leaderboard.rescore import Find, kept_records
 from prisbench.leaderboard.rows import load_runs, records_of, rows
@@ -100,7 +101,7 @@ def _firsts(runs: Sequence[Run], records: Sequence[Mapping[str, object]]) -> dic
 
 def _files(results: Path, runs: Sequence[Run], wanted: Mapping[str, Run]) -> dict[str, tuple[str, Run]]:
     """Name -> the result file of its run."""
-    names = [path.name for path in sorted(results.glob("*.json"))]
+    names = [path.name for path in result_files(results)]
     return {name: (names[next(n for n, each in enumerate(runs) if each is run)], run) for name, run in wanted.items()}
 
 

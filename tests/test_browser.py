@@ -19,7 +19,9 @@ from prisbench.browser.reported import reported
 from prisbench.browser.write import Overlay, page_of, write_pages, write_queries
 from prisbench.datasets.load import open_dataset
 from prisbench.errors import DataError
+from prisbench.leaderboard import ceilings
 from prisbench.leaderboard.rows import load_runs
+from prisbench.results import Run
 from prisbench.subsets import NAMED
 from tests import leaderboards
 from tests.leaderboards import big
@@ -169,18 +171,31 @@ def test_letters_stand_out_from_their_ground_in_light_and_dark() -> None:
         assert contrast(palette["firm"], palette["paper"]) >= 3, "borders of controls"
 
 
+def above(run: Run) -> ceilings.Ceilings:
+    """A ceiling of every query of a run."""
+    asked = [ceilings.Asked("test", q.query_id, q.subject_id, q.query_type, q.grade) for q in run.queries]
+    scores = {query.query_id: 1.0 for query in run.queries}
+    best = ceilings.Ceiling("best outline", "truth", "every outline", "test", {}, scores)
+    return ceilings.Ceilings(run.dataset, "0", asked, [best])
+
+
 def test_pages_are_written_with_scenes_where_predictions_and_dataset_are_at_hand(
     results: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     dataset = open_dataset(tiny_dataset)
     steps: list[tuple[int, int]] = []
+    ceilings.write_ceilings(above(load_runs(results)[0]), results)
     pages = write_pages(results, tmp_path / "a", [], lambda _: dataset, lambda *step: steps.append(step))
     assert pages.browse == tmp_path / "a" / "browse.html" and steps[-1] == (10, 10)
     images = {example.image_id for example in dataset.examples("test")}
     assert {path.stem for path in (tmp_path / "a" / "scenes").iterdir()} == images
     again = write_pages(results, tmp_path / "b", [], lambda _: dataset)
     assert again.browse and pages.browse.read_bytes() == again.browse.read_bytes()
-    assert json.loads(block(pages.board.read_text(), "extra"))["browse"] == "browse.html"
+    extra = json.loads(block(pages.board.read_text(), "extra"))
+    assert extra["browse"] == "browse.html"
+    names = [(row["name"], row["kind"], row["n"]) for row in extra["ceilings"]]
+    assert names[0] == ("best outline", "truth", 10)
+    assert {name for name, kind, _ in names[1:] if kind == "floor"} == {"whole-image", "center-box"}
 
     alone = write_pages(results, tmp_path / "c", [], None)
     assert alone.browse is None and not (tmp_path / "c" / "scenes").exists()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prisbench.browser.board import board_data, board_page
 from prisbench.browser.browse import browse_page
@@ -17,7 +17,7 @@ from prisbench.browser.reported import reported
 from prisbench.datasets.load import SUBSET, Dataset
 from prisbench.datasets.show.choose import choose
 from prisbench.errors import DataError
-from prisbench.leaderboard.ceilings import result_files
+from prisbench.leaderboard.ceilings import Ceilings, ceiling_notes, ceiling_rows, read_ceilings, result_files
 from prisbench.leaderboard.rescore import Find, kept_records
 from prisbench.leaderboard.rows import load_runs, standing
 from prisbench.predictions import PredictionRecord
@@ -54,6 +54,7 @@ def page_of(
     gallery: Sequence[Overlay] = (),
     reported: Sequence[Mapping[str, str]] = (),
     cases: Cases | None = None,
+    ceilings: Ceilings | None = None,
 ) -> str:
     """The leaderboard as one file, without runs that were retracted; it points to ``browse.html`` beside it where there
     are ``cases``.
@@ -65,7 +66,14 @@ def page_of(
          "uri": _data_uri(each)}
         for each in gallery
     ]  # fmt: skip
-    extra = {"browse": None if cases is None else BROWSE, "gallery": pictures, "reported": list(reported)}
+    extra: dict[str, Any] = {
+        "browse": None if cases is None else BROWSE,
+        "gallery": pictures,
+        "reported": list(reported),
+    }
+    if ceilings is not None:
+        found = ceiling_rows(ceilings, runs)
+        extra |= {"ceilings": [row._asdict() for row in found], "ceiling_notes": ceiling_notes(ceilings, found)}
     return board_page({**board_data(standing(runs), None if cases is None else cases.nouns), "extra": extra})
 
 
@@ -81,22 +89,24 @@ def write_pages(
     """The pages of a leaderboard folder, below ``out``.
 
     ``find`` gives the dataset, and is asked only where predictions are kept; None: no page of answers is wanted.
-    Raises DataError as ``load_runs`` and ``kept_records``, and for a dataset that lacks a query; WriteError.
+    Raises DataError as ``load_runs``, ``read_ceilings`` and ``kept_records``, and for a dataset that lacks a query;
+    WriteError.
     """
     files = zip(result_files(results), load_runs(results), strict=True)
     rows = [(path, run) for path, run in files if run.retracted is None]
     runs = [run for _, run in rows]
     found = {n: kept_records(path, run) for n, (path, run) in enumerate(rows)}
+    above = read_ceilings(results, runs[0].dataset)
     kept = {n: records for n, records in found.items() if records is not None}
     dataset, why = _dataset(runs[0].dataset, bool(kept), find)
     if dataset is None:
-        return Pages(write_text(out / BOARD, page_of(runs, gallery, reported(results))), None, why)
+        return Pages(write_text(out / BOARD, page_of(runs, gallery, reported(results), ceilings=above)), None, why)
     wanted = {query.query_id for run in runs for query in run.queries}
     cases = write_cases(dataset, runs[0].dataset.split, out, wanted, step)
     if missing := wanted - set(cases.queries):
         raise DataError(f"{dataset.folder} lacks query {min(missing)!r} of the results; it is another dataset")
     browse = write_text(out / BROWSE, browse_page(runs, cases, kept, runs[0].dataset))
-    return Pages(write_text(out / BOARD, page_of(runs, gallery, reported(results), cases)), browse, None)
+    return Pages(write_text(out / BOARD, page_of(runs, gallery, reported(results), cases, above)), browse, None)
 
 
 def _dataset(data: DatasetRef, kept: bool, find: Find | None) -> tuple[Dataset | None, str | None]:

@@ -142,12 +142,15 @@ def _html(results: Path, out: Path | None, gallery: Path, data: list[str] | None
     """One page, printed or written; or a folder of pages, with answers unless ``data`` is None."""
     from prisbench.browser import write
     from prisbench.browser.reported import reported
+    from prisbench.leaderboard.ceilings import read_ceilings
     from prisbench.leaderboard.rescore import finder
     from prisbench.leaderboard.rows import load_runs
 
     overlays = write.gallery_in(gallery)
     if out is None or out.suffix == ".html":
-        _print(write.page_of(load_runs(results), overlays, reported(results)), out)
+        runs = load_runs(results)
+        above = read_ceilings(results, runs[0].dataset)
+        _print(write.page_of(runs, overlays, reported(results), ceilings=above), out)
         return
     find = None if data is None else finder(data, tell)
     with progress_bar("scenes") as step:

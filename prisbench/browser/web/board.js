@@ -8,7 +8,7 @@ import { filterBar, followState, knownValues, methodFields, sharedFields } from 
 import { TIER, numberOf, shownColumns, sorted } from "./columns.js";
 import { asCsv, asLatex, asMarkdown, copyButtons } from "./copying.js";
 import { scoreTable } from "./table.js";
-import { definitionSection, pairSection, profileSection, reportedSection, riskSection, timeSection, winSection } from "./sections.js";
+import { ceilingSection, definitionSection, pairSection, profileSection, reportedSection, riskSection, timeSection, winSection } from "./sections.js";
 
 const DEFAULTS = {
   subset: "", noun: "", size: "", sees: "", weights: "", find: "", sort: "tier", way: "up", all: "", pick: "", a: "", b: "",
@@ -185,7 +185,7 @@ function draw(data, extra, fields, state) {
     h("nav", { "aria-label": "Parts of the page" }, links.map(([id, text]) =>
       h("a", { href: `#${id}`, onclick: (event) => { event.preventDefault(); document.getElementById(id)?.scrollIntoView({ block: "start" }); } }, text))),
     h("main", null, bar, ...["table", "time", "profile", "wins", "pair", "risk"].map((id) => h("div", { id })),
-      reportedSection("reported", extra.reported), definitionSection("meaning", data, data.notes),
+      ceilingSection("ceilings", extra.ceilings, extra.ceiling_notes), reportedSection("reported", extra.reported), definitionSection("meaning", data, data.notes),
       extra.gallery?.length ? h("section", { id: "gallery" }, h("h2", null, "Examples"), h("div", { class: "gallery" }, extra.gallery.map((each) =>
         h("figure", null, h("img", { src: each.uri, alt: each.caption, loading: "lazy" }), h("figcaption", null, each.caption))))) : null),
     h("footer", { class: "soft" }, "Made by prisbench leaderboard from committed result files. This page works from disk and fetches nothing."),

@@ -95,6 +95,7 @@ async function start() {
         h("span", { class: "soft" }, at < 0 ? "not in this list" : `${at + 1} of ${items.length}`)),
       missing ? h("p", { class: "soft", role: "alert" }, `The address names a query that is not here: ${state.now.q}.`) : null,
       caseView(page, i, masks)));
+    document.body.dataset.first ??= `${Math.round(performance.now())}`;
     if (!page.firsts.length || !shown[i]) return;
     await masks.ready(page.firsts);
     if (turn === drawing) replace("answers", answersView(page, i, masks));
@@ -103,12 +104,12 @@ async function start() {
   skeleton(page, fields, list.element);
   tooltips(document.body);
   addEventListener("keydown", (event) => {
-    if (event.target.closest("input, select, textarea, [role=listbox]") || event.metaKey || event.ctrlKey || event.altKey) return;
+    const inList = event.target.closest("[role=listbox]") && event.key.startsWith("Arrow"); // the list sees to these
+    if (inList || event.target.closest("input, select, textarea") || event.metaKey || event.ctrlKey || event.altKey) return;
     const by = { j: 1, ArrowRight: 1, k: -1, ArrowLeft: -1 }[event.key];
     if (by) move(by);
   });
   await update();
-  document.body.dataset.first = `${Math.round(performance.now())}`;
   window.prisbench = { page, masks, items: () => items };
 }
 
@@ -137,7 +138,7 @@ function fieldsOf(data, firsts) {
   const fields = sharedFields(data);
   if (!firsts.length) return fields;
   const methods = firsts.map((run) => [`${run.place}`, run.label]);
-  fields.push({ name: "a", label: "Method", options: [["", methods[0][1]], ...methods] });
+  fields.push({ name: "a", label: "Method", options: [["", `best: ${methods[0][1]}`], ...methods] });
   if (firsts.length > 1) fields.push({ name: "b", label: "Against", options: [["", "nothing"], ...methods] });
   const outcomes = Object.entries(OUTCOMES).map(([name, { words }]) => [name, words]);
   fields.push({ name: "outcome", label: "Outcome", options: [["", "any"], ...outcomes, ["disagree", "methods disagree"]] });

@@ -39,6 +39,15 @@ export function methodFields(data) {
 export const knownValues = (fields) =>
   Object.fromEntries(fields.map(({ name, options }) => [name, options.map(([value]) => value)]));
 
+let typing = 0;
+
+/** Wait until nobody types: every letter would rank the methods again. */
+function later(action) {
+  document.body.dataset.ready = "";
+  clearTimeout(typing);
+  typing = setTimeout(action, 150);
+}
+
 /** The bar: a select for each field, a search field where ``find`` says what for. */
 export function filterBar(fields, state, { find = null, label = "Filter" } = {}) {
   const selects = fields.map(({ name, label: words, options }) =>
@@ -47,7 +56,7 @@ export function filterBar(fields, state, { find = null, label = "Filter" } = {})
         options.map(([value, text]) => h("option", { value, selected: state.now[name] === value }, text)))));
   const search = find && h("label", { class: "field" }, h("span", null, find),
     h("input", { type: "search", name: "find", value: state.now.find, spellcheck: "false", autocomplete: "off",
-      "data-focus": "filter-find", oninput: (event) => state.set({ find: event.target.value }) }));
+      "data-focus": "filter-find", oninput: (event) => later(() => state.set({ find: event.target.value })) }));
   const names = [...fields.map(({ name }) => name), ...(find ? ["find"] : [])];
   const chosen = names.filter((name) => state.now[name]);
   const reset = button("Show all", () => state.set(Object.fromEntries(names.map((name) => [name, ""]))),

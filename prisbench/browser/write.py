@@ -92,20 +92,20 @@ def write_pages(
     Raises DataError as ``load_runs``, ``read_ceilings`` and ``kept_records``, and for a dataset that lacks a query;
     WriteError.
     """
-    files = zip(result_files(results), load_runs(results), strict=True)
-    rows = [(path, run) for path, run in files if run.retracted is None]
-    runs = [run for _, run in rows]
-    found = {n: kept_records(path, run) for n, (path, run) in enumerate(rows)}
-    above = read_ceilings(results, runs[0].dataset)
+    everything = load_runs(results)
+    files = dict(zip(map(id, everything), result_files(results), strict=True))
+    runs, data = standing(everything), everything[0].dataset
+    found = {n: kept_records(files[id(run)], run) for n, run in enumerate(runs)}
+    above = read_ceilings(results, data)
     kept = {n: records for n, records in found.items() if records is not None}
-    dataset, why = _dataset(runs[0].dataset, bool(kept), find)
+    dataset, why = _dataset(data, bool(kept), find)
     if dataset is None:
         return Pages(write_text(out / BOARD, page_of(runs, gallery, reported(results), ceilings=above)), None, why)
     wanted = {query.query_id for run in runs for query in run.queries}
-    cases = write_cases(dataset, runs[0].dataset.split, out, wanted, step)
+    cases = write_cases(dataset, data.split, out, wanted, step)
     if missing := wanted - set(cases.queries):
         raise DataError(f"{dataset.folder} lacks query {min(missing)!r} of the results; it is another dataset")
-    browse = write_text(out / BROWSE, browse_page(runs, cases, kept, runs[0].dataset))
+    browse = write_text(out / BROWSE, browse_page(runs, cases, kept, data))
     return Pages(write_text(out / BOARD, page_of(runs, gallery, reported(results), cases, above)), browse, None)
 
 

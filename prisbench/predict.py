@@ -84,7 +84,7 @@ def predicting(
         kind = f" of the subset {scope.subset!r}" if scope.subset else ""
         kind += f" in shard {scope.shard.words}" if scope.shard else ""
         raise UsageError(f"{dataset.id} has no queries{kind} in its {scope.split} split")
-    everybody = deaf_subjects(given(dataset.subjects(scope.split), options.reference), options.deaf)
+    everybody = _everybody(dataset, scope.split, options)
     manifest = manifest_of(dataset, method, scope, options)
     with contextlib.ExitStack() as stack:
         folder = root
@@ -95,11 +95,16 @@ def predicting(
             folder = run_folder(root, dataset, method, concept.learner, scope, options)
             manifest["concept"] = concept.learner
             stack.enter_context(locked(folder))
-            check_claim(folder, {**manifest, "concepts": {concept.subject_id: concept.id}}, options.fresh)
+            known = {**manifest, "concepts": {concept.subject_id: concept.id}}
+            check_claim(folder, known, options.fresh)
+            if scope.shard is not None and not options.fresh:  # what it could not be merged into
+                whole = run_folder(root, dataset, method, concept.learner, replace(scope, shard=None), options)
+                check_claim(whole, {key: value for key, value in known.items() if key != "shard"}, fresh=False)
 
         wanted = set(about)
         order = [id for id in turned([subject.id for subject in everybody], scope.shard) if id in wanted]
-        learning = _Learning(method, order, options.learned, progress, take_folder)
+        known = None if options.kept is None else options.kept.concepts
+        learning = _Learning(method, order, known, progress, take_folder)
         concepts, cost = _learn_some(everybody, learning)
         learners = sorted({concept.learner for concept in concepts.values()})
         if len(learners) != 1:
@@ -178,9 +183,20 @@ def learn_all(
 
 
 def learn_one(dataset: Dataset, method: Method, split: str, options: RunOptions, subject_id: str) -> SubjectCost:
-    """Learn one subject of a split as a run with these options would, and keep the concept in ``options.learned``."""
-    everybody = deaf_subjects(given(dataset.subjects(split), options.reference), options.deaf)
-    return _learn_some(everybody, _Learning(method, [subject_id], options.learned))[1][subject_id]
+    """Learn one subject of a split as a run with these options would, and keep the concept in ``options.kept``."""
+    learning = _Learning(method, [subject_id], None if options.kept is None else options.kept.concepts)
+    return _learn_some(_everybody(dataset, split, options), learning)[1][subject_id]
+
+
+def _everybody(dataset: Dataset, split: str, options: RunOptions) -> list[Subject]:
+    """The subjects of a split as a method gets them, read once where the process keeps them."""
+    kept = options.kept
+    if kept is not None and kept.subjects is not None:
+        return kept.subjects
+    found = list(deaf_subjects(given(dataset.subjects(split), options.reference), options.deaf))
+    if kept is not None:
+        kept.subjects = found
+    return found
 
 
 class _Learning(NamedTuple):

@@ -27,7 +27,7 @@ from prisbench.runtime.identity import difference, with_files
 from prisbench.runtime.resume import Difference, as_json, differences
 from prisbench.runtime.strict_json import Strict, parse, read
 from prisbench.sharding import SHARDS, Shard
-from prisbench.types import UNLEARNED, Concept, Example, Method
+from prisbench.types import UNLEARNED, Concept, Example, Method, Subject
 
 MANIFEST = "manifest.json"
 PREDICTIONS, RUN, SOFT_MAPS = "predictions.jsonl", "run.json", "soft-maps"
@@ -90,6 +90,16 @@ def scope_of(manifest: Mapping[str, Any]) -> Scope:
     return Scope(split, part["limit"], part["subset"], tuple(part["subjects"]), tuple(part["queries"]))
 
 
+@dataclass
+class Kept:
+    """What a process that makes several shards keeps: the subjects of the split, as a method gets them, and the
+    concepts of those that it learned, with the seconds they took.  So none is read or learned twice.
+    """
+
+    subjects: list[Subject] | None = None
+    concepts: dict[str, tuple[Concept, float]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """How a run goes.
@@ -101,8 +111,8 @@ class RunOptions:
     ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``deaf``: an input that is kept
     from the method, one of ``deaf.DEAF``.  ``tuned``: what the record says of settings that ``tuning`` chose; such a
     run has a name of its own.  ``reason``: why a test split is looked at, for its log.  ``soft_maps`` keeps the maps
-    that masks were cut from, as 8-bit PNG files.  ``learned`` is where a process that makes several shards keeps the
-    concepts of subjects, and the seconds they took, so that it learns none twice.
+    that masks were cut from, as 8-bit PNG files.  ``kept`` is what a process that makes several shards keeps from one
+    to the next.
     """
 
     seed: int = 0
@@ -115,7 +125,7 @@ class RunOptions:
     keep_errors: bool = False
     fail_on_error: bool = False
     image_seconds: float | None = IMAGE_SECONDS
-    learned: dict[str, tuple[Concept, float]] | None = field(default=None, compare=False, repr=False)
+    kept: Kept | None = field(default=None, compare=False, repr=False)
 
 
 def known_as(method: str, options: RunOptions) -> str:

@@ -276,6 +276,11 @@ def test_shards_of_different_runs_are_not_merged(data: Dataset, method: Path, tm
     words = r"which is with another settings \(tau: 0\.5 there, 0\.4 now\); merge the shards of one run only"
     with pytest.raises(DataError, match=rf"b/.*2-of-2 is a shard of another run than .*1-of-2, {words}"):
         merge([first, other], data)
+    evaluate(data, load_method(str(method)), tmp_path / "d")
+    with pytest.raises(
+        DataError, match=r"tiny-v1/boxes--boxes holds a run with another settings \(tau: 0\.5 there, 0\.4"
+    ):
+        answer(data, method, tmp_path / "d", "2/2", tau=0.4)  # told before it is made: it could not be merged
     seeded = answer(data, method, tmp_path / "c", "2/2", RunOptions(seed=1))
     with pytest.raises(DataError, match=r"with another seed \(0 there, 1 now\)"):
         merge([first, seeded], data)

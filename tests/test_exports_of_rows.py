@@ -20,9 +20,8 @@ from prisbench.exports.coco import write_coco, write_fiftyone
 from prisbench.exports.every_eval_ever import record, write_every_eval_ever
 from prisbench.exports.hub import write_hub
 from prisbench.exports.latex import escaped, table
-from prisbench.exports.numbers import numbers_of
+from prisbench.exports.numbers import Number, numbers_of
 from prisbench.images.photos import load_photo
-from prisbench.leaderboard.rows import load_runs
 from prisbench.methods import load_method
 from prisbench.predictions import PredictionRecord, read_predictions
 from prisbench.results import Run, read_run
@@ -37,6 +36,11 @@ def row() -> Run:
 
 
 @pytest.fixture(scope="module")
+def known(row: Run) -> dict[str, Number]:
+    return {number.name: number for number in numbers_of(row)}
+
+
+@pytest.fixture(scope="module")
 def made(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of center-box on fifteen queries."""
     root = tmp_path_factory.mktemp("runs")
@@ -48,13 +52,12 @@ def data(tiny_dataset: Path) -> Dataset:
     return open_dataset(tiny_dataset)
 
 
-def test_the_hub_reads_what_it_is_given(row: Run, tmp_path: Path) -> None:
+def test_the_hub_reads_what_it_is_given(row: Run, known: dict[str, Number], tmp_path: Path) -> None:
     from huggingface_hub import ModelCard, parse_eval_result_entries
 
     results, card = write_hub(row, tmp_path, "someone/tabletop-v3")
     assert results == tmp_path / ".eval_results" / "tabletop-v3.yaml"
     entries = {entry.task_id: entry for entry in parse_eval_result_entries(yaml.safe_load(results.read_text()))}
-    known = {number.name: number for number in numbers_of(row)}
     assert sorted(entries) == ["headline", "iou_mean"]
     for name, entry in entries.items():
         assert entry.dataset_id == "someone/tabletop-v3" and entry.value == round(known[name].value, 4)
@@ -87,7 +90,7 @@ def details(value: Any) -> Iterator[Any]:
             yield from details(inner)
 
 
-def test_every_eval_ever_finds_what_its_schema_wants(row: Run, tmp_path: Path) -> None:
+def test_every_eval_ever_finds_what_its_schema_wants(row: Run, known: dict[str, Number], tmp_path: Path) -> None:
     path = write_every_eval_ever(row, tmp_path, "A Laboratory")
     assert re.fullmatch(
         r"data/tabletop-v3/unknown/center-box--none/[0-9a-f]{32}\.json", str(path.relative_to(tmp_path))
@@ -100,7 +103,7 @@ def test_every_eval_ever_finds_what_its_schema_wants(row: Run, tmp_path: Path) -
     assert found["source_metadata"]["source_type"] == "evaluation_run" and found["retrieved_timestamp"].isdigit()
     assert all(isinstance(value, str) for value in details(found))
     results = {each["evaluation_name"]: each for each in found["evaluation_results"]}
-    assert set(results) == {number.name for number in numbers_of(row)}
+    assert set(results) == set(known)
     for each in results.values():
         assert set(REQUIRED["evaluation_results"].split()) <= each.keys()
         config, score = each["metric_config"], each["score_details"]["score"]
@@ -109,34 +112,36 @@ def test_every_eval_ever_finds_what_its_schema_wants(row: Run, tmp_path: Path) -
     assert results["absent_fp_rate"]["metric_config"]["lower_is_better"] is True
     between = results["iou_mean"]["score_details"]["uncertainty"]["confidence_interval"]
     assert between["lower"] < results["iou_mean"]["score_details"]["score"] < between["upper"]
-    assert record(row) == record(row), "the same row, the same record"
 
 
 def test_a_number_without_an_interval_gets_none(made: Path) -> None:
-    found = record(read_run(made / "run.json"))
+    run = read_run(made / "run.json")
+    found = record(run)
+    assert record(run) == found, "the same run, the same record"
+    assert record(dataclasses.replace(run, method="../<b>/x"))["model_info"]["id"] == "unknown/-b-x--none"
     assert found["evaluation_results"] and not any(
         "uncertainty" in each["score_details"] for each in found["evaluation_results"]
     )
 
 
-def test_a_table_in_latex_is_ruled_and_its_best_tier_bold() -> None:
-    text = table(load_runs(BOARD))
+def test_a_table_in_latex_is_ruled_and_its_best_tier_bold(row: Run) -> None:
+    names = ("network-free-reader--counted--photos+masks", "whole-image--none")
+    text = table([row, *(read_run(BOARD / f"{name}.json") for name in names)])
     assert text.count("\\toprule") == text.count("\\midrule") == text.count("\\bottomrule") == 1
     body = text.split("\\midrule\n")[1].split("    \\bottomrule")[0].splitlines()
-    assert all(line.endswith(" \\\\") and line.count(" & ") == 7 for line in body) and len(body) == len(
-        load_runs(BOARD)
-    )
-    bold = [line for line in body if "\\textbf" in line]
-    assert bold == body[: len(bold)] and all(line.strip().startswith("\\textbf{1}") for line in bold) and bold
-    assert "headline $\\uparrow$" in text and "absent FP $\\downarrow$" in text
+    assert all(line.endswith(" \\\\") and line.count(" & ") == 7 for line in body) and len(body) == 3
+    assert [line.count("\\textbf{") for line in body] == [8, 0, 0]
+    assert body[0].strip().startswith("\\textbf{1} & \\textbf{network-free-reader} & \\textbf{counted (photos+masks)}")
+    assert "headline $\\uparrow$" in text and "absent FP $\\downarrow$" in text and "Tabletop v3, test: 1920" in text
 
 
-def test_what_is_special_in_latex_is_escaped(row: Run) -> None:
+def test_what_is_special_in_latex_is_escaped(made: Path) -> None:
     assert escaped(r"a_b & 50% #1 {x} ~ ^ \ $ < > |") == (
         r"a\_b \& 50\% \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} \$ \textless{} \textgreater{} "
         r"\textbar{}"
     )
-    text = table([dataclasses.replace(row, method="50%_&", concept="x\n\\input{y}")])
+    run = read_run(made / "run.json")
+    text = table([dataclasses.replace(run, method="50%_&", concept="x\n\\input{y}")])
     assert "50\\%\\_\\&" in text and "x \\textbackslash{}input\\{y\\}" in text and "\\input" not in text
 
 

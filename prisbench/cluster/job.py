@@ -15,11 +15,11 @@ from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.evaluate import tell_before
 from prisbench.methods import load_method
 from prisbench.predict import learn_one, predict
-from prisbench.runs import RunOptions, Scope
+from prisbench.runs import Kept, RunOptions, Scope
 from prisbench.runtime.console import tell
 from prisbench.settings import MethodOptions
 from prisbench.sharding import parse_shard, shard_of
-from prisbench.types import Concept, Method
+from prisbench.types import Method
 
 PER_SHARD = 64
 """Queries of a shard, about, where there are many."""
@@ -72,7 +72,7 @@ class Carrier:
 
     def __init__(self, job: Job, device: str, say: Callable[[str], None] = lambda _: None) -> None:
         self.job, self.device, self.say = job, device, say
-        self.learned: dict[str, tuple[Concept, float]] = {}
+        self.kept = Kept()
         self._loaded: tuple[Dataset, Method] | None = None
 
     def carry_out(self, unit: Unit) -> Any:
@@ -80,7 +80,7 @@ class Carrier:
         dataset, method = self._load()
         # what an earlier try has answered is kept, also where the user wants to start again
         options = replace(
-            self.job.run, seed=self.job.options.seed, learned=self.learned, fresh=self.job.run.fresh and not unit.tried
+            self.job.run, seed=self.job.options.seed, kept=self.kept, fresh=self.job.run.fresh and not unit.tried
         )
         if unit.kind == SUBJECT:
             learn_one(dataset, method, self.job.scope.split, options, unit.name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def write_every_eval_ever(run: Run, out: Path, organization: str | None = None) 
 
 def record(run: Run, organization: str | None = None) -> dict[str, Any]:
     """The aggregate record.  ``organization``: who evaluated; whether that is who made the method is not known."""
-    model = f"{UNKNOWN}/{run.method}--{run.concept}".replace(" ", "-")
+    name = re.sub(r"[^\w.+@=-]+", "-", f"{run.method}--{run.concept}").lstrip(".")
+    model = f"{UNKNOWN}/{name}"
     stamp = str(int(datetime.datetime.fromisoformat(run.created).replace(tzinfo=datetime.UTC).timestamp()))
     data = board_name(run.dataset)
     return {

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from prisbench.errors import DataError
+from prisbench.exports.numbers import dataset_name
 from prisbench.leaderboard.render import named
 from prisbench.leaderboard.rows import board_name, records_of, rows
 from prisbench.results import Run
@@ -71,11 +72,10 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def _caption(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> str:
-    data = runs[0].dataset
     most = max(row["iou_mean_n_subjects"] for row in records)
     intervals = " Brackets: 95\\,\\% intervals over subjects." if most >= FEWEST_SUBJECTS else ""
     bold = " Bold: the best tier, whose members the data do not tell apart." if records[0]["tier"] == 1 else ""
-    name = f"{escaped(data.name)} {escaped(data.version)}, {escaped(data.split)}"
+    name = escaped(dataset_name(runs[0]))
     n, subjects = records[0]["n"], records[0]["n_subjects"]
     return f"{name}: {n} queries about {subjects} subjects.{intervals}{bold}"
 

@@ -188,11 +188,9 @@ def standing(runs: Sequence[Run]) -> list[Run]:
 
 def retracted_lines(runs: Sequence[Run]) -> list[str]:
     """What a page lists below its tables: each run that was retracted, struck, and why."""
-    return [
-        f"~~{_name_of(run)}{f', seed {run.seed}' if run.seed else ''}~~: {html.escape(run.retracted, quote=False)}"
-        for run in runs
-        if run.retracted is not None
-    ]
+    gone = [run for run in runs if run.retracted is not None]
+    names = [_name_of(run) + (f", seed {run.seed}" if run.seed else "") for run in gone]
+    return [html.escape(f"~~{name}~~: {run.retracted}", quote=False) for name, run in zip(names, gone, strict=True)]
 
 
 def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -876,6 +876,12 @@ def test_training_another_recipe_into_a_folder_is_one_line_after_its_cost(prisbe
     assert answer.err.startswith("training: 32000 scenes") and tree(tmp_path) == before
 
 
+def test_training_a_rival_that_is_none_is_one_line(prisbench: Prisbench, tmp_path: Path) -> None:
+    answer = prisbench("train-rival", "clip-seg", "--out", tmp_path / "run")
+    fails(answer, "unknown rival 'clip-seg': did you mean 'clipseg'")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_wrong_option_is_a_usage_error_without_traceback(prisbench: Prisbench) -> None:
     for arguments in (["evaluate", "--metod", "attn"], ["leaderboard", "--format", "xml"], ["learn"]):
         code, out, err = prisbench(*arguments)

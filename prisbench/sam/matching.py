@@ -41,7 +41,7 @@ NAME = "sam-matching"
 CHOICES = ("looks", "features")
 """What a mask is judged by: colours, textures, patches and keypoints (``network_free``), or the features again."""
 
-DEFAULTS = {"sam": EMBEDDED, "choice": "looks", "points": 16, "threshold": 0.0}
+DEFAULTS = {"sam": EMBEDDED, "choice": "looks", "points": 16, "threshold": 0.05}
 """``points``: prompts in a scene at most.  ``threshold``: the presence below which the subject is absent."""
 
 SAME = 0.8

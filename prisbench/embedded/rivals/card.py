@@ -19,17 +19,20 @@ from prisbench.tabletop.queries import VERSION
 TITLES = {"sam": "The embedded Segment Anything", "clipseg": "The embedded CLIPSeg"}
 
 ABOUT = {
-    "sam": """A small `transformers.SamModel` that knows one world, Tabletop: from a point or a box to a mask.  It is \
-there so that methods
-that stand on Segment Anything have measured rows; it says nothing of how they do with the released weights on real
-photos.  Trained as the release is (Kirillov et al. 2023), in small: prompts drawn from true masks, a second round with
-the first answer and a point where it is wrong, three masks of which the best is trained, focal and Dice loss, a head
-that predicts the overlap.""",
-    "clipseg": """A small `transformers.CLIPSegForImageSegmentation` that knows one world, Tabletop: from a phrase, or \
-a photo of a thing that looks
-the same, to a mask.  It is there so that CLIPSeg has measured rows; it says nothing of how the released weights do on
-real photos.  There is no CLIP of Tabletop: the text tower began as the embedded backbone's text encoder, the image
-tower with nothing, and both learned with the decoder, by its loss alone.""",
+    "sam": """\
+A small `transformers.SamModel` that knows one world, Tabletop: from a point or a box to a mask.
+It is there so that methods that stand on Segment Anything have measured rows.  It says nothing of
+how they do with the released weights on real photos.  Trained as the release is (Kirillov et al.
+2023), in small: prompts drawn from true masks, a second round with the first answer and a point
+where it is wrong, three masks of which the best is trained, focal and Dice loss, a head that
+predicts the overlap.  A cell of its features is 12 pixels wide, which is coarse for small things.""",
+    "clipseg": """\
+A small `transformers.CLIPSegForImageSegmentation` that knows one world, Tabletop: from a phrase,
+or a photo of a thing that looks the same, to a mask.  It is there so that CLIPSeg has measured
+rows.  It says nothing of how the released weights do on real photos.  There is no CLIP of
+Tabletop: the text tower began as the embedded backbone's text encoder, the image tower with
+nothing.  Both learned with the decoder; the image tower also learned to name what each patch
+shows, in the place of CLIP's own training.""",
 }
 
 
@@ -71,10 +74,10 @@ tags: [tabletop, prisbench]
 
 `prisbench train-rival {name} --out DIR {sizes}`
 
-The first {recipe["scenes"]} of the scenes that the embedded backbone was trained on ({facts["world"]}), with their
-true masks.  No subject of the benchmark can be among them: training never shows its pattern or its pair of colours.
-Batch {recipe["batch"]}, AdamW {recipe["rate"]}, averaged weights; {facts["hours"]} hours of wall time on one core that
-other work ran on, too.
+The first {recipe["scenes"]} of the scenes that the embedded backbone was trained on
+({facts["world"]}), with their true masks.  No subject of the benchmark can be among them: training
+never shows its pattern or its pair of colours.  Batch {recipe["batch"]}, AdamW {recipe["rate"]},
+averaged weights; {facts["hours"]} hours of wall time on one core that other work ran on, too.
 
 | step | minutes | loss |
 |---|---|---|

@@ -78,7 +78,7 @@ class ClipSegRecipe:
     text_rate: float = 0.1
     """The text tower's share of the rate.  From nothing and at the full rate, texts collapsed to one direction within
     400 steps, and words meant nothing."""
-    steps: int = 1_400
+    steps: int = 1_100
     batch: int = 8
     prompts: int = 3
     """Phrases asked of each scene, in a step."""
@@ -91,7 +91,7 @@ class ClipSegRecipe:
     photos: int = 3
     """Visual prompts in a step, each asked of two scenes."""
     rate: float = 1e-3
-    decay_share: float = 0.3
+    decay_share: float = 0.2
     ema: float = 0.998
     cross: float = 5.0
     """The cross-entropy counts so many times the Dice loss."""

@@ -44,7 +44,7 @@ class Prompt:
 
     points: tuple[tuple[int, int], ...]
     labels: tuple[int, ...]
-    box: tuple[float, float, float, float] | None = None
+    box: tuple[float, float, float, float] | tuple[int, int, int, int] | None = None
     small: Float[Tensor, "a a"] | None = None
     similarity: Float[Tensor, "1 1 1 gg"] | None = None
     target: Float[Tensor, "1 1 c"] | None = None

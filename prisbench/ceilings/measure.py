@@ -42,6 +42,9 @@ Progress = Callable[[str, int, int], None]
 DIGITS = 6
 """Of a score in the file."""
 
+CHECKED_EVERY = 8
+"""Of so many queries one is cut out by GrabCut again when a file is checked: it takes nine tenths of the time."""
+
 PERSON = "a person, true outlines"
 
 
@@ -51,15 +54,19 @@ def asked(example: Example, split: str) -> Asked:
     return Asked(split, example.query.id, example.query.subject_id, example.query_type, grade)
 
 
-def of_truth(dataset: Dataset, split: str, progress: Progress = lambda *_: None) -> Found:
-    """The ceilings of ``outlines.kinds`` over every query of a split; those that no query defines are left out."""
+def of_truth(dataset: Dataset, split: str, progress: Progress = lambda *_: None, cut_out_every: int = 1) -> Found:
+    """The ceilings of ``outlines.kinds`` over every query of a split; those that no query defines are left out.
+
+    ``cut_out_every``: one in so many queries is cut out by GrabCut.
+    """
     wanted, total = kinds(), dataset.manifest.n_queries(split)
     queries: list[Asked] = []
     scores: list[dict[str, float]] = [{} for _ in wanted]
     for example in dataset.examples(split):
         queries.append(asked(example, split))
         for kind, found in zip(wanted, scores, strict=True):
-            value = kind.score(example)
+            left_out = "GrabCut" in kind.name and (len(queries) - 1) % cut_out_every
+            value = None if left_out else kind.score(example)
             if value is not None:
                 found[example.query.id] = round(value, DIGITS)
         progress("truth", len(queries), total)
@@ -148,7 +155,11 @@ def checked(found: Ceilings, dataset: Dataset | None, runs: Sequence[Run]) -> It
 
     Raises DataError for the first score that measuring again does not give, and for a run that no row is of.
     """
-    again = {} if dataset is None else {each.name: each for each in of_truth(dataset, found.dataset.split)[1]}
+    again = (
+        {}
+        if dataset is None
+        else {each.name: each for each in of_truth(dataset, found.dataset.split, cut_out_every=CHECKED_EVERY)[1]}
+    )
     rows = {run.predictions.sha256 for run in runs if run.predictions is not None}
     for each in found.ceilings:
         if each.kind == "map":
@@ -167,12 +178,13 @@ def checked(found: Ceilings, dataset: Dataset | None, runs: Sequence[Run]) -> It
             continue
         else:
             made = again[each.name]
-        _compare(each, made)
-        yield each.name, f"{len(each.scores)} queries measured again: the same numbers"
+        _compare(each, made, part="GrabCut" in each.name)
+        of = f" of {len(each.scores)}" if len(made.scores) < len(each.scores) else ""
+        yield each.name, f"{len(made.scores)}{of} queries measured again: the same numbers"
 
 
-def _compare(there: Ceiling, made: Ceiling) -> None:
-    if there.scores.keys() != made.scores.keys():
+def _compare(there: Ceiling, made: Ceiling, part: bool) -> None:
+    if not made.scores.keys() <= there.scores.keys() or not (part or len(made.scores) == len(there.scores)):
         raise DataError(f"ceiling {there.name!r}: its queries are not those of its dataset; measure it again")
     for query_id, value in made.scores.items():
         if abs(value - there.scores[query_id]) > 10**-DIGITS:

@@ -110,13 +110,16 @@ export function pairSection(id, model, view) {
 /** What an answer could score that is told parts of the truth, and what methods that know nothing score. */
 export function ceilingSection(id, ceilings, notes) {
   if (!ceilings?.length) return null;
+  const subsets = [...new Set(ceilings.flatMap((each) => Object.keys(each.by_subset)))];
+  const heads = ["Ceiling or floor", "What it is told", "Queries", "Headline", ...subsets.map((name) => name.replace("look-alike:", "· "))];
   const ends = (ci) => (ci ? ` [${ci.map((end) => end.toFixed(2)).join(", ")}]` : "");
   return section(id, "Ceilings and floors, not ranked",
     "No ceiling is a method: each is told something of the truth, so none is ranked. All queries, whatever the filter.",
     h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Ceilings and floors" },
-      h("table", { class: "reported" }, h("thead", null, h("tr", null, ["Ceiling or floor", "What it is told", "Queries", "Headline"].map((head) => h("th", { scope: "col" }, head)))),
+      h("table", { class: "reported" }, h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))),
         h("tbody", null, ceilings.map((each) => h("tr", null, h("th", { scope: "row" }, each.name), h("td", null, each.told), h("td", null, each.n),
-          h("td", null, each.headline === null ? "–" : `${each.headline.toFixed(3)}${ends(each.headline_ci)}`)))))),
+          h("td", null, each.headline === null ? "–" : `${each.headline.toFixed(3)}${ends(each.headline_ci)}`),
+          subsets.map((name) => h("td", null, each.by_subset[name]?.toFixed(2) ?? "–"))))))),
     h("ul", { class: "notes" }, notes.map((note) => h("li", null, note))));
 }
 

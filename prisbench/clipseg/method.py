@@ -28,6 +28,8 @@ TEMPLATE = "a photo of a {}"
 """Around a class word alone, as published."""
 
 DEFAULTS = {"prompt": "query", "threshold": 0.4}
+OWN_THRESHOLD = 0.3
+"""Where the embedded model's scores are cut: chosen on validation, for all prompts alike."""
 
 
 class ClipSegMethod:
@@ -47,11 +49,13 @@ class ClipSegMethod:
 
         Raises UsageError, UnknownNameError, BackboneError.
         """
-        taken = take_settings(DEFAULTS, options.settings)
+        model = options.model or EMBEDDED
+        known = {**DEFAULTS, "threshold": OWN_THRESHOLD} if model == EMBEDDED else DEFAULTS
+        taken = take_settings(known, options.settings)
         if taken["prompt"] not in PROMPTS:
             raise UnknownNameError("prompt", str(taken["prompt"]), PROMPTS)
         threshold = share_of(taken, "threshold")
-        return cls(options.model or EMBEDDED, taken["prompt"], threshold, options.device)
+        return cls(model, taken["prompt"], threshold, options.device)
 
     def learn(self, subject: Subject) -> Concept:
         """Nothing but the class word, unless the prompt is a description or photos."""

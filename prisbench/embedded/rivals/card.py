@@ -32,8 +32,8 @@ or a photo of a thing that looks the same, to a mask.  It is there so that CLIPS
 rows.  It says nothing of how the released weights do on real photos.  There is no CLIP of
 Tabletop: the text tower began as the embedded backbone's text encoder, the image tower with
 nothing.  Both learned with the decoder; the image tower also learned to name what each patch
-shows, in the place of CLIP's own training.  Training was short, and its loss still fell at the end:
-take its rows for a lower bound of what CLIPSeg can do here.""",
+shows, in the place of CLIP's own training.  Training was short, and its loss still fell at
+the end: take its rows for a lower bound of what CLIPSeg can do here.""",
 }
 
 

@@ -257,8 +257,8 @@ def answers(
     parts are called one by one; a test holds the two equal.
     """
     texts, photos = prompts
-    asked = [prompt.asked for prompt in photos[::2]]
-    pixels = as_pixels([scene.image for scene in scenes] + asked, recipe.side)
+    asked = [prompt.asked for prompt in photos[::2] if not isinstance(prompt.asked, str)]
+    pixels = as_pixels([*(scene.image for scene in scenes), *asked], recipe.side)
     layers, vectors = activations(network, pixels)
     ids = token_ids(tokenizer, [str(prompt.asked) for prompt in texts], recipe.positions)
     ids = ids[:, : int((ids != tokenizer.eos_token_id).sum(1).max()) + 1]

@@ -51,9 +51,9 @@ def build_sam(recipe: SamRecipe) -> SamModel:
     Places are encoded by random frequencies of deviation 1 and are not trained, as in the release; the class of
     transformers would draw them with half of the encoder's width, at which near places have nothing in common.
     """
-    sizes = {"image_size": recipe.side, "patch_size": recipe.patch}
     vision = SamVisionConfig(
-        **sizes,
+        image_size=recipe.side,
+        patch_size=recipe.patch,
         hidden_size=recipe.width,
         output_channels=recipe.channels,
         num_hidden_layers=recipe.layers,
@@ -69,7 +69,7 @@ def build_sam(recipe: SamRecipe) -> SamModel:
         num_attention_heads=recipe.heads,
         iou_head_hidden_dim=recipe.channels,
     )
-    prompts = SamPromptEncoderConfig(**sizes, hidden_size=recipe.channels)
+    prompts = SamPromptEncoderConfig(image_size=recipe.side, patch_size=recipe.patch, hidden_size=recipe.channels)
     torch.manual_seed(recipe.seed)
     network = SamModel(
         SamConfig(

@@ -36,6 +36,8 @@ EXTRAS = {
     "heic": "pillow-heif",
     "croissant": "mlcroissant",
     "network-free": "opencv-python-headless",
+    "plot": "matplotlib",
+    "ray": "ray",
 }
 """Extra -> the package it brings; the sum of what works without is in the README."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +41,10 @@ def big(run: Run, n: int, subjects: int = 48) -> Run:
         about = {"query_id": f"{k:016x}", "subject_id": f"mug-{k % subjects:02d}", "pair_id": None}
         queries.append(dataclasses.replace(query, **about, counts=counts, presence=presence))
     return dataclasses.replace(run, queries=tuple(queries))
+
+
+def block(page: str, name: str) -> str:
+    """What a page that draws itself holds under a name."""
+    found = re.search(rf'<script type="application/octet-stream" id="{name}">(.*?)</script>', page, re.S)
+    assert found, name
+    return found[1]

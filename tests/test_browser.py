@@ -24,7 +24,7 @@ from prisbench.leaderboard.rows import load_runs
 from prisbench.results import Run
 from prisbench.subsets import NAMED
 from tests import leaderboards
-from tests.leaderboards import big
+from tests.leaderboards import big, block
 
 WEB = bundle.WEB
 EVIL = "</script><script>alert('1')</script><b>\"x"
@@ -39,12 +39,6 @@ def made(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(made: Path, tmp_path: Path) -> Path:
     """A leaderboard folder of the tiny dataset with two methods and their predictions, to do with as one likes."""
     return Path(shutil.copytree(made, tmp_path / "boards" / "tiny-v1"))
-
-
-def block(page: str, name: str) -> str:
-    found = re.search(rf'<script type="application/octet-stream" id="{name}">(.*?)</script>', page, re.S)
-    assert found, name
-    return found[1]
 
 
 def inflated(text: str) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from prisbench.localizer.method import AttentionMethod
 from prisbench.settings import MethodOptions
 from prisbench.tabletop.queries import GROUPS
 from prisbench.types import QUERY_TYPES, REFERENTLESS, Subject
+from tests.leaderboards import block
 
 SMALL = demo.SMALL
 KINDS = ("plain", "other-category", "look-alike:build", "relation", "referred", "absent")
@@ -108,11 +108,12 @@ def test_the_demo_draws_a_row_for_each_type_of_query_of_each_subject(finished: t
     size = Image.open(done.sheet).size
     assert size == (6 * (220 + 8) + 8, ROWS * (220 + 18 + 8) + 8)
     page = done.page.read_text()
-    assert page.count("data:image/png;base64,") == ROWS
-    captions = re.findall(r"<figcaption><strong>(.*?)</strong><br>(.*?)</figcaption>", page)
-    assert [caption.split(";")[0] for _, caption in captions] == [*QUERY_TYPES] * 2
-    assert all("{subject}" in title for title, _ in captions)
-    assert sum(caption.endswith("it is not here") for _, caption in captions) == 2 * len(REFERENTLESS)
+    pictures = json.loads(block(page, "extra"))["gallery"]
+    assert [each["uri"].startswith("data:image/png;base64,") for each in pictures] == [True] * ROWS
+    captions = [each["caption"].rpartition(": ") for each in pictures]
+    assert [caption.split(";")[0] for _, _, caption in captions] == [*QUERY_TYPES] * 2
+    assert all("{subject}" in title for title, _, _ in captions)
+    assert sum(caption.endswith("it is not here") for _, _, caption in captions) == 2 * len(REFERENTLESS)
 
 
 def test_the_gallery_shows_photos_scene_truth_map_and_mask(finished: tuple[Path, Demo]) -> None:

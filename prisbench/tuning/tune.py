@@ -115,7 +115,7 @@ def tune(
 def folder_of(dataset: Dataset, tuning: Tuning, name: str) -> Path:
     """Where a tuning keeps what it tried."""
     known = run_name(name, tuning.options.concept or "default", tuning.options.seed, tuning.reference)
-    return tuning.out / dataset.id / (known + (f"--draws-{tuning.seed}" if tuning.seed else ""))
+    return tuning.out / dataset.id / "--".join([known, *([f"draws-{tuning.seed}"] if tuning.seed else [])])
 
 
 def sample_of(dataset: Dataset, tuning: Tuning) -> Sample:

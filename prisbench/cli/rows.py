@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from prisbench.cli.bars import stage_bar
-from prisbench.cli.options import only_with
+from prisbench.cli.bars import say_table, stage_bar
+from prisbench.cli.options import Full, only_with
 from prisbench.errors import DataError, UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, progress, say, table_bars, tell
 from prisbench.runtime.devices import usable_device
@@ -32,6 +32,7 @@ def compare(
     ] = None,
     data: DataFolders = [],  # noqa: B006
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """Two runs query by query: by subset, grade and size, with intervals, wins, losses, and the flips as pictures."""
     from prisbench.leaderboard import compare as comparing
@@ -50,7 +51,7 @@ def compare(
         picture = draw_flips(found, sides, dataset, out)
         write_text(out / "comparison.md", comparing.markdown(found))
         write_text(out / "comparison.json", comparing.as_json(found))
-    say(comparing.record(found), format, comparing.markdown(found).rstrip("\n"))
+    say_table(comparing.record(found), format, comparing.markdown(found).rstrip("\n"), full)
     if out is not None:
         flips = sum(pair.flip != 0 for pair in found.pairs)
         tell(f"wrote {out}" + (f" with {picture.name} of {flips} flips" if picture else "; there is no flip to draw"))
@@ -99,6 +100,7 @@ def submit(
     folder: Annotated[Path, typer.Option(help="With --check: the leaderboards it is to join.")] = Path("leaderboards"),
     data: DataFolders = [],  # noqa: B006
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """Write the folder that a pull request adds, a row and its predictions; or check one, scoring it again."""
     from prisbench.leaderboard import submission
@@ -127,7 +129,7 @@ def submit(
         whose = "by the record" if each.run.identity else "none: made by another program"
         print(f"{each.file}: {each.scored} predictions scored again, the same numbers; identity {whose}")
     for board, frame in tables.items():
-        print(f"\n{board} as it would be:\n\n{render(frame)}")
+        say_table(None, format, f"\n{board} as it would be:\n\n{render(frame)}", full)
 
 
 def retract(

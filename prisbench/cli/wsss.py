@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from prisbench.cli.bars import say_table
+from prisbench.cli.options import Full
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, progress_bar, say, stage_bars, tell
 from prisbench.runtime.devices import usable_device
@@ -337,6 +339,7 @@ def demo(
     workers: Annotated[int, typer.Option(min=0, help="Processes that refine, threads that read.")] = 2,
     device: Device = "auto",
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """All of it on generated scenes in minutes: pseudo masks, a network trained on them, and its ceiling."""
     from prisbench.diffusion.loading import load_backbone
@@ -350,7 +353,7 @@ def demo(
         result = demonstration.run(
             out, settings, load_backbone(backbone, place), place, workers, demonstration.Feedback(show, tell)
         )
-    say(result.record, format, f"{result.table}\n\npictures: {result.sheet}")
+    say_table(result.record, format, f"{result.table}\n\npictures: {result.sheet}", full)
 
 
 # --- what the longer commands share ---------------------------------------------------------------------------------

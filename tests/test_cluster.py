@@ -68,7 +68,7 @@ class Boxes:
 
     def die(self, kind, id):
         for path in sorted(Path(__file__).parent.glob(f"die-{kind}-*")):
-            if id.startswith(path.name.split("-")[2]) and not path.name.endswith("-done"):
+            if id == path.name.removeprefix(f"die-{kind}-").removesuffix("-always"):
                 if not path.name.endswith("-always"):
                     path.rename(f"{path}-done")
                 os._exit(7)
@@ -534,9 +534,9 @@ def test_a_subject_and_an_image_that_kill_every_process_are_named_and_the_rest_i
     marker = method.parent / f"die-subject-{victim.subject_id}-always"
     marker.touch()
     with pytest.raises(DataError, match=rf"given up after 3 tries each: subject {victim.subject_id} \(exit code 7\)"):
-        evaluate_shared(job_of(data, method, tmp_path / "runs", soft_maps=True), data, locally)
+        evaluate_shared(job_of(data, method, tmp_path / "others", soft_maps=True), data, locally)
     marker.unlink()
-    _, path = evaluate_shared(job_of(data, method, tmp_path / "runs", soft_maps=True, fresh=True), data, locally)
+    _, path = evaluate_shared(job_of(data, method, tmp_path / "others", soft_maps=True, fresh=True), data, locally)
     assert files(path.parent) == one
 
 

@@ -1,6 +1,7 @@
 """A foundation model of transformers, from a folder or the hub, or one line that says why not; what methods that stand
 on one share.
 
+    located           a model's folder and its name in records; "embedded" is the small one that comes with prisbench
     load_network      the model of one class, frozen, on its device
     masked_photos     what a method that learns from masks is given, or one line
 
@@ -21,7 +22,29 @@ from jaxtyping import Bool, UInt8
 
 from prisbench.diffusion.loading import load_pretrained
 from prisbench.errors import BackboneError, UsageError
+from prisbench.runtime.files import sha256_file
 from prisbench.types import Subject
+
+EMBEDDED = "embedded"
+"""The name of the small model of a class that comes with prisbench, trained on Tabletop."""
+
+
+def located(where: str, folder: Path, name: str, model: str, example: str) -> tuple[str, str]:
+    """Where a model lies, and what it is called in records.
+
+    ``folder`` is the embedded one's; ``name`` is what ``train-rival`` calls it, ``model`` what its authors do;
+    ``example`` is an option that names another.
+    Raises BackboneError where the embedded one is missing.
+    """
+    if where != EMBEDDED:
+        return where, where
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise BackboneError(
+            f"the embedded {model} is not installed; train it with `prisbench train-rival {name} --out DIR`, or "
+            f"name another, such as {example}"
+        )
+    return str(folder), f"embedded-{name}@{sha256_file(weights)[:12]}"
 
 
 def load_network(kind: Any, where: str, example: str, device: str) -> Any:

@@ -233,8 +233,8 @@ def test_the_card_is_made_of_its_facts_and_tells_the_weights(name: str) -> None:
     folder = WEIGHTS[name]
     facts = read_json(folder / "card.json")
     assert (folder / "README.md").read_text() == card(facts)
-    located = {"sam": sam_model.located, "clipseg": clipseg_model.located}[name]("embedded")
-    assert located == (str(folder), f"embedded-{name}@{facts['weights']}")
+    model = {"sam": Sam, "clipseg": ClipSeg}[name]("embedded", "cpu")
+    assert (model.folder, model.name) == (str(folder), f"embedded-{name}@{facts['weights']}")
     assert (folder / "model.safetensors").stat().st_size < 6_000_000
     assert set(facts["recipe"]) == {each.name for each in dataclasses.fields(RIVALS[name])}
 

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from prisbench.clipseg.model import EMBEDDED, ClipSeg
+from prisbench.clipseg.model import ClipSeg
 from prisbench.clipseg.prompts import description, visual_prompts
 from prisbench.errors import UnknownNameError
+from prisbench.pretrained import EMBEDDED
 from prisbench.settings import MethodOptions, share_of, take_settings
 from prisbench.types import SLOT, Concept, Prediction, Query, Subject
 

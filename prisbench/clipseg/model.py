@@ -20,17 +20,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from prisbench.errors import BackboneError
-from prisbench.pretrained import load_network, load_part
-from prisbench.runtime.files import sha256_file
+from prisbench.pretrained import load_network, load_part, located
 
 MEAN = DEVIATION = (0.5, 0.5, 0.5)
 """Of the embedded model's pixels; others say theirs in their processor's file."""
 
-EMBEDDED = "embedded"
-"""The name of the small model that comes with prisbench, trained on Tabletop."""
-
 FOLDER = Path(__file__).parents[1] / "embedded" / "rivals" / "weights" / "clipseg"
-"""Where it lies."""
+"""Where the small model lies that comes with prisbench, trained on Tabletop."""
 
 
 class ClipSeg:
@@ -42,7 +38,7 @@ class ClipSeg:
     def __init__(self, where: str, device: str) -> None:
         from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
-        self.folder, self.name = located(where)
+        self.folder, self.name = located(where, FOLDER, "clipseg", "CLIPSeg", "--model CIDAS/clipseg-rd64-refined")
         example = "CIDAS/clipseg-rd64-refined"
         self.network: Any = load_network(CLIPSegForImageSegmentation, self.folder, example, device)
         self.processor: Any = load_part(CLIPSegProcessor, self.folder)
@@ -86,19 +82,6 @@ def activations(network: Any, pixels: Float[Tensor, "n 3 s s"]) -> tuple[list[Fl
     with torch.set_grad_enabled(torch.is_grad_enabled() and network.training):
         seen = network.clip.get_image_features(pixels, output_hidden_states=True)
     return [seen.hidden_states[n + 1] for n in network.extract_layers], seen.pooler_output
-
-
-def located(where: str) -> tuple[str, str]:
-    """Where a model lies, and what it is called in records.  Raises BackboneError where the embedded one is missing."""
-    if where != EMBEDDED:
-        return where, where
-    weights = FOLDER / "model.safetensors"
-    if not weights.is_file():
-        raise BackboneError(
-            "the embedded CLIPSeg is not installed; train it with `prisbench train-rival clipseg --out DIR`, or name "
-            "another, such as --model CIDAS/clipseg-rd64-refined"
-        )
-    return str(FOLDER), f"embedded-clipseg@{sha256_file(weights)[:12]}"
 
 
 def as_pixels(photos: Sequence[UInt8[np.ndarray, "_ _ 3"]], side: int) -> Float[Tensor, "n 3 s s"]:

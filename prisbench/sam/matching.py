@@ -31,8 +31,9 @@ from prisbench.network_free.method import reference_of
 from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS, check_installed
 from prisbench.network_free.weights import FILE, weights_for
+from prisbench.pretrained import EMBEDDED
 from prisbench.sam.frame import Frame, cells_of
-from prisbench.sam.model import EMBEDDED, Sam
+from prisbench.sam.model import Sam
 from prisbench.sam.peaks import peaks
 from prisbench.settings import MethodOptions, place_of, share_of, take_settings
 from prisbench.types import Candidate, Concept, Prediction, Query, Subject

@@ -15,17 +15,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from prisbench.errors import BackboneError
-from prisbench.pretrained import load_network
-from prisbench.runtime.files import sha256_file
+from prisbench.pretrained import load_network, located
 from prisbench.sam.frame import Frame, in_square
 from prisbench.sam.guided import GuidedTransformer
 
-EMBEDDED = "embedded"
-"""The name of the small model that comes with prisbench, trained on Tabletop."""
-
 FOLDER = Path(__file__).parents[1] / "embedded" / "rivals" / "weights" / "sam"
-"""Where it lies."""
+"""Where the small model lies that comes with prisbench, trained on Tabletop."""
 
 
 class Masks(NamedTuple):
@@ -58,7 +53,7 @@ class Sam:
     def __init__(self, where: str, device: str) -> None:
         from transformers import SamModel
 
-        self.folder, self.name = located(where)
+        self.folder, self.name = located(where, FOLDER, "sam", "Segment Anything", "--set sam=facebook/sam-vit-base")
         self.network: Any = load_network(SamModel, self.folder, "facebook/sam-vit-base", device)
         self.network.mask_decoder.transformer = GuidedTransformer(self.network.mask_decoder.transformer)
         self.where, self.device = where, device
@@ -102,16 +97,3 @@ class Sam:
         found = self.network(image_embeddings=features, input_points=at[None, :, None], input_labels=labels)
         logits = frame.to_photo(found.pred_masks[0])
         return [Masks(*each) for each in zip(logits, found.pred_masks[0], found.iou_scores[0], strict=True)]
-
-
-def located(where: str) -> tuple[str, str]:
-    """Where a model lies, and what it is called in records.  Raises BackboneError where the embedded one is missing."""
-    if where != EMBEDDED:
-        return where, where
-    weights = FOLDER / "model.safetensors"
-    if not weights.is_file():
-        raise BackboneError(
-            "the embedded Segment Anything is not installed; train it with `prisbench train-rival sam --out DIR`, or "
-            "name another, such as --set sam=facebook/sam-vit-base"
-        )
-    return str(FOLDER), f"embedded-sam@{sha256_file(weights)[:12]}"

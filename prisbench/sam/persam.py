@@ -21,9 +21,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from prisbench.errors import UsageError
 from prisbench.images.regions import distinct
-from prisbench.pretrained import masked_photos
+from prisbench.pretrained import EMBEDDED, masked_photos
 from prisbench.sam.frame import Frame, cells_of
-from prisbench.sam.model import EMBEDDED, Masks, Prompt, Sam
+from prisbench.sam.model import Masks, Prompt, Sam
 from prisbench.sam.peaks import peaks
 from prisbench.settings import MethodOptions, place_of, share_of, take_settings
 from prisbench.types import Candidate, Concept, Prediction, Query, Subject

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import create_model
 
 from prisbench.errors import DataError, UsageError
 from prisbench.runtime.files import read_bytes, sha256_bytes, write_json
@@ -107,25 +109,10 @@ def for_a_run(path: Path, options: MethodOptions, reference: str) -> tuple[Metho
     return replace(options, concept=tuned.concept, model=tuned.model, settings=settings), record
 
 
-class _File(Strict):
-    kind: str
-    method: str
-    concept: str | None
-    model: str | None
-    reference: str
-    fixed: dict[str, Any]
-    settings: dict[str, Any]
-    budget: int
-    seed: int
-    metric: str
-    score: float
-    published: float
-    dataset: str
-    digest: str
-    split: str
-    subjects: int
-    queries: int
-    sample: str
-    space: dict[str, list[Any]]
-    prisbench_version: str
-    tried: list[Tried]
+_File = create_model(
+    "_File",
+    __base__=Strict,
+    kind=(str, ...),
+    **{name: (kind, ...) for name, kind in get_type_hints(Tuned).items()},  # type: ignore[call-overload]
+)
+"""What stands in the file: the kind, and the fields of ``Tuned``."""

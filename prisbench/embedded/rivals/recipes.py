@@ -15,20 +15,41 @@ from prisbench.embedded.recipe import step_generator
 
 
 @dataclass(frozen=True)
-class SamRecipe:
-    """Every number that shapes the embedded Segment Anything.  Sizes in scenes, pixels, steps."""
+class _Recipe:
+    """What both small models have.  Sizes in scenes, pixels, steps."""
 
-    name: ClassVar[str] = "sam"
+    name: ClassVar[str]
+    stage: ClassVar[int]
+    """Tells the random numbers of one training from those of another."""
 
     seed: int = 0
     scenes: int = 3_000
     """The first so many of those that the embedded backbone was trained on."""
     side: int = 144
-    """Of the square that photos are put into: the longest side of a Tabletop scene but one."""
+    """Of the square that photos are brought into: the longest side of a Tabletop scene but one."""
     patch: int = 12
     width: int = 128
+    """Of the image encoder."""
     layers: int = 4
     heads: int = 4
+    batch: int = 8
+    prompts: int = 3
+    """Of each scene, in a step."""
+    rate: float = 1e-3
+    ema: float = 0.998
+
+    def generator(self, step: int) -> torch.Generator:
+        """The only source of chance in a step."""
+        return step_generator(self.seed, self.stage, step)
+
+
+@dataclass(frozen=True)
+class SamRecipe(_Recipe):
+    """Every number that shapes the embedded Segment Anything."""
+
+    name: ClassVar[str] = "sam"
+    stage: ClassVar[int] = 4
+
     window: int = 6
     whole: tuple[int, ...] = (1, 3)
     """Layers whose attention sees the whole photo; the others' sees windows."""
@@ -37,36 +58,20 @@ class SamRecipe:
     spread: float = 0.06
     """Deviation of the first weights.  The class's default for its encoder is 1e-10, made for loading."""
     steps: int = 2_800
-    batch: int = 8
-    prompts: int = 3
-    """Of each photo, in a step."""
-    rate: float = 1e-3
     decay_share: float = 0.3
-    ema: float = 0.998
     again: float = 0.5
     """The share of steps that have a second round."""
     focal: float = 20.0
     """The focal loss counts so many times the Dice loss (Kirillov et al. 2023, appendix A)."""
 
-    def generator(self, step: int) -> torch.Generator:
-        """The only source of chance in a step."""
-        return step_generator(self.seed, 4, step)
-
 
 @dataclass(frozen=True)
-class ClipSegRecipe:
-    """Every number that shapes the embedded CLIPSeg.  Sizes in scenes, pixels, steps."""
+class ClipSegRecipe(_Recipe):
+    """Every number that shapes the embedded CLIPSeg.  ``width`` is also that of the vectors that both towers give."""
 
     name: ClassVar[str] = "clipseg"
-    seed: int = 0
-    scenes: int = 3_000
-    side: int = 144
-    """Of the square that photos are squashed into."""
-    patch: int = 12
-    width: int = 128
-    """Of the image tower, and of the vectors that both towers give."""
-    layers: int = 4
-    heads: int = 4
+    stage: ClassVar[int] = 5
+
     positions: int = 64
     """Tokens that a text may have."""
     extract: tuple[int, ...] = (1, 2, 3)
@@ -79,9 +84,6 @@ class ClipSegRecipe:
     """The text tower's share of the rate.  From nothing and at the full rate, texts collapsed to one direction within
     400 steps, and words meant nothing."""
     steps: int = 1_100
-    batch: int = 8
-    prompts: int = 3
-    """Phrases asked of each scene, in a step."""
     naming: float = 1.0
     """Naming what patches show counts so many times the Dice loss."""
     absent: float = 0.3
@@ -90,15 +92,9 @@ class ClipSegRecipe:
     """The share of the phrases that have words of no meaning around them."""
     photos: int = 3
     """Visual prompts in a step, each asked of two scenes."""
-    rate: float = 1e-3
     decay_share: float = 0.2
-    ema: float = 0.998
     cross: float = 5.0
     """The cross-entropy counts so many times the Dice loss."""
-
-    def generator(self, step: int) -> torch.Generator:
-        """The only source of chance in a step."""
-        return step_generator(self.seed, 5, step)
 
 
 Recipe = SamRecipe | ClipSegRecipe

@@ -15,7 +15,6 @@ import pytest
 from prisbench.answering import PATIENCE
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import DataError
 from prisbench.evaluate import evaluate
 from prisbench.methods import check_options, load_method
@@ -23,7 +22,7 @@ from prisbench.runs import RunOptions
 from prisbench.runtime.limits import OutOfTime, time_limit
 from prisbench.settings import MethodOptions
 from prisbench.types import Concept, Prediction, Query, Subject
-from tests.drawing import draw_box, draw_scene
+from tests.drawn_rows import query_row, subject_row
 
 SCENES = 6
 
@@ -31,26 +30,8 @@ SCENES = 6
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Six scenes with two queries each, about a mug and a bowl."""
-    subjects = [
-        SubjectRow(noun, (draw_scene(9 * n, (9, 14)),), "test", "CC0-1.0", "drawn")
-        for n, noun in enumerate(("mug", "bowl"))
-    ]
-    queries = [
-        QueryRow(
-            subject_id=subject.id,
-            noun=subject.noun,
-            image=draw_scene(100 + n),
-            text=f"the {{subject}} of scene {n}",
-            query_type="plain",
-            mask=draw_box((12, 20), 2, 3, 8, 9),
-            look_alikes=(),
-            split="test",
-            licence="CC0-1.0",
-            source="drawn",
-        )
-        for n in range(SCENES)
-        for subject in subjects
-    ]
+    subjects = [subject_row(n, noun, photos=1) for n, noun in enumerate(("mug", "bowl"))]
+    queries = [query_row(subject, n, f"the {{subject}} of scene {n}") for n in range(SCENES) for subject in subjects]
     folder = tmp_path_factory.mktemp("answering") / "data"
     write_dataset(folder, NewDataset("six", "1", subjects, queries, "# Six\n"))
     return open_dataset(folder)

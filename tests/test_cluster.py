@@ -27,7 +27,6 @@ from prisbench.cluster.schedule import SHARD, SUBJECT, TRIES, Outcome, Unit, car
 from prisbench.cluster.share import evaluate_shared
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import DataError, MissingExtraError, UsageError, WriteError
 from prisbench.evaluate import evaluate
 from prisbench.methods import load_method
@@ -37,7 +36,7 @@ from prisbench.runs import RunOptions, Scope
 from prisbench.settings import MethodOptions
 from prisbench.sharding import Shard, parse_shard, shard_of, turned
 from tests.command_line import called
-from tests.drawing import draw_box, draw_scene
+from tests.drawn_rows import query_row, subject_row
 
 METHOD = '''
 import os
@@ -84,26 +83,9 @@ IMAGES = 16
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("cluster") / "data"
-    subjects = [
-        SubjectRow("mug", (draw_scene(9 * n, (9, 14)), draw_scene(9 * n + 1, (9, 14))), "test", "CC0-1.0", "drawn")
-        for n in range(3)
-    ]
-    queries = [
-        QueryRow(
-            subject_id=subjects[n % 3].id,
-            noun="mug",
-            image=draw_scene(100 + n),
-            text=text,
-            query_type="plain",
-            mask=draw_box((12, 20), 2, 3, 8, 9),
-            look_alikes=(),
-            split="test",
-            licence="CC0-1.0",
-            source="drawn",
-        )
-        for n in range(IMAGES)
-        for text in ("the {subject}", "the {subject} there")
-    ]
+    subjects = [subject_row(n) for n in range(3)]
+    texts = "the {subject}", "the {subject} there"
+    queries = [query_row(subjects[n % 3], n, text) for n in range(IMAGES) for text in texts]
     write_dataset(folder, NewDataset("tiny", "1", subjects, queries, "# Tiny\n"))
     return open_dataset(folder)
 

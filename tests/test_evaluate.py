@@ -24,6 +24,7 @@ from prisbench.runtime.locks import locked
 from prisbench.score import score
 from prisbench.types import Concept, Method, Prediction, Query, Subject
 from tests.drawing import FIVE_TYPES, draw_box, draw_scene
+from tests.drawn_rows import query_row, subject_row
 
 
 @dataclasses.dataclass
@@ -72,31 +73,15 @@ SCENES = 4
 
 
 def rows() -> tuple[list[SubjectRow], list[QueryRow]]:
-    subjects = [
-        SubjectRow(noun, tuple(draw_scene(9 * n + i, (9, 14)) for i in range(2)), split, "CC0-1.0", "drawn")
-        for n, (noun, split) in enumerate((("mug", "test"), ("bowl", "test"), ("book", "test"), ("mug", "validation")))
-    ]
-    queries = []
-    for n in range(SCENES):
-        for about, text, kind in (
-            (0, "the {subject}", "plain"),
-            (0, "the {subject} left of the box", "relation"),
-            (0, "the {subject} far away", "look-alike"),
-            (1, "the {subject}", "absent"),
-        ):
-            row = QueryRow(
-                subject_id=subjects[about].id,
-                noun=subjects[about].noun,
-                image=draw_scene(100 + n),
-                text=text,
-                query_type=kind,
-                mask=draw_box((12, 20), 2, 3, 8, 9) & (kind != "absent"),
-                look_alikes=(draw_box((12, 20), 1, 12, 9, 18),) if kind == "look-alike" else (),
-                split="test",
-                licence="CC0-1.0",
-                source="drawn",
-            )
-            queries.append(row)
+    about = (("mug", "test"), ("bowl", "test"), ("book", "test"), ("mug", "validation"))
+    subjects = [subject_row(n, noun, split) for n, (noun, split) in enumerate(about)]
+    asked = (
+        (0, "the {subject}", "plain"),
+        (0, "the {subject} left of the box", "relation"),
+        (0, "the {subject} far away", "look-alike"),
+        (1, "the {subject}", "absent"),
+    )
+    queries = [query_row(subjects[who], n, text, kind) for n in range(SCENES) for who, text, kind in asked]
     about_book = {
         "subject_id": subjects[2].id,
         "noun": "book",

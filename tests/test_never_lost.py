@@ -13,9 +13,8 @@ import pytest
 
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import open_dataset
-from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.predictions import read_predictions
-from tests.drawing import draw_box, draw_scene
+from tests.drawn_rows import query_row, subject_row
 
 KILLS = 20
 
@@ -83,26 +82,9 @@ for delay in [*delays, None]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lost") / "data"
-    subjects = [
-        SubjectRow("mug", (draw_scene(9 * n, (9, 14)), draw_scene(9 * n + 1, (9, 14))), "test", "CC0-1.0", "drawn")
-        for n in range(3)
-    ]
-    queries = [
-        QueryRow(
-            subject_id=subjects[n % 3].id,
-            noun="mug",
-            image=draw_scene(100 + n // 3),
-            text=text,
-            query_type="plain",
-            mask=draw_box((12, 20), 2, 3, 8, 9),
-            look_alikes=(),
-            split="test",
-            licence="CC0-1.0",
-            source="drawn",
-        )
-        for n in range(18)
-        for text in ("the {subject}", "the {subject} there")
-    ]
+    subjects = [subject_row(n) for n in range(3)]
+    texts = "the {subject}", "the {subject} there"
+    queries = [query_row(subjects[n % 3], n // 3, text) for n in range(18) for text in texts]
     write_dataset(folder, NewDataset("tiny", "1", subjects, queries, "# Tiny\n"))
     return folder
 

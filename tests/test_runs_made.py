@@ -13,7 +13,6 @@ import pytest
 
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.errors import DataError, UsageError
 from prisbench.evaluate import evaluate
 from prisbench.images.photos import load_photo
@@ -30,7 +29,8 @@ from prisbench.reproduce import causes_of, drift_of, said
 from prisbench.results import read_run, write_run
 from prisbench.settings import MethodOptions
 from tests.command_line import called
-from tests.drawing import draw_box, draw_scene
+from tests.drawing import draw_box
+from tests.drawn_rows import query_row, subject_row
 
 METHOD = '''
 import numpy as np
@@ -71,27 +71,9 @@ SUBJECTS = 8
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("made") / "data"
-    subjects = [
-        SubjectRow("mug", (draw_scene(9 * n, (9, 14)), draw_scene(9 * n + 1, (9, 14))), "test", "CC0-1.0", "drawn")
-        for n in range(SUBJECTS)
-    ]
-    queries = [
-        QueryRow(
-            subject_id=subject.id,
-            noun="mug",
-            image=draw_scene(100 + n),
-            text=text,
-            query_type=kind,
-            mask=draw_box((12, 20), 2, 3, 8, 9) & (kind != "absent"),
-            look_alikes=(draw_box((12, 20), 1, 12, 9, 18),) if kind == "look-alike" else (),
-            split="test",
-            licence="CC0-1.0",
-            source="drawn",
-        )
-        for n, subject in enumerate(subjects)
-        for text, kind in (("the {subject}", "plain"), ("the {subject} there", "look-alike"), ("it, away", "absent"))
-    ]
-    queries = [dataclasses.replace(each, text=each.text.replace("it,", "the {subject}")) for each in queries]
+    subjects = [subject_row(n) for n in range(SUBJECTS)]
+    asked = ("the {subject}", "plain"), ("the {subject} there", "look-alike"), ("the {subject} away", "absent")
+    queries = [query_row(subject, n, text, kind) for n, subject in enumerate(subjects) for text, kind in asked]
     write_dataset(folder, NewDataset("tiny", "1", subjects, queries, "# Tiny\n"))
     return open_dataset(folder)
 

@@ -17,6 +17,7 @@ from prisbench.cli.options import (
     DatasetName,
     Fresh,
     Full,
+    Leaderboards,
     Limit,
     MethodModel,
     MethodName,
@@ -77,9 +78,7 @@ def merge(
     ],
     dataset: DatasetName = BENCHMARK,
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: that which the shards lie in.")] = None,
-    leaderboards: Annotated[
-        Path | None, typer.Option(help="Also put the result into DIR/<dataset>/ and make its README again.")
-    ] = None,
+    leaderboards: Leaderboards = None,
     fresh: Fresh = False,
     format: OutputFormat = Format.text,
     full: Full = False,

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -28,6 +28,7 @@ from prisbench.cli.options import (
     Full,
     ImageSeconds,
     KeepErrors,
+    Leaderboards,
     Limit,
     MethodModel,
     MethodName,
@@ -81,9 +82,7 @@ def evaluate(
     limit: Limit = None,
     model: MethodModel = None,
     out: RunsFolder = Path("runs"),
-    leaderboards: Annotated[
-        Path | None, typer.Option(help="Also put the results into DIR/<dataset>/ and make its README again.")
-    ] = None,
+    leaderboards: Leaderboards = None,
     fresh: Fresh = False,
     keep_errors: KeepErrors = False,
     fail_on_error: FailOnError = False,

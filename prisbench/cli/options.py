@@ -89,6 +89,9 @@ ImageSeconds = Annotated[
 OutOfDomain = Annotated[
     bool, typer.Option("--out-of-domain", help="Run also where the backbone knows nothing of the scenes.")
 ]
+Leaderboards = Annotated[
+    Path | None, typer.Option(help="Also put the results into DIR/<dataset>/ and make its README again.")
+]
 Full = Annotated[bool, typer.Option("--full", help="Every column of the table, however wide the terminal is.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why a test split is looked at, for its log.")]
 SoftMaps = Annotated[bool, typer.Option("--soft-maps", help="Keep the maps that masks are cut from, too.")]

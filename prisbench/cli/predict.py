@@ -24,6 +24,7 @@ from prisbench.cli.options import (
     Full,
     ImageSeconds,
     KeepErrors,
+    Leaderboards,
     Limit,
     MethodModel,
     MethodName,
@@ -129,9 +130,7 @@ def score(
     query: Queries = [],  # noqa: B006
     limit: Limit = None,
     out: Annotated[Path | None, typer.Option(help="Of a file: where to write the record (run.json).")] = None,
-    leaderboards: Annotated[
-        Path | None, typer.Option(help="Also put the result into DIR/<dataset>/ and make its README again.")
-    ] = None,
+    leaderboards: Leaderboards = None,
     reason: Reason = None,
     format: OutputFormat = Format.text,
     full: Full = False,

@@ -86,13 +86,14 @@ def train_rival(
     format: OutputFormat = Format.text,
 ) -> None:
     """Train the small Segment Anything or CLIPSeg again that methods stand on; an hour on a CPU, resumable."""
-    from prisbench.embedded.rivals.card import finish
     from prisbench.embedded.rivals.recipes import RIVALS, cost
-    from prisbench.embedded.rivals.training import train_rival
     from prisbench.errors import UnknownNameError
 
     if name not in RIVALS:
         raise UnknownNameError("rival", name, RIVALS)
+    from prisbench.embedded.rivals.card import finish
+    from prisbench.embedded.rivals.training import train_rival
+
     given: dict[str, object] = {"steps": steps, "scenes": scenes, "rate": rate, "seed": seed}
     recipe = RIVALS[name](**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     tell(cost(recipe))

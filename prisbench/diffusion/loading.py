@@ -111,7 +111,7 @@ def random_backbone(name: str, seed: int = 0, device: str = "cpu", dtype: torch.
         "bos_token_id": tokenizers[0].bos_token_id,
         "eos_token_id": tokenizers[0].eos_token_id,
     }
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.default_generator.manual_seed(seed)
         parts = Parts(
             tokenizers,
@@ -150,7 +150,7 @@ def load_pretrained(
                 f"{name} holds only pickled weights ({pickled.name}), never loaded; convert to safetensors"
             )
     try:
-        with _quiet():
+        with quiet():
             loaded = kind.from_pretrained(where, **options)
     except Exception as error:  # whatever a damaged file provokes in the two libraries: the user mends the folder
         if offline:
@@ -288,7 +288,7 @@ def _weights_hash(folder: Path) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No bars and no advice from the libraries while they load; what matters is raised."""
     before = transformers_logging.get_verbosity(), diffusers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

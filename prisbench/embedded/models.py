@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from prisbench.diffusion.loading import quiet
 from prisbench.embedded.recipe import Recipe
 
 SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
@@ -84,10 +85,17 @@ def alphas_cumprod() -> Tensor:
     return torch.cumprod(1 - betas, 0).float()
 
 
+def _pipeline_class() -> Any:
+    """Imported where it is used: its libraries print advice, which :func:`quiet` keeps back."""
+    with quiet():
+        from diffusers import StableDiffusionPipeline
+    return StableDiffusionPipeline
+
+
 def assemble(folder: Path, vae: Any, unet: Any, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> Path:
     """A diffusers pipeline folder, fp16 safetensors."""
     scheduler = PNDMScheduler(**SD_BETAS, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
-    pipeline: Any = StableDiffusionPipeline(
+    pipeline: Any = _pipeline_class()(
         vae=vae,
         text_encoder=text,
         tokenizer=tokenizer,
@@ -110,7 +118,7 @@ def samples_sheet(
     folder: Path, prompts: list[str], size_hw: tuple[int, int] = (112, 144), steps: int = 30, seed: int = 0
 ) -> np.ndarray:
     """Pictures the pipeline makes of the prompts, in rows of four: uint8 rows*h 4*w 3."""
-    pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline: Any = _pipeline_class().from_pretrained(folder, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     h, w = size_hw
     pictures = []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import CLIPSegProcessor, CLIPTokenizer, ViTImageProcessor
+from transformers import CLIPSegProcessor, CLIPTokenizer, ViTImageProcessorPil
 
 from prisbench.clipseg.model import DEVIATION, MEAN
 from prisbench.embedded.recipe import Report
@@ -87,7 +87,7 @@ def write_model(home: Path, recipe: Recipe, network: Any) -> Path:
         network.half().save_pretrained(temp, safe_serialization=True)
         if isinstance(recipe, ClipSegRecipe):
             size = {"height": recipe.side, "width": recipe.side}
-            images = ViTImageProcessor(size=size, image_mean=list(MEAN), image_std=list(DEVIATION))
+            images = ViTImageProcessorPil(size=size, image_mean=list(MEAN), image_std=list(DEVIATION))
             CLIPSegProcessor(images, tokenizer_of(home, recipe)).save_pretrained(temp)
     network.float()
     return folder

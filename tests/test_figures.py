@@ -48,7 +48,7 @@ def test_figures_have_the_template_s_width_and_the_same_bytes_twice(
 
 def test_points_and_front_are_those_of_the_table(results: Path) -> None:
     points, label = charts.points_of(records_of(rows(load_runs(results))))
-    assert label == "mIoU" and [point.name for point in points] == ["center-box / none", "whole-image / none"]
+    assert label == "mIoU" and [point.name for point in points] == ["center-box", "whole-image"]
     numbers = [("slow", 0.9, 2.0), ("fast", 0.5, 0.1), ("worse", 0.4, 0.2), ("untimed", 1.0, None), ("level", 0.9, 3.0)]
     made = [charts.Point(name, 1, value, None, seconds) for name, value, seconds in numbers]
     assert [point.name for point in charts.front(made)] == ["fast", "slow"]

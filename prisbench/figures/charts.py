@@ -35,7 +35,7 @@ def points_of(records: Sequence[Mapping[str, Any]]) -> tuple[list[Point], str]:
     known = [row for row in records if row.get(name) is not None]
     return [
         Point(
-            name_of(row),
+            name_of(row).removesuffix(" / none"),
             row["tier"],
             row[name],
             None if row[f"{name}_ci"] is None else (row[f"{name}_ci"][0], row[f"{name}_ci"][1]),
@@ -80,7 +80,7 @@ def intervals(axes: Any, points: Sequence[Point], label: str) -> None:
 
 
 def accuracy_and_time(axes: Any, points: Sequence[Point], label: str) -> None:
-    """Every method with a time; the front as a line, its members named."""
+    """Every method with a time; the front as a line, its members numbered and named below, the fastest first."""
     timed = [point for point in points if point.seconds is not None]
     edge = front(points)
     axes.set_xscale("log")
@@ -91,21 +91,16 @@ def accuracy_and_time(axes: Any, points: Sequence[Point], label: str) -> None:
         line = [(steps[0][0], 0.0), *steps, (axes.get_xlim()[1], steps[-1][1])]
         axes.step(*zip(*line, strict=True), where="post", color=COLOURS[0], linewidth=0.9, linestyle="--", zorder=1)
     for point in timed:
-        member = point in edge
-        axes.plot(
-            _seconds(point), point.value, "o", color=COLOURS[0] if member else "#9aa1aa", markersize=4 if member else 3
-        )
-        if member:
-            right = _seconds(point) > float(np.sqrt(np.prod(axes.get_xlim())))
-            axes.annotate(
-                point.name,
-                (_seconds(point), point.value),
-                xytext=(-4 if right else 4, (5, -10)[edge.index(point) % 2]),
-                textcoords="offset points",
-                ha="right" if right else "left",
-                color=INK,
-                fontsize="small",
-            )
+        if point not in edge:
+            axes.plot(_seconds(point), point.value, "o", color="#9aa1aa", markersize=3)
+    for n, point in enumerate(edge, start=1):
+        place = (_seconds(point), point.value)
+        axes.plot(*place, "o", color=COLOURS[0], markersize=4)
+        number = {"xytext": (-4, 3), "textcoords": "offset points", "ha": "right", "color": INK, "fontsize": "small"}
+        axes.annotate(str(n), place, **number)
+        axes.plot([], [], linestyle="none", marker=f"${n}$", mew=0, color=INK, markersize=4, label=point.name)
+    if edge:
+        axes.figure.legend(loc="outside lower left", borderaxespad=0, handletextpad=0.1)
     axes.set_xlabel("seconds per image")
     axes.set_ylabel(label)
     axes.grid()

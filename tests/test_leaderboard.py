@@ -382,8 +382,15 @@ def test_the_table_of_learners_says_who_is_ahead_where() -> None:
         ahead.startswith("- look-alike: textual-inversion (+0.19")
         and "dreambooth (-0.09 [-0.09, -0.09] to the first" in ahead
     )
-    with pytest.raises(DataError, match="one method with concepts"):
+    with pytest.raises(DataError, match="a method with several concepts"):
         learners([FLOOR])
+
+
+def test_each_method_with_several_concepts_has_its_table_of_learners() -> None:
+    other = [dataclasses.replace(run, method="attn-features") for run in (LEARNED, CONTROL)]
+    alone = dataclasses.replace(LEARNED, method="persam", concept="persam")
+    text = learners([LEARNED, CONTROL, *other, alone, FLOOR])
+    assert text == f"**attn**\n\n{learners([LEARNED, CONTROL])}\n**attn-features**\n\n{learners(other)}"
 
 
 def test_rows_of_two_reference_settings_have_each_its_own_numbers_in_short_tables() -> None:

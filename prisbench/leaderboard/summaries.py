@@ -62,20 +62,35 @@ def summary(runs: Sequence[Run]) -> str:
 def learners(runs: Sequence[Run]) -> str:
     """The table that compares what concepts are worth, and who is ahead where.
 
-    One method's runs; ratios are shares of queries (wrong instance, absent FP) or of a mask (on look-alikes, on
-    background).  Raises DataError as ``rows``, and without runs of a method with concepts.
+    A table for each method that has several concepts, below its name where there is more than one such method;
+    ratios are shares of queries (wrong instance, absent FP) or of a mask (on look-alikes, on background).  Raises
+    DataError as ``rows``, and where no method has several concepts.
     """
-    chosen = [run for run in standing(runs) if run.concept != "none"]
-    if len({run.method for run in chosen}) != 1:
-        raise DataError("a table of learners is of one method with concepts; evaluate attn with several --concept")
-    every = ("present", "plain", "other-category", "look-alike", "relation")
+    of_method: dict[str, list[Run]] = {}
+    for run in standing(runs):
+        of_method.setdefault(run.method, []).append(run)
+    several = {method: own for method, own in of_method.items() if len({run.concept for run in own}) > 1}
+    if not several:
+        raise DataError(
+            "learners are compared within a method with several concepts; evaluate attn with several --concept"
+        )
+    if len(several) == 1:
+        return _learners(*several.values())
+    return "\n".join(f"**{method}**\n\n{_learners(own)}" for method, own in several.items())
+
+
+def _learners(chosen: Sequence[Run]) -> str:
+    """The table of one method."""
+    every = ("present", "plain", "other-category", "look-alike", "relation", "referred")
     types = {query.query_type for run in chosen for query in run.queries}
     subsets = tuple(each for each in every if each == "present" or each in types)
     by_subset = {subset: {_which(row): row for row in records_of(rows(chosen, subset))} for subset in subsets}
     everything = records_of(rows(chosen))
     first = everything[0]
     data = chosen[0].dataset
-    heads = ["concept", *("all present" if subset == "present" else subset for subset in subsets), "wrong instance"]
+    headed = any(row.get("headline") is not None for row in everything)
+    heads = ["concept", *["headline"] * headed]
+    heads += [*("all present" if subset == "present" else subset for subset in subsets), "wrong instance"]
     heads += ["on look-alikes", "on background", "absent FP", "presence AUC", "SD of seeds", "s to learn", "KB"]
     lines = [
         f"{data.name.capitalize()} v{data.version.removeprefix('v')}, {first['n_subjects']} {data.split} subjects, "
@@ -86,7 +101,8 @@ def learners(runs: Sequence[Run]) -> str:
     ]
     for row in sorted(everything, key=lambda row: -(by_subset["present"][_which(row)]["iou_mean"] or 0.0)):
         ious = [by_subset[subset][_which(row)] for subset in subsets]
-        cells = [named(row), *(short(each["iou_mean"], each["iou_mean_ci"]) for each in ious)]
+        cells = [named(row), *([short(row["headline"], row["headline_ci"])] if headed else [])]
+        cells += [short(each["iou_mean"], each["iou_mean_ci"]) for each in ious]
         cells += [short(row["wrong_instance_rate"], row["wrong_instance_rate_ci"])]
         cells += [short(row["on_look_alikes"]), short(row["on_background"])]
         cells += [short(row["absent_fp_rate"]), short(row["presence_auc"])]

@@ -16,6 +16,7 @@ from jaxtyping import Float32, UInt8
 from prisbench.clipseg.model import ClipSeg
 from prisbench.clipseg.prompts import description, visual_prompts
 from prisbench.errors import UnknownNameError
+from prisbench.own_task import own_task
 from prisbench.pretrained import EMBEDDED
 from prisbench.settings import MethodOptions, share_of, take_settings
 from prisbench.types import SLOT, Concept, Prediction, Query, Subject
@@ -42,6 +43,7 @@ class ClipSegMethod:
     def __init__(self, model: str, prompt: str, threshold: float, device: str = "cpu") -> None:
         self.clipseg = ClipSeg(model, device)
         self.model, self.weights = self.clipseg.name, self.clipseg.folder
+        self.own_task = own_task(self.clipseg.folder, {"noun": "noun", "photo": "photo"}.get(prompt, "phrase"))
         self.settings: Mapping[str, Any] = {"model": model, "prompt": prompt, "threshold": threshold}
 
     @classmethod

@@ -46,8 +46,10 @@ def points_of(records: Sequence[Mapping[str, Any]]) -> tuple[list[Point], str]:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Those with a time that no other is both faster and better than, the fastest first."""
-    timed = sorted((p for p in points if p.seconds is not None), key=lambda p: (p.seconds, -p.value))
+    """Those with a tier and a time that no other is both faster and better than, the fastest first."""
+    timed = sorted(
+        (p for p in points if p.seconds is not None and p.tier is not None), key=lambda p: (p.seconds, -p.value)
+    )
     found: list[Point] = []
     for point in timed:
         if not found or point.value > found[-1].value:
@@ -73,14 +75,15 @@ def intervals(axes: Any, points: Sequence[Point], label: str) -> None:
     axes.set_yticks([])
     axes.set_ylim(len(points) - 0.5, -0.5)
     axes.set_xlim(0, _end(points))
-    axes.set_xlabel(f"{label}, 95 % intervals over subjects")
+    sure = any(point.interval is not None for point in points)
+    axes.set_xlabel(f"{label}, 95 % intervals over subjects" if sure else f"{label}, too few subjects for intervals")
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     axes.set_axisbelow(True)
 
 
 def accuracy_and_time(axes: Any, points: Sequence[Point], label: str) -> None:
-    """Every method with a time; the front as a line, its members named."""
+    """Every method with a time; the front of those that are ranked as a line, its members named; all where none is."""
     timed = [point for point in points if point.seconds is not None]
     edge = front(points)
     axes.set_xscale("log")
@@ -91,7 +94,7 @@ def accuracy_and_time(axes: Any, points: Sequence[Point], label: str) -> None:
         line = [(steps[0][0], 0.0), *steps, (axes.get_xlim()[1], steps[-1][1])]
         axes.step(*zip(*line, strict=True), where="post", color=COLOURS[0], linewidth=0.9, linestyle="--", zorder=1)
     for point in timed:
-        member = point in edge
+        member = point in edge or not edge
         axes.plot(
             _seconds(point), point.value, "o", color=COLOURS[0] if member else "#9aa1aa", markersize=4 if member else 3
         )
@@ -100,7 +103,7 @@ def accuracy_and_time(axes: Any, points: Sequence[Point], label: str) -> None:
             axes.annotate(
                 point.name,
                 (_seconds(point), point.value),
-                xytext=(-4 if right else 4, (5, -10)[edge.index(point) % 2]),
+                xytext=(-4 if right else 4, (5, -10)[(edge or timed).index(point) % 2]),
                 textcoords="offset points",
                 ha="right" if right else "left",
                 color=INK,

@@ -71,10 +71,10 @@ ROOMS = {
     "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",
     "trial": "records scenes calls checks child run table",
     "cluster": "merge schedule job local rayed share",
-    "leaderboard": """ceilings intervals strength rows render fitted by_subset summaries pages publish rescore
+    "leaderboard": """ceilings intervals reported strength rows render fitted by_subset summaries pages publish rescore
         submission compare flips""",
     "exports": "numbers hub every_eval_ever latex coco",
-    "browser": "bundle packing answers board cases browse reported write",
+    "browser": "bundle packing answers board cases browse write",
     "figures": "style charts grid write",
     "tuning": "space file tune",
     "embedded": """recipe files rivals.phrases scenes words stage halves models autoencoder denoiser training card

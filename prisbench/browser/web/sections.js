@@ -129,8 +129,8 @@ export function reportedSection(id, reported) {
   return section(id, "Reported elsewhere",
     "Numbers as their papers print them, on other images and partly by other rules. They are not measured here and have no rank.",
     h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Reported numbers" },
-      h("table", { class: "reported" }, h("thead", null, h("tr", null, ["Method", "Data", "Number", "Source"].map((head) => h("th", { scope: "col" }, head)))),
-        h("tbody", null, reported.map((each) => h("tr", null, h("th", { scope: "row" }, each.method), h("td", null, each.data), h("td", null, each.number), h("td", null, each.source)))))));
+      h("table", { class: "reported" }, h("thead", null, h("tr", null, ["Method", "Data", "Number", "Protocol", "Source"].map((head) => h("th", { scope: "col" }, head)))),
+        h("tbody", null, reported.map((each) => h("tr", null, h("th", { scope: "row" }, each.method), h("td", null, each.data), h("td", null, each.number), h("td", null, each.protocol), h("td", null, each.source)))))));
 }
 
 export function definitionSection(id, data, notes) {

@@ -225,7 +225,7 @@ def test_reported_numbers_stand_apart(results: Path) -> None:
         "method": "PerSAM",
         "data": "PerSeg",
         "number": "mIoU 89.3",
-        "protocol": "one photo | mask",
+        "protocol": "a | b",
         "source": "s",
     }
     (results / "reported.yaml").write_text(json.dumps([record]))

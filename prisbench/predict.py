@@ -19,6 +19,7 @@ from prisbench.datasets.load import Dataset
 from prisbench.deaf import check_deaf, deaf_subjects
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.out_of_domain import count_outside
+from prisbench.own_task import OwnTask
 from prisbench.provenance import current_provenance
 from prisbench.results import REFERENCES, DatasetRef
 from prisbench.runs import (
@@ -37,7 +38,7 @@ from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
 from prisbench.sharding import turned
-from prisbench.types import Concept, Method, Subject, TellsForm, WantsSubjects
+from prisbench.types import Concept, KnowsItsTask, Method, Subject, TellsForm, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
 """Called with "learn" or "locate", how many are done, of how many, and the id just done."""
@@ -136,8 +137,15 @@ def manifest_of(dataset: Dataset, method: Method, scope: Scope, options: RunOpti
         "precision": method.precision if isinstance(method, TellsForm) else None,
         "identity": identity(method),
         "provenance": asdict(current_provenance(options.reason)),
+        **_own_task(method),
         **({"shard": asdict(scope.shard)} if scope.shard else {}),
     }
+
+
+def _own_task(method: Method) -> dict[str, Any]:
+    """What a method says of its model's own task; nothing where it knows nothing."""
+    found = method.own_task if isinstance(method, KnowsItsTask) else None
+    return {"own_task": asdict(found)} if isinstance(found, OwnTask) else {}
 
 
 def _own_settings(name: str, options: RunOptions) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pydantic import Field
 from prisbench.datasets.load import Asked, Dataset
 from prisbench.deaf import deaf_name
 from prisbench.errors import DataError
+from prisbench.own_task import OwnTask
 from prisbench.provenance import Provenance
 from prisbench.results import REFERENCES, DatasetRef, Part
 from prisbench.runtime.files import read_bytes, sha256_json, write_errors, write_json
@@ -39,8 +40,8 @@ IMAGE_SECONDS = 3600.0
 TUNED = "-tuned"
 """What the name of a method with tuned settings ends with; its published settings have a row without it."""
 
-UNCOMPARED = ("identity", "provenance")
-"""Parts of a manifest that are not compared as they are: the first has rules of its own, the second decides nothing."""
+UNCOMPARED = ("identity", "provenance", "own_task")
+"""Parts of a manifest that are not compared as they are: the first has rules of its own, the others decide nothing."""
 
 
 @dataclass(frozen=True)
@@ -317,5 +318,6 @@ class _Manifest(Strict):
     identity: _Identity
     concepts: dict[str, str]
     provenance: Provenance | None
+    own_task: OwnTask | None = None
     shard: Shard | None = None
     subjects: dict[str, list[float]] = Field(default_factory=dict)

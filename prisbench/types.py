@@ -210,6 +210,16 @@ class TellsForm(Protocol):
 
 
 @runtime_checkable
+class KnowsItsTask(Protocol):
+    """What a method may also have: how well its model does what it was trained for."""
+
+    @property
+    def own_task(self) -> Any:
+        """An ``own_task.OwnTask``; None where nobody measured it."""
+        ...
+
+
+@runtime_checkable
 class Tunable(Protocol):
     """What a method may also have: the settings that ``prisbench tune`` may change, as ``--set`` names them.
 
@@ -227,8 +237,9 @@ class Method(Protocol):
     ``model`` (the name of its weights, for the record of a run) and ``weights``: the files, folders or hub ids whose
     content decides the masks, or a mapping of names to what identifies their content; default: ``model``.  A run goes
     on only with the same settings, code and weights.  Further members that are used where a method has them:
-    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KnowsItsWorld``, ``Tunable``.  ``GivesCandidates`` is for
-    people and programs that choose among parts.  What a method may use itself is in ``MethodOptions``.
+    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KnowsItsWorld``, ``KnowsItsTask``, ``Tunable``.
+    ``GivesCandidates`` is for people and programs that choose among parts.  What a method may use itself is in
+    ``MethodOptions``.
     """
 
     name: str

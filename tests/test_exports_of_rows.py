@@ -135,6 +135,13 @@ def test_a_table_in_latex_is_ruled_and_its_best_tier_bold(row: Run) -> None:
     assert "headline $\\uparrow$" in text and "absent FP $\\downarrow$" in text and "Tabletop v3, test: 1920" in text
 
 
+def test_a_table_in_latex_of_few_subjects_says_that_nothing_is_ranked(made: Path) -> None:
+    text = table([read_run(made / "run.json")])
+    why = "Not ranked, and no intervals: 2 subjects; at least 6 are needed for one that can be trusted."
+    assert why in text and "\\textbf" not in text and "Brackets" not in text
+    assert text.split("\\midrule\n")[1].strip().startswith("-- & ")
+
+
 def test_what_is_special_in_latex_is_escaped(made: Path) -> None:
     assert escaped(r"a_b & 50% #1 {x} ~ ^ \ $ < > |") == (
         r"a\_b \& 50\% \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} \$ \textless{} \textgreater{} "

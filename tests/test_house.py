@@ -19,8 +19,8 @@ PACKAGE = ROOT / "prisbench"
 
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
-soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed concepts
-localizer network_free appearance matching sam clipseg detection segmenters relations methods
+soft_maps own_task provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed
+concepts localizer network_free appearance matching sam clipseg detection segmenters relations methods
 learning sharding runs answering predict trial score foreign test_log evaluate
 cluster leaderboard exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
 conformance demo doctor cli __main__
@@ -46,7 +46,7 @@ ROOMS = {
         sources.public.davis_clips sources.public.davis
         sources.public.mug19 sources.public.burst sources.public.permis sources.public.perv_ytvos_lists
         sources.public.perv_ytvos sources.public.pods_lists sources.public.pods sources.public.voc_instances
-        sources.public.ycb_video_frames sources.public.ycb_video named
+        sources.public.ycb_video_frames sources.public.ycb_video named samples
         checks.registration checks.hash_index checks.keypoints checks.crops checks.gallery checks.candidates
         checks.copies checks.embedding checks.leaks checks.findings checks.stored checks.rows checks.folder
         checks.pictures checks.validate several_masks photo_folder
@@ -71,10 +71,10 @@ ROOMS = {
     "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",
     "trial": "records scenes calls checks child run table",
     "cluster": "merge schedule job local rayed share",
-    "leaderboard": """ceilings intervals rows render fitted by_subset summaries pages publish rescore submission compare
-        flips""",
+    "leaderboard": """ceilings intervals reported strength rows render fitted by_subset summaries pages publish rescore
+        submission compare flips""",
     "exports": "numbers hub every_eval_ever latex coco",
-    "browser": "bundle packing answers board cases browse reported write",
+    "browser": "bundle packing answers board cases browse write",
     "figures": "style charts grid write",
     "tuning": "space file tune",
     "embedded": """recipe files rivals.phrases scenes words stage halves models autoencoder denoiser training card
@@ -93,8 +93,8 @@ ROOMS = {
 HEAVY = {"torch", "diffusers", "transformers", "peft"}
 LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
-doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign
-test_log phrases deaf network_free.method network_free.audit network_free.needed network_free.fitting
+doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance own_task score
+foreign test_log phrases deaf network_free.method network_free.audit network_free.needed network_free.fitting
 relations answering trial.run browser.write figures.write
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""

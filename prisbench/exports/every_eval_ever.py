@@ -13,6 +13,7 @@ from typing import Any
 
 from prisbench.exports.numbers import Number, dataset_name, numbers_of, row_name
 from prisbench.leaderboard.rows import board_name
+from prisbench.leaderboard.strength import weak_notes
 from prisbench.results import Run
 from prisbench.runtime.files import sha256_json, write_json
 from prisbench.statistics import DRAWS, LEVEL
@@ -64,6 +65,7 @@ def record(run: Run, organization: str | None = None) -> dict[str, Any]:
                 "reference": run.reference or UNKNOWN,
                 "seed": str(run.seed),
                 "settings": json.dumps(run.settings, sort_keys=True),
+                **({"not_ranked": weak[0]} if (weak := weak_notes(run.method, run)) else {}),
             },
         },
         "evaluation_results": [_result(run, number) for number in numbers_of(run)],

@@ -22,7 +22,7 @@ errors runtime images types phrases deaf subsets answers counts metrics aliases 
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed concepts
 localizer network_free appearance matching sam clipseg detection segmenters relations methods
 learning sharding runs answering predict trial score foreign test_log evaluate
-cluster leaderboard exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
+cluster leaderboard uncertainty exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
 conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
@@ -73,6 +73,7 @@ ROOMS = {
     "cluster": "merge schedule job local rayed share",
     "leaderboard": """ceilings intervals rows render fitted by_subset summaries pages publish rescore submission compare
         flips""",
+    "uncertainty": "answers draws spread shares ranking report",
     "exports": "numbers hub every_eval_ever latex coco",
     "browser": "bundle packing answers board cases browse reported write",
     "figures": "style charts grid write",
@@ -86,7 +87,7 @@ ROOMS = {
     "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
     "cli": """options bars concepts cluster evaluate leaderboard plot ceilings predict rows segment bench project
-        datasets scoring trial tune wsss main __main__""",
+        datasets scoring trial tune uncertainty wsss main __main__""",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 

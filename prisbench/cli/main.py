@@ -30,6 +30,7 @@ from prisbench.cli import (
     segment,
     trial,
     tune,
+    uncertainty,
     wsss,
 )
 from prisbench.cli.options import SeveralValues
@@ -72,6 +73,7 @@ app.command("plan", cls=SeveralValues)(cluster.plan)
 app.command("try")(trial.try_method)
 app.command("tune")(tune.tune)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("uncertainty")(uncertainty.uncertainty)
 app.command("plot")(plot.plot)
 app.command("ceilings")(ceilings.ceilings)
 app.command("compare")(rows.compare)

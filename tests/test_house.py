@@ -83,7 +83,8 @@ ROOMS = {
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
-    "bench": "process models published network scene localizer learner dataset crf ablation by_eye score methods",
+    "bench": """process models published network scene localizer learner dataset crf ablation by_eye score uncertainty
+        coverage methods""",
     "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
     "cli": """options bars concepts cluster evaluate leaderboard plot ceilings predict rows segment bench project
@@ -96,7 +97,7 @@ LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
 doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign
 test_log phrases deaf network_free.method network_free.audit network_free.needed network_free.fitting
-relations answering trial.run browser.write figures.write
+relations answering trial.run browser.write figures.write uncertainty.report bench.coverage bench.uncertainty
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 

@@ -47,7 +47,7 @@ def drawn_answers(size: Size, seed: int = 0) -> Answers:
 
 
 def bench_uncertainty(size: Size, draws: int, scipy_draws: int) -> dict[str, Any]:
-    """Seconds of ``draws`` draws of every method, of subjects and seeds, and of all levels; beside scipy's.
+    """Processor seconds of ``draws`` draws of every method, of subjects and seeds, and of all levels; beside scipy's.
 
     A record that fits JSON.  scipy is given a statistic of all methods: for subjects one that works on arrays, for all
     levels one that draws images and queries of each subject, ``scipy_draws`` times, from which all draws are reckoned.
@@ -57,15 +57,15 @@ def bench_uncertainty(size: Size, draws: int, scipy_draws: int) -> dict[str, Any
     record: dict[str, Any] = {"size": size._asdict(), "draws": draws, "scipy_draws": scipy_draws, "parts": {}}
     drawn(answers, OVER_SUBJECTS, 100)
     for name, levels in (("subjects and seeds", OVER_SUBJECTS), ("all levels", LEVELS)):
-        start = time.perf_counter()
+        start = time.process_time()
         ours = drawn(answers, levels, draws)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         part: dict[str, Any] = {"seconds": round(seconds, 3), "scipy_seconds": None, "ratio": None, "differ": None}
         if scipy_draws:
             times = draws if levels == OVER_SUBJECTS else scipy_draws
-            start = time.perf_counter()
+            start = time.process_time()
             theirs = scipy_errors(answers, levels, times)
-            theirs_seconds = (time.perf_counter() - start) * draws / times
+            theirs_seconds = (time.process_time() - start) * draws / times
             spread = ours.std(axis=0, ddof=1)
             part |= {"scipy_seconds": round(theirs_seconds, 1), "ratio": round(theirs_seconds / seconds, 1)}
             part["differ"] = round(float(np.abs(theirs / spread - 1).max()), 3)
@@ -125,7 +125,7 @@ def render(record: dict[str, Any]) -> list[str]:
         f"{size.seeds} seeds"
     ]
     for name, part in record["parts"].items():
-        line = f"{name}: {part['seconds']:.2f} s"
+        line = f"{name}: {part['seconds']:.2f} s of one processor"
         if part["ratio"] is not None:
             reckoned = "" if name != "all levels" else f", reckoned from {record['scipy_draws']} draws"
             line += (

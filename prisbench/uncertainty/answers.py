@@ -149,9 +149,7 @@ def _name(run: Run) -> str:
     return f"{run.method} / {marked(run.concept, run.reference)}"
 
 
-def _defined(
-    measure: str, queries: list[QueryResult], answers: Sequence[dict[str, QueryResult]]
-) -> list[QueryResult]:
+def _defined(measure: str, queries: list[QueryResult], answers: Sequence[dict[str, QueryResult]]) -> list[QueryResult]:
     """The queries that define the number for any of the runs.  Raises DataError where there is none."""
     kept = [query for query in queries if any(_terms(measure, each[query.query_id])[1] for each in answers)]
     if not kept:

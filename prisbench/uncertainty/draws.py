@@ -1,4 +1,4 @@
-"""The hierarchical bootstrap: subjects, images of a subject and queries of an image are drawn again, crossed with seeds.
+"""The hierarchical bootstrap: subjects, their images and the images' queries are drawn again, crossed with seeds.
 
 A draw is a row of weights: how often each query is in it.  A subject that is drawn twice has its images drawn twice,
 each time anew, so of a subject of n images that is drawn w times w n images are drawn, and so on down.  No answer is
@@ -111,7 +111,7 @@ def _within(
 
 class Part(NamedTuple):
     """The units that a part has, and the sums of each: of ``above`` a column a run, of ``below`` a column for each
-    ``which`` of the runs, since most have the same.
+    ``which`` of the runs, one for all where they have the same.
     """
 
     units: Int64[np.ndarray, " some"]
@@ -135,12 +135,11 @@ def _parts(answers: Answers, nested: tuple[str, ...]) -> tuple[Units, list[Part]
     parts = []
     for number in range(len(answers.parts)):
         mine = answers.part == number
-        there, codes = np.unique(unit[mine], return_inverse=True)
-        above, below = np.zeros((2, len(there), answers.above.shape[1]))
-        np.add.at(above, codes, answers.above[mine])
-        np.add.at(below, codes, answers.below[mine])
-        distinct, which = np.unique(below, axis=1, return_inverse=True)
-        parts.append(Part(there, above, distinct, which.reshape(-1)))
+        there, starts = np.unique(unit[mine], return_index=True)
+        above, below = (np.add.reduceat(terms[mine], starts, axis=0) for terms in (answers.above, answers.below))
+        same = bool((below == below[:, :1]).all())
+        which = np.zeros(below.shape[1], np.int64) if same else np.arange(below.shape[1])
+        parts.append(Part(there, above, below[:, :1] if same else below, which))
     return units, parts
 
 

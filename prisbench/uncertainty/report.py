@@ -285,5 +285,3 @@ def _list(interval: Interval | None) -> list[float] | None:
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-

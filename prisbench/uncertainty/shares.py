@@ -1,8 +1,8 @@
 """Where the variance of single answers comes from: subject, image, query, the learner's seed, the seed of noise.
 
 Nested analysis of variance by moments (Henderson's first method; Searle, Casella and McCulloch 1992, section 5.3), with
-subsets as fixed: their means are taken off.  Products of two runs in place of squares tell what all runs share from what
-a seed brings: two runs of other learner seeds have the subject, the image and the query in common, and nothing else.
+subsets as fixed: their means are taken off.  Products of two runs in place of squares tell what runs share from what a
+seed brings: two runs of other learner seeds have the subject, the image and the query in common, and nothing else.
 
 Knows: arrays of answers.  Does not know: means and their errors (``spread``), how a page looks.
 """
@@ -80,9 +80,7 @@ def _why(entry: Entry, found: dict[str, float | None]) -> dict[str, str]:
     return why
 
 
-def _without_parts(
-    above: Float[np.ndarray, "n runs"], part: Int64[np.ndarray, " n"]
-) -> Float[np.ndarray, "n runs"]:
+def _without_parts(above: Float[np.ndarray, "n runs"], part: Int64[np.ndarray, " n"]) -> Float[np.ndarray, "n runs"]:
     """The answers less the mean of their subset."""
     out = above.copy()
     for number in np.unique(part):

@@ -2,8 +2,8 @@
 
 A subject's share of a number is what the ratio of sums changes with it, to first order (Woodruff 1971; Wolter 2007,
 chapter 6), so nothing is drawn.  The interval of a number in 0..1 is Wilson's, with the number of answers that would be
-worth as much if they were independent, and Student's t for subjects that are few (Dean and Pagano 2015).  Why this one:
-``docs/metrics.md`` has what it and others cover.
+worth as much if they were independent (Dean and Pagano 2015), and Student's t, whose degrees of freedom are fewer where
+few subjects make the variance.  Why this one: ``docs/metrics.md`` has what it and others cover.
 
 Knows: arrays of answers.  Does not know: draws, which methods are compared, how a page looks.
 """
@@ -48,9 +48,10 @@ def spread_of(answers: Answers, entry: Entry) -> Spread:
     value, each = 0.0, np.zeros((subjects, seeds))
     for number in range(len(answers.parts)):
         mine = answers.part == number
-        above, below = np.zeros((2, subjects, seeds))
-        np.add.at(above, answers.subject[mine], answers.above[mine][:, columns])
-        np.add.at(below, answers.subject[mine], answers.below[mine][:, columns])
+        above, below = (
+            np.stack([np.bincount(answers.subject[mine], terms[mine, run], subjects) for run in columns], axis=1)
+            for terms in (answers.above, answers.below)
+        )
         ratio = float(above.sum() / below.sum())
         value += ratio
         each += (above - ratio * below) / below.sum()
@@ -80,11 +81,25 @@ def error_of(shares: Float[np.ndarray, " subjects"], seeds: list[tuple[float, fl
     """The variance of a number and its degrees of freedom (Satterthwaite): that over subjects, with what seeds add."""
     n = len(shares)
     over_subjects = float(((shares - shares.mean()) ** 2).sum()) / (n - 1) / n
-    parts = [(over_subjects, float(n - 1)), *(each for each in seeds if each[0] > 0)]
+    parts = [(over_subjects, freedom_of(shares)), *(each for each in seeds if each[0] > 0)]
     variance = sum(part for part, _ in parts)
     if variance <= NO_WIDTH**2:
         return 0.0, float(n - 1)
     return variance, variance**2 / sum(part**2 / freedom for part, freedom in parts)
+
+
+def freedom_of(shares: Float[np.ndarray, " subjects"]) -> float:
+    """The degrees of freedom of a variance of n values of kurtosis k, 2 n / (k - (n - 3) / (n - 1)) (O'Neill 2014).
+
+    That is n - 1 for the normal's k = 3; k is taken from the values, and not below 3.
+
+    A rate near 0 or 1 has few subjects that are not alike, and their variance is known badly.
+    """
+    n = len(shares)
+    squares = (shares - shares.mean()) ** 2
+    second = float(squares.mean())
+    kurtosis = 3.0 if second <= NO_WIDTH**2 else max(3.0, float((squares**2).mean()) / second**2)
+    return 2 * n / (kurtosis - (n - 3) / (n - 1))
 
 
 def interval_of(spread: Spread, units: int) -> Interval | None:

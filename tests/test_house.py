@@ -21,7 +21,7 @@ ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed concepts
 localizer network_free appearance matching sam clipseg detection segmenters relations methods
-learning sharding runs answering predict trial score foreign test_log evaluate
+learning sharding split_subjects runs stored answering predict trial score foreign test_log evaluate
 cluster leaderboard uncertainty exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
 conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905

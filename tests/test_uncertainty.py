@@ -39,7 +39,7 @@ BOARDS = Path(__file__).parents[1] / "leaderboards"
 @pytest.fixture(scope="module")
 def graded() -> list[Run]:
     """A committed leaderboard with a headline, one seed a row."""
-    return load_runs(BOARDS / "tabletop-v3")
+    return load_runs(BOARDS / "tabletop-v3")[:6]
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,12 @@ def plain_draw(answers: Answers, levels: tuple[str, ...], rng: np.random.Generat
 @pytest.mark.parametrize("levels", [("subject",), ("image",), ("query",), ("subject", "query"), LEVELS])
 def test_draws_are_those_of_a_plain_loop(levels: tuple[str, ...]) -> None:
     answers, rng = uneven(columns=3), np.random.default_rng(5)
-    slow = np.array([plain_draw(answers, levels, rng) for _ in range(3000)])
-    fast = drawn(answers, levels, 20_000)[:, 0]
-    assert fast.mean() == pytest.approx(slow.mean(), abs=4 * slow.std() / 3000**0.5)
-    assert fast.std() == pytest.approx(slow.std(), rel=0.06)
+    slow = np.array([plain_draw(answers, levels, rng) for _ in range(500)])
+    fast = drawn(answers, levels, 3000)[:, 0]
+    assert fast.mean() == pytest.approx(slow.mean(), abs=4 * slow.std() / 500**0.5)
+    assert fast.std() == pytest.approx(slow.std(), rel=0.12)
     ends = [0.025, 0.975]
-    assert np.quantile(fast, ends) == pytest.approx(np.quantile(slow, ends), abs=0.25 * slow.std())
+    assert np.quantile(fast, ends) == pytest.approx(np.quantile(slow, ends), abs=0.4 * slow.std())
 
 
 def test_what_is_not_drawn_stays_and_the_same_seed_gives_the_same_draws() -> None:
@@ -107,7 +107,7 @@ def test_what_is_not_drawn_stays_and_the_same_seed_gives_the_same_draws() -> Non
 def test_draws_of_subjects_alone_are_the_boards(graded: list[Run]) -> None:
     answers = answers_of(graded)
     values = drawn(answers, OVER_SUBJECTS)
-    for place in (2, 5, 9):
+    for place in (2, 5):
         run = graded[answers.entries[place].columns[0]]
         assert percentiles(values[:, place], 48) == pytest.approx(headline_interval(subset_scores(run.queries)))
 
@@ -143,7 +143,7 @@ def test_a_wilson_interval_of_independent_answers_is_scipys() -> None:
     assert score_interval(p, p * (1 - p) / 40, 1e9, 40) == pytest.approx(tuple(theirs))
     none = scipy.stats.binomtest(0, 24).proportion_ci(method="wilson")
     assert score_interval(0.0, 0.0, 1e9, 24) == pytest.approx(tuple(none), abs=1e-9)
-    assert score_interval(0.5, 0.0, 23, 24) == (0.5, 0.5), "alike by construction"
+    assert score_interval(0.5, 0.0, 23.0, 24) == (0.5, 0.5), "alike by construction"
 
 
 def test_a_paired_difference_is_scipys_t_test() -> None:
@@ -237,7 +237,7 @@ def test_seeds_that_matter_to_all_subjects_alike_widen_an_error_and_others_do_no
     rng, subjects, seeds, added = np.random.default_rng(0), 30, 4, []
     for of_seed in (0.0, 0.1):
         parts = []
-        for _ in range(300):
+        for _ in range(150):
             x = (
                 rng.normal(0, 0.2, (subjects, 1))
                 + rng.normal(0, of_seed, seeds)
@@ -304,11 +304,11 @@ def test_shares_say_what_cannot_be_told(seeded: list[Run]) -> None:
 def test_answers_are_those_of_the_board(graded: list[Run], seeded: list[Run]) -> None:
     answers = answers_of(graded)
     assert answers.measure == "headline" and answers.units == 48 and len(answers.parts) == 12
-    for place in (0, 7):
+    for place in (0, 4):
         run = graded[answers.entries[place].columns[0]]
         assert spread_of(answers, answers.entries[place]).value == pytest.approx(subset_scores(run.queries).value)
     alarms = answers_of(graded, "absent_fp_rate")
-    assert not alarms.higher_is_better and alarms.below.sum(axis=0).tolist() == [240.0] * 18
+    assert not alarms.higher_is_better and alarms.below.sum(axis=0).tolist() == [240.0] * 6
     part = [*graded[:2], graded[2]]
     assert answers_of(part, subset="plain").measure == "iou_mean"
     assert answers_of(seeded).entries[1].seeds[0] == Seeds(1, None)
@@ -358,11 +358,11 @@ def test_few_subjects_have_no_tiers_and_say_so(seeded: list[Run]) -> None:
 
 
 def test_a_coverage_cell_by_a_fast_simulation() -> None:
-    few = coverage.simulate(coverage.WORLDS[0], 24, 0.05, 500, draws=300)
-    ours, board = (few.covered[kind] for kind in (list(coverage.KINDS)[0], list(coverage.KINDS)[3]))
-    assert 0.92 <= ours <= 0.98 and board < ours
+    few = coverage.simulate(coverage.WORLDS[0], 24, 0.05, 250, draws=200)
+    ours, board = (few.covered[kind] for kind in (next(iter(coverage.KINDS)), list(coverage.KINDS)[3]))
+    assert 0.91 <= ours <= 0.985 and board < ours
     world = coverage.WORLDS[3]
-    assert 0.92 <= coverage.simulate(world, 24, 0.5, 300, draws=300).covered[list(coverage.KINDS)[0]] <= 0.985
+    assert 0.91 <= coverage.simulate(world, 24, 0.5, 250, draws=200).covered[next(iter(coverage.KINDS))] <= 0.985
     assert "| 24 | BCa, subjects drawn |" in coverage.markdown([few])
 
 
@@ -378,8 +378,8 @@ def test_the_bench_compares_the_same_estimate() -> None:
     answers = drawn_answers(size)
     assert len(answers.entries) == 3 and answers.above.shape == (60, 6)
     for levels in (OVER_SUBJECTS, LEVELS):
-        theirs = scipy_errors(answers, levels, 1500)
-        assert drawn(answers, levels, 6000).std(axis=0) == pytest.approx(theirs, rel=0.12)
+        theirs = scipy_errors(answers, levels, 600)
+        assert drawn(answers, levels, 3000).std(axis=0) == pytest.approx(theirs, rel=0.15)
     record = bench_uncertainty(size, 300, 20)
     lines = render(record)
     assert len(lines) == 3 and "times as long" in lines[2] and "reckoned from 20 draws" in lines[2]

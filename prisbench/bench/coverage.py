@@ -1,8 +1,7 @@
 """How often a 95 % interval holds the truth: samples of subjects with a known rate, and every kind of interval of each.
 
-Rates of subjects vary as a beta distribution does about the rate of all, those of images about their subject's (and those
-of a learner's seeds, where it has several), so the truth is the rate.  How much they vary is said as a share of the
-variance of one answer.
+Rates of subjects vary as a beta distribution does about the rate of all, those of images and of a learner's seeds about
+their subject's, so the truth is the rate.  How much they vary is said as a share of the variance of one answer.
 
 Knows: how to draw answers and count hits.  Does not know: leaderboards, files.
 """

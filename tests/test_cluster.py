@@ -615,6 +615,13 @@ class Keeping:
 
     def __init__(self, there: set[str]) -> None:
         self.there, self.subjects = there, ()
+        self.name, self.settings = "keeping", {}
+
+    def learn(self, subject: Subject) -> Any:
+        raise AssertionError("nothing is learned to know what is known")
+
+    def locate(self, image: Any, queries: Any, concepts: Any) -> Any:
+        raise AssertionError("nothing is located")
 
     def known(self, subject: Subject) -> Path | None:
         return Path("store") if subject.id in self.there else None

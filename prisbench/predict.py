@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from prisbench.answering import Answering, locate_all, words_of
 from prisbench.answers import check_method, checked_concept
 from prisbench.datasets.load import Dataset
-from prisbench.deaf import check_deaf, deaf_subjects
-from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
+from prisbench.deaf import check_deaf
+from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.out_of_domain import count_outside
 from prisbench.own_task import OwnTask
 from prisbench.provenance import current_provenance
@@ -38,6 +38,7 @@ from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
 from prisbench.sharding import turned
+from prisbench.split_subjects import SplitSubjects
 from prisbench.types import Concept, KnowsItsTask, Method, Subject, TellsForm, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
@@ -80,7 +81,8 @@ def predicting(
     """As ``predict``; no other process has the run's folder while the body runs."""
     check_method(method)
     check_deaf(options.deaf)
-    about = [example.query.subject_id for example in scope.examples(dataset)]
+    held = (lambda _: True) if scope.shard is None else scope.shard.holds
+    about = [each.subject_id for each in scope.asked(dataset) if held(each.image_id)]
     if not about:
         kind = f" of the subset {scope.subset!r}" if scope.subset else ""
         kind += f" in shard {scope.shard.words}" if scope.shard else ""
@@ -103,7 +105,7 @@ def predicting(
                 check_claim(whole, {key: value for key, value in known.items() if key != "shard"}, fresh=False)
 
         wanted = set(about)
-        order = [id for id in turned([subject.id for subject in everybody], scope.shard) if id in wanted]
+        order = [id for id in turned(everybody.ids, scope.shard) if id in wanted]
         known = None if options.kept is None else options.kept.concepts
         learning = _Learning(method, order, known, progress, take_folder)
         concepts, cost = _learn_some(everybody, learning)
@@ -156,24 +158,6 @@ def _own_settings(name: str, options: RunOptions) -> dict[str, Any]:
     return {key: value for key, value in own.items() if value}
 
 
-def given(subjects: Sequence[Subject], reference: str) -> list[Subject]:
-    """The subjects as a method gets them: without the photos' masks, or with them.
-
-    Raises UnknownNameError for another reference setting, UsageError where masks are wanted and none are known.
-    """
-    if reference not in REFERENCES:
-        raise UnknownNameError("reference setting", reference, REFERENCES)
-    if reference == REFERENCES[0]:
-        return [replace(subject, masks=()) for subject in subjects]
-    lacking = [subject.id for subject in subjects if not any(mask is not None for mask in subject.masks)]
-    if lacking:
-        raise UsageError(
-            f"--reference {reference}: {len(lacking)} of {len(subjects)} subjects have no mask of any photo, first "
-            f"{lacking[0]!r}; use --reference {REFERENCES[0]}"
-        )
-    return list(subjects)
-
-
 def learn_all(
     dataset: Dataset,
     method: Method,
@@ -185,8 +169,8 @@ def learn_all(
 
     Raises DataError, naming the subject, when the method fails or gives no concept.
     """
-    everybody = given(dataset.subjects(split), REFERENCES[0])
-    concepts, cost = _learn_some(everybody, _Learning(method, [subject.id for subject in everybody], None, progress))
+    everybody = SplitSubjects(dataset, split, REFERENCES[0])
+    concepts, cost = _learn_some(everybody, _Learning(method, everybody.ids, None, progress))
     return concepts, sum(each.seconds for each in cost.values()) / max(len(cost), 1)
 
 
@@ -196,12 +180,12 @@ def learn_one(dataset: Dataset, method: Method, split: str, options: RunOptions,
     return _learn_some(_everybody(dataset, split, options), learning)[1][subject_id]
 
 
-def _everybody(dataset: Dataset, split: str, options: RunOptions) -> list[Subject]:
-    """The subjects of a split as a method gets them, read once where the process keeps them."""
+def _everybody(dataset: Dataset, split: str, options: RunOptions) -> SplitSubjects:
+    """The subjects of a split as a method gets them, kept where the process keeps what it has read."""
     kept = options.kept
     if kept is not None and kept.subjects is not None:
         return kept.subjects
-    found = list(deaf_subjects(given(dataset.subjects(split), options.reference), options.deaf))
+    found = SplitSubjects(dataset, split, options.reference, options.deaf)
     if kept is not None:
         kept.subjects = found
     return found
@@ -219,17 +203,17 @@ class _Learning(NamedTuple):
     first: Callable[[Concept], None] = lambda _: None
 
 
-def _learn_some(everybody: Sequence[Subject], learning: _Learning) -> tuple[dict[str, Concept], dict[str, SubjectCost]]:
+def _learn_some(everybody: SplitSubjects, learning: _Learning) -> tuple[dict[str, Concept], dict[str, SubjectCost]]:
     """The concepts, and what each of them took."""
     method, known = learning.method, {} if learning.known is None else learning.known
     if isinstance(method, WantsSubjects):
         try:
-            method.subjects = list(everybody)
+            method.subjects = everybody
         except Exception as error:
             raise DataError(
                 f"{method.name}: its subjects cannot be set: {words_of(error)}; make it a plain attribute"
             ) from error
-    by_id = {subject.id: subject for subject in everybody}
+    by_id = everybody.of([id for id in learning.order if id not in known])
     concepts: dict[str, Concept] = {}
     cost: dict[str, SubjectCost] = {}
     for n, id in enumerate(learning.order, 1):

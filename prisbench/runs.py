@@ -28,7 +28,8 @@ from prisbench.runtime.identity import difference, with_files
 from prisbench.runtime.resume import Difference, as_json, differences
 from prisbench.runtime.strict_json import Strict, parse, read
 from prisbench.sharding import SHARDS, Shard
-from prisbench.types import UNLEARNED, Concept, Example, Method, Subject
+from prisbench.split_subjects import SplitSubjects
+from prisbench.types import UNLEARNED, Concept, Example, Method
 
 MANIFEST = "manifest.json"
 PREDICTIONS, RUN, SOFT_MAPS = "predictions.jsonl", "run.json", "soft-maps"
@@ -97,7 +98,7 @@ class Kept:
     concepts of those that it learned, with the seconds they took.  So none is read or learned twice.
     """
 
-    subjects: list[Subject] | None = None
+    subjects: SplitSubjects | None = None
     concepts: dict[str, tuple[Concept, float]] = field(default_factory=dict)
 
 

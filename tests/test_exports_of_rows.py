@@ -75,9 +75,9 @@ REQUIRED = {
     "model_info": "name id",
     "evaluation_results": "evaluation_name source_data metric_config score_details",
 }
-"""Of eval.schema.json 0.2.1, which forbids other keys at the top."""
+"""Of eval.schema.json 0.3.0, which forbids other keys at the top."""
 
-ALLOWED = {*REQUIRED[""].split(), "evaluation_timestamp", "dedupe_identity", "detailed_evaluation_results"}
+ALLOWED = {*REQUIRED[""].split(), "evaluation_timestamp", "detailed_evaluation_results"}
 
 
 def details(value: Any) -> Iterator[Any]:
@@ -99,6 +99,10 @@ def test_every_eval_ever_finds_what_its_schema_wants(row: Run, known: dict[str, 
     assert set(REQUIRED[""].split()) <= found.keys() <= ALLOWED
     for part in ("source_metadata", "eval_library", "model_info"):
         assert set(REQUIRED[part].split()) <= found[part].keys()
+    assert found["schema_version"] == "0.3.0"
+    model = found["model_info"]["additional_details"]
+    assert model["deployment_type"] == model["model_availability"] == "unknown", "0.3.0 wants both to be said"
+    assert re.fullmatch("[0-9a-f]{64}", found["eval_library"]["additional_details"]["run_fingerprint"])
     assert found["source_metadata"]["source_organization_name"] == "A Laboratory"
     assert found["source_metadata"]["source_type"] == "evaluation_run" and found["retrieved_timestamp"].isdigit()
     assert all(isinstance(value, str) for value in details(found))

@@ -21,8 +21,8 @@ ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps own_task provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed
 concepts localizer network_free appearance matching sam clipseg detection segmenters relations methods
-learning sharding runs answering predict trial score foreign test_log evaluate
-cluster leaderboard exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
+learning sharding split_subjects runs stored answering predict trial score foreign test_log evaluate
+cluster leaderboard uncertainty exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
 conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
@@ -73,6 +73,7 @@ ROOMS = {
     "cluster": "merge schedule job local rayed share",
     "leaderboard": """ceilings intervals reported strength rows render fitted by_subset summaries pages publish rescore
         submission compare flips""",
+    "uncertainty": "answers draws spread shares ranking report",
     "exports": "numbers hub every_eval_ever latex coco",
     "browser": "bundle packing answers board cases browse write",
     "figures": "style charts grid write",
@@ -82,11 +83,12 @@ ROOMS = {
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
-    "bench": "process models published network scene localizer learner dataset crf ablation by_eye score methods",
+    "bench": """process models published network scene localizer learner dataset crf ablation by_eye score uncertainty
+        coverage methods""",
     "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
     "cli": """options bars concepts cluster evaluate leaderboard plot ceilings predict rows segment bench project
-        datasets scoring trial tune wsss main __main__""",
+        datasets scoring trial tune uncertainty wsss main __main__""",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 
@@ -95,7 +97,7 @@ LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
 doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance own_task score
 foreign test_log phrases deaf network_free.method network_free.audit network_free.needed network_free.fitting
-relations answering trial.run browser.write figures.write
+relations answering trial.run browser.write figures.write uncertainty.report bench.coverage bench.uncertainty
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 

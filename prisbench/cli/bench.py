@@ -196,7 +196,7 @@ def bench_network_free(
     """
     from prisbench.network_free import audit, fitting
     from prisbench.network_free.weights import FILE
-    from prisbench.predict import given
+    from prisbench.split_subjects import given
 
     data, file = named_dataset(dataset), weights or FILE
     with progress() as bar:
@@ -236,8 +236,8 @@ def bench_attn_features(
     from prisbench.appearance import fitting
     from prisbench.appearance.choice import FILE
     from prisbench.appearance.method import FeaturesMethod
-    from prisbench.predict import given
     from prisbench.settings import MethodOptions
+    from prisbench.split_subjects import given
 
     data = named_dataset(dataset)
     method = FeaturesMethod.make(MethodOptions(concept=concept, model=backbone, say=tell))

@@ -18,7 +18,8 @@ from prisbench.results import Run
 from prisbench.runtime.files import sha256_json, write_json
 from prisbench.statistics import DRAWS, LEVEL
 
-SCHEMA_VERSION = "0.2.1"
+SCHEMA_VERSION = "0.3.0"
+"""Wants to be told how a model is deployed and whether it can be had, and lets "unknown" stand."""
 
 UNKNOWN = "unknown"
 
@@ -42,10 +43,6 @@ def record(run: Run, organization: str | None = None) -> dict[str, Any]:
         "evaluation_id": f"{data}/{model}/{stamp}",
         "evaluation_timestamp": run.created,
         "retrieved_timestamp": stamp,
-        "dedupe_identity": {
-            "run_fingerprint": sha256_json([run.settings, run.identity, run.seed, run.reference, run.dataset.digest]),
-            "hash_algorithm": "sha256",
-        },
         "source_metadata": {
             "source_name": "prisbench",
             "source_type": "evaluation_run",
@@ -55,12 +52,14 @@ def record(run: Run, organization: str | None = None) -> dict[str, Any]:
         "eval_library": {
             "name": "prisbench",
             "version": run.prisbench_version,
-            "additional_details": {"metric_spec": run.metric_spec},
+            "additional_details": {"metric_spec": run.metric_spec, "run_fingerprint": _fingerprint(run)},
         },
         "model_info": {
             "name": row_name(run),
             "id": model,
             "additional_details": {
+                "deployment_type": UNKNOWN,
+                "model_availability": UNKNOWN,
                 "backbone": run.backbone or "none",
                 "reference": run.reference or UNKNOWN,
                 "seed": str(run.seed),
@@ -70,6 +69,11 @@ def record(run: Run, organization: str | None = None) -> dict[str, Any]:
         },
         "evaluation_results": [_result(run, number) for number in numbers_of(run)],
     }
+
+
+def _fingerprint(run: Run) -> str:
+    """The same for two runs of the same method with the same settings on the same dataset."""
+    return sha256_json([run.settings, run.identity, run.seed, run.reference, run.dataset.digest])
 
 
 def _result(run: Run, number: Number) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 def named(points: Sequence[Point]) -> list[Point]:
-    """Those that the chart of time names: the front, or where none is ranked every one with a time; the fastest first."""
+    """Those that the chart of time names: the front, or all where none is ranked; the fastest first."""
     return front(points) or sorted((point for point in points if point.seconds is not None), key=_seconds)
 
 

@@ -250,9 +250,9 @@ class Method(Protocol):
     ``model`` (the name of its weights, for the record of a run) and ``weights``: the files, folders or hub ids whose
     content decides the masks, or a mapping of names to what identifies their content; default: ``model``.  A run goes
     on only with the same settings, code and weights.  Further members that are used where a method has them:
-    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KeepsConcepts``, ``KnowsItsWorld``, ``KnowsItsTask``, ``Tunable``.
-    ``GivesCandidates`` is for people and programs that choose among parts.  What a method may use itself is in
-    ``MethodOptions``.
+    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KeepsConcepts``, ``KnowsItsWorld``, ``KnowsItsTask`` and
+    ``Tunable``.  ``GivesCandidates`` is for people and programs that choose among parts.  What a method may use itself
+    is in ``MethodOptions``.
     """
 
     name: str

@@ -39,6 +39,7 @@ from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
 from prisbench.sharding import turned
 from prisbench.split_subjects import SplitSubjects
+from prisbench.stored import keeper
 from prisbench.types import Concept, KnowsItsTask, Method, Subject, TellsForm, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
@@ -214,13 +215,15 @@ def _learn_some(everybody: SplitSubjects, learning: _Learning) -> tuple[dict[str
                 f"{method.name}: its subjects cannot be set: {words_of(error)}; make it a plain attribute"
             ) from error
     by_id = everybody.of([id for id in learning.order if id not in known])
+    keeps = keeper(method)
     concepts: dict[str, Concept] = {}
     cost: dict[str, SubjectCost] = {}
     for n, id in enumerate(learning.order, 1):
         start = time.perf_counter()
         if id not in known:
+            there = keeps is not None and keeps.known(by_id[id]) is not None
             concept = _learn(method, by_id[id])
-            known[id] = concept, time.perf_counter() - start
+            known[id] = concept, 0.0 if there else time.perf_counter() - start
         concepts[id], seconds = known[id]
         cost[id] = SubjectCost(seconds, _tensor_bytes(concepts[id]))
         if n == 1:

@@ -233,20 +233,22 @@ def claim(folder: Path, manifest: Mapping[str, Any], cost: Mapping[str, SubjectC
 
 
 class SubjectCost(NamedTuple):
-    """What a subject took: seconds to learn, and bytes of the tensors that localization reads."""
+    """What a subject took: seconds to learn, 0 where its concept was kept from before, and bytes of the tensors that
+    localization reads.
+    """
 
     seconds: float
     bytes: int
 
 
 def mean_cost(costs: Collection[SubjectCost], concept: str) -> dict[str, float | None]:
-    """A manifest's ``learn_seconds``, None where nothing was learned, and ``concept_bytes``, None where there are no
-    tensors.
+    """A manifest's ``learn_seconds``, the mean over what was learned now, None where nothing was or in no time, and
+    ``concept_bytes``, None where there are no tensors.
     """
-    seconds = sum(each.seconds for each in costs) / max(len(costs), 1)
+    seconds = [each.seconds for each in costs if each.seconds > 0] or [0.0]
     sizes = [each.bytes for each in costs]
     return {
-        "learn_seconds": round(seconds, 2) if concept not in UNLEARNED and seconds > 0.5 else None,
+        "learn_seconds": (round(statistics.mean(seconds), 2) or None) if concept not in UNLEARNED else None,
         "concept_bytes": round(float(statistics.mean(sizes)), 1) if any(sizes) else None,
     }
 

@@ -232,6 +232,10 @@ def claim(folder: Path, manifest: Mapping[str, Any], cost: Mapping[str, SubjectC
     return written
 
 
+LEAST_SECONDS = 0.5
+"""A method that learns in less than that learns nothing worth a number, which would differ from run to run."""
+
+
 class SubjectCost(NamedTuple):
     """What a subject took: seconds to learn, 0 where its concept was kept from before, and bytes of the tensors that
     localization reads.
@@ -245,10 +249,11 @@ def mean_cost(costs: Collection[SubjectCost], concept: str) -> dict[str, float |
     """A manifest's ``learn_seconds``, the mean over what was learned now, None where nothing was or in no time, and
     ``concept_bytes``, None where there are no tensors.
     """
-    seconds = [each.seconds for each in costs if each.seconds > 0] or [0.0]
+    taken = [each.seconds for each in costs if each.seconds > 0]
+    seconds = statistics.mean(taken) if taken else 0.0
     sizes = [each.bytes for each in costs]
     return {
-        "learn_seconds": (round(statistics.mean(seconds), 2) or None) if concept not in UNLEARNED else None,
+        "learn_seconds": round(seconds, 2) if concept not in UNLEARNED and seconds >= LEAST_SECONDS else None,
         "concept_bytes": round(float(statistics.mean(sizes)), 1) if any(sizes) else None,
     }
 

@@ -12,7 +12,10 @@ import pytest
 import tiny_transformers
 from PIL import Image
 
+from prisbench.datasets.build import NewDataset, write_dataset
+from prisbench.datasets.schema import QueryRow, SubjectRow
 from tests.command_line import called
+from tests.drawing import draw_box, draw_scene
 
 FAMILIES = {"sd35": "sd3", "flux-dev": "flux", "klein": "klein", "pixart-sigma": "pixart"}
 SIZE = ("--set=localizer.working_size=128", "--set=learner.working_size=128")
@@ -41,7 +44,7 @@ def test_a_folder_answers_with_the_noun_and_with_a_learned_concept(
 ) -> None:
     backbone = tiny_transformers.save(tmp_path / kind, kind)
     find = ["segment", photos / "0.png", "--text", "the {subject} on the table", "--backbone", backbone, *SIZE]
-    plain = prisbench(*find, "--noun", "mug", "--out", tmp_path / "noun", "--format", "json")
+    plain = prisbench(*find, "--noun", "mug", "--out", tmp_path / "noun")
     assert plain.code == 0, plain.err
     assert Image.open(tmp_path / "noun" / "mask.png").size == (144, 112)
     assert "untuned" in plain.err + plain.out
@@ -60,9 +63,25 @@ def test_a_folder_answers_with_the_noun_and_with_a_learned_concept(
 
 
 def test_a_dataset_is_evaluated_with_the_noun_and_with_learned_concepts(prisbench: Any, tmp_path: Path) -> None:
+    size, texts = (64, 112), ("the {subject}", "the {subject} left of the box")
+    mug = SubjectRow("mug", (draw_scene(1, size), draw_scene(2, size)), "validation", "CC0-1.0", "drawn")
+    queries = [
+        QueryRow(
+            subject_id=mug.id,
+            noun="mug",
+            image=draw_scene(10 + i, size),
+            text=text,
+            query_type=kind,
+            mask=draw_box(size, 8, 8, 40, 60),
+            look_alikes=(),
+            split="validation",
+            licence="CC0-1.0",
+            source="drawn",
+        )
+        for i, (text, kind) in enumerate(zip(texts, ("plain", "relation"), strict=True))
+    ]
     small = tmp_path / "small-v1"
-    size = ("--set", "size=small", "--validation", "1", "--test", "1")
-    assert prisbench("build-dataset", "tabletop", *size, "--out", small).code == 0
+    write_dataset(small, NewDataset("small", "1", [mug], queries, "# Small\n\nDrawn by the tests.\n", seed=7))
     backbone = tiny_transformers.save(tmp_path / "klein", "klein")
     run = ["evaluate", "--dataset", small, "--split", "validation", "--limit", 2, "--backbone", backbone, *QUICK]
     for concept in ("noun-only", "textual-inversion"):

@@ -246,7 +246,11 @@ def _t5(encoders: Sequence[tuple[Any, str]], part: _Part) -> _Read:
 def _qwen(encoders: Sequence[tuple[Any, str]], part: _Part) -> _Read:
     """Three layers of Qwen3 side by side; its language head is not asked."""
     ((encoder, name),) = encoders
-    options = {"attention_mask": part.mask(encoder.device), "output_hidden_states": True, "use_cache": False}
+    options: dict[str, Any] = {
+        "attention_mask": part.mask(encoder.device),
+        "output_hidden_states": True,
+        "use_cache": False,
+    }
     layers = part.read(encoder.model, name, **options).hidden_states
     rows = torch.cat([layers[i] for i in QWEN_LAYERS], -1)
     return rows, {"positions": torch.arange(rows.shape[1], device=rows.device).expand(len(rows), -1)}

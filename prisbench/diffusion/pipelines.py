@@ -21,7 +21,7 @@ from diffusers import (
     PixArtTransformer2DModel,
     SD3Transformer2DModel,
 )
-from transformers import (
+from transformers import (  # type: ignore[attr-defined]
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
@@ -221,7 +221,7 @@ def _check(name: str, transformer: Any, vae: Any, encoders: Mapping[str, Any], t
             f"{packed * made}; models for inpainting or editing are not supported"
         )
     reads = config.get("joint_attention_dim") or config.get("caption_channels")
-    if texts.t5 in encoders:
+    if texts.t5 is not None and texts.t5 in encoders:
         writes = encoders[texts.t5].config.d_model
     elif texts.qwen:
         writes = 3 * encoders[texts.qwen].config.hidden_size

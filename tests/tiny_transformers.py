@@ -255,7 +255,8 @@ def pipeline(kind: str, seed: int = 0) -> Any:
 
 def load(folder: Path, kind: str) -> Any:
     """The pipeline of a folder, as diffusers has it."""
-    return type(pipeline(kind)).from_pretrained(folder)
+    absent = {"text_encoder_3": None, "tokenizer_3": None} if kind == "sd3-without-t5" else {}
+    return type(pipeline(kind)).from_pretrained(folder, **absent)
 
 
 def save(folder: Path, kind: str) -> Path:

@@ -1,7 +1,7 @@
 """The network that finds things: from a photo to what each cell belongs to.
 
 An encoder and decoder of convolutions at half of the photo's resolution, after Panoptic-DeepLab (Cheng et al. 2020,
-arXiv 1911.10194): is there a thing, is here the middle of one, and how far away is the middle of the thing that is here.
+arXiv 1911.10194): is there a thing, is here the middle of one, and how far away is the middle of the thing here.
 
 Knows: layers, the files of a model.  Does not know: regions, training, what things are called.
 """

@@ -5,12 +5,15 @@ Knows: maps of a photo.  Does not know: layers, what a region is compared with.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, UInt8
 from scipy import ndimage
 
-from prisbench.things.network import Seen, ThingsNet, see
+from prisbench.pretrained import located
+from prisbench.things.network import Seen, ThingsNet, load_network, see
 
 THING, MIDDLE = 0.5, 0.15
 """How sure a pixel is of a thing, and a middle a middle."""
@@ -20,6 +23,25 @@ APART = 11
 
 LEAST = 24
 """Pixels of the smallest region."""
+
+
+FOLDER = Path(__file__).parents[1] / "embedded" / "rivals" / "weights" / "things"
+"""The network that comes along."""
+
+
+class Finder:
+    """The network of a folder behind one call; ``where`` "embedded" is the one that comes along.
+
+    Raises BackboneError without a network there.
+    """
+
+    def __init__(self, where: str = "embedded") -> None:
+        folder, _ = located(where, FOLDER, "things", "finder of things", "--set features.things=FOLDER")
+        self.folder = Path(folder)
+        self.network = load_network(self.folder)
+
+    def __call__(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Bool[np.ndarray, "h w"]]:
+        return regions_of(self.network, photo)
 
 
 def regions_of(network: ThingsNet, photo: UInt8[np.ndarray, "h w 3"]) -> list[Bool[np.ndarray, "h w"]]:

@@ -71,7 +71,7 @@ def targets(
         ys, xs = np.nonzero(inside)
         y, x = (ys.min() + ys.max()) / 2, (xs.min() + xs.max()) / 2
         middle = np.maximum(middle, np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * SPREAD**2)))
-        way[0][inside], way[1][inside] = (y - rows[inside]), (x - columns[inside])
+        way[:, inside] = np.stack([y - rows[inside], x - columns[inside]])
     return (cells > 0).astype(np.float32), middle.astype(np.float32), way * np.float32(STRIDE / reach)
 
 

@@ -20,12 +20,14 @@ from prisbench.answers import as_list
 from prisbench.bench.process import peak_bytes
 from prisbench.cluster.job import shards_of
 from prisbench.datasets.load import Dataset
-from prisbench.deaf import deaf_subjects
 from prisbench.errors import UsageError
 from prisbench.methods import load_method
-from prisbench.predict import given
+from prisbench.predict import manifest_of
 from prisbench.predictions import PredictionRecord, lines_of
+from prisbench.runs import run_folder
 from prisbench.settings import MethodOptions
+from prisbench.split_subjects import SplitSubjects
+from prisbench.stored import answered_images, keeper, known_subjects
 from prisbench.sweep import Sweep
 from prisbench.types import UNLEARNED, Concept, Method, Subject, WantsSubjects
 
@@ -46,7 +48,9 @@ class Cost:
     """What one run of a sweep takes.
 
     ``learn_seconds`` a subject, of which ``steps`` of ``of_steps`` were measured (None: all that there is);
-    ``locate_seconds`` an image.  ``query_bytes`` of predictions a query, ``concept_bytes`` a subject.
+    ``locate_seconds`` an image.  ``query_bytes`` of predictions a query, ``concept_bytes`` a subject.  Of all runs,
+    ``known`` subjects are learned and ``answered`` images answered.  ``kept``: whether the method keeps its concepts;
+    otherwise every worker learns.
     """
 
     concept: str
@@ -58,6 +62,9 @@ class Cost:
     locate_seconds: float
     query_bytes: float
     concept_bytes: int
+    known: int = 0
+    answered: int = 0
+    kept: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,23 +85,35 @@ class Plan:
 
     @property
     def trainings(self) -> int:
-        return sum(cost.runs * self.subjects for cost in self.costs if cost.learned)
+        """Those that are left."""
+        return sum(self._trainings(cost) for cost in self.costs if cost.learned)
+
+    def _trainings(self, cost: Cost) -> int:
+        """What is left to learn; where no concept is kept, by each worker."""
+        return (cost.runs * self.subjects - cost.known) * (1 if cost.kept else self.workers)
 
     @property
     def work_seconds(self) -> float:
-        """Of all workers together."""
+        """Of all workers together, for what is left."""
         return sum(
-            cost.runs * (self.subjects * cost.learn_seconds + self.images * cost.locate_seconds) for cost in self.costs
+            self._trainings(cost) * cost.learn_seconds + (cost.runs * self.images - cost.answered) * cost.locate_seconds
+            for cost in self.costs
         )
 
     @property
     def wall_seconds(self) -> float:
         """From beginning to end: subjects and shards are shared as they are, none is cut in two."""
-        shards = shards_of(self.queries)
-        learn, locate = -(-self.subjects // self.workers), -(-shards // self.workers) * self.images / shards
         if self.workers == 1:
             return self.work_seconds
-        return sum(cost.runs * (learn * cost.learn_seconds + locate * cost.locate_seconds) for cost in self.costs)
+        shards = shards_of(self.queries)
+        locate = -(-shards // self.workers) * self.images / shards
+        total = 0.0
+        for cost in self.costs:
+            left = -(-(cost.runs * self.subjects - cost.known) // cost.runs)
+            learn = -(-left // self.workers) if cost.kept else left
+            unanswered = 1 - cost.answered / (cost.runs * self.images)
+            total += cost.runs * (learn * cost.learn_seconds + locate * unanswered * cost.locate_seconds)
+        return total
 
     @property
     def disk_bytes(self) -> float:
@@ -139,15 +158,14 @@ def _measured(sweep: Sweep, dataset: Dataset, same: Sequence[MethodOptions], say
         ids = list(dict.fromkeys(example.image_id for example in examples))[:IMAGES]
         chosen = [[example for example in examples if example.image_id == id] for id in ids]
         wanted = {example.query.subject_id for group in chosen for example in group}
-        everybody = deaf_subjects(given(dataset.subjects(sweep.scope.split), sweep.run.reference), sweep.run.deaf)
+        everybody = SplitSubjects(dataset, sweep.scope.split, sweep.run.reference, sweep.run.deaf)
         if isinstance(method, WantsSubjects):
             method.subjects = everybody
         learned: dict[str, Concept] = {}
         seconds: list[float] = []
-        for subject in everybody:
-            if subject.id in wanted:
-                learned[subject.id], took = _learn(method, subject, of_steps)
-                seconds.append(took)
+        for id, subject in everybody.of(sorted(wanted)).items():
+            learned[id], took = _learn(method, subject, of_steps)
+            seconds.append(took)
         times: list[float] = []
         lines: list[int] = []
         for group in chosen:
@@ -167,7 +185,28 @@ def _measured(sweep: Sweep, dataset: Dataset, same: Sequence[MethodOptions], say
             times[-1],
             sum(lines) / len(lines),
             max(sum(tensor.nbytes for tensor in each.tensors.values()) for each in learned.values()),
+            *_stored(sweep, dataset, same, concept.learner, everybody),
+            keeper(method) is not None,
         )
+
+
+def _stored(
+    sweep: Sweep, dataset: Dataset, same: Sequence[MethodOptions], learner: str, everybody: SplitSubjects
+) -> tuple[int, int]:
+    """Of the runs of one learner: subjects whose concepts are kept, images that are answered."""
+    asked = list(sweep.scope.asked(dataset))
+    subjects = {query.subject_id for query in asked}
+    known = answered = 0
+    for options in same:
+        method = load_method(sweep.method, replace(options, warn=lambda _: None))
+        if keeper(method) is not None:
+            known += known_subjects(method, everybody.of(subjects).values(), everybody)
+        run = replace(sweep.run, seed=options.seed)
+        folder = run_folder(sweep.out, dataset, method, learner, sweep.scope, run)
+        if folder.is_dir():
+            manifest = {**manifest_of(dataset, method, sweep.scope, run), "concept": learner, "concepts": {}}
+            answered += answered_images(folder, manifest, asked, run.keep_errors)
+    return known, answered
 
 
 class _Clock:
@@ -238,10 +277,15 @@ def lines_of_plan(plan: Plan, out: Path) -> list[str]:
     for cost in plan.costs:
         how = "" if cost.of_steps is None else f" ({cost.steps} of {cost.of_steps} steps measured)"
         learn = f"{_duration(cost.learn_seconds)} a subject{how}" if cost.learned else "nothing to learn"
+        there = [f"{cost.known} concepts"] if cost.known else []
+        there += [f"answers about {cost.answered} images"] if cost.answered else []
+        already = f"; there already: {' and '.join(there)}" if there else ""
         lines.append(
             f"  {cost.concept}, {cost.runs} seed{'s' * (cost.runs > 1)}: {learn}, {_duration(cost.locate_seconds)} an "
-            f"image, {_size(cost.concept_bytes)} a concept"
+            f"image, {_size(cost.concept_bytes)} a concept{already}"
         )
+        if cost.learned and not cost.kept and plan.workers > 1:
+            lines.append("    no concept is kept on disk, so each worker learns the subjects that it answers about")
     memory = "unknown" if plan.memory_bytes is None else _size(plan.memory_bytes)
     gpu = "" if plan.gpu_bytes is None else f", {_size(plan.gpu_bytes)} of the GPU's"
     return [

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from prisbench.answering import Answering, locate_all, words_of
 from prisbench.answers import check_method, checked_concept
 from prisbench.datasets.load import Dataset
-from prisbench.deaf import check_deaf, deaf_subjects
-from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
+from prisbench.deaf import check_deaf
+from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.out_of_domain import count_outside
+from prisbench.own_task import OwnTask
 from prisbench.provenance import current_provenance
 from prisbench.results import REFERENCES, DatasetRef
 from prisbench.runs import (
@@ -37,7 +38,9 @@ from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
 from prisbench.sharding import turned
-from prisbench.types import Concept, Method, Subject, TellsForm, WantsSubjects
+from prisbench.split_subjects import SplitSubjects
+from prisbench.stored import keeper
+from prisbench.types import Concept, KnowsItsTask, Method, Subject, TellsForm, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
 """Called with "learn" or "locate", how many are done, of how many, and the id just done."""
@@ -79,7 +82,8 @@ def predicting(
     """As ``predict``; no other process has the run's folder while the body runs."""
     check_method(method)
     check_deaf(options.deaf)
-    about = [example.query.subject_id for example in scope.examples(dataset)]
+    held = (lambda _: True) if scope.shard is None else scope.shard.holds
+    about = [each.subject_id for each in scope.asked(dataset) if held(each.image_id)]
     if not about:
         kind = f" of the subset {scope.subset!r}" if scope.subset else ""
         kind += f" in shard {scope.shard.words}" if scope.shard else ""
@@ -102,7 +106,7 @@ def predicting(
                 check_claim(whole, {key: value for key, value in known.items() if key != "shard"}, fresh=False)
 
         wanted = set(about)
-        order = [id for id in turned([subject.id for subject in everybody], scope.shard) if id in wanted]
+        order = [id for id in turned(everybody.ids, scope.shard) if id in wanted]
         known = None if options.kept is None else options.kept.concepts
         learning = _Learning(method, order, known, progress, take_folder)
         concepts, cost = _learn_some(everybody, learning)
@@ -136,8 +140,15 @@ def manifest_of(dataset: Dataset, method: Method, scope: Scope, options: RunOpti
         "precision": method.precision if isinstance(method, TellsForm) else None,
         "identity": identity(method),
         "provenance": asdict(current_provenance(options.reason)),
+        **_own_task(method),
         **({"shard": asdict(scope.shard)} if scope.shard else {}),
     }
+
+
+def _own_task(method: Method) -> dict[str, Any]:
+    """What a method says of its model's own task; nothing where it knows nothing."""
+    found = method.own_task if isinstance(method, KnowsItsTask) else None
+    return {"own_task": asdict(found)} if isinstance(found, OwnTask) else {}
 
 
 def _own_settings(name: str, options: RunOptions) -> dict[str, Any]:
@@ -146,24 +157,6 @@ def _own_settings(name: str, options: RunOptions) -> dict[str, Any]:
         raise UsageError(f"the settings were tuned for {options.tuned.get('method')}, not {name}; take its own")
     own = {"deaf": options.deaf, "tuned": dict(options.tuned) if options.tuned else None}
     return {key: value for key, value in own.items() if value}
-
-
-def given(subjects: Sequence[Subject], reference: str) -> list[Subject]:
-    """The subjects as a method gets them: without the photos' masks, or with them.
-
-    Raises UnknownNameError for another reference setting, UsageError where masks are wanted and none are known.
-    """
-    if reference not in REFERENCES:
-        raise UnknownNameError("reference setting", reference, REFERENCES)
-    if reference == REFERENCES[0]:
-        return [replace(subject, masks=()) for subject in subjects]
-    lacking = [subject.id for subject in subjects if not any(mask is not None for mask in subject.masks)]
-    if lacking:
-        raise UsageError(
-            f"--reference {reference}: {len(lacking)} of {len(subjects)} subjects have no mask of any photo, first "
-            f"{lacking[0]!r}; use --reference {REFERENCES[0]}"
-        )
-    return list(subjects)
 
 
 def learn_all(
@@ -177,8 +170,8 @@ def learn_all(
 
     Raises DataError, naming the subject, when the method fails or gives no concept.
     """
-    everybody = given(dataset.subjects(split), REFERENCES[0])
-    concepts, cost = _learn_some(everybody, _Learning(method, [subject.id for subject in everybody], None, progress))
+    everybody = SplitSubjects(dataset, split, REFERENCES[0])
+    concepts, cost = _learn_some(everybody, _Learning(method, everybody.ids, None, progress))
     return concepts, sum(each.seconds for each in cost.values()) / max(len(cost), 1)
 
 
@@ -188,12 +181,12 @@ def learn_one(dataset: Dataset, method: Method, split: str, options: RunOptions,
     return _learn_some(_everybody(dataset, split, options), learning)[1][subject_id]
 
 
-def _everybody(dataset: Dataset, split: str, options: RunOptions) -> list[Subject]:
-    """The subjects of a split as a method gets them, read once where the process keeps them."""
+def _everybody(dataset: Dataset, split: str, options: RunOptions) -> SplitSubjects:
+    """The subjects of a split as a method gets them, kept where the process keeps what it has read."""
     kept = options.kept
     if kept is not None and kept.subjects is not None:
         return kept.subjects
-    found = list(deaf_subjects(given(dataset.subjects(split), options.reference), options.deaf))
+    found = SplitSubjects(dataset, split, options.reference, options.deaf)
     if kept is not None:
         kept.subjects = found
     return found
@@ -211,24 +204,26 @@ class _Learning(NamedTuple):
     first: Callable[[Concept], None] = lambda _: None
 
 
-def _learn_some(everybody: Sequence[Subject], learning: _Learning) -> tuple[dict[str, Concept], dict[str, SubjectCost]]:
+def _learn_some(everybody: SplitSubjects, learning: _Learning) -> tuple[dict[str, Concept], dict[str, SubjectCost]]:
     """The concepts, and what each of them took."""
     method, known = learning.method, {} if learning.known is None else learning.known
     if isinstance(method, WantsSubjects):
         try:
-            method.subjects = list(everybody)
+            method.subjects = everybody
         except Exception as error:
             raise DataError(
                 f"{method.name}: its subjects cannot be set: {words_of(error)}; make it a plain attribute"
             ) from error
-    by_id = {subject.id: subject for subject in everybody}
+    by_id = everybody.of([id for id in learning.order if id not in known])
+    keeps = keeper(method)
     concepts: dict[str, Concept] = {}
     cost: dict[str, SubjectCost] = {}
     for n, id in enumerate(learning.order, 1):
         start = time.perf_counter()
         if id not in known:
+            there = keeps is not None and keeps.known(by_id[id]) is not None
             concept = _learn(method, by_id[id])
-            known[id] = concept, time.perf_counter() - start
+            known[id] = concept, 0.0 if there else time.perf_counter() - start
         concepts[id], seconds = known[id]
         cost[id] = SubjectCost(seconds, _tensor_bytes(concepts[id]))
         if n == 1:

@@ -2,6 +2,7 @@
 on one share.
 
     located           a model's folder and its name in records; "embedded" is the small one that comes with prisbench
+    class_of          what a configuration calls the class of its model
     load_network      the model of one class, frozen, on its device
     masked_photos     what a method that learns from masks is given, or one line
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,23 @@ def located(where: str, folder: Path, name: str, model: str, example: str) -> tu
     return str(folder), f"embedded-{name}@{sha256_file(weights)[:12]}"
 
 
-def load_network(kind: Any, where: str, example: str, device: str) -> Any:
-    """``kind``'s model in a folder or on the hub, in float32, frozen.  ``example``: a hub id that has one.
+def class_of(where: str) -> str | None:
+    """What the configuration of a model in a folder or on the hub calls its class; None where that cannot be read."""
+    from transformers import PreTrainedConfig
+
+    with _quiet_hub(), contextlib.suppress(Exception):  # whatever is wrong is said when the model is loaded
+        found, _ = PreTrainedConfig.get_config_dict(where, local_files_only=Path(where).expanduser().is_dir())
+        return str(found.get("model_type"))
+    return None
+
+
+def load_network(kind: Any, where: str, example: str, device: str, also: Sequence[str] = ()) -> Any:
+    """``kind``'s model in a folder or on the hub, in float32, frozen.  ``example``: a hub id that has one.  ``also``:
+    classes of configurations that hold such a model, too.
 
     Raises BackboneError, in one line, for what is not there, gated, pickled, damaged, or of another class.
     """
-    _check_folder(kind, where, f"give the folder or hub id of a {kind.__name__}, such as {example}")
+    _check_folder(kind, where, also, f"give the folder or hub id of a {kind.__name__}, such as {example}")
     with _quiet_hub():
         network: Any = load_pretrained(kind, where)
     return network.requires_grad_(False).eval().to(device)
@@ -76,7 +88,7 @@ def masked_photos(subject: Subject, name: str) -> list[tuple[UInt8[np.ndarray, "
     return found
 
 
-def _check_folder(kind: Any, where: str, cure: str) -> None:
+def _check_folder(kind: Any, where: str, also: Sequence[str], cure: str) -> None:
     """Raises BackboneError for a folder that is not there, or holds a model of another class."""
     folder = Path(where).expanduser()
     if not folder.is_dir():
@@ -88,7 +100,7 @@ def _check_folder(kind: Any, where: str, cure: str) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         said = f"{type(error).__name__}: {error}"
         raise BackboneError(f"{where} cannot be loaded: its config.json names no class ({said}); {cure}") from None
-    if found != kind.config_class.model_type:
+    if found not in (kind.config_class.model_type, *also):
         raise BackboneError(f"{where} is of the class {found!r}, not {kind.config_class.model_type!r}; {cure}")
 
 

@@ -47,7 +47,10 @@ FAINT = 1e-6
 SAME = 0.8
 """From this overlap on, a method's own mask is the chosen part already, and stays."""
 
-PASSED_ON = ("model", "weights", "template", "precision", "backbone", "device", "cost", "strangeness", "subjects")
+PASSED_ON = (
+    *("model", "weights", "template", "precision", "backbone", "device", "cost", "strangeness", "own_task"),
+    "subjects",
+)
 """Members that a method may have; the reader has them where the method does."""
 
 

@@ -21,6 +21,7 @@ from pydantic import AfterValidator
 
 from prisbench.counts import Counts, sound
 from prisbench.errors import DataError
+from prisbench.own_task import OwnTask
 from prisbench.provenance import Environment, Provenance
 from prisbench.runtime import strict_json
 from prisbench.runtime.files import read_bytes, write_bytes
@@ -143,6 +144,8 @@ class Run:
     predictions: Kept | None = None
     retracted: str | None = None
     """Why it is no result any more, with the date; None, and not in the file, where it is one."""
+    own_task: OwnTask | None = None
+    """How well its model does what it was trained for; None, and not in the file, where nobody measured it."""
 
     @property
     def n_errors(self) -> int:
@@ -164,7 +167,7 @@ QUERY_FIELDS = {
 }
 """Schema version -> the columns of the rows under "queries" in ``run.json``; the file names them too."""
 
-_MAY_LACK = ("out_of_domain", "retracted")
+_MAY_LACK = ("out_of_domain", "retracted", "own_task")
 """Keys that are not in the file where nothing is known."""
 
 _ONLY_3 = ("reference", "part", "template", "precision", "identity", "concepts", "provenance", "predictions")
@@ -300,6 +303,7 @@ class _RunFile(Strict):
     concept_bytes: float | None
     out_of_domain: int = None  # type: ignore[assignment]  # or it is not in the file
     retracted: str = None  # type: ignore[assignment]  # or it is not in the file
+    own_task: OwnTask = None  # type: ignore[assignment]  # or it is not in the file
     n_errors: int
     query_fields: list[Any]
     queries: list[Any]

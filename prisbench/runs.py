@@ -20,6 +20,7 @@ from pydantic import Field
 from prisbench.datasets.load import Asked, Dataset
 from prisbench.deaf import deaf_name
 from prisbench.errors import DataError
+from prisbench.own_task import OwnTask
 from prisbench.provenance import Provenance
 from prisbench.results import REFERENCES, DatasetRef, Part
 from prisbench.runtime.files import read_bytes, sha256_json, write_errors, write_json
@@ -27,7 +28,8 @@ from prisbench.runtime.identity import difference, with_files
 from prisbench.runtime.resume import Difference, as_json, differences
 from prisbench.runtime.strict_json import Strict, parse, read
 from prisbench.sharding import SHARDS, Shard
-from prisbench.types import UNLEARNED, Concept, Example, Method, Subject
+from prisbench.split_subjects import SplitSubjects
+from prisbench.types import UNLEARNED, Concept, Example, Method
 
 MANIFEST = "manifest.json"
 PREDICTIONS, RUN, SOFT_MAPS = "predictions.jsonl", "run.json", "soft-maps"
@@ -39,8 +41,8 @@ IMAGE_SECONDS = 3600.0
 TUNED = "-tuned"
 """What the name of a method with tuned settings ends with; its published settings have a row without it."""
 
-UNCOMPARED = ("identity", "provenance")
-"""Parts of a manifest that are not compared as they are: the first has rules of its own, the second decides nothing."""
+UNCOMPARED = ("identity", "provenance", "own_task")
+"""Parts of a manifest that are not compared as they are: the first has rules of its own, the others decide nothing."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Kept:
     concepts of those that it learned, with the seconds they took.  So none is read or learned twice.
     """
 
-    subjects: list[Subject] | None = None
+    subjects: SplitSubjects | None = None
     concepts: dict[str, tuple[Concept, float]] = field(default_factory=dict)
 
 
@@ -230,21 +232,28 @@ def claim(folder: Path, manifest: Mapping[str, Any], cost: Mapping[str, SubjectC
     return written
 
 
+LEAST_SECONDS = 0.5
+"""A method that learns in less than that learns nothing worth a number, which would differ from run to run."""
+
+
 class SubjectCost(NamedTuple):
-    """What a subject took: seconds to learn, and bytes of the tensors that localization reads."""
+    """What a subject took: seconds to learn, 0 where its concept was kept from before, and bytes of the tensors that
+    localization reads.
+    """
 
     seconds: float
     bytes: int
 
 
 def mean_cost(costs: Collection[SubjectCost], concept: str) -> dict[str, float | None]:
-    """A manifest's ``learn_seconds``, None where nothing was learned, and ``concept_bytes``, None where there are no
-    tensors.
+    """A manifest's ``learn_seconds``, the mean over what was learned now, None where nothing was or in no time, and
+    ``concept_bytes``, None where there are no tensors.
     """
-    seconds = sum(each.seconds for each in costs) / max(len(costs), 1)
+    taken = [each.seconds for each in costs if each.seconds > 0]
+    seconds = statistics.mean(taken) if taken else 0.0
     sizes = [each.bytes for each in costs]
     return {
-        "learn_seconds": round(seconds, 2) if concept not in UNLEARNED and seconds > 0.5 else None,
+        "learn_seconds": round(seconds, 2) if concept not in UNLEARNED and seconds >= LEAST_SECONDS else None,
         "concept_bytes": round(float(statistics.mean(sizes)), 1) if any(sizes) else None,
     }
 
@@ -317,5 +326,6 @@ class _Manifest(Strict):
     identity: _Identity
     concepts: dict[str, str]
     provenance: Provenance | None
+    own_task: OwnTask | None = None
     shard: Shard | None = None
     subjects: dict[str, list[float]] = Field(default_factory=dict)

@@ -18,6 +18,7 @@ from prisbench.counts import Answer, Truth, count
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, UsageError
 from prisbench.metrics import METRIC_SPEC
+from prisbench.own_task import known_as_told
 from prisbench.predictions import PredictionRecord, lines_of, read_predictions
 from prisbench.provenance import Provenance, current_environment, current_provenance
 from prisbench.results import REFERENCES, DatasetRef, Kept, QueryResult, Run, SecondsPerImage
@@ -65,6 +66,7 @@ def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, A
         concepts=manifest["concepts"],
         provenance=None if provenance is None else Provenance(**provenance),
         predictions=Kept(len(records), sha256_bytes(lines_of(records))),
+        own_task=known_as_told(manifest.get("own_task")),
     )
 
 

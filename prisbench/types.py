@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -171,6 +172,18 @@ class WantsSubjects(Protocol):
 
 
 @runtime_checkable
+class KeepsConcepts(Protocol):
+    """What a method may also have: concepts that it keeps on disk, where it finds what it learned before.
+
+    Without it, each process of a run that is shared learns the subjects of its own share.
+    """
+
+    def known(self, subject: Subject) -> Path | None:
+        """Where the subject's concept is kept; None where ``learn`` would have to learn it."""
+        ...
+
+
+@runtime_checkable
 class KnowsItsWorld(Protocol):
     """What a method may also have: a measure of how far a photo is from what its model was trained on."""
 
@@ -210,6 +223,16 @@ class TellsForm(Protocol):
 
 
 @runtime_checkable
+class KnowsItsTask(Protocol):
+    """What a method may also have: how well its model does what it was trained for."""
+
+    @property
+    def own_task(self) -> Any:
+        """An ``own_task.OwnTask``; None where nobody measured it."""
+        ...
+
+
+@runtime_checkable
 class Tunable(Protocol):
     """What a method may also have: the settings that ``prisbench tune`` may change, as ``--set`` names them.
 
@@ -227,8 +250,9 @@ class Method(Protocol):
     ``model`` (the name of its weights, for the record of a run) and ``weights``: the files, folders or hub ids whose
     content decides the masks, or a mapping of names to what identifies their content; default: ``model``.  A run goes
     on only with the same settings, code and weights.  Further members that are used where a method has them:
-    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KnowsItsWorld``, ``Tunable``.  ``GivesCandidates`` is for
-    people and programs that choose among parts.  What a method may use itself is in ``MethodOptions``.
+    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KeepsConcepts``, ``KnowsItsWorld``, ``KnowsItsTask`` and
+    ``Tunable``.  ``GivesCandidates`` is for people and programs that choose among parts.  What a method may use itself
+    is in ``MethodOptions``.
     """
 
     name: str

@@ -15,11 +15,12 @@ import pytest
 
 from prisbench.browser import board, browse, bundle
 from prisbench.browser.packing import deflated, packed
-from prisbench.browser.reported import reported
 from prisbench.browser.write import Overlay, page_of, write_pages, write_queries
 from prisbench.datasets.load import open_dataset
 from prisbench.errors import DataError
 from prisbench.leaderboard import ceilings
+from prisbench.leaderboard.pages import check, readme, write_readme
+from prisbench.leaderboard.reported import reported
 from prisbench.leaderboard.rows import load_runs
 from prisbench.results import Run
 from prisbench.subsets import NAMED
@@ -220,10 +221,22 @@ def test_a_dataset_alone_is_browsed_too(tiny_dataset: Path, tmp_path: Path) -> N
 
 def test_reported_numbers_stand_apart(results: Path) -> None:
     assert reported(results) == []
-    record = {"method": "PerSAM", "data": "PerSeg", "number": "mIoU 89.3", "source": "Zhang et al. 2023, table 1"}
+    record = {
+        "method": "PerSAM",
+        "data": "PerSeg",
+        "number": "mIoU 89.3",
+        "protocol": "a | b",
+        "source": "s",
+    }
     (results / "reported.yaml").write_text(json.dumps([record]))
     assert reported(results) == [record]
     assert json.loads(block(page_of(load_runs(results), [], reported(results)), "extra"))["reported"] == [record]
+    page = readme(load_runs(results), None, reported(results))
+    below = page.partition("## Reported elsewhere, not measured here")[2]
+    assert "| PerSAM | PerSeg | mIoU 89.3 | a \\| b | s |" in below and "never ranked" in below
+    assert "PerSAM" not in page.partition("## Reported elsewhere")[0], "no measured row has it"
+    write_readme(results)
+    assert (results / "README.md").read_text() == page and check(results) == []
     for text, message in (("- 1", "record 1 must have exactly"), ("a: 1", "expected a list"), ("[", "is no YAML")):
         (results / "reported.yaml").write_text(text)
         with pytest.raises(DataError, match=f"reported.yaml.*{message}"):

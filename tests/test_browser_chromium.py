@@ -25,7 +25,8 @@ from prisbench.datasets.load import open_dataset
 from prisbench.leaderboard.rescore import kept_records
 from prisbench.leaderboard.rows import UNSHOWN, load_runs, records_of, rows, sample_of
 from prisbench.metrics import METRICS
-from prisbench.results import Run
+from prisbench.own_task import OwnTask
+from prisbench.results import Run, read_run
 from prisbench.statistics import Sample, rank_tiers
 from prisbench.types import REFERENTLESS
 from tests import leaderboards
@@ -191,6 +192,31 @@ def test_rows_of_twenty_filters_are_those_of_python(opened: Any, tmp_path: Path)
             ranked += mine["tier"] is not None
             compare(mine["values"], row, filter)
     assert ranked > 45, "most filters leave enough subjects for tiers"
+
+
+def test_a_row_on_a_weak_model_has_no_tier_in_the_page_either(opened: Any, tmp_path: Path) -> None:
+    poor = OwnTask("phrase", 0.31, (0.28, 0.35), 700)
+    runs = [read_run(ROOT / "leaderboards" / "tabletop-v3" / f"{name}.json") for name in CHOSEN]
+    runs = [dataclasses.replace(run, own_task=poor if run.method == "network-free-reader" else None) for run in runs]
+    path = tmp_path / "board.html"
+    path.write_text(page_of(runs))
+    board = opened(path)
+    for subset in ("", "present", "plain", "look-alike"):
+        got = board.page.evaluate(
+            "filter => prisbench.rows(filter).rows.map(({method, tier, values}) => "
+            "({method: method.method, concept: method.concept, tier, values}))",
+            {"subset": subset},
+        )
+        expected = records_of(rows(runs, subset or None))
+        assert [(row["method"], row["concept"], row["tier"]) for row in got] == [
+            (row["method"], row["concept"], row["tier"]) for row in expected
+        ]
+        for mine, row in zip(got, expected, strict=True):
+            compare(mine["values"], row, {"subset": subset})
+    last = board.page.locator("#table tbody tr").last
+    assert "not ranked" in last.inner_text() and "network-free-reader" in last.inner_text()
+    assert "own task (phrase, 700 cases), below 0.5" in (last.locator(".mark.warn").get_attribute("data-tip") or "")
+    assert not last.locator("td.best").count(), "the best number is that of a ranked row"
 
 
 def compare(mine: dict[str, Any], row: dict[str, Any], filter: dict[str, str]) -> None:
@@ -502,6 +528,7 @@ def test_a_board_without_answers_says_so(opened: Any, made: Path, tmp_path: Path
     assert "No predictions at hand: numbers only." in board.page.inner_text("header")
     assert board.page.locator("a.cases").count() == 0
     assert "no tiers and intervals: they need 6 subjects" in board.page.inner_text("caption >> nth=0")
+    assert board.page.locator("#table td.best").count() == 0, "no number is marked where none is ranked"
 
 
 def test_names_are_shown_as_they_are_however_hostile_or_long(opened: Any, made: Path, tmp_path: Path) -> None:

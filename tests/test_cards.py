@@ -29,6 +29,7 @@ from prisbench.datasets.cards.text import (
 )
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import DIGESTS, NAMES, SOURCES, source_module
+from prisbench.datasets.samples import SAMPLES
 from prisbench.datasets.schema import TABLES, QueryRow, SubjectRow
 from prisbench.errors import DataError, UsageError
 from prisbench.types import Thing
@@ -429,13 +430,13 @@ def test_the_benchmarks_card_has_the_digest_of_what_is_drawn() -> None:
 @pytest.mark.data
 @pytest.mark.skipif(REAL is None, reason="PRISBENCH_DATA names no folder with real photos")
 def test_the_cards_of_the_small_real_sets_agree_with_the_files() -> None:
-    reports = check_cards([CARDS / f"{name}.md" for name in check.SAMPLES], data=REAL)
+    reports = check_cards([CARDS / f"{name}.md" for name in SAMPLES], data=REAL)
     assert [(report.differences, report.note) for report in reports] == 2 * [((), "held to the real files")]
 
 
 def test_without_the_real_files_only_their_structure_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PRISBENCH_DATA", raising=False)
-    for report in check_cards([CARDS / f"{name}.md" for name in check.SAMPLES]):
+    for report in check_cards([CARDS / f"{name}.md" for name in SAMPLES]):
         assert report.differences == () and report.note.startswith("PRISBENCH_DATA names no folder with ")
 
 

@@ -18,6 +18,7 @@ from prisbench.datasets.named import build_tabletop
 from prisbench.datasets.sources.tabletop import Size
 from prisbench.errors import DataError, UsageError
 from prisbench.evaluate import evaluate
+from prisbench.headline import subset_scores
 from prisbench.leaderboard.ceilings import (
     FILE,
     Ceilings,
@@ -27,9 +28,10 @@ from prisbench.leaderboard.ceilings import (
     write_ceilings,
 )
 from prisbench.methods import load_method
-from prisbench.results import DatasetRef
+from prisbench.results import DatasetRef, read_run
 from prisbench.runs import RunOptions, Scope
 from prisbench.types import Example, Query, Thing
+from tests.command_line import called
 from tests.drawing import draw_box
 
 GROUPS = {"plain": 1, "look-alike:swap": 1, "relation": 1}
@@ -234,3 +236,38 @@ def test_thresholds_of_a_run_are_at_least_what_it_scored_itself(dataset: Dataset
     assert "of a row's run" in dict(checked(found, None, [run]))[all_.name]
     with pytest.raises(DataError, match="no row has the predictions of its run"):
         list(checked(found, None, []))
+
+
+def test_the_best_thresholds_of_a_run_reach_the_board_from_the_command_line(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: object) -> str:
+        answer = called(monkeypatch, capfd, *arguments)
+        assert answer.code == 0, answer.err
+        return answer.out
+
+    (tmp_path / "soft.py").write_text(SOFT)
+    boards, runs = tmp_path / "boards", tmp_path / "runs"
+    of = ("--dataset", dataset.folder, "--split", "test")
+    keep = ("--soft-maps", "--out", runs, "--leaderboards", boards)
+    run("evaluate", "--method", tmp_path / "soft.py", *of, *keep)
+    (made_run,) = (path.parent for path in runs.rglob("run.json"))
+    assert list((made_run / "soft-maps").glob("*.png"))
+    run("ceilings", *of, "--run", made_run, "--leaderboards", boards)
+    (board,) = boards.glob("*/")
+    page = (board / "README.md").read_text()
+    below = page.partition("## Ceilings and floors, not ranked")[2].partition("\n## ")[0]
+    for name in ("one best threshold", "best threshold of each query", "best thresholds, presence known"):
+        assert f"| soft / none: {name} |" in below
+        assert name not in page.partition("## Ceilings")[0], "no ceiling stands among the methods"
+    found = read_ceilings(board)
+    assert found is not None
+    own = subset_scores(read_run(board / "soft--none.json").queries).value
+    at_best = {each.name: found.scores(each).value for each in found.ceilings if each.kind == "map"}
+    best = at_best["soft / none: one best threshold"]
+    assert own is not None and best is not None and best >= own - 1e-9 and len(at_best) == 3
+    html = run("leaderboard", "--folder", boards, "--dataset", board.name, "--format", "html")
+    shown = json.loads(html.partition('id="extra">')[2].partition("</script>")[0])["ceilings"]
+    assert {each["name"] for each in shown} >= set(at_best) and not any("tier" in each for each in shown)
+    said = run("leaderboard", "--check", "--folder", boards, "--data", dataset.folder)
+    assert said.count("of a row's run") == 3 and "the same numbers" in said

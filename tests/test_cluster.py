@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from prisbench import split_subjects
 from prisbench.cluster.job import Job, shards_of, units
 from prisbench.cluster.local import LocalWorkers
 from prisbench.cluster.merge import merge
@@ -27,6 +29,7 @@ from prisbench.cluster.schedule import SHARD, SUBJECT, TRIES, Outcome, Unit, car
 from prisbench.cluster.share import evaluate_shared
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
+from prisbench.deaf import deaf_subjects
 from prisbench.errors import DataError, MissingExtraError, UsageError, WriteError
 from prisbench.evaluate import evaluate
 from prisbench.methods import load_method
@@ -35,6 +38,8 @@ from prisbench.predict import predict
 from prisbench.runs import RunOptions, Scope
 from prisbench.settings import MethodOptions
 from prisbench.sharding import Shard, parse_shard, shard_of, turned
+from prisbench.stored import known_subjects
+from prisbench.types import Subject
 from tests.command_line import called
 from tests.drawn_rows import query_row, subject_row
 
@@ -581,12 +586,87 @@ def test_a_plan_counts_measures_a_little_and_multiplies(
     assert plan["work_seconds"] == pytest.approx(3 * cost["learn_seconds"] + IMAGES * cost["locate_seconds"])
     assert plan["disk_bytes"] == pytest.approx(2 * IMAGES * (cost["query_bytes"] + 200) + 3 * 400)
     code, text, _ = called(monkeypatch, capfd, *command, "--workers", 3, "--limit", 9)
-    assert code == 0 and "4 of 500 steps measured" in text and "9 queries; 1 runs, 3 trainings" in text
+    assert code == 0 and "4 of 500 steps measured" in text and "9 queries; 1 runs, 9 trainings" in text
     assert "with 3 workers" in text and "memory: " in text and "disk: " in text
+    assert "each worker learns the subjects that it answers about" in text
+
+
+def test_a_plan_leaves_out_what_is_there_already(
+    data: Dataset, method: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+    command = ["--method", method, "--dataset", data.folder, "--out", out, "--device", "cpu"]
+    code, text, _ = called(monkeypatch, capfd, "predict", *command, "--shard", "1/2")
+    assert code == 0 and "shard 1/2: " in text and "prisbench merge" in text
+    held = {asked.image_id for asked in Scope().asked(data) if shard_of(asked.image_id, 2) == 1}
+    _, text, _ = called(monkeypatch, capfd, "plan", *command, "--format", "json")
+    plan = json.loads(text)
+    assert 0 < plan["costs"][0]["answered"] == len(held) < plan["images"]
+    left = (plan["images"] - len(held)) * plan["costs"][0]["locate_seconds"]
+    assert plan["work_seconds"] == pytest.approx(plan["subjects"] * plan["costs"][0]["learn_seconds"] + left)
+    _, text, _ = called(monkeypatch, capfd, "plan", *command)
+    assert f"there already: answers about {len(held)} images" in text
+    _, text, _ = called(monkeypatch, capfd, "plan", *command, "--seed", "1", "--format", "json")
+    assert json.loads(text)["costs"][0]["answered"] == 0, "another run's answers"
+
+
+class Keeping:
+    """A method that keeps the concepts of some subjects."""
+
+    def __init__(self, there: set[str]) -> None:
+        self.there, self.subjects = there, ()
+        self.name, self.settings = "keeping", {}
+
+    def learn(self, subject: Subject) -> Any:
+        raise AssertionError("nothing is learned to know what is known")
+
+    def locate(self, image: Any, queries: Any, concepts: Any) -> Any:
+        raise AssertionError("nothing is located")
+
+    def known(self, subject: Subject) -> Path | None:
+        return Path("store") if subject.id in self.there else None
+
+
+def test_concepts_that_are_kept_need_not_be_learned(data: Dataset) -> None:
+    subjects = data.subjects("test")
+    one: Any = Keeping({subjects[0].id})
+    assert known_subjects(one, subjects, subjects) == 1 and one.subjects == subjects
+    inside: Any = load_method("center-box")
+    assert known_subjects(inside, subjects, subjects) == 0
+    inside.words = Keeping({subject.id for subject in subjects})
+    assert known_subjects(inside, subjects, subjects) == len(subjects), "kept by the method inside"
+
+
+def test_a_shard_reads_the_photos_of_its_own_subjects_alone(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    whole = split_subjects.subject_row
+
+    def noted(record: Any, path: Path) -> Any:
+        read.append(record["id"])
+        return whole(record, path)
+
+    monkeypatch.setattr(split_subjects, "subject_row", noted)
+    everybody = split_subjects.SplitSubjects(data, "test", "photos")
+    ids = [subject.id for subject in data.subjects("test")]
+    assert len(everybody) == len(ids) and everybody.ids == ids
+    read.clear()
+    assert everybody.of([ids[1]])[ids[1]].id == ids[1] and read == [ids[1]]
+    assert everybody[1].id == ids[1] and read == [ids[1]], "what was read stays"
+    assert [subject.id for subject in everybody] == ids and sorted(read) == sorted(ids)
+    assert all(mask is None for subject in everybody for mask in subject.masks)
+    deaf = split_subjects.SplitSubjects(data, "test", "photos", "subject")
+    plain = deaf_subjects(split_subjects.given(data.subjects("test"), "photos"), "subject")
+    assert deaf[0].id == plain[0].id and np.array_equal(deaf[0].photos[0], plain[0].photos[0])
 
 
 def test_a_plan_of_many_workers_is_bounded_by_what_cannot_be_cut() -> None:
     cost = Cost("ti", 2, True, 60.0, 4, 200, 1.0, 100.0, 3000)
+    some = dataclasses.replace(cost, known=40, answered=320)
+    less = Plan("d", 48, 640, 1920, 1, (some,), None, None)
+    assert (less.trainings, less.work_seconds) == (56, 56 * 60 + 960)
+    assert dataclasses.replace(less, workers=10).wall_seconds == 2 * (3 * 60 + 0.75 * 3 * 640 / 30)
+    everyone = Plan("d", 48, 640, 1920, 10, (dataclasses.replace(cost, kept=False),), None, None)
+    assert everyone.trainings == 960 and everyone.wall_seconds == 2 * (48 * 60 + 3 * 640 / 30)
     plan = Plan("d", 48, 640, 1920, 1, (cost,), None, None)
     assert (plan.trainings, plan.work_seconds, plan.wall_seconds) == (96, 7040.0, 7040.0)
     assert dataclasses.replace(plan, workers=10).wall_seconds == 2 * (5 * 60 + 3 * 640 / 30)

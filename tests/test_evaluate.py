@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prisbench import runs
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
@@ -105,6 +107,29 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 # --- the whole loop -------------------------------------------------------------------------------------------------
+
+
+class Keeping(Boxes):
+    """Takes a twentieth of a second to learn what it does not know, and as long to find again what it knows."""
+
+    def known(self, subject: Subject) -> Path | None:
+        return Path("kept") if subject.noun in self.fails else None
+
+    def learn(self, subject: Subject) -> Concept:
+        time.sleep(0.05)
+        return super().learn(subject)
+
+
+def test_finding_a_concept_again_is_not_learning(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row once said that learning takes as long as reading the store."""
+    monkeypatch.setattr(runs, "LEAST_SECONDS", 0.05)
+    for n, (known, expected) in enumerate((((), True), (("mug",), True), (("mug", "bowl", "book"), False))):
+        method = Keeping(fails=dict.fromkeys(known, ValueError()))
+        run, _ = evaluate(dataset, method, tmp_path / str(n))
+        assert len(method.learned) == 3 and (run.learn_seconds is not None) is expected
+        assert run.learn_seconds is None or 0.05 <= run.learn_seconds < 1
 
 
 def test_a_run_learns_locates_and_scores(dataset: Dataset, tmp_path: Path) -> None:

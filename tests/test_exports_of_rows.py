@@ -75,9 +75,9 @@ REQUIRED = {
     "model_info": "name id",
     "evaluation_results": "evaluation_name source_data metric_config score_details",
 }
-"""Of eval.schema.json 0.2.1, which forbids other keys at the top."""
+"""Of eval.schema.json 0.3.0, which forbids other keys at the top."""
 
-ALLOWED = {*REQUIRED[""].split(), "evaluation_timestamp", "dedupe_identity", "detailed_evaluation_results"}
+ALLOWED = {*REQUIRED[""].split(), "evaluation_timestamp", "detailed_evaluation_results"}
 
 
 def details(value: Any) -> Iterator[Any]:
@@ -99,6 +99,10 @@ def test_every_eval_ever_finds_what_its_schema_wants(row: Run, known: dict[str, 
     assert set(REQUIRED[""].split()) <= found.keys() <= ALLOWED
     for part in ("source_metadata", "eval_library", "model_info"):
         assert set(REQUIRED[part].split()) <= found[part].keys()
+    assert found["schema_version"] == "0.3.0"
+    model = found["model_info"]["additional_details"]
+    assert model["deployment_type"] == model["model_availability"] == "unknown", "0.3.0 wants both to be said"
+    assert re.fullmatch("[0-9a-f]{64}", found["eval_library"]["additional_details"]["run_fingerprint"])
     assert found["source_metadata"]["source_organization_name"] == "A Laboratory"
     assert found["source_metadata"]["source_type"] == "evaluation_run" and found["retrieved_timestamp"].isdigit()
     assert all(isinstance(value, str) for value in details(found))
@@ -133,6 +137,13 @@ def test_a_table_in_latex_is_ruled_and_its_best_tier_bold(row: Run) -> None:
     assert [line.count("\\textbf{") for line in body] == [8, 0, 0]
     assert body[0].strip().startswith("\\textbf{1} & \\textbf{network-free-reader} & \\textbf{counted (photos+masks)}")
     assert "headline $\\uparrow$" in text and "absent FP $\\downarrow$" in text and "Tabletop v3, test: 1920" in text
+
+
+def test_a_table_in_latex_of_few_subjects_says_that_nothing_is_ranked(made: Path) -> None:
+    text = table([read_run(made / "run.json")])
+    why = "Not ranked, and no intervals: 2 subjects; at least 6 are needed for one that can be trusted."
+    assert why in text and "\\textbf" not in text and "Brackets" not in text
+    assert text.split("\\midrule\n")[1].strip().startswith("-- & ")
 
 
 def test_what_is_special_in_latex_is_escaped(made: Path) -> None:

@@ -52,6 +52,8 @@ def test_points_and_front_are_those_of_the_table(results: Path) -> None:
     numbers = [("slow", 0.9, 2.0), ("fast", 0.5, 0.1), ("worse", 0.4, 0.2), ("untimed", 1.0, None), ("level", 0.9, 3.0)]
     made = [charts.Point(name, 1, value, None, seconds) for name, value, seconds in numbers]
     assert [point.name for point in charts.front(made)] == ["fast", "slow"]
+    assert charts.front(points) == [], "rows without a tier are on no front"
+    assert charts.front([made[0], made[1]._replace(tier=None)]) == [made[0]]
 
 
 def test_a_grid_shows_a_query_a_type_where_methods_disagree_most(results: Path, tiny_dataset: Path) -> None:

@@ -19,10 +19,10 @@ PACKAGE = ROOT / "prisbench"
 
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
-soft_maps provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed concepts
-localizer network_free things appearance matching sam clipseg detection segmenters relations methods
-learning sharding runs answering predict trial score foreign test_log evaluate
-cluster leaderboard exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
+soft_maps own_task provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed
+concepts localizer network_free things appearance matching sam clipseg detection segmenters relations methods
+learning sharding split_subjects runs stored answering predict trial score foreign test_log evaluate
+cluster leaderboard uncertainty exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
 conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
@@ -46,14 +46,14 @@ ROOMS = {
         sources.public.davis_clips sources.public.davis
         sources.public.mug19 sources.public.burst sources.public.permis sources.public.perv_ytvos_lists
         sources.public.perv_ytvos sources.public.pods_lists sources.public.pods sources.public.voc_instances
-        sources.public.ycb_video_frames sources.public.ycb_video named
+        sources.public.ycb_video_frames sources.public.ycb_video named samples
         checks.registration checks.hash_index checks.keypoints checks.crops checks.gallery checks.candidates
         checks.copies checks.embedding checks.leaks checks.findings checks.stored checks.rows checks.folder
         checks.pictures checks.validate several_masks photo_folder
         cards.facts cards.text cards.structure cards.check cards.croissant cards.publish show.picture show.choose
         show.sheet show.page""",
-    "diffusion": """architectures configuration prompts attention backbone images text noise features encodings
-        domain loading""",
+    "diffusion": """architectures families configuration prompts transformer attention joint backbone images text noise
+        features encodings domain pipelines planned loading""",
     "speed": "rounding lean eager",
     "concepts": """recipes watch latents loss parameters loop cost checkpoints training class_images store controls
         wordings textual_inversion custom_diffusion weights dreambooth names interop.formats
@@ -72,10 +72,11 @@ ROOMS = {
     "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",
     "trial": "records scenes calls checks child run table",
     "cluster": "merge schedule job local rayed share",
-    "leaderboard": """ceilings intervals rows render fitted by_subset summaries pages publish rescore submission compare
-        flips""",
+    "leaderboard": """ceilings intervals reported strength rows render fitted by_subset summaries pages publish rescore
+        submission compare flips""",
+    "uncertainty": "answers draws spread shares ranking report",
     "exports": "numbers hub every_eval_ever latex coco",
-    "browser": "bundle packing answers board cases browse reported write",
+    "browser": "bundle packing answers board cases browse write",
     "figures": "style charts grid write",
     "tuning": "space file tune",
     "embedded": """recipe files rivals.phrases scenes words stage halves models autoencoder denoiser training card
@@ -84,20 +85,21 @@ ROOMS = {
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
-    "bench": "process models published network scene localizer learner dataset crf ablation by_eye score methods",
+    "bench": """process models published network scene localizer learner dataset crf ablation by_eye score uncertainty
+        coverage methods""",
     "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
     "cli": """options bars concepts cluster evaluate leaderboard plot ceilings predict rows segment bench project
-        datasets scoring trial tune wsss main __main__""",
+        datasets scoring trial tune uncertainty wsss main __main__""",
 }
 """The reading order inside of each room; what is imported late, inside of a function, may stand behind."""
 
 HEAVY = {"torch", "diffusers", "transformers", "peft"}
 LIGHT = """
 errors types runtime.files images.arrays images.masks images.photos metrics statistics results datasets.load leaderboard
-doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance score foreign
-test_log phrases deaf network_free.method network_free.audit network_free.needed network_free.fitting
-relations answering trial.run browser.write figures.write
+doctor subsets headline counts aliases presence pairs soft_maps conformance.check predictions provenance own_task score
+foreign test_log phrases deaf network_free.method network_free.audit network_free.needed network_free.fitting
+relations answering trial.run browser.write figures.write uncertainty.report bench.coverage bench.uncertainty
 """.split()  # fmt: skip  # noqa: SIM905
 """Modules that work where no torch is."""
 
@@ -308,7 +310,10 @@ def diffusers_models(source: str) -> list[str]:
 
 def test_only_the_backbone_knows_the_model_classes_of_diffusers() -> None:
     # ``lean`` knows layers, and one that diffusers calls a model: Transformer2DModel.
-    allowed = {PACKAGE / name for name in ("diffusion/loading.py", "embedded/models.py", "speed/lean.py")}
+    allowed = {
+        PACKAGE / name
+        for name in ("diffusion/loading.py", "diffusion/pipelines.py", "embedded/models.py", "speed/lean.py")
+    }
     wrong = {
         str(path): found for path in modules() if path not in allowed and (found := diffusers_models(path.read_text()))
     }

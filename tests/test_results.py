@@ -113,7 +113,7 @@ def test_errors_are_counted_from_the_queries(path: Path) -> None:
     assert json.loads(path.read_text())["n_errors"] == read_run(path).n_errors == 1
 
 
-OPTIONAL = {"out_of_domain", "retracted", "schema_version"}
+OPTIONAL = {"out_of_domain", "own_task", "retracted", "schema_version"}
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ from prisbench.localizer.observe import observe_all
 from prisbench.localizer.presets import default_settings
 from prisbench.localizer.settings import Evidence, LocalizerSettings, Places
 from prisbench.localizer.texts import Reader
-from prisbench.predict import given
 from prisbench.results import REFERENCES
+from prisbench.split_subjects import given
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, interval, no_interval, paired_difference, roc
 from prisbench.types import REFERENTLESS, Example
 

@@ -19,7 +19,9 @@ from prisbench.errors import DataError
 from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL, marked
 from prisbench.leaderboard.render import named, notes
 from prisbench.leaderboard.rows import SCORES, records_of, rows, shown_columns
+from prisbench.leaderboard.strength import is_weak, own_task_of
 from prisbench.out_of_domain import TOLERATED
+from prisbench.own_task import LEAST
 from prisbench.results import REFERENCES, DatasetRef, Run
 from prisbench.statistics import DRAWS, FEWEST_SUBJECTS, LEVEL, SEED
 from prisbench.subsets import subsets_in
@@ -70,6 +72,7 @@ def board_data(runs: Sequence[Run], nouns: Mapping[str, str] | None = None) -> d
         "columns": _columns(frame),
         "rows": [_first_row(record) for record in records],
         "tolerated": TOLERATED,
+        "least_own_task": LEAST,
         "notes": notes(frame),
     }
     return {"data": data, "counts": deflated(columns + b"".join(packed for _, packed in packs))}
@@ -145,6 +148,8 @@ def _method(key: str, group: Sequence[Run], records: Sequence[Mapping[str, Any]]
         "weights": bool(run.backbone or run.identity.get("weights")),
         "backbone": run.backbone,
         "partial": any(each.part.left_out for each in group),
+        "weak": any(is_weak(each) for each in group),
+        "own_task": None if (own := own_task_of(run)) is None else own.words,
         "seconds": row["seconds_per_image"],
         "outside": row["out_of_domain"] or 0,
         "created": run.created,

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from prisbench.browser.board import board_data, board_page
 from prisbench.browser.browse import browse_page
 from prisbench.browser.cases import Cases, write_cases
-from prisbench.browser.reported import reported
 from prisbench.datasets.load import SUBSET, Dataset
 from prisbench.datasets.show.choose import choose
 from prisbench.errors import DataError
 from prisbench.leaderboard.ceilings import Ceilings, ceiling_notes, ceiling_rows, read_ceilings, result_files
+from prisbench.leaderboard.reported import reported
 from prisbench.leaderboard.rescore import Find, kept_records
 from prisbench.leaderboard.rows import load_runs, standing
 from prisbench.predictions import PredictionRecord

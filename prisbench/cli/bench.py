@@ -145,6 +145,7 @@ def bench_methods(
     queries: Annotated[int, typer.Option(min=1, help="Queries about them, spread over types and grades.")] = 24,
     reference: Reference = ReferenceSetting.photos,
     format: OutputFormat = Format.text,
+    full: Full = False,
 ) -> None:
     """Every method on the same scenes, each in a process of its own: seconds, the network's share of them, memory."""
     from prisbench import methods
@@ -159,7 +160,7 @@ def bench_methods(
         methods_bench.MethodJob(name, str(data.folder), split, subjects, queries, reference.value) for name in wanted
     ]
     rows = methods_bench.bench_methods(jobs, tell)
-    say(rows, format, methods_bench.markdown(rows))
+    say_table(rows, format, methods_bench.markdown(rows), full)
 
 
 @app.command("shortcuts")
@@ -195,7 +196,7 @@ def bench_network_free(
     """
     from prisbench.network_free import audit, fitting
     from prisbench.network_free.weights import FILE
-    from prisbench.predict import given
+    from prisbench.split_subjects import given
 
     data, file = named_dataset(dataset), weights or FILE
     with progress() as bar:
@@ -236,8 +237,8 @@ def bench_attn_features(
     from prisbench.appearance import fitting
     from prisbench.appearance.choice import FILE
     from prisbench.appearance.method import FeaturesMethod
-    from prisbench.predict import given
     from prisbench.settings import MethodOptions, parse_settings
+    from prisbench.split_subjects import given
 
     data = named_dataset(dataset)
     options = MethodOptions(concept=concept, model=backbone, settings=parse_settings(settings), say=tell)

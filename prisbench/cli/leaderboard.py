@@ -141,8 +141,8 @@ def _table(results: Path, subset: str | None, format: TableFormat) -> str:
 def _html(results: Path, out: Path | None, gallery: Path, data: list[str] | None) -> None:
     """One page, printed or written; or a folder of pages, with answers unless ``data`` is None."""
     from prisbench.browser import write
-    from prisbench.browser.reported import reported
     from prisbench.leaderboard.ceilings import read_ceilings
+    from prisbench.leaderboard.reported import reported
     from prisbench.leaderboard.rescore import finder
     from prisbench.leaderboard.rows import load_runs
 

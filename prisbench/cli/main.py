@@ -30,6 +30,7 @@ from prisbench.cli import (
     segment,
     trial,
     tune,
+    uncertainty,
     wsss,
 )
 from prisbench.cli.options import SeveralValues
@@ -72,6 +73,7 @@ app.command("plan", cls=SeveralValues)(cluster.plan)
 app.command("try")(trial.try_method)
 app.command("tune")(tune.tune)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("uncertainty")(uncertainty.uncertainty)
 app.command("plot")(plot.plot)
 app.command("ceilings")(ceilings.ceilings)
 app.command("compare")(rows.compare)
@@ -87,6 +89,8 @@ app.command("train-backbone")(project.train_backbone)
 app.command("train-rival")(project.train_rival)
 app.command("conformance")(scoring.conformance)
 bench.app.command("score")(scoring.bench_score)
+bench.app.command("uncertainty")(scoring.bench_uncertainty)
+bench.app.command("coverage")(scoring.bench_coverage)
 app.add_typer(bench.app, name="bench")
 app.add_typer(concepts.app, name="concept")
 app.add_typer(wsss.app, name="wsss")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
+from prisbench.cli.cluster import print_shard, shard_folders
 from prisbench.cli.evaluate import print_runs
 from prisbench.cli.options import (
     BENCHMARK,
@@ -37,6 +39,7 @@ from prisbench.cli.options import (
     Seeds,
     Settings,
     SettingsFile,
+    ShardOption,
     SoftMaps,
     Split,
     Subjects,
@@ -68,6 +71,7 @@ def predict(
     out_of_domain: OutOfDomain = False,
     reason: Reason = None,
     soft_maps: SoftMaps = False,
+    shard: ShardOption = None,
     seed: Seeds = [0],  # noqa: B006
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
@@ -77,8 +81,10 @@ def predict(
     """Learn the subjects and answer the queries; score does the rest, and needs no torch."""
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
+    from prisbench.sharding import parse_shard
     from prisbench.sweep import Sweep, check_sweep, predict_sweep
 
+    share = None if shard is None else parse_shard(shard, os.environ)
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
     shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
     shared, tuned = with_tuned(settings_file, shared, concept, reference.value)
@@ -94,13 +100,19 @@ def predict(
         soft_maps=soft_maps,
     )
     wanted = variants(shared, concept or [shared.concept], seed)
-    scope = Scope(split, limit, subset, tuple(subject), tuple(query))
+    scope = Scope(split, limit, subset, tuple(subject), tuple(query), share)
     sweep = Sweep(method, wanted, out, scope, run_options, None, out_of_domain)
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar:
         data = named_dataset(dataset, bar)
-        folders = predict_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
+        if share is not None:
+            folders = shard_folders(sweep, data, bar)
+        else:
+            folders = predict_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
+    if share is not None:
+        print_shard(share, folders, dataset, format)
+        return
     if format is Format.json:
         print(json.dumps({"folders": [str(folder) for folder in folders]}))
         return

@@ -196,7 +196,9 @@ def _places(photos: list[Path], out: Path) -> list[Path]:
 
 def show_presets(
     name: Annotated[str | None, typer.Argument(help="paper, fast, balanced or accurate; all when left out.")] = None,
-    family: Annotated[str, typer.Option(help="embedded, sd (Stable Diffusion 1.x, 2.x) or sdxl.")] = "embedded",
+    family: Annotated[
+        str, typer.Option(help="embedded, sd (Stable Diffusion 1.x, 2.x), sdxl, or a transformer's, as sd3 or flux.")
+    ] = "embedded",
     format: OutputFormat = Format.text,
 ) -> None:
     """Every number of the localizer's presets; each can be overridden with --set localizer.NAME=VALUE."""

@@ -16,9 +16,13 @@ from jaxtyping import Float32, UInt8
 from prisbench.clipseg.model import ClipSeg
 from prisbench.clipseg.prompts import description, visual_prompts
 from prisbench.errors import UnknownNameError
+from prisbench.images.arrays import as_image
+from prisbench.network_free.colours import mask_resized, shrunk
+from prisbench.network_free.regions import parts
+from prisbench.own_task import own_task
 from prisbench.pretrained import EMBEDDED
 from prisbench.settings import MethodOptions, share_of, take_settings
-from prisbench.types import SLOT, Concept, Prediction, Query, Subject
+from prisbench.types import SLOT, Candidate, Concept, Prediction, Query, Subject
 
 NAME = "clipseg"
 PROMPTS = ("query", "noun", "description", "photo")
@@ -42,6 +46,7 @@ class ClipSegMethod:
     def __init__(self, model: str, prompt: str, threshold: float, device: str = "cpu") -> None:
         self.clipseg = ClipSeg(model, device)
         self.model, self.weights = self.clipseg.name, self.clipseg.folder
+        self.own_task = own_task(self.clipseg.folder, {"noun": "noun", "photo": "photo"}.get(prompt, "phrase"))
         self.settings: Mapping[str, Any] = {"model": model, "prompt": prompt, "threshold": threshold}
 
     @classmethod
@@ -87,6 +92,20 @@ class ClipSegMethod:
                 scores[asked] = self.clipseg.score(layers, vector, (image.shape[0], image.shape[1]))
             answers.append(self._answer(query, scores[asked]))
         return answers
+
+    def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
+        """Connected parts of the map of "the {subject}", cut at several levels, the highest mean score first.
+
+        They are cut from the map of a photo made smaller, and brought back to its size.
+        """
+        whole = as_image(image)
+        small, concept = shrunk(whole), self.learn(subject)
+        asked = self._asked(Query("", subject.id, f"the {SLOT}"), concept)
+        h, w = small.shape[:2]
+        score = self.clipseg.score(self.clipseg.encode(whole), self._vector(asked, concept), (h, w))
+        found = [(float(score[part].mean()), mask_resized(part, whole.shape[:2])) for part in parts(score)]
+        kept = sorted((each for each in found if each[1].any()), key=lambda each: -each[0])
+        return [Candidate(mask, mean) for mean, mask in kept]
 
     def _asked(self, query: Query, concept: Concept) -> str:
         """The text that is asked; the concept's id where it is a photo."""

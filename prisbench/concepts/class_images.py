@@ -5,7 +5,8 @@ They are latents from first to last: the loop learns from latents, so nothing is
 a picture and encoded again.  Every picture is drawn from the noise of its noun and number, and
 kept by content, so all subjects of a noun share them.
 
-Knows: deterministic sampling (DDIM) with guidance.  Does not know: subjects, what is learned.
+Knows: deterministic sampling (DDIM; Euler's steps in flow matching) with guidance.
+Does not know: subjects, what is learned.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def nothing(backbone: Backbone, geometry: Geometry) -> Conditioning:
     for it.
     """
     empty = condition(backbone, [compose(backbone.tokenizer, "", {})], None, geometry)
-    if empty.added is None:
+    if empty.added is None or "text_embeds" not in empty.added:
         return empty
     added = {**empty.added, "text_embeds": torch.zeros_like(empty.added["text_embeds"])}
     return Conditioning(torch.zeros_like(empty.states), added)
@@ -110,7 +111,8 @@ def sample(
 ) -> Float[Tensor, "b c h w"]:
     """Latents that follow the texts, one a row, from noise: DDIM without further noise (Song et
     al. 2020, arXiv 2010.02502, equation 12), evenly spaced steps from the last timestep on,
-    classifier-free guidance.
+    classifier-free guidance.  In flow matching it is Euler's method, which goes from each clean
+    picture and noise that the model sees to the next line's point in the same way.
 
     ``without`` has one row, the condition beside it; ``guidance`` 1 does not need it.
     """
@@ -134,6 +136,10 @@ def sample(
         if len(predictions) == 2:
             predicted = predictions[1] + guidance * (predicted - predictions[1])
         a = float(signal[now])
+        if backbone.flow:
+            share, next_share = now / len(signal), 0.0 if after is None else after / len(signal)
+            latents = latents + (next_share - share) * predicted
+            continue
         if backbone.prediction_type == "v_prediction":
             clean = math.sqrt(a) * latents - math.sqrt(1 - a) * predicted
             left = math.sqrt(a) * predicted + math.sqrt(1 - a) * latents

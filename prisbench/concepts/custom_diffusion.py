@@ -21,6 +21,7 @@ from prisbench.concepts.training import run
 from prisbench.concepts.watch import Watch
 from prisbench.concepts.wordings import of_subject, wordings
 from prisbench.diffusion.backbone import Backbone
+from prisbench.errors import UsageError
 from prisbench.types import Subject
 
 MOVING = (".attn2.to_k.weight", ".attn2.to_v.weight")
@@ -33,13 +34,19 @@ def teach(
     """``vectors`` (and ``vectors_2``) and the new keys and values, by the names of
     ``concepts.weights``.
 
-    Raises as ``training.run`` and ``photo_latents``.
+    Raises as ``training.run`` and ``photo_latents``, UsageError for a model without cross-attention.
     """
     loop = recipe.loop
+    network, model = next(iter(backbone.models.items()))
+    weights = {name: p for name, p in model.named_parameters() if f".{name}".endswith(MOVING)}
+    if not weights or (backbone.is_transformer and backbone.unet.sequence.order != "cross"):
+        raise UsageError(
+            f"custom-diffusion learns the keys and values of cross-attention, which {backbone.id} does not have; "
+            "textual-inversion and dreambooth-lora learn on it"
+        )
     photos = photo_latents(backbone, subject, loop, watch)
     said = wordings(backbone, subject, recipe, photos, task.key)
     objectives = [said.objective, *prior_objectives(backbone, subject.noun, recipe.prior, loop, watch)]
-    weights = {name: p for name, p in backbone.unet.named_parameters() if f".{name}".endswith(MOVING)}
-    moving = Group({f"unet.{name}": weight for name, weight in weights.items()}, loop.learning_rate)
+    moving = Group({f"{network}.{name}": weight for name, weight in weights.items()}, loop.learning_rate)
     with trainable(weights):
         return of_subject(run(backbone, task, objectives, [*said.groups, moving], loop, watch))

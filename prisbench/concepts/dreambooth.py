@@ -28,7 +28,7 @@ from prisbench.concepts.parameters import Group, trainable
 from prisbench.concepts.recipes import DreamBooth, DreamBoothLora
 from prisbench.concepts.training import run
 from prisbench.concepts.watch import Watch
-from prisbench.concepts.weights import LORA, PARTS
+from prisbench.concepts.weights import LORA
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.prompts import Words
 from prisbench.errors import UsageError
@@ -45,24 +45,26 @@ def teach(
     ``concepts.weights``.
 
     ``recipe.rare`` is a word by now.  Raises as ``training.run`` and ``photo_latents``, and
-    UsageError for targets that the U-Net does not have.
+    UsageError for targets that the network does not have, and for text encoders that cannot be learned.
     """
     loop, text = recipe.loop, recipe.text_encoder
+    if text and backbone.is_transformer:
+        raise UsageError(
+            f"learner.text_encoder: only CLIP's text encoders of U-Nets can be learned, not those of {backbone.id}"
+        )
     prompts = captions(backbone, loop.templates, Words(subject.noun, rare=recipe.rare))
     photos = photo_latents(backbone, subject, loop, watch)
     objectives = [Objective(photos, len(prompts), text_condition(backbone, prompts, None, moving=text))]
     objectives += prior_objectives(backbone, subject.noun, recipe.prior, loop, watch, moving_text=text)
-    models = {part: getattr(backbone, part) for part in PARTS if part == "unet" or text}
+    models = {part: model for part, model in backbone.models.items() if not part.startswith("text_encoder") or text}
     with ExitStack() as stack:
         moving: dict[str, Tensor] = {}
         for part, model in models.items():
-            if model is None:
-                continue
             if isinstance(recipe, DreamBooth):
                 own = dict(model.named_parameters())
                 stack.enter_context(trainable(own))
             else:
-                targets = recipe.targets if part == "unet" else TEXT_TARGETS
+                targets = TEXT_TARGETS if part.startswith("text_encoder") else recipe.targets
                 draw = chance(f"{task.key}:{part}", -1)
                 own = stack.enter_context(adapters(model, targets, recipe.rank, recipe.alpha, draw))
             moving |= {f"{part}.{name}": parameter for name, parameter in own.items()}

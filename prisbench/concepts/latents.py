@@ -57,7 +57,7 @@ def photo_latents(backbone: Backbone, subject: Subject, loop: Loop, watch: Watch
                 h, w = covered.shape
                 weights[..., :h, :w] *= (loop.outside + (1 - loop.outside) * covered).to(weights)
             shape: tuple[Any, ...] = (geometry.resized_hw, geometry.padded_hw)
-            shape += (geometry.photo_hw,) if backbone.text_encoder_2 is not None else ()
+            shape += (geometry.photo_hw,) if backbone.sized else ()
             found.setdefault(shape, []).append((geometry, latents, weights, n))
     return tuple(
         LatentBatch(

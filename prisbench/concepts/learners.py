@@ -48,7 +48,7 @@ TEACHERS: Mapping[str, Any] = {
 def key(backbone: Backbone, subject: Subject, learner: str, recipe: Recipe | None = None, seed: int = 0) -> str:
     """The id that ``learn`` would give its concept."""
     recipe = _completed(backbone, subject, recipe or default_recipe(backbone.family, learner))
-    return concept_key(subject, learner, backbone.id, _record(subject, recipe, seed))
+    return concept_key(subject, learner, backbone.id, _record(backbone, subject, recipe, seed))
 
 
 def learn(
@@ -72,7 +72,7 @@ def learn(
     diverges, WriteError.
     """
     recipe, watch = _completed(backbone, subject, recipe or default_recipe(backbone.family, learner)), watch or Watch()
-    record = _record(subject, recipe, seed)
+    record = _record(backbone, subject, recipe, seed)
     id = concept_key(subject, learner, backbone.id, record)
     stores = [store for store in (watch.store, watch.spare) if store is not None]
     known = next((concept for store in stores if (concept := find_concept(store, id)) is not None), None)
@@ -134,9 +134,14 @@ def _completed(backbone: Backbone, subject: Subject, recipe: Recipe) -> Recipe:
     return recipe
 
 
-def _record(subject: Subject, recipe: Recipe, seed: int) -> dict[str, Any]:
-    """The recipe with what else it takes from the subject, as plain JSON values."""
+def _record(backbone: Backbone, subject: Subject, recipe: Recipe, seed: int) -> dict[str, Any]:
+    """The recipe with what else it takes from the subject, as plain JSON values.
+
+    Of a transformer also its family, which decides what other programs can read.
+    """
     record = as_record(recipe, seed)
+    if backbone.is_transformer:
+        record["family"] = backbone.family
     if recipe.loop.masked:
         record["masks"] = sha256_json([None if mask is None else mask_sha256(mask) for mask in subject.masks])
     return record

@@ -23,7 +23,7 @@ from prisbench.concepts.latents import LatentBatch
 from prisbench.concepts.recipes import Loop
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.images import Geometry
-from prisbench.diffusion.noise import add_noise, training_target
+from prisbench.diffusion.noise import add_noise, noise_share, training_target
 from prisbench.diffusion.prompts import Prompt, Words, compose
 from prisbench.diffusion.text import Conditioning, condition
 from prisbench.runtime.devices import Together
@@ -68,7 +68,7 @@ def denoising_loss(
     each row's cells, then the mean of the rows; ``min_snr``: see ``Loop``.
     """
     latents, weights, eps, t = batch
-    noisy = add_noise(backbone.alphas_cumprod, latents, eps, t)
+    noisy = add_noise(backbone.alphas_cumprod, latents, eps, t, backbone.flow)
     predicted = backbone.unet(
         noisy,
         t.to(backbone.device),
@@ -83,7 +83,10 @@ def denoising_loss(
         signal = backbone.alphas_cumprod.to(rows)[t.to(rows.device)]
         ratio = signal / (1 - signal)
         # A velocity's error is already (ratio + 1) times that of the clean latents, a noise's error
-        # ratio times.
+        # ratio times, that of a straight line's direction 1 / s^2 times.
+        if backbone.flow:
+            share = noise_share(t, len(backbone.alphas_cumprod)).to(rows)
+            return (rows * ratio.clamp(max=min_snr) * share.square()).mean()
         rows = rows * ratio.clamp(max=min_snr) / (ratio + (backbone.prediction_type == "v_prediction"))
     return rows.mean()
 

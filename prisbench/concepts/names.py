@@ -1,7 +1,7 @@
 """Words for what is learned: a rare word that stands for a subject, names for its tokens, whether
 a noun is a word.
 
-Knows: a CLIP tokenizer's vocabulary.  Does not know: models, what is learned.
+Knows: vocabularies of CLIP, T5 and Qwen.  Does not know: models, what is learned.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from prisbench.diffusion.prompts import FUNCTION_WORDS
+from prisbench.diffusion.prompts import FUNCTION_WORDS, SPACES
 from prisbench.errors import UsageError
 
 LARGE_VOCABULARY = 10_000
@@ -30,10 +30,11 @@ def rare_word(tokenizer: Any, taken: Iterable[str] = ()) -> str:
     the word is the last single letter that is not.
     """
     words = {word for text in taken for word in re.findall(r"[a-z]+", text.lower())} | FUNCTION_WORDS
-    letters = r"[a-z]{3,4}</w>" if len(tokenizer) > LARGE_VOCABULARY else r"[a-z]</w>"
-    found = [(id, token) for token, id in tokenizer.get_vocab().items() if re.fullmatch(letters, token)]
+    letters = r"[a-z]{3,4}" if len(tokenizer) > LARGE_VOCABULARY else r"[a-z]"
+    wholly = rf"{letters}</w>|[{SPACES}]{letters}"  # a whole word, as CLIP writes it; as T5 and Qwen do
+    found = [(id, token) for token, id in tokenizer.get_vocab().items() if re.fullmatch(wholly, token)]
     for id, token in sorted(found, reverse=True):
-        word = token.removesuffix("</w>")
+        word = token.removesuffix("</w>").lstrip(SPACES)
         if word not in words and tokenizer(word, add_special_tokens=False).input_ids == [id]:
             return word
     raise UsageError("no rare word is left in this tokenizer's vocabulary; say one with --set learner.rare=WORD")
@@ -57,9 +58,10 @@ def unfamiliar(tokenizer: Any, noun: str) -> str | None:
         pieces = tokenizer.convert_ids_to_tokens(tokenizer(word, add_special_tokens=False).input_ids)
         if len(pieces) > 1 and 2 * len(pieces) > len(word):
             known = [token.removesuffix("</w>") for token in tokenizer.get_vocab() if token.endswith("</w>")]
+            known += [word[1:] for word in tokenizer.get_vocab() if word[:1] in tuple(SPACES) and word[-4:] != "</w>"]
             near = difflib.get_close_matches(word.lower(), sorted(w for w in known if len(w) > 2), n=1, cutoff=0.6)
             hint = f"; the nearest word it knows is {near[0]!r}" if near else ""
-            spelled = " ".join(piece.removesuffix("</w>") for piece in pieces)
+            spelled = " ".join(piece.removesuffix("</w>").lstrip(SPACES) for piece in pieces)
             return f"the noun {word!r} is no word for this tokenizer ({spelled}), the model may not know it{hint}"
     return None
 

@@ -205,6 +205,33 @@ _FOR_PHOTOS: Mapping[str, Recipe] = {
 }
 """After the publications and diffusers' examples in kind; not tuned."""
 
+_JOINT = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+"""The attention of joint blocks, of image and of text."""
+
+
+def _for_transformer(targets: tuple[str, ...], guidance: float) -> Mapping[str, Recipe]:
+    """``_FOR_PHOTOS`` with the layers of a transformer's attention, and with the guidance its pictures are made by: 1
+    for models that were distilled for few steps or for guidance.
+    """
+    lora, full = _FOR_PHOTOS["dreambooth-lora"], _FOR_PHOTOS["dreambooth"]
+    custom = _FOR_PHOTOS["custom-diffusion"]
+    prior = dataclasses.replace(_PHOTOS_PRIOR, guidance=guidance)
+    return {
+        "textual-inversion": _FOR_PHOTOS["textual-inversion"],
+        "dreambooth": changed(full, prior=prior),
+        "dreambooth-lora": changed(lora, prior=prior, targets=targets),
+        "custom-diffusion": changed(custom, prior=prior),
+    }
+
+
+def changed(recipe: Recipe, **values: Any) -> Recipe:
+    """The recipe with these numbers.  Raises UsageError for numbers that make no sense."""
+    shared = {field.name for field in dataclasses.fields(Loop)}
+    loop = dataclasses.replace(recipe.loop, **{name: value for name, value in values.items() if name in shared})
+    own = {name: value for name, value in values.items() if name not in shared}
+    return dataclasses.replace(recipe, loop=loop, **own)
+
+
 RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     # Chosen on Tabletop's validation subjects (docs/decisions.md, docs/learners.md).
     "embedded": {
@@ -223,6 +250,12 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     },
     "sd": _FOR_PHOTOS,
     "sdxl": _FOR_PHOTOS,
+    "sd3": _for_transformer(_JOINT, 5.0),
+    "sd3-large": _for_transformer(_JOINT, 5.0),
+    "flux": _for_transformer(_JOINT, 1.0),
+    "klein": _for_transformer((*_JOINT, "to_qkv_mlp_proj"), 1.0),
+    "klein-9b": _for_transformer((*_JOINT, "to_qkv_mlp_proj"), 1.0),
+    "pixart": _for_transformer(("to_q", "to_k", "to_v", "to_out.0"), 4.5),
 }
 """Backbone family -> learner -> recipe."""
 
@@ -240,14 +273,6 @@ def numbers(recipe: Recipe) -> dict[str, Any]:
     """A recipe's numbers by the names that users know."""
     own = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe) if field.name != "loop"}
     return own | {field.name: getattr(recipe.loop, field.name) for field in dataclasses.fields(Loop)}
-
-
-def changed(recipe: Recipe, **values: Any) -> Recipe:
-    """The recipe with these numbers.  Raises UsageError for numbers that make no sense."""
-    shared = {field.name for field in dataclasses.fields(Loop)}
-    loop = dataclasses.replace(recipe.loop, **{name: value for name, value in values.items() if name in shared})
-    own = {name: value for name, value in values.items() if name not in shared}
-    return dataclasses.replace(recipe, loop=loop, **own)
 
 
 def on_device(recipe: Recipe, native_bfloat16: bool) -> Recipe:

@@ -1,10 +1,11 @@
 """A concept's weights in the frozen backbone, for as long as a body runs.
 
-Of a concept's tensors, ``unet.<parameter>``, ``text_encoder.<parameter>`` and
-``text_encoder_2.<parameter>`` are new values of parameters (DreamBooth; the keys and values of
-Custom Diffusion), and ``<part>.<module>.lora_A.weight`` with its ``lora_B`` is an update of low
-rank to that module's weight (Hu et al. 2021, arXiv 2106.09685): ``W + alpha / rank B A``.  So
-every learner's result is used in one way, and whatever reads the network reads what was learned.
+Of a concept's tensors, ``unet.<parameter>`` (or ``transformer.<parameter>``) and
+``text_encoder.<parameter>`` (``text_encoder_2``, ``text_encoder_3``) are new values of parameters
+(DreamBooth; the keys and values of Custom Diffusion), and ``<part>.<module>.lora_A.weight`` with
+its ``lora_B`` is an update of low rank to that module's weight (Hu et al. 2021, arXiv 2106.09685):
+``W + alpha / rank B A``.  So every learner's result is used in one way, and whatever reads the
+network reads what was learned.
 
 Knows: names and storage of parameters.  Does not know: how weights were learned, attention, texts.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from prisbench.diffusion.backbone import Backbone
 from prisbench.errors import BackboneError
 from prisbench.types import Concept
 
-PARTS = ("unet", "text_encoder", "text_encoder_2")
+PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 """The models of a backbone that a concept may change."""
 
 LORA = (".lora_A.weight", ".lora_B.weight")
@@ -70,10 +71,8 @@ def adapted(backbone: Backbone, concept: Concept) -> Iterator[None]:
 def _changes(backbone: Backbone, concept: Concept) -> Iterator[tuple[Tensor, Tensor]]:
     """Each parameter that the concept changes, and its value then."""
     known: dict[str, Tensor] = {}
-    for part in PARTS:
-        model: Any = getattr(backbone, part)
-        if model is not None:
-            known |= {f"{part}.{name}": parameter for name, parameter in model.named_parameters()}
+    for part, model in backbone.models.items():
+        known |= {f"{part}.{name}": parameter for name, parameter in model.named_parameters()}
 
     def fitting(name: str, shape: tuple[int, ...]) -> Tensor:
         if name not in known:

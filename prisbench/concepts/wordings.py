@@ -85,8 +85,7 @@ def first_vectors(backbone: Backbone, noun: str, n: int, spread: float, key: str
     """The noun's embedding (the mean of its pieces) for each vector, the second and later ones a
     little apart.
     """
-    pieces = backbone.tokenizer(noun, add_special_tokens=False).input_ids
-    starts = {name: table[pieces] for name, table in backbone.token_tables.items()}
+    starts = {name: table[backbone.pieces(name, noun)] for name, table in backbone.token_tables.items()}
     return _about(backbone, starts, n, spread, key, first_as_it_is=True)
 
 

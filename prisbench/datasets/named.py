@@ -229,6 +229,7 @@ def find_dataset(name: str, progress: Progress | None = None, say: Say | None = 
     """A dataset by name, by folder or by its OWNER/NAME on the Hugging Face Hub; a named one that is not in the cache
     yet is drawn there first, and one of the Hub is fetched into the Hub's own cache.
 
+    A sample of real photos (``samples.SAMPLES``) is built there from the files that PRISBENCH_DATA names.
     So is one that an older prisbench drew there with the same content in an older schema; ``say`` is told.
 
     Raises UnknownNameError, with the nearest name, when it is neither; DataError when the folder is damaged, or when
@@ -242,8 +243,12 @@ def find_dataset(name: str, progress: Progress | None = None, say: Say | None = 
             say(f"{name} is no folder here: asking the Hugging Face Hub")
         tables = [f"{table}/*.parquet" for table in TABLES]
         return open_dataset(fetch(name, [MANIFEST, "README.md", *tables], DataError, "dataset"))
+    from prisbench.datasets.samples import SAMPLES, find_sample  # which needs the sources named here
+
+    if name in SAMPLES:
+        return find_sample(name, progress)
     if name not in NAMES:
-        raise UnknownNameError("dataset (or no such folder)", name, NAMES)
+        raise UnknownNameError("dataset (or no such folder)", name, (*NAMES, *SAMPLES))
     folder = cache_folder() / "datasets" / name
     if not (folder / MANIFEST).is_file():
         check_writable(folder, _OTHER_PLACES)

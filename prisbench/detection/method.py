@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prisbench.detection.boxes import Boxes
 from prisbench.images.arrays import as_image
+from prisbench.own_task import own_task
 from prisbench.sam.frame import Frame
 from prisbench.sam.model import Prompt, Sam
 from prisbench.types import SLOT, Candidate, Concept, Prediction, Query, Subject
@@ -52,6 +53,7 @@ class BoxMethod:
         self.name, self.detector, self.sam, self.threshold = name, detector, sam, threshold
         self.model, self.device = detector.model, sam.device
         self.weights: Sequence[str] = (detector.model, sam.folder)
+        self.own_task = own_task(sam.folder, "box")
         self.settings: Mapping[str, Any] = {**detector.settings, "sam": sam.where, "threshold": threshold}
 
     def learn(self, subject: Subject) -> Concept:

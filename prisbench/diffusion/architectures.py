@@ -196,3 +196,103 @@ ARCHITECTURES = {
 """Name -> the sizes of Stable Diffusion 1.5, 2.1 (768 px) and SDXL base 1.0, from those models' configuration files.
 Their U-Nets have 859.5, 865.9 and 2567.5 million weights.  (``attention_head_dim`` counts heads: diffusers' name is
 historical.)"""
+
+
+class TransformerSize(NamedTuple):
+    """The arguments that make a published transformer, and what stands around it.
+
+    ``text_rows``: of a text of full length.  ``text_weights``: of all text encoders.  ``vae_factor``: pixels per latent
+    cell, along one side.
+    """
+
+    model: str
+    config: Mapping[str, Any]
+    text_rows: int
+    text_weights: int
+    vae_factor: int = 8
+
+
+_CLIP_L_WEIGHTS, _CLIP_G_WEIGHTS, _T5_XXL_WEIGHTS = 123_060_480, 694_659_840, 4_762_310_656
+_QWEN3_4B_WEIGHTS, _QWEN3_8B_WEIGHTS = 4_022_468_096, 8_190_735_360
+_SD3_TEXT = {"joint_attention_dim": 4096, "pooled_projection_dim": 2048, "in_channels": 16, "out_channels": 16}
+_SD3_TEXT_WEIGHTS = _CLIP_L_WEIGHTS + _CLIP_G_WEIGHTS + _T5_XXL_WEIGHTS
+_FLUX = {"guidance_embeds": True, "num_layers": 19, "num_single_layers": 38, "num_attention_heads": 24}
+_PIXART = {"num_layers": 28, "cross_attention_dim": 1152, "caption_channels": 4096, "sample_size": 128}
+
+TRANSFORMERS: Mapping[str, TransformerSize] = {
+    "sd3-medium": TransformerSize(
+        "SD3Transformer2DModel",
+        {
+            "num_layers": 24,
+            "num_attention_heads": 24,
+            "caption_projection_dim": 1536,
+            "pos_embed_max_size": 192,
+            **_SD3_TEXT,
+        },
+        77 + 256,
+        _SD3_TEXT_WEIGHTS,
+    ),
+    "sd3.5-medium": TransformerSize(
+        "SD3Transformer2DModel",
+        {
+            "num_layers": 24,
+            "num_attention_heads": 24,
+            "caption_projection_dim": 1536,
+            "pos_embed_max_size": 384,
+            "qk_norm": "rms_norm",
+            "dual_attention_layers": tuple(range(13)),
+            **_SD3_TEXT,
+        },
+        77 + 256,
+        _SD3_TEXT_WEIGHTS,
+    ),
+    "sd3.5-large": TransformerSize(
+        "SD3Transformer2DModel",
+        {
+            "num_layers": 38,
+            "num_attention_heads": 38,
+            "caption_projection_dim": 2432,
+            "pos_embed_max_size": 192,
+            "qk_norm": "rms_norm",
+            **_SD3_TEXT,
+        },
+        77 + 256,
+        _SD3_TEXT_WEIGHTS,
+    ),
+    "flux.1-dev": TransformerSize("FluxTransformer2DModel", _FLUX, 512, _CLIP_L_WEIGHTS + _T5_XXL_WEIGHTS),
+    "flux.1-schnell": TransformerSize(
+        "FluxTransformer2DModel", {**_FLUX, "guidance_embeds": False}, 256, _CLIP_L_WEIGHTS + _T5_XXL_WEIGHTS
+    ),
+    "flux.2-klein-4b": TransformerSize(
+        "Flux2Transformer2DModel",
+        {
+            "num_layers": 5,
+            "num_single_layers": 20,
+            "num_attention_heads": 24,
+            "joint_attention_dim": 7680,
+            "guidance_embeds": False,
+        },
+        512,
+        _QWEN3_4B_WEIGHTS,
+        16,
+    ),
+    "flux.2-klein-9b": TransformerSize(
+        "Flux2Transformer2DModel",
+        {
+            "num_layers": 8,
+            "num_single_layers": 24,
+            "num_attention_heads": 32,
+            "joint_attention_dim": 12288,
+            "guidance_embeds": False,
+        },
+        512,
+        _QWEN3_8B_WEIGHTS,
+        16,
+    ),
+    "pixart-alpha": TransformerSize("PixArtTransformer2DModel", _PIXART, 120, _T5_XXL_WEIGHTS),
+    "pixart-sigma": TransformerSize(
+        "PixArtTransformer2DModel", {**_PIXART, "use_additional_conditions": False}, 300, _T5_XXL_WEIGHTS
+    ),
+}
+"""Name -> sizes of published transformers, after their configuration files and diffusers' defaults, from memory where
+no file was at hand; ``tests/test_planned.py`` compares the numbers of weights with what is published."""

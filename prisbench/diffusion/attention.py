@@ -13,7 +13,7 @@ matter, so the pass ends there.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ class Block(NamedTuple):
     @property
     def has_self_attention(self) -> bool:
         """False where ``only_cross_attention`` makes the first attention look at the text too."""
-        return not self.module.only_cross_attention
+        return not getattr(self.module, "only_cross_attention", False)
 
 
 class Attention(NamedTuple):
@@ -101,8 +101,10 @@ def hop(attention: Attention, values: Float[Tensor, "b m c"]) -> Float[Tensor, "
     return pull(attention, values).mean(dim=1)
 
 
-def pull(attention: Attention, values: Float[Tensor, "b m c"]) -> Float[Tensor, "b heads n c"]:
-    """``softmax(scale q k^T) @ values`` of each head.
+def pull(
+    attention: Attention, values: Float[Tensor, "b m c"], mask: Tensor | None = None
+) -> Float[Tensor, "b heads n c"]:
+    """``softmax(scale q k^T) @ values`` of each head; ``mask``: as torch's fused attention takes one.
 
     Queries, keys and values are padded with zeros to one width, which changes no product and lets the fused kernel run.
     """
@@ -111,8 +113,9 @@ def pull(attention: Attention, values: Float[Tensor, "b m c"]) -> Float[Tensor, 
     width = max(width, columns)
     queries, keys = (F.pad(x.float(), (0, width - x.shape[-1])) for x in (attention.queries, attention.keys))
     padded = F.pad(values.float(), (0, width - columns))[:, None].expand(batch, heads, -1, -1)
-    with torch.autocast(queries.device.type, enabled=False):
-        pulled = F.scaled_dot_product_attention(queries, keys, padded, scale=attention.scale)
+    kind = queries.device.type
+    with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
+        pulled = F.scaled_dot_product_attention(queries, keys, padded, mask, scale=attention.scale)
     return pulled[..., :columns]
 
 

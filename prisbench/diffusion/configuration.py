@@ -14,10 +14,13 @@ from prisbench.runtime.files import read_bytes, sha256_json
 
 FILES = (
     "scheduler/scheduler_config.json",
-    *(f"{part}/config.json" for part in ("unet", "vae", "text_encoder", "text_encoder_2")),
+    *(
+        f"{part}/config.json"
+        for part in ("unet", "vae", "text_encoder", "text_encoder_2", "transformer", "text_encoder_3")
+    ),
     *(
         f"{part}/{name}.json"
-        for part in ("tokenizer", "tokenizer_2")
+        for part in ("tokenizer", "tokenizer_2", "tokenizer_3")
         for name in ("tokenizer_config", "special_tokens_map")
     ),
 )

@@ -99,7 +99,7 @@ def features_of(backbone: Backbone, encoded: Encoded, image_id: str, text: Condi
     latents = encoded.latents
     eps = torch.stack([noise(image_id, k, tuple(latents.shape[1:])) for k in range(tap.samples)])
     times = torch.full((tap.samples,), tap.timestep)
-    noisy = add_noise(backbone.alphas_cumprod, latents, eps.to(latents), times)
+    noisy = add_noise(backbone.alphas_cumprod, latents, eps.to(latents), times, backbone.flow)
     rows = text.rows([0] * tap.samples)
     with module_features(backbone.unet, tap.layers) as seen:
         backbone.unet(noisy, times.to(latents.device), encoder_hidden_states=rows.states, added_cond_kwargs=rows.added)

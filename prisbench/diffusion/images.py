@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -63,8 +63,42 @@ def encode_image(backbone: Backbone, photo: ImageLike, working_size: str | int =
     canvas[:] = PADDING_RGB
     canvas[: geometry.resized_hw[0], : geometry.resized_hw[1]] = resize_to(photo, geometry.resized_hw)
     pixels = torch.from_numpy(canvas).permute(2, 0, 1)[None].to(backbone.device, backbone.vae.dtype) / 127.5 - 1
-    latents = backbone.vae.encode(pixels).latent_dist.mode() * backbone.vae.config["scaling_factor"]
+    latents = scaled(backbone.vae, backbone.vae.encode(pixels).latent_dist.mode())
     return Encoded(latents.to(backbone.dtype), geometry)
+
+
+def scaled(vae: Any, codes: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+    """An autoencoder's codes as the network was trained on them.
+
+    Stable Diffusion 3's and Flux.1's are shifted, too; Flux.2's become patches of two by two cells, each of their
+    channels normalised by what the autoencoder saw.
+    """
+    if getattr(vae, "bn", None) is not None:
+        b, c, h, w = codes.shape
+        patches = codes.view(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(b, 4 * c, h // 2, w // 2)
+        mean, deviation = _of_patches(vae, codes)
+        return (patches - mean) / deviation
+    if vae.config["shift_factor"] is not None:
+        codes = codes - vae.config["shift_factor"]
+    return codes * vae.config["scaling_factor"]
+
+
+def unscaled(vae: Any, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+    """The codes of ``scaled``'s latents, for the autoencoder to decode."""
+    if getattr(vae, "bn", None) is not None:
+        mean, deviation = _of_patches(vae, latents)
+        b, c, h, w = latents.shape
+        patches = (latents * deviation + mean).view(b, c // 4, 2, 2, h, w)
+        return patches.permute(0, 1, 4, 2, 5, 3).reshape(b, c // 4, 2 * h, 2 * w)
+    codes = latents / vae.config["scaling_factor"]
+    shift = vae.config["shift_factor"]
+    return codes if shift is None else codes + shift
+
+
+def _of_patches(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel of Flux.2's patches."""
+    variance = vae.bn.running_var.view(1, -1, 1, 1) + vae.config["batch_norm_eps"]
+    return vae.bn.running_mean.view(1, -1, 1, 1).to(like), variance.sqrt().to(like)
 
 
 def fit(photo_hw: tuple[int, int], working_size: str | int, native_area_px: int, stride: int) -> Geometry:

@@ -1,9 +1,9 @@
 """Pipelines into memory: a folder that diffusers wrote, the hub, the embedded one, or random weights.
 
-Stable Diffusion 1.x, 2.x and SDXL; and their architectures at full size with random weights, to measure speed and
-memory where no weights are.
+Stable Diffusion 1.x, 2.x and SDXL, and transformers (``diffusion.pipelines``); and the U-Nets' architectures at full
+size with random weights, to measure speed and memory where no weights are.
 
-Knows: diffusers' and transformers' model classes and the folder format of a pipeline; nothing else in prisbench does.
+Knows: diffusers' and transformers' model classes and the folder format of a pipeline.
 Does not know: attention, masks, how a concept is learned.
 """
 
@@ -30,6 +30,7 @@ from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.configuration import configuration_sha256
 from prisbench.diffusion.domain import FILE as DOMAIN
 from prisbench.diffusion.domain import read_domain
+from prisbench.diffusion.pipelines import TRANSFORMERS, Source, check_quantised, load_transformer
 from prisbench.diffusion.text import TIME_IDS
 from prisbench.errors import BackboneError, UnknownNameError
 from prisbench.runtime.devices import keep_freed_memory
@@ -38,6 +39,9 @@ from prisbench.runtime.hub import GATED, fetch, is_hub_id, not_here, out_of_reac
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "weights"
 """The pipeline folder that comes with prisbench."""
 
+VOCABULARIES = ("vocab.json", "merges.txt", "tokenizer.json", "spiece.model", "chat_template.jinja")
+"""What decides a text's tokens, of a tokenizer's files."""
+
 TEXT_MODELS: Mapping[str, Any] = {"": CLIPTextModel, "_2": CLIPTextModelWithProjection}
 """Which class a pipeline's ``text_encoder`` and ``text_encoder_2`` have."""
 
@@ -45,7 +49,8 @@ TEXT_MODELS: Mapping[str, Any] = {"": CLIPTextModel, "_2": CLIPTextModelWithProj
 def load_backbone(where: str | Path | None = None, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
     """The pipeline in a folder, on the hub ("owner/name"), or (None) the embedded one; frozen, safetensors only.
 
-    A StableDiffusionPipeline or a StableDiffusionXLPipeline; or a name in ARCHITECTURES, for ``random_backbone``.
+    A StableDiffusionPipeline, a StableDiffusionXLPipeline or one of ``pipelines.TRANSFORMERS``; or a name in
+    ARCHITECTURES, for ``random_backbone``.
     Raises BackboneError, in one line, when it is not there, not such a pipeline, pickled, incomplete, or holds NaN.
     """
     keep_freed_memory()
@@ -56,10 +61,10 @@ def load_backbone(where: str | Path | None = None, device: str = "cpu", dtype: t
         kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
     except (OSError, ValueError, KeyError, TypeError):
         raise BackboneError(f"{name}: not a diffusers pipeline folder (no readable model_index.json)") from None
-    if kind not in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
+    if kind not in ("StableDiffusionPipeline", "StableDiffusionXLPipeline", *TRANSFORMERS):
         raise BackboneError(
             f"{name}: a {kind} is not supported; give a StableDiffusionPipeline (version 1 or 2) "
-            "or a StableDiffusionXLPipeline"
+            f"or a StableDiffusionXLPipeline, or one of {', '.join(TRANSFORMERS)}"
         )
 
     def part(kind: Any, part: str, dtype: torch.dtype = dtype) -> Any:
@@ -67,8 +72,13 @@ def load_backbone(where: str | Path | None = None, device: str = "cpu", dtype: t
             raise BackboneError(f"{name}: the pipeline has no {part} folder")
         return load_pretrained(kind, folder / part, dtype, f"{name}: {part}", local_files_only=True)
 
+    if kind in TRANSFORMERS:
+        id = f"{name}@{_weights_hash(folder)[:12]}"
+        backbone = load_transformer(Source(folder, name, kind, part), id, torch.device(device), dtype)
+        return replace(backbone, configuration=configuration_sha256(folder))
     is_xl = kind == "StableDiffusionXLPipeline"
     suffixes = ("", "_2") if is_xl else ("",)
+    check_quantised(name, folder, ("unet", "vae", "text_encoder", "text_encoder_2"))
     parts = Parts(
         tokenizers=tuple(part(CLIPTokenizer, f"tokenizer{suffix}") for suffix in suffixes),
         text_encoders=tuple(part(TEXT_MODELS[suffix], f"text_encoder{suffix}") for suffix in suffixes),
@@ -265,22 +275,26 @@ def _folder(where: str | Path | None) -> tuple[Path, str]:
         f"{part}/{stem}{shard}.safetensors*"
         for part, stem in (
             ("unet", "diffusion_pytorch_model"),
+            ("transformer", "diffusion_pytorch_model"),
             ("vae", "diffusion_pytorch_model"),
             ("text_encoder", "model"),
             ("text_encoder_2", "model"),
+            ("text_encoder_3", "model"),
         )
         for shard in ("", "-?????-of-?????")
     ]
-    wanted = ["model_index.json", "*/config.json", "tokenizer/*", "tokenizer_2/*", "scheduler/*", DOMAIN, *weights]
+    wanted = ["model_index.json", "*/config.json", *(f"tokenizer{i}/*" for i in ("", "_2", "_3")), "scheduler/*"]
+    wanted += [DOMAIN, *weights]
     return fetch(str(where), wanted, BackboneError), str(where)
 
 
 def _weights_hash(folder: Path) -> str:
     """SHA-256 over the weights and the vocabulary; configurations carry version stamps and stay out."""
     digest = hashlib.sha256()
-    for part in ("tokenizer", "text_encoder", "vae", "unet", "tokenizer_2", "text_encoder_2"):
+    later = ("transformer", "tokenizer_3", "text_encoder_3")
+    for part in ("tokenizer", "text_encoder", "vae", "unet", "tokenizer_2", "text_encoder_2", *later):
         for path in sorted((folder / part).glob("*")):
-            if path.suffix == ".safetensors" or path.name in ("vocab.json", "merges.txt", "tokenizer.json"):
+            if path.suffix == ".safetensors" or path.name in VOCABULARIES:
                 digest.update(f"{part}/{path.name}".encode())
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())

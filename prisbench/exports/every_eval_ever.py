@@ -13,11 +13,13 @@ from typing import Any
 
 from prisbench.exports.numbers import Number, dataset_name, numbers_of, row_name
 from prisbench.leaderboard.rows import board_name
+from prisbench.leaderboard.strength import weak_notes
 from prisbench.results import Run
 from prisbench.runtime.files import sha256_json, write_json
 from prisbench.statistics import DRAWS, LEVEL
 
-SCHEMA_VERSION = "0.2.1"
+SCHEMA_VERSION = "0.3.0"
+"""Wants to be told how a model is deployed and whether it can be had, and lets "unknown" stand."""
 
 UNKNOWN = "unknown"
 
@@ -41,10 +43,6 @@ def record(run: Run, organization: str | None = None) -> dict[str, Any]:
         "evaluation_id": f"{data}/{model}/{stamp}",
         "evaluation_timestamp": run.created,
         "retrieved_timestamp": stamp,
-        "dedupe_identity": {
-            "run_fingerprint": sha256_json([run.settings, run.identity, run.seed, run.reference, run.dataset.digest]),
-            "hash_algorithm": "sha256",
-        },
         "source_metadata": {
             "source_name": "prisbench",
             "source_type": "evaluation_run",
@@ -54,20 +52,28 @@ def record(run: Run, organization: str | None = None) -> dict[str, Any]:
         "eval_library": {
             "name": "prisbench",
             "version": run.prisbench_version,
-            "additional_details": {"metric_spec": run.metric_spec},
+            "additional_details": {"metric_spec": run.metric_spec, "run_fingerprint": _fingerprint(run)},
         },
         "model_info": {
             "name": row_name(run),
             "id": model,
             "additional_details": {
+                "deployment_type": UNKNOWN,
+                "model_availability": UNKNOWN,
                 "backbone": run.backbone or "none",
                 "reference": run.reference or UNKNOWN,
                 "seed": str(run.seed),
                 "settings": json.dumps(run.settings, sort_keys=True),
+                **({"not_ranked": weak[0]} if (weak := weak_notes(run.method, run)) else {}),
             },
         },
         "evaluation_results": [_result(run, number) for number in numbers_of(run)],
     }
+
+
+def _fingerprint(run: Run) -> str:
+    """The same for two runs of the same method with the same settings on the same dataset."""
+    return sha256_json([run.settings, run.identity, run.seed, run.reference, run.dataset.digest])
 
 
 def _result(run: Run, number: Number) -> dict[str, Any]:

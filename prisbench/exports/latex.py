@@ -12,8 +12,9 @@ from prisbench.errors import DataError
 from prisbench.exports.numbers import dataset_name
 from prisbench.leaderboard.render import named
 from prisbench.leaderboard.rows import board_name, records_of, rows
+from prisbench.leaderboard.strength import weak_note
 from prisbench.results import Run
-from prisbench.statistics import FEWEST_SUBJECTS
+from prisbench.statistics import FEWEST_SUBJECTS, no_interval
 
 COLUMNS = (
     ("headline", "headline", True),
@@ -73,11 +74,14 @@ def table(runs: Sequence[Run]) -> str:
 
 def _caption(runs: Sequence[Run], records: Sequence[dict[str, Any]]) -> str:
     most = max(row["iou_mean_n_subjects"] for row in records)
-    intervals = " Brackets: 95\\,\\% intervals over subjects." if most >= FEWEST_SUBJECTS else ""
+    intervals = " Brackets: 95\\,\\% intervals over subjects."
+    if most < FEWEST_SUBJECTS:
+        intervals = f" Not ranked, and no intervals: {escaped(no_interval(most))}."
     bold = " Bold: the best tier, whose members the data do not tell apart." if records[0]["tier"] == 1 else ""
+    weak = "".join(f" {escaped(weak_note(row['method'], row))}" for row in records if row.get("weak"))
     name = escaped(dataset_name(runs[0]))
     n, subjects = records[0]["n"], records[0]["n_subjects"]
-    return f"{name}: {n} queries about {subjects} subjects.{intervals}{bold}"
+    return f"{name}: {n} queries about {subjects} subjects.{intervals}{bold}{weak}"
 
 
 def _arrow(up: bool) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from prisbench.errors import DataError, UsageError
 from prisbench.leaderboard.rows import board_name, records_of, rows, shown_columns
+from prisbench.leaderboard.strength import weak_notes
 from prisbench.results import REFERENCES, Run
 
 
@@ -63,7 +64,8 @@ def dataset_name(run: Run) -> str:
 
 def notes_of(run: Run) -> str:
     """How a number came about, in one line."""
+    weak = "".join(f"; {note.rstrip('.')}" for note in weak_notes(run.method, run))
     return (
         f"{row_name(run)}; prisbench {run.prisbench_version}, metric spec {run.metric_spec}; dataset "
-        f"{board_name(run.dataset)}, digest {run.dataset.digest}; {len(run.queries)} queries"
+        f"{board_name(run.dataset)}, digest {run.dataset.digest}; {len(run.queries)} queries{weak}"
     )

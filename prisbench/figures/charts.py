@@ -46,13 +46,20 @@ def points_of(records: Sequence[Mapping[str, Any]]) -> tuple[list[Point], str]:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Those with a time that no other is both faster and better than, the fastest first."""
-    timed = sorted((p for p in points if p.seconds is not None), key=lambda p: (p.seconds, -p.value))
+    """Those with a tier and a time that no other is both faster and better than, the fastest first."""
+    timed = sorted(
+        (p for p in points if p.seconds is not None and p.tier is not None), key=lambda p: (p.seconds, -p.value)
+    )
     found: list[Point] = []
     for point in timed:
         if not found or point.value > found[-1].value:
             found.append(point)
     return found
+
+
+def named(points: Sequence[Point]) -> list[Point]:
+    """Those that the chart of time names: the front, or all where none is ranked; the fastest first."""
+    return front(points) or sorted((point for point in points if point.seconds is not None), key=_seconds)
 
 
 def intervals(axes: Any, points: Sequence[Point], label: str) -> None:
@@ -73,14 +80,18 @@ def intervals(axes: Any, points: Sequence[Point], label: str) -> None:
     axes.set_yticks([])
     axes.set_ylim(len(points) - 0.5, -0.5)
     axes.set_xlim(0, _end(points))
-    axes.set_xlabel(f"{label}, 95 % intervals over subjects")
+    sure = any(point.interval is not None for point in points)
+    axes.set_xlabel(f"{label}, 95 % intervals over subjects" if sure else f"{label}, too few subjects for intervals")
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     axes.set_axisbelow(True)
 
 
 def accuracy_and_time(axes: Any, points: Sequence[Point], label: str) -> None:
-    """Every method with a time; the front as a line, its members numbered and named below, the fastest first."""
+    """Every method with a time; the front of those that are ranked as a line.
+
+    Its members are numbered, and named below, the fastest first; all methods where none is ranked.
+    """
     timed = [point for point in points if point.seconds is not None]
     edge = front(points)
     axes.set_xscale("log")
@@ -90,16 +101,17 @@ def accuracy_and_time(axes: Any, points: Sequence[Point], label: str) -> None:
     if steps:
         line = [(steps[0][0], 0.0), *steps, (axes.get_xlim()[1], steps[-1][1])]
         axes.step(*zip(*line, strict=True), where="post", color=COLOURS[0], linewidth=0.9, linestyle="--", zorder=1)
+    members = named(points)
     for point in timed:
-        if point not in edge:
+        if point not in members:
             axes.plot(_seconds(point), point.value, "o", color="#9aa1aa", markersize=3)
-    for n, point in enumerate(edge, start=1):
+    for n, point in enumerate(members, start=1):
         place = (_seconds(point), point.value)
         axes.plot(*place, "o", color=COLOURS[0], markersize=4)
         number = {"xytext": (-4, 3), "textcoords": "offset points", "ha": "right", "color": INK, "fontsize": "small"}
         axes.annotate(str(n), place, **number)
         axes.plot([], [], linestyle="none", marker=f"${n}$", mew=0, color=INK, markersize=4, label=point.name)
-    if edge:
+    if members:
         axes.figure.legend(loc="outside lower left", borderaxespad=0, handletextpad=0.1)
     axes.set_xlabel("seconds per image")
     axes.set_ylabel(label)

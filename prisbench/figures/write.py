@@ -75,7 +75,7 @@ def _charts(runs: Sequence[Run], records: Sequence[Mapping[str, object]], plan: 
     with drawing((plan.template.column, 0.5 + 0.27 * max(1, len(points)) * letters / 8), letters) as figure:
         charts.intervals(figure.subplots(), points, label)
         paths += save(figure, plan.out, "intervals", plan.formats)
-    named = 0.17 * len(charts.front(points)) * letters / 8
+    named = 0.17 * len(charts.named(points)) * letters / 8
     with drawing((plan.template.column, 0.66 * plan.template.column + named), letters) as figure:
         charts.accuracy_and_time(figure.subplots(), points, label)
         paths += save(figure, plan.out, "accuracy-and-time", plan.formats)

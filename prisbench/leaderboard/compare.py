@@ -16,6 +16,7 @@ from prisbench.errors import DataError, UsageError
 from prisbench.headline import headline_difference, subset_scores
 from prisbench.leaderboard.publish import kept_beside
 from prisbench.leaderboard.render import signed
+from prisbench.leaderboard.strength import weak_notes
 from prisbench.metrics import has_referent
 from prisbench.results import QueryResult, Run, read_run
 from prisbench.runs import PREDICTIONS, RUN
@@ -72,7 +73,8 @@ class Pair(NamedTuple):
 class Comparison(NamedTuple):
     """Two runs; ``only_first`` and ``only_second`` count queries that one of them lacks.
 
-    ``headline``: the difference of the headlines, None where the set is not graded or a run not whole.
+    ``headline``: the difference of the headlines, None where the set is not graded or a run not whole.  ``unranked``
+    says which of the two stands on a model too weak to be ranked.
     """
 
     names: tuple[str, str]
@@ -81,6 +83,7 @@ class Comparison(NamedTuple):
     pairs: list[Pair]
     only_first: int
     only_second: int
+    unranked: tuple[str, ...] = ()
 
 
 class Side(NamedTuple):
@@ -133,6 +136,7 @@ def compare(first: Side, second: Side) -> Comparison:
         pairs,
         len(one.queries) - len(pairs),
         len(two.queries) - len(pairs),
+        tuple(note for name, run in zip(names, (one, two), strict=True) for note in weak_notes(name, run)),
     )
 
 
@@ -215,7 +219,7 @@ def markdown(comparison: Comparison) -> str:
         notes.insert(0, f"Headline, every subset weighing the same: A - B {gap}.")
     if comparison.only_first or comparison.only_second:
         notes.append(f"Left out: {comparison.only_first} queries that only A answers, {comparison.only_second} only B.")
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {note}" for note in [*notes, *comparison.unranked])]) + "\n"
 
 
 def record(comparison: Comparison) -> dict[str, Any]:
@@ -233,6 +237,7 @@ def record(comparison: Comparison) -> dict[str, Any]:
         "flips": flips,
         "only_first": comparison.only_first,
         "only_second": comparison.only_second,
+        "unranked": list(comparison.unranked),
     }
 
 

@@ -14,6 +14,9 @@ from prisbench.errors import DataError
 from prisbench.leaderboard.by_subset import by_subset
 from prisbench.leaderboard.ceilings import HEADING, Ceilings, ceilings_markdown, read_ceilings
 from prisbench.leaderboard.render import render
+from prisbench.leaderboard.reported import HEADING as REPORTED
+from prisbench.leaderboard.reported import reported as read_reported
+from prisbench.leaderboard.reported import reported_markdown
 from prisbench.leaderboard.rows import (
     board_name,
     load_runs,
@@ -31,13 +34,14 @@ from prisbench.subsets import PRESENT, subsets_in
 PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
     "README.md": ("table", summary),
     "docs/learners.md": ("learners", learners),
+    "docs/real-photos.md": ("table", summary),
 }
 """Files beside the folder of leaderboards that may hold a table: the word of its marks, and what makes it."""
 
 
-def readme(runs: Sequence[Run], ceilings: Ceilings | None = None) -> str:
+def readme(runs: Sequence[Run], ceilings: Ceilings | None = None, reported: Sequence[Mapping[str, str]] = ()) -> str:
     """The README of a leaderboard folder: the table over all queries, that by subset, that of ceilings and floors where
-    there are ceilings, one for every subset, and the rows that were retracted.
+    there are ceilings, one for every subset, numbers reported elsewhere, and the rows that were retracted.
 
     Raises DataError as ``rows``, and without runs.
     """
@@ -59,6 +63,8 @@ def readme(runs: Sequence[Run], ceilings: Ceilings | None = None) -> str:
         if subset == PRESENT:
             continue
         parts += [f"## Only {subset} queries", render(rows(runs, subset))]
+    if reported:
+        parts += [f"## {REPORTED}", reported_markdown(reported)]
     if lines := retracted_lines(runs):
         parts += ["## Retracted", "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -83,7 +89,7 @@ def check(folder: Path) -> list[str]:
 
 def _readme_of(folder: Path) -> str:
     runs = load_runs(folder)
-    return readme(runs, read_ceilings(folder, runs[0].dataset))
+    return readme(runs, read_ceilings(folder, runs[0].dataset), read_reported(folder))
 
 
 def check_pages(root: Path, runs: Sequence[Run]) -> list[str]:

@@ -16,6 +16,7 @@ from prisbench.errors import DataError, UsageError
 from prisbench.foreign import read_answers
 from prisbench.leaderboard.ceilings import read_ceilings, result_files
 from prisbench.leaderboard.pages import check, check_pages, readme, write_pages
+from prisbench.leaderboard.reported import reported
 from prisbench.leaderboard.rows import board_name, load_runs
 from prisbench.predictions import lines_of, packed
 from prisbench.results import Run, read_run, write_run
@@ -45,7 +46,7 @@ def publish(run: Run, root: Path, predictions: Path | None = None) -> Path:
     kept = None if predictions is None else _packed(run, predictions)
     paths = sorted({*result_files(folder), place})
     runs = [run if path == place else read_run(path, data) for path in paths]
-    text = readme(runs, read_ceilings(folder, data))
+    text = readme(runs, read_ceilings(folder, data), reported(folder))
     if kept is not None:
         write_bytes(kept_beside(place), kept)
     write_run(run, place)

@@ -14,6 +14,7 @@ import pandas as pd
 from prisbench.errors import UnknownNameError
 from prisbench.leaderboard.intervals import interval_notes, marked, name_of
 from prisbench.leaderboard.rows import records_of, shown_columns
+from prisbench.leaderboard.strength import weak_note
 from prisbench.out_of_domain import TOLERATED
 from prisbench.results import REFERENCES
 from prisbench.statistics import FEWEST_SUBJECTS
@@ -77,11 +78,7 @@ def notes(frame: pd.DataFrame) -> list[str]:
     complete = max((row["n"] for row in records), default=0)
     for row in records:
         name = name_of(row)
-        ranked = row["tier"] is not None or row["iou_mean"] is None or row.get("headline") is not None
-        if not ranked and (row["n"] < complete or row["iou_mean_n_subjects"] >= FEWEST_SUBJECTS):
-            out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
-        elif row.get("partial_run"):
-            out.append(f"{name} is a part of its split: shown, not ranked.")
+        out += _unranked(name, row, complete)
         if row.get("tuned_budget") is not None:
             measure = "headline" if row["tuned_metric"] == "headline" else "mIoU"
             out.append(
@@ -112,6 +109,18 @@ def notes(frame: pd.DataFrame) -> list[str]:
         if row["pointing_n"] and row["pointing_n_undefined"]:
             out.append(f"{name} names no pixel in {row['pointing_n_undefined']} queries; pointing leaves them out.")
     return out
+
+
+def _unranked(name: str, row: Mapping[str, Any], complete: int) -> list[str]:
+    """Why a row has no tier, where that is its own doing; ``complete``: queries that a whole run answers."""
+    out = []
+    ranked = row["tier"] is not None or row["iou_mean"] is None or row.get("headline") is not None
+    known = row["iou_mean_n_subjects"] >= FEWEST_SUBJECTS and not row.get("weak")
+    if not ranked and (row["n"] < complete or known):
+        out.append(f"{name} answers {row['n']} queries of at least {complete}: shown, not ranked.")
+    elif row.get("partial_run"):
+        out.append(f"{name} is a part of its split: shown, not ranked.")
+    return [*out, weak_note(name, row)] if row.get("weak") else out
 
 
 def named(row: Mapping[str, Any]) -> str:

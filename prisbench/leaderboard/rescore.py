@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from prisbench.datasets.load import Dataset
 from prisbench.datasets.named import NAMES, find_dataset
+from prisbench.datasets.samples import has_sample
 from prisbench.errors import DataError
 from prisbench.leaderboard.ceilings import result_files
 from prisbench.leaderboard.publish import kept_beside
@@ -26,7 +27,9 @@ Find = Callable[[DatasetRef], Dataset | None]
 
 
 def finder(names: Sequence[str | Path] = (), say: Callable[[str], None] = lambda _: None) -> Find:
-    """Finds datasets among some (as ``find_dataset`` takes them), and those that prisbench draws itself."""
+    """Finds datasets among some (as ``find_dataset`` takes them), those that prisbench draws itself, and samples of
+    real photos whose files are here (``PRISBENCH_DATA``).
+    """
     given = [find_dataset(str(name), say=say) for name in names]
 
     def find(data: DatasetRef) -> Dataset | None:
@@ -34,7 +37,7 @@ def finder(names: Sequence[str | Path] = (), say: Callable[[str], None] = lambda
             if dataset.digest == data.digest:
                 return dataset
         name = f"{data.name}-v{data.version.removeprefix('v')}"
-        return find_dataset(name, say=say) if name in NAMES else None
+        return find_dataset(name, say=say) if name in NAMES or has_sample(name) else None
 
     return find
 

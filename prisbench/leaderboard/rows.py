@@ -19,6 +19,7 @@ from prisbench.errors import DataError
 from prisbench.headline import Scores, headline_interval, headline_tiers, subset_scores
 from prisbench.leaderboard.ceilings import result_files
 from prisbench.leaderboard.intervals import COUNTED, WITH_INTERVAL
+from prisbench.leaderboard.strength import STRENGTH, is_weak, strength
 from prisbench.metrics import METRICS, SPEC_1, Metric, mean
 from prisbench.pairs import pair_accuracy
 from prisbench.presence import Correlation, presence_mcc, presence_roc, risk_coverage
@@ -44,7 +45,11 @@ def columns_of(spec: str) -> tuple[str, ...]:
     more = () if spec == "1" else MORE
     return (
         *("method", "concept", "seeds", "tier", "n", "n_subjects", "n_errors"),
-        *(() if spec == "1" else ("reference", "partial_run", *TUNED, "headline", "headline_ci", *SCORES.values())),
+        *(
+            ()
+            if spec == "1"
+            else ("reference", "partial_run", *STRENGTH, *TUNED, "headline", "headline_ci", *SCORES.values())
+        ),
         *(column for name in shown for column in ((name, f"{name}_ci") if name in WITH_INTERVAL else (name,))),
         *("iou_mean_seed_sd", "presence_auc", "presence_auc_ci", "seconds_per_image", "learn_seconds", "concept_bytes"),
         *("gain_over_noun", "gain_over_noun_ci"),
@@ -143,11 +148,12 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
 
     Scores are 0..1; ``*_ci`` are lists [low, high] over the ``*_n_subjects`` subjects that define the number, None
     where they are fewer than ``statistics.FEWEST_SUBJECTS``.  ``headline`` (``headline.Scores``) is that of all queries
-    of a graded set, None in the table of a subset and for a run that is not ranked; ``SCORES`` are those of the subsets
+    of a graded set, None in the table of a subset and for a run that is not whole; ``SCORES`` are those of the subsets
     it is the mean of.  ``tier`` ranks by it, and by ``iou_mean`` where there is none (``statistics.tiers``); None for
-    so few subjects, for a run that does not answer every query of the subset that another run answers, and where the
-    number is undefined.  ``gain_over_noun`` is the paired difference in
-    ``iou_mean`` of a learned concept over the same method's "noun-only" control, when both are complete.
+    so few subjects, for a run that does not answer every query of the subset that another run answers, for one whose
+    model is too weak at its own task (``strength``), and where the number is undefined.
+    ``gain_over_noun`` is the paired difference in ``iou_mean`` of a learned concept over the same method's
+    "noun-only" control, when both are complete.
     ``presence_auc``: how well the run's presence scores tell the subset's present queries from its absent ones
     (``statistics.roc``); None where there are none or only one kind.  ``seconds_per_image`` is the median over all
     images, whatever the subset; ``learn_seconds`` and ``concept_bytes`` are means over subjects.
@@ -165,16 +171,21 @@ def rows(runs: Sequence[Run], subset: str | None = None) -> pd.DataFrame:
     answers = {key: queries_within(group, subset) for key, group in groups.items()}
     every = {query.query_id for queries in answers.values() for query in queries}
     ious = {key: sample_of(METRICS["iou_mean"], queries) for key, queries in answers.items()}
-    ranked = {
+    complete = {
         key: iou
         for key, iou in ious.items()
         if len(answers[key]) == len(every) * len(groups[key]) and not any(run.part.left_out for run in groups[key])
     }
     whole = subset is None and bool(runs) and runs[0].metric_spec != "1"  # spec 1 knows neither failures nor grades
     scores = {key: subset_scores(queries) for key, queries in answers.items()} if whole else {}
-    headlines = {key: each for key, each in scores.items() if key in ranked and each.value is not None}
-    tiers = headline_tiers(headlines) if headlines else rank_tiers(ranked)
-    records = [_row(group, subset, tiers.get(key), ranked) for key, group in groups.items()]
+    headlines = {key: each for key, each in scores.items() if key in complete and each.value is not None}
+    strong = {key for key, group in groups.items() if not any(is_weak(run) for run in group)}
+    tiers = (
+        headline_tiers({key: each for key, each in headlines.items() if key in strong})
+        if headlines
+        else rank_tiers({key: each for key, each in complete.items() if key in strong})
+    )
+    records = [_row(group, subset, tiers.get(key), complete) for key, group in groups.items()]
     for key, row in zip(groups, records, strict=True):
         row |= _scored(scores.get(key), key in headlines)
     records.sort(key=_rank)
@@ -210,11 +221,11 @@ def queries_within(runs: Sequence[Run], subset: str | None) -> list[QueryResult]
     ]
 
 
-def _scored(scores: Scores | None, ranked: bool) -> dict[str, Any]:
-    """The scores of the subsets, and of a run that is ranked their mean."""
+def _scored(scores: Scores | None, whole: bool) -> dict[str, Any]:
+    """The scores of the subsets, and of a run that is whole their mean."""
     known = {} if scores is None else scores.by_subset
     row: dict[str, Any] = {column: known.get(subset) for subset, column in SCORES.items()}
-    if scores is None or not ranked:
+    if scores is None or not whole:
         return {**row, "headline": None, "headline_ci": None, "headline_n_subjects": 0}
     row |= {"headline": scores.value, "headline_ci": _listed(headline_interval(scores))}
     return {**row, "headline_n_subjects": scores.n_subjects}
@@ -232,7 +243,7 @@ def sample_of(metric: Metric, queries: Sequence[QueryResult]) -> Sample:
     return gathered((query.query_id, query.subject_id, *term) for query, term in terms if term is not None)
 
 
-def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dict[str, Sample]) -> dict[str, Any]:
+def _row(group: Sequence[Run], subset: str | None, tier: int | None, complete: dict[str, Sample]) -> dict[str, Any]:
     run, queries, seeds = group[0], queries_within(group, subset), sorted(run.seed for run in group)
     shown = metrics_of(run.metric_spec)
     means = {name: mean(metric, (query.counts for query in queries)) for name, metric in shown.items()}
@@ -248,6 +259,7 @@ def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dic
         "n_errors": sum(query.error is not None for query in queries),
         "reference": run.reference,
         "partial_run": any(each.part.left_out for each in group),
+        **strength(run),
         **_tuned(run),
         "out_of_domain": _outside(run),
         "iou_mean_seed_sd": statistics.stdev(known) if len(known) > 1 else None,
@@ -270,7 +282,7 @@ def _row(group: Sequence[Run], subset: str | None, tier: int | None, ranked: dic
     for name in (name for name in WITH_INTERVAL if name in shown):
         sample = sample_of(METRICS[name], queries)
         row |= {f"{name}_ci": _listed(interval(sample)), f"{name}_n_subjects": sample.n_subjects}
-    ours, control = ranked.get(_name_of(run)), ranked.get(_name_of(replace(run, concept="noun-only")))
+    ours, control = complete.get(_name_of(run)), complete.get(_name_of(replace(run, concept="noun-only")))
     if ours is not None and control is not None and run.concept not in UNLEARNED:
         gain = paired_difference(ours, control)
         row |= {"gain_over_noun": gain.value, "gain_over_noun_n_subjects": ours.n_subjects}

@@ -19,6 +19,7 @@ from prisbench.errors import DataError, UsageError
 from prisbench.leaderboard.ceilings import read_ceilings, result_files
 from prisbench.leaderboard.pages import readme, write_pages
 from prisbench.leaderboard.publish import LARGEST, keep_predictions, kept_beside
+from prisbench.leaderboard.reported import reported
 from prisbench.leaderboard.rescore import Find, rescore_one
 from prisbench.leaderboard.rows import board_name, load_runs
 from prisbench.metrics import METRIC_SPEC
@@ -145,7 +146,7 @@ def retract(row: Path, reason: str) -> Run:
     marked = replace(run, retracted=f"{words} ({datetime.date.today().isoformat()})")
     folder = row.parent
     runs = [marked if path == row else read_run(path) for path in result_files(folder)]
-    text = readme(runs, read_ceilings(folder, marked.dataset))
+    text = readme(runs, read_ceilings(folder, marked.dataset), reported(folder))
     write_run(marked, row)
     write_text(folder / "README.md", text)
     write_pages(folder.parent.parent, runs)

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prisbench.errors import DataError
-from prisbench.leaderboard.intervals import marked, missing, most_subjects, promise
+from prisbench.leaderboard.intervals import marked, missing, most_subjects, name_of, promise
 from prisbench.leaderboard.render import named, short, signed
 from prisbench.leaderboard.rows import queries_within, records_of, rows, sample_of, standing
+from prisbench.leaderboard.strength import weak_note
 from prisbench.metrics import METRICS
 from prisbench.results import Run
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, paired_difference
@@ -43,10 +44,11 @@ def summary(runs: Sequence[Run]) -> str:
     ]
     order = records_of(everything)
     if not headed:
-        order.sort(key=lambda row: -(by_kind["present"][_which(row)]["iou_mean"] or 0.0))
+        order.sort(key=lambda row: (bool(row.get("weak")), -(by_kind["present"][_which(row)]["iou_mean"] or 0.0)))
     for row in order:
         ious = [by_kind[kind][_which(row)] for kind in ("present", *kinds)]
-        cells = [row["method"], named(row), *([short(row["headline"], row["headline_ci"])] if headed else [])]
+        method = f"{row['method']} (not ranked)" if row.get("weak") else row["method"]
+        cells = [method, named(row), *([short(row["headline"], row["headline_ci"])] if headed else [])]
         cells += [short(each["iou_mean"], each["iou_mean_ci"]) for each in ious]
         cells += [short(row["wrong_instance_rate"]), short(row["absent_fp_rate"])]
         cells.append("–" if row["seconds_per_image"] is None else f"{row['seconds_per_image']:.2g}")
@@ -55,6 +57,8 @@ def summary(runs: Sequence[Run]) -> str:
     for row in alike:
         who, gain = f"{named(row)} adds to {row['method']}", signed(row["gain_over_noun"], row["gain_over_noun_ci"])
         lines += ["", f"What {who} over the noun alone, paired, on look-alikes: **{gain}**."]
+    for row in order:
+        lines += ["", weak_note(name_of(row), row)] if row.get("weak") else []
     lines += _missing(records_of(everything), by_kind)
     return "\n".join(lines) + "\n"
 

@@ -1,12 +1,12 @@
-"""Attention of the U-Net over many noises of one photo, in passes that fit into the memory.
+"""Attention of the network over many noises of one photo, in passes that fit into the memory.
 
-Knows: the U-Net, how much a pass takes.  Does not know: queries, concepts, what a map is used for.
+Knows: the network, how much a pass takes.  Does not know: queries, concepts, what a map is used for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +14,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from prisbench.diffusion.attention import Attention, Recording, record
+from prisbench.diffusion.attention import Attention, Recording
+from prisbench.diffusion.joint import How, Wanted, recorder
 from prisbench.diffusion.noise import add_noise
 from prisbench.diffusion.text import Conditioning
+from prisbench.diffusion.transformer import Streams, Transformer
 
 ROWS_BYTES = 2**29
-"""The memory that the rows of one U-Net call may take, above the weights; one row may take more."""
+"""The memory that the rows of one call may take, above the weights; one row may take more."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What the U-Net reads, and which of its attention is kept.
+    """What the network reads, and which of its attention is kept.
 
     ``eps`` and ``timesteps`` are the noises of the photo's latents, one a row, ``text`` the condition of all of them.
-    ``cross`` and ``self_`` name blocks.  ``columns``, ``prompts`` and ``per_head`` are those of ``record``.
+    ``cross`` and ``self_`` name blocks.  ``columns`` and ``prompts`` (with what is beside them, ``beside``) are those
+    of ``joint.recorder``, and ``per_head``, ``direction`` and ``maps`` those of ``joint.How``.  ``flow``: see
+    ``add_noise``.
     """
 
     unet: nn.Module
@@ -41,6 +45,10 @@ class Reading:
     self_: Collection[str]
     prompts: Float[Tensor, "_p t d"] | None = None
     per_head: bool = False
+    beside: Mapping[str, Tensor] | None = None
+    direction: str = "image"
+    maps: str = "attention"
+    flow: bool = False
 
 
 @torch.no_grad()
@@ -65,28 +73,33 @@ def attend(reading: Reading) -> Recording:
 
 
 def _one_batch(reading: Reading, part: slice) -> Recording:
-    """The attention of some rows, in one call of the U-Net."""
+    """The attention of some rows, in one call of the network."""
     latents, columns, added = reading.latents, reading.columns, reading.text.added
     columns = columns if columns.ndim == 3 else columns[None]
-    noisy = add_noise(reading.alphas_cumprod, latents, reading.eps[part].to(latents), reading.timesteps[part])
+    noisy = add_noise(
+        reading.alphas_cumprod, latents, reading.eps[part].to(latents), reading.timesteps[part], reading.flow
+    )
     n = len(noisy)
     states = reading.text.states.expand(n, -1, -1)
     added = None if added is None else {key: value.expand(n, *value.shape[1:]) for key, value in added.items()}
-    kept = (reading.cross, reading.self_, reading.prompts, reading.per_head)
-    with record(reading.unet, columns, *kept) as seen:
+    streams = None if reading.prompts is None else Streams(reading.prompts, reading.beside)
+    how = How(reading.per_head, reading.direction, reading.maps)
+    with recorder(reading.unet, columns, Wanted(reading.cross, reading.self_), streams, how) as seen:
         times = reading.timesteps[part].to(latents.device)
         reading.unet(noisy, times, encoder_hidden_states=states, added_cond_kwargs=added)
     return seen
 
 
 def rows_at_once(unet: nn.Module, latent_hw: tuple[int, int]) -> int:
-    """How many noises one U-Net call takes.
+    """How many noises one call takes.
 
-    A row's peak is near 32 maps of the first level's width (skip connections and the widest feed-forward layer;
-    measured by ``prisbench bench localizer``).
+    A row's peak of a U-Net is near 32 maps of the first level's width (skip connections and the widest feed-forward
+    layer; measured by ``prisbench bench localizer``); of a transformer, see ``Transformer.numbers_a_row``.
     """
     unet_: Any = unet
     weight = next(unet.parameters())
+    if isinstance(unet, Transformer):
+        return max(1, ROWS_BYTES // (unet.numbers_a_row(latent_hw) * weight.element_size()))
     row = 32 * math.prod(latent_hw) * unet_.config["block_out_channels"][0] * weight.element_size()
     return max(1, ROWS_BYTES // row)
 

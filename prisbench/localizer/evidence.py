@@ -28,7 +28,7 @@ from torch import Tensor
 
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.images import Encoded, Geometry
-from prisbench.diffusion.noise import add_noise, noise, training_target
+from prisbench.diffusion.noise import add_noise, noise, noise_error, training_target
 from prisbench.diffusion.prompts import Prompt, compose
 from prisbench.diffusion.text import Conditioning
 from prisbench.localizer.attend import rows_at_once
@@ -121,17 +121,14 @@ def _error(
     backbone: Backbone, clean: Tensor, eps: Float[Tensor, "n c h w"], t: Int[Tensor, "n"], text: Conditioning
 ) -> Float[Tensor, "h w"]:
     """Squared error of the network's prediction, summed over channels and rows."""
-    noisy = add_noise(backbone.alphas_cumprod, clean, eps, t)
+    noisy = add_noise(backbone.alphas_cumprod, clean, eps, t, backbone.flow)
     words = text.rows([0] * len(eps))
     predicted = backbone.unet(
         noisy, t, encoder_hidden_states=words.states, added_cond_kwargs=words.added, return_dict=False
     )[0]
     target = training_target(backbone, clean.expand_as(eps), eps, t)
     error = (target.float() - predicted.float()).square().sum(1)
-    if backbone.prediction_type == "v_prediction":
-        # A velocity errs by eps / sqrt(abar): in squared units of noise, whatever the model predicts.
-        error = error * backbone.alphas_cumprod.to(error)[t][:, None, None]
-    return error.sum(0)
+    return noise_error(backbone, error, t).sum(0)
 
 
 def blurred(evidence: Float[Tensor, "h w"], settings: Evidence) -> Float[np.ndarray, "h w"]:

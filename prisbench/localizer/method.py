@@ -117,7 +117,7 @@ class AttentionMethod:
         recipe = _learner_recipe(default_recipe(backbone.family, learner), given)
         recipe = on_device(recipe, computes_bfloat16(backbone.device.type))
         settings = default_settings(backbone, None if chosen is None else str(chosen))
-        take_settings(settings.as_record(), given, "localizer.")
+        take_settings(dataclasses.asdict(settings), given, "localizer.")
         with _sensible(given):
             changes = {
                 k.removeprefix("localizer."): _like(getattr(settings, k.removeprefix("localizer.")), given[k], k)

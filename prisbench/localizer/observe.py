@@ -1,4 +1,4 @@
-"""One look at a photo: the U-Net's attention, and the evidence, of all queries about it.
+"""One look at a photo: the network's attention, and the evidence, of all queries about it.
 
     observe_all   reader, photo, queries, concepts  ->  observations
 
@@ -21,9 +21,10 @@ import torch
 from jaxtyping import UInt8
 
 from prisbench.concepts.weights import adapted, text_key, weights_key
-from prisbench.diffusion.attention import Recording, transformer_blocks
+from prisbench.diffusion.attention import Recording
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.images import Encoded, Geometry, fit
+from prisbench.diffusion.joint import blocks_of
 from prisbench.diffusion.noise import noise
 from prisbench.diffusion.prompts import compose
 from prisbench.diffusion.text import Conditioning
@@ -34,7 +35,7 @@ from prisbench.localizer import evidence
 from prisbench.localizer.attend import ROWS_BYTES, Reading, attend, rows_at_once
 from prisbench.localizer.presence import calibration_key
 from prisbench.localizer.settings import LocalizerSettings
-from prisbench.localizer.texts import QueryTexts, Reader, Wording, landmark, mirror, read, told
+from prisbench.localizer.texts import QueryTexts, Reader, Wording, landmark, mirror, read, together, told
 from prisbench.phrases import Condition
 from prisbench.types import Concept, Query
 
@@ -85,7 +86,7 @@ def observe(
 ) -> Observation:
     """Run the U-Net once on every noise of a query and keep the attention.
 
-    ``blocks`` None records what ``settings`` needs; names record more, ``transformer_blocks(backbone.unet)`` all: then
+    ``blocks`` None records what ``settings`` needs; names record more, ``blocks_of(backbone.unet)`` all: then
     other blocks, tokens, contrasts, timesteps and samples within the settings' own can be tried by ``predict`` without
     a new pass.  Raises UsageError for a text without slot or too long, BackboneError for a concept of another backbone
     and for blocks this one does not have.
@@ -173,7 +174,7 @@ class _Blocks(NamedTuple):
 
 def _kept(reader: Reader, blocks: Collection[str] | None) -> _Blocks:
     """The blocks that the settings need, or those named.  Raises BackboneError."""
-    known, settings = transformer_blocks(reader.backbone.unet), reader.settings
+    known, settings = blocks_of(reader.backbone.unet), reader.settings
     if blocks is None:
         cross, self_ = set(settings.cross), {settings.self_block} if settings.hops else set()
     else:
@@ -221,6 +222,10 @@ def _recordings(reader: Reader, view: _View, kept: _Blocks) -> list[Recording]:
                 self_=kept.self_,
                 prompts=torch.cat([each.states for each in texts]),
                 per_head=settings.weights == "consensus",
+                beside=together([each.beside for each in texts]),
+                direction=settings.direction,
+                maps=settings.maps,
+                flow=backbone.flow,
             )
         )
 

@@ -10,7 +10,7 @@ Knows: the blocks of each backbone family by the role they play, and the presets
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prisbench.errors import BackboneError, UnknownNameError
 from prisbench.localizer.refine import EMBEDDED_CRF, PUBLISHED_CRF, TABLETOP_ADAPTIVE
@@ -26,10 +26,11 @@ def default_settings(backbone: Backbone, name: str | None = None) -> LocalizerSe
     Raises BackboneError for a layout of blocks nobody has given roles, UnknownNameError for the name.
     """
     if backbone.family not in PRESETS:
-        from prisbench.diffusion.attention import transformer_blocks
+        from prisbench.diffusion.joint import blocks_of
 
+        network = "transformer" if backbone.is_transformer else "U-Net"
         raise BackboneError(
-            f"{backbone.id}: no preset knows this U-Net's blocks ({', '.join(transformer_blocks(backbone.unet))})"
+            f"{backbone.id}: no preset knows this {network}'s blocks ({', '.join(blocks_of(backbone.unet))})"
         )
     return preset(name or DEFAULTS.get(backbone.family, "paper"), backbone.family)
 
@@ -55,6 +56,12 @@ class Roles(NamedTuple):
     affinity: str
 
 
+def _one_grid(word: str, *numbers: int) -> Roles:
+    """Blocks of a transformer that all play each role; the first one spreads."""
+    blocks = tuple(f"{word}.{n}" for n in numbers)
+    return Roles(blocks, blocks, blocks[0])
+
+
 ROLES: dict[str, Roles] = {
     "embedded": Roles(("down.2.0", "mid.0", "up.0.0", "up.0.1"), ("up.1.0", "up.1.1", "up.2.0", "up.2.1"), "up.1.1"),
     "sd": Roles(("down.2.0", "down.2.1", "mid.0", "up.1.0", "up.1.1"), ("up.1.2", "up.2.0", "up.2.1"), "up.2.1"),
@@ -62,8 +69,18 @@ ROLES: dict[str, Roles] = {
     "sdxl": Roles(
         ("down.2.0.9", "down.2.1.9", "mid.0.9", "up.0.0.9", "up.0.1.9"), ("up.1.0.1", "up.1.1.1"), "up.1.1.1"
     ),
+    # Transformers have one grid, so one block can play all roles.  Published: Seg4Diff's ninth block of Stable
+    # Diffusion 3, ConceptAttention's blocks 15 to 18 of Flux.1 and 5 to 7 of the eight of Flux.2.  The others are at
+    # the same share of the depth, PixArt's in the middle of it: guesses.
+    "sd3": _one_grid("joint", 9),
+    "sd3-large": _one_grid("joint", 14),
+    "flux": _one_grid("double", 15, 16, 17, 18),
+    "klein": _one_grid("double", 3, 4),
+    "klein-9b": _one_grid("double", 5, 6, 7),
+    "pixart": _one_grid("block", 12, 13, 14, 15),
 }
-"""Backbone family -> roles.  "sd" is Stable Diffusion 1.x and 2.x, which have one layout of blocks."""
+"""Backbone family -> roles.  "sd" is Stable Diffusion 1.x and 2.x, which have one layout of blocks; the transformers'
+families are those of ``diffusion.families``."""
 
 
 def _evenly(blocks: tuple[str, ...]) -> dict[str, float]:
@@ -148,6 +165,23 @@ _TABLETOP = LocalizerSettings(
     adaptive=TABLETOP_ADAPTIVE,
 )
 
+MIDDLE = 500
+"""Half noise: ConceptAttention's second of four steps; Seg4Diff's eighth of 28 is near it on either side."""
+
+
+def _for_transformers(roles: Roles, **changes: Any) -> dict[str, LocalizerSettings]:
+    """The presets of a diffusion transformer that knows photographs; nothing of them was tuned, or tried on a photo.
+
+    Blocks, timestep and kind of map are what was published for such models (docs/backbones.md says by whom, and where
+    that is a guess); the rest is as in ``_for_photos``.
+    """
+    known = _for_photos(roles)
+    fast = dataclasses.replace(known["fast"], timesteps=(MIDDLE,), cross=_evenly(roles.meaning), **changes)
+    same = ("timesteps", "cross", *changes)
+    accurate = dataclasses.replace(known["accurate"], **{name: getattr(fast, name) for name in same})
+    return {"fast": fast, "accurate": accurate}
+
+
 PRESETS: dict[str, dict[str, LocalizerSettings]] = {
     "embedded": {
         # The published steps on this model's blocks; it reads 40 tokens, too few for the words that follow the text.
@@ -173,8 +207,19 @@ PRESETS: dict[str, dict[str, LocalizerSettings]] = {
     },
     "sd": _for_photos(ROLES["sd"]),
     "sdxl": _for_photos(ROLES["sdxl"]),
+    "sd3": _for_transformers(ROLES["sd3"], share=True),
+    "sd3-large": _for_transformers(ROLES["sd3-large"], share=True),
+    "flux": _for_transformers(ROLES["flux"], maps="outputs"),
+    "klein": _for_transformers(ROLES["klein"], maps="outputs"),
+    "klein-9b": _for_transformers(ROLES["klein-9b"], maps="outputs"),
+    "pixart": _for_transformers(ROLES["pixart"]),
 }
 """Backbone family -> name -> settings."""
 
-DEFAULTS = {"embedded": "accurate", "sd": "paper", "sdxl": "paper"}
+DEFAULTS = {
+    "embedded": "accurate",
+    "sd": "paper",
+    "sdxl": "paper",
+    **dict.fromkeys(("sd3", "sd3-large", "flux", "klein", "klein-9b", "pixart"), "fast"),
+}
 """The preset a family gets when none is named: where nothing was measured, what was published."""

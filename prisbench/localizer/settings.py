@@ -10,12 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prisbench.diffusion.families import DIRECTIONS, KINDS
 from prisbench.diffusion.prompts import TOKEN_GROUPS
 from prisbench.errors import UsageError
 from prisbench.localizer.refine import PHOTO_ADAPTIVE, AdaptiveParameters, CrfParameters
 
 AGAINST = ("noun", "nothing")
 """Alternatives to the subject's words: the noun in the same text, and the text without even that."""
+
+
+ADDED = {"direction": "image", "maps": "attention"}
+"""Settings that came later, and what was done before there was a choice."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,9 @@ class LocalizerSettings:
     ``contrast_noun``, ``contrast_others``: how much of the attention of the bare noun, and of other subjects of that
     noun, is taken off.  ``self_block`` and ``hops``: whose self-attention spreads the map, how often.  ``theta``: a
     hop pulls only from inside the bounding boxes of {map > theta max}; None pulls from everywhere.
-    ``published_boxes``: as released, boxes never hold the last row and column.
+    ``published_boxes``: as released, boxes never hold the last row and column.  ``direction``: "image" (how much of a
+    place's attention the words have), or in joint attention "text" (where the words look).  ``maps``: "attention", or
+    in joint attention "outputs" (how alike what attention gave places and words are).
 
     Map to mask.  ``rule``: "threshold" (subject where the map is above tau) or "squared" (where it beats (2 tau -
     map)^2).  ``refine``: "none", "crf" or "adaptive".  ``presence``: below this share of what the subject's own photos
@@ -113,6 +120,8 @@ class LocalizerSettings:
     evidence: Evidence = Evidence()
     places: Places = Places()
     adaptive: AdaptiveParameters = PHOTO_ADAPTIVE
+    direction: str = "image"
+    maps: str = "attention"
 
     def __post_init__(self) -> None:
         checks = {
@@ -130,6 +139,8 @@ class LocalizerSettings:
             "working_size": self.working_size in ("native", "paper")
             or (isinstance(self.working_size, int) and self.working_size >= 64),
             "weights": self.weights in ("given", "consensus"),
+            "direction": self.direction in DIRECTIONS,
+            "maps": self.maps in KINDS and (self.maps == "attention" or self.direction == "image"),
             "contrast_noun": self.contrast_noun >= 0,
             "contrast_others": self.contrast_others >= 0,
             "evidence": self.evidence.samples >= 1
@@ -149,8 +160,12 @@ class LocalizerSettings:
                 raise UsageError(f"localizer.{name}={getattr(self, name)!r} makes no sense; see LocalizerSettings")
 
     def as_record(self) -> dict[str, Any]:
-        """Plain JSON values, for the record of a run."""
-        return dataclasses.asdict(self)
+        """Plain JSON values, for the record of a run.
+
+        What joint attention alone has is left out where it is as ever, so that runs from before it keep their records.
+        """
+        record = dataclasses.asdict(self)
+        return {k: v for k, v in record.items() if k not in ADDED or v != ADDED[k]}
 
 
 def are_timesteps(given: tuple[Any, ...]) -> bool:

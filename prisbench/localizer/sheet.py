@@ -17,7 +17,7 @@ from prisbench.concepts.class_images import sample as follow
 from prisbench.concepts.recipes import DreamBooth, default_recipe
 from prisbench.concepts.weights import adapted
 from prisbench.diffusion.backbone import VECTORS, Backbone
-from prisbench.diffusion.images import fit
+from prisbench.diffusion.images import fit, unscaled
 from prisbench.diffusion.noise import noise
 from prisbench.diffusion.prompts import Words, compose
 from prisbench.diffusion.text import condition, learned_vectors
@@ -99,7 +99,7 @@ def drawn(
         for n in range(samples):  # one by one: a picture does not depend on how many are asked for
             eps = noise("concept sheet", n, shape)[None]
             latents = follow(backbone, text, without, eps, steps, guidance)
-            latents = latents.to(backbone.vae.dtype) / backbone.vae.config["scaling_factor"]
+            latents = unscaled(backbone.vae, latents.to(backbone.vae.dtype))
             pixels = (backbone.vae.decode(latents).sample[0].float().clamp(-1, 1) + 1) * 127.5
             picture = pixels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
             out.append(np.ascontiguousarray(picture[: geometry.resized_hw[0], : geometry.resized_hw[1]]))

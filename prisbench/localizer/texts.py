@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ class Reader:
             for slot, of in vectors.items()
         }
         parts = {"ids": prompt.ids, "learned": prompt.learned, "vectors": hashes}
-        if self.backbone.text_encoder_2 is not None:  # SDXL is conditioned on sizes, too
+        if self.backbone.sized:  # SDXL is conditioned on sizes, too
             parts["geometry"] = dataclasses.asdict(geometry)
         if self.weights is not None:
             parts["weights"] = self.weights
@@ -122,13 +122,14 @@ class Wording:
 @dataclass(frozen=True, eq=False)
 class QueryTexts:
     """A query's prompt, and further ones whose keys are scored against the same queries of the image: first its own,
-    then the bare noun's, then those of other subjects.
+    then the bare noun's, then those of other subjects.  ``beside`` is what stands beside them (``Conditioning.added``).
     """
 
     text: Conditioning
     states: Float[Tensor, "p t d"]
     columns: Float[Tensor, "p t c"]
     bare: bool
+    beside: Mapping[str, Tensor] | None = None
 
     def fold(self, seen: Recording, at: int = 0) -> Recording:
         """The columns of these prompts, which begin at ``at``, as COLUMNS."""
@@ -151,11 +152,23 @@ def read(reader: Reader, text: str, wording: Wording, geometry: Geometry) -> Que
     concept, further = wording.concept, wording.further
     own = reader.text(text, concept, geometry)
     prompts = [reader.prompt(text, concept)] + [reader.prompt(text, who, learned) for who, learned in further]
-    states = [own.states] + [reader.text(text, who, geometry, learned).states for who, learned in further]
+    texts = [own] + [reader.text(text, who, geometry, learned) for who, learned in further]
     length = int(own.states.shape[1])
     return QueryTexts(
-        own, torch.cat(states), torch.stack([_columns(prompt, length) for prompt in prompts]), wording.bare
+        own,
+        torch.cat([each.states for each in texts]),
+        torch.stack([_columns(prompt, length) for prompt in prompts]),
+        wording.bare,
+        together([each.added for each in texts]),
     )
+
+
+def together(beside: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tensor] | None:
+    """What stands beside several texts, one after the other; None where nothing does."""
+    first = beside[0]
+    if first is None:
+        return None
+    return {name: torch.cat([each[name] for each in beside if each is not None]) for name in first}
 
 
 def _columns(prompt: Prompt, length: int) -> Float[Tensor, "length c"]:

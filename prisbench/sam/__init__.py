@@ -1,4 +1,5 @@
-"""Methods that stand on Segment Anything (Kirillov et al. 2023, arXiv 2304.02643) through transformers' ``SamModel``.
+"""Methods that stand on Segment Anything (Kirillov et al. 2023, arXiv 2304.02643) through transformers' ``SamModel``
+and ``Sam2Model``.
 
 frame     photos into the model's square and maps back, without torchvision
 guided    the decoder's attention as PerSAM publishes it

@@ -1,13 +1,14 @@
 """The frame of Segment Anything: the longer side is scaled to the model's, the rest is padded below and to the right.
 
-As ``ResizeLongestSide`` and ``Sam.preprocess`` of the release have it.
+As ``ResizeLongestSide`` and ``Sam.preprocess`` of the release have it.  SAM 2 squashes the photo into its square, and
+its masks are brought back in one step (``SAM2Transforms`` of its release).  Both have the same mean colours.
 
 Knows: sizes, the mean colours of the release.  Does not know: models.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,14 +22,21 @@ MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a photo of ``photo_hw`` lies in the model's square of ``side`` pixels."""
+    """Where a photo of ``photo_hw`` lies in the model's square of ``side`` pixels; ``squashed``: it fills the square.
+
+    ``fine``: features of the photo in finer cells, which the decoder of SAM 2 reads beside the others.
+    """
 
     photo_hw: tuple[int, int]
     side: int
+    squashed: bool = False
+    fine: tuple[Tensor, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def inner_hw(self) -> tuple[int, int]:
         """The size of the photo in the square."""
+        if self.squashed:
+            return self.side, self.side
         scale = self.side / max(self.photo_hw)
         return max(int(self.photo_hw[0] * scale + 0.5), 1), max(int(self.photo_hw[1] * scale + 0.5), 1)
 
@@ -39,6 +47,8 @@ class Frame:
 
     def to_photo(self, maps: Float[Tensor, "b c a d"]) -> Float[Tensor, "b c h w"]:
         """Maps of the whole square, of any size, in the photo's pixels."""
+        if self.squashed:
+            return interpolate(maps, self.photo_hw, mode="bilinear", align_corners=False)
         whole = interpolate(maps, (self.side, self.side), mode="bilinear", align_corners=False)
         h, w = self.inner_hw
         return interpolate(whole[..., :h, :w], self.photo_hw, mode="bilinear", align_corners=False)

@@ -4,7 +4,8 @@ PerSAM (Zhang et al. 2023, arXiv 2305.03048, section 3.2; ``per_segment_anything
 tokens look at the image, the similarity is added to the attention after its softmax, and a second softmax follows.  The
 target's embedding is added to the tokens before each block (before the first, also to what is added to queries
 later), and to the queries of the last attention.  ``SamModel`` of transformers adds the similarity before its one
-softmax, and no embedding in the last attention, so its own arguments give other numbers.
+softmax, and no embedding in the last attention, so its own arguments give other numbers.  ``Sam2Model`` has the same
+decoder blocks under the same names, but for the last layer of attention, and the same departure.
 
 Knows: the decoder's layers.  Does not know: photos, prompts.
 """
@@ -90,7 +91,8 @@ def guided_attention(attention: Any, query: Tensor, key: Tensor, value: Tensor, 
     weights = torch.softmax(q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, dim=-1)
     weights = torch.softmax(weights + similarity, dim=-1)
     joined = (weights @ v).transpose(1, 2).reshape(b, p, n, -1)
-    return attention.out_proj(joined)
+    outwards: Tensor = (attention.out_proj if hasattr(attention, "out_proj") else attention.o_proj)(joined)
+    return outwards
 
 
 def _first(found: Any) -> Tensor:

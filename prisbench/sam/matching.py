@@ -31,6 +31,7 @@ from prisbench.network_free.method import reference_of
 from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS, check_installed
 from prisbench.network_free.weights import FILE, weights_for
+from prisbench.own_task import own_task
 from prisbench.pretrained import EMBEDDED
 from prisbench.sam.frame import Frame, cells_of
 from prisbench.sam.model import Sam
@@ -76,6 +77,7 @@ class SamMatching:
         self.settings: Mapping[str, Any] = {"sam": sam, "choice": choice, "points": points, "threshold": threshold}
         self.sam = Sam(sam, device)
         self.model, self.weights = self.sam.name, {"sam": self.sam.folder, FILE.name: str(FILE)}
+        self.own_task = own_task(self.sam.folder, "point")
 
     @classmethod
     def make(cls, options: MethodOptions) -> SamMatching:

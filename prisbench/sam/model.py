@@ -1,12 +1,14 @@
 """Segment Anything as ``SamPredictor`` of its release has it: a photo encoded once, prompts in its pixels to masks.
 
-Knows: ``SamModel`` of transformers.  Does not know: subjects, methods.
+SAM 2 (Ravi et al. 2024, arXiv 2408.00714) is asked in the same way, about single photos.
+
+Knows: ``SamModel`` and ``Sam2Model`` of transformers.  Does not know: subjects, methods.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +17,16 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from prisbench.pretrained import load_network, located
+from prisbench.pretrained import class_of, load_network, located
 from prisbench.sam.frame import Frame, in_square
 from prisbench.sam.guided import GuidedTransformer
 
 FOLDER = Path(__file__).parents[1] / "embedded" / "rivals" / "weights" / "sam"
 """Where the small model lies that comes with prisbench, trained on Tabletop."""
+
+
+SECOND = ("sam2", "sam2_video")
+"""What the configuration of a SAM 2 calls its class; released weights are of the second, which holds the first."""
 
 
 class Masks(NamedTuple):
@@ -46,25 +52,34 @@ class Prompt:
 
 
 class Sam:
-    """A model on its device: "embedded", a folder or a hub id.  ``side``: of its square; ``grid``: of its features;
-    ``folder``: where its weights lie; ``name``: for the record of a run.
+    """A model on its device: "embedded", a folder or a hub id, of SAM or SAM 2.  ``side``: of its square; ``grid``: of
+    its features; ``folder``: where its weights lie; ``name``: for the record of a run; ``second``: whether it is SAM 2.
     """
 
     def __init__(self, where: str, device: str) -> None:
-        from transformers import SamModel
+        from transformers import Sam2Model, SamModel
 
         self.folder, self.name = located(where, FOLDER, "sam", "Segment Anything", "--set sam=facebook/sam-vit-base")
-        self.network: Any = load_network(SamModel, self.folder, "facebook/sam-vit-base", device)
+        self.second = class_of(self.folder) in SECOND
+        kind = Sam2Model if self.second else SamModel
+        self.network: Any = load_network(
+            kind, self.folder, "facebook/sam-vit-base", device, SECOND if self.second else ()
+        )
         self.network.mask_decoder.transformer = GuidedTransformer(self.network.mask_decoder.transformer)
         self.where, self.device = where, device
-        vision = self.network.config.vision_config
-        self.side, self.grid = int(vision.image_size), int(vision.image_size) // int(vision.patch_size)
+        config = self.network.config
+        seen = config.prompt_encoder_config if self.second else config.vision_config
+        self.side, self.grid = int(seen.image_size), int(seen.image_size) // int(seen.patch_size)
 
     @torch.no_grad()
     def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Frame, Float[Tensor, "1 c g g"]]:
         """The photo's frame and its features."""
-        frame = Frame((image.shape[0], image.shape[1]), self.side)
-        return frame, self.network.get_image_embeddings(in_square(image, frame).to(self.device))
+        frame = Frame((image.shape[0], image.shape[1]), self.side, self.second)
+        found = self.network.get_image_embeddings(in_square(image, frame).to(self.device))
+        if self.second:
+            *fine, found = found
+            frame = replace(frame, fine=tuple(fine))
+        return frame, found
 
     @torch.no_grad()
     def decode(self, frame: Frame, features: Float[Tensor, "1 c g g"], prompt: Prompt, several: bool) -> Masks:
@@ -81,9 +96,13 @@ class Sam:
             given["input_masks"] = prompt.small[None, None]
         if prompt.similarity is not None:
             given |= {"attention_similarity": prompt.similarity, "target_embedding": prompt.target}
-        found = self.network(image_embeddings=features, multimask_output=several, **given)
+        found = self.network(image_embeddings=self._read(frame, features), multimask_output=several, **given)
         small = found.pred_masks[:, 0]
         return Masks(frame.to_photo(small)[0], small[0], found.iou_scores[0, 0])
+
+    def _read(self, frame: Frame, features: Float[Tensor, "1 c g g"]) -> Any:
+        """What the decoder reads of a photo."""
+        return [*frame.fine, features] if self.second else features
 
     @torch.no_grad()
     def decode_each(
@@ -94,6 +113,7 @@ class Sam:
             return []
         at = torch.tensor(frame.points(np.array(points, float)), dtype=torch.float32, device=self.device)
         labels = torch.ones((1, len(points), 1), dtype=torch.int, device=self.device)
-        found = self.network(image_embeddings=features, input_points=at[None, :, None], input_labels=labels)
+        seen = self._read(frame, features)
+        found = self.network(image_embeddings=seen, input_points=at[None, :, None], input_labels=labels)
         logits = frame.to_photo(found.pred_masks[0])
         return [Masks(*each) for each in zip(logits, found.pred_masks[0], found.iou_scores[0], strict=True)]

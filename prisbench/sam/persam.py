@@ -21,6 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from prisbench.errors import UsageError
 from prisbench.images.regions import distinct
+from prisbench.own_task import own_task
 from prisbench.pretrained import EMBEDDED, masked_photos
 from prisbench.sam.frame import Frame, cells_of
 from prisbench.sam.model import Masks, Prompt, Sam
@@ -53,6 +54,7 @@ class PerSam:
         self.settings: Mapping[str, Any] = {"sam": sam, "threshold": threshold, **({"steps": steps} if fitted else {})}
         self.sam, self.device = Sam(sam, device), device
         self.model, self.weights = self.sam.name, self.sam.folder
+        self.own_task = own_task(self.sam.folder, "point")
 
     @classmethod
     def make(cls, fitted: bool, options: MethodOptions) -> PerSam:

@@ -28,8 +28,8 @@ def frozen_in_bfloat16(backbone: Backbone, moving: Iterable[Tensor], wanted: boo
     kept = {id(parameter) for parameter in moving}
     remainders: list[tuple[Tensor, Remainder]] = []
     try:
-        for model in (backbone.unet, backbone.text_encoder, backbone.text_encoder_2) if wanted else ():
-            layers = [] if model is None else [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+        for model in backbone.models.values() if wanted else ():
+            layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
             weights: dict[int, Tensor] = {id(p): p for layer in layers for p in layer.parameters(recurse=False)}
             for weight in weights.values():
                 if id(weight) not in kept and weight.dtype is torch.float32:

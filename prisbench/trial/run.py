@@ -25,10 +25,10 @@ from typing import Any
 
 from prisbench.errors import DataError
 from prisbench.methods import method_file
-from prisbench.predict import given
 from prisbench.results import REFERENCES
 from prisbench.runtime.files import write_json
 from prisbench.settings import MethodOptions
+from prisbench.split_subjects import given
 from prisbench.trial.records import CHECKS, Check, Trial
 from prisbench.trial.scenes import draw_set, write_set
 

@@ -89,6 +89,7 @@ def _scores(
             set(localizer.cross),
             {localizer.self_block} if localizer.hops else set(),
             per_head=localizer.weights == "consensus",
+            flow=backbone.flow,
         )
         maps = self_cross(attend(reading), localizer, encoded.geometry)
         score = to_photo(maps.score, maps.grid_hw, frame).clamp(0, 1)

@@ -68,7 +68,7 @@ async function start() {
     const column = [TIER, ...columns].find(({ name }) => name === state.now.sort) ?? TIER;
     const rows = column === TIER && state.now.way === "up" ? result.rows : sorted(result.rows, column, state.now.way);
     return {
-      ...result, rows, columns, picked, state, total: data.queries.n, fewest: data.statistics.fewest, tolerated: data.tolerated, browse: extra.browse,
+      ...result, rows, columns, picked, state, total: data.queries.n, fewest: data.statistics.fewest, tolerated: data.tolerated, least: data.least_own_task, browse: extra.browse,
       best: Object.fromEntries(columns.map((each) => [each.name, bestOf(result.rows, each)])),
       sort: { column, direction: state.now.way },
       labelOf: (name) => labels.get(name) ?? name,
@@ -83,7 +83,8 @@ async function start() {
     const shown = new Set(result.rows.map((row) => row.method.place));
     const given = state.now.pick.split(".").filter(Boolean).map(Number).filter((place) => shown.has(place));
     if (given.length || state.now.pick === "none") return given.slice(0, MOST_PICKED);
-    return result.rows.filter((row) => row.tier !== null).slice(0, 3).map((row) => row.method.place);
+    const ranked = result.rows.filter((row) => row.tier !== null);
+    return (ranked.length ? ranked : result.rows).slice(0, 3).map((row) => row.method.place);
   }
 
   const toggled = (picked, place) => {
@@ -154,8 +155,9 @@ async function start() {
   window.prisbench = { data, rows: (filter, wanted) => rowsOf(model, { ...UNSEEN, ...filter }, wanted), chosenMethods, model };
 }
 
+/** The best number of a column among the ranked rows; null without two of them. */
 const bestOf = (rows, column) => {
-  const values = rows.map((row) => numberOf(row, column)).filter((value) => value !== null);
+  const values = rows.filter((row) => row.tier !== null).map((row) => numberOf(row, column)).filter((value) => value !== null);
   return values.length > 1 ? Math[column.higher ? "max" : "min"](...values) : null;
 };
 

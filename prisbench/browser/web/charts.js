@@ -42,9 +42,9 @@ export function key(methods) {
     h("li", null, s("svg", { viewBox: "0 0 14 14", class: "chart", "aria-hidden": "true" }, mark(place, 7, 7)), method.label)));
 }
 
-/** Points that no other is both faster and better than, the fastest first. */
+/** Ranked points that no other is both faster and better than, the fastest first. */
 export function front(points) {
-  const order = [...points].sort((a, b) => a.seconds - b.seconds || b.value - a.value);
+  const order = points.filter((point) => point.ranked).sort((a, b) => a.seconds - b.seconds || b.value - a.value);
   let best = -Infinity;
   return order.filter((point) => point.value > best && ((best = point.value), true));
 }
@@ -72,9 +72,9 @@ export function accuracyAgainstTime(points, label) {
   const edge = front(known);
   const path = edge.map((point, n) =>
     n ? `H${x(point.seconds)}V${y(point.value)}` : `M${x(point.seconds)} ${box.bottom}V${y(point.value)}`);
-  const line = s("path", { d: `${path.join("")}H${box.right}`, class: "front" });
+  const line = edge.length ? s("path", { d: `${path.join("")}H${box.right}`, class: "front" }) : null;
   const marks = known.map((point) => mark(point.place, x(point.seconds), y(point.value), edge.includes(point) ? 6 : 5));
-  return frame(height, `${label} against seconds per image; on the front: ${edge.map((point) => point.label).join(", ")}`,
+  return frame(height, `${label} against seconds per image${edge.length ? `; on the front: ${edge.map((point) => point.label).join(", ")}` : ""}`,
     ticks, line, marks, names(known, edge, x, y),
     axisText((box.left + box.right) / 2, height - 6, "seconds per image (logarithmic; faster is left)"));
 }

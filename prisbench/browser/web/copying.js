@@ -49,14 +49,14 @@ export function asLatex(rows, columns) {
       { "\\": "\\textbackslash{}", "^": "\\^{}", "~": "\\~{}", "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}" }[letter] ??
       `\\${letter}`));
   const best = columns.map((column) => {
-    const values = rows.map((row) => numberOf(row, column)).filter((value) => value !== null);
+    const values = rows.filter((row) => row.tier !== null).map((row) => numberOf(row, column)).filter((value) => value !== null);
     return values.length ? Math[column.higher ? "max" : "min"](...values) : null;
   });
   const lines = cells(rows, columns).map(({ row, names, numbers }) => [
     row.tier ?? "--",
     ...names.map(plain),
     ...numbers.map(({ value, text }, n) =>
-      value === null ? "--" : value === best[n] ? `\\textbf{${text}}` : text),
+      value === null ? "--" : row.tier !== null && value === best[n] ? `\\textbf{${text}}` : text),
   ]);
   const heads = ["Tier", "Method", "Concept", ...columns.map((column) =>
     `${plain(column.label)} ${column.higher ? "$\\uparrow$" : "$\\downarrow$"}`)];

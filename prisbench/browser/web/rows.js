@@ -145,7 +145,7 @@ function rankingOf(model, filter, rows, complete, chosen) {
 }
 
 function rank(by, rows, stats, sign) {
-  const known = rows.filter((row) => row.units >= stats.fewest);
+  const known = rows.filter((row) => row.units >= stats.fewest && !row.method.weak);
   for (const row of rows) if (sign < 0) row.score = -row.score;
   const entries = known.map((row) => ({ name: row.method.key, value: row.score, row }));
   const found = tiers(entries, (a, b) => difference(a.row, b.row, stats, sign)?.ci);

@@ -14,12 +14,12 @@ export function timeSection(id, { rows, ranking, labelOf, picked }) {
   const sign = ranking.sign ?? 1;
   const points = rows
     .filter((row) => row.score !== null && row.method.seconds !== null)
-    .map((row) => ({ seconds: row.method.seconds, value: sign * row.score, label: row.method.label, place: picked.indexOf(row.method.place) }));
+    .map((row) => ({ seconds: row.method.seconds, value: sign * row.score, ranked: row.tier !== null, label: row.method.label, place: picked.indexOf(row.method.place) }));
   const label = labelOf(ranking.by);
   const missing = rows.length - points.length;
   return section(id, "Accuracy and time",
     ranking.sign < 0 ? `Of ${label}, less is better, so no front is drawn here.`
-      : "The line joins the methods that no other is both faster and better than. Times of different machines do not compare.",
+      : "The line joins the ranked methods that no other is both faster and better than. Times of different machines do not compare.",
     points.length && ranking.sign > 0 ? accuracyAgainstTime(points, label) : nothing(ranking.by ? "Choose queries with a referent to see it." : "No ranked method with a time here."),
     missing && points.length ? h("p", { class: "soft" }, `Without a time or a rank, so not drawn: ${missing}.`) : null);
 }
@@ -129,8 +129,8 @@ export function reportedSection(id, reported) {
   return section(id, "Reported elsewhere",
     "Numbers as their papers print them, on other images and partly by other rules. They are not measured here and have no rank.",
     h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Reported numbers" },
-      h("table", { class: "reported" }, h("thead", null, h("tr", null, ["Method", "Data", "Number", "Source"].map((head) => h("th", { scope: "col" }, head)))),
-        h("tbody", null, reported.map((each) => h("tr", null, h("th", { scope: "row" }, each.method), h("td", null, each.data), h("td", null, each.number), h("td", null, each.source)))))));
+      h("table", { class: "reported" }, h("thead", null, h("tr", null, ["Method", "Data", "Number", "Protocol", "Source"].map((head) => h("th", { scope: "col" }, head)))),
+        h("tbody", null, reported.map((each) => h("tr", null, h("th", { scope: "row" }, each.method), h("td", null, each.data), h("td", null, each.number), h("td", null, each.protocol), h("td", null, each.source)))))));
 }
 
 export function definitionSection(id, data, notes) {

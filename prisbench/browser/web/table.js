@@ -32,7 +32,7 @@ export function scoreTable(view) {
 function tierWords({ ranking, labelOf, fewest }) {
   if (!ranking.by) return "No tiers: nothing here to rank by.";
   return `Methods in a tier are not told apart from its best by ${labelOf(ranking.by)}: the 95 % interval of the ` +
-    `paired difference includes zero. No tier with fewer than ${fewest} subjects, or where a method leaves queries out.`;
+    `paired difference includes zero. No tier with fewer than ${fewest} subjects, where a method leaves queries out, or where its model is too weak at its own task.`;
 }
 
 const startsTier = ({ sort }, rows, n) => sort.column?.name === "tier" && n > 0 && rows[n].tier !== rows[n - 1].tier;
@@ -63,6 +63,7 @@ function line(row, view, scale, starts) {
     onchange: () => view.onpick(method.place) });
   const marks = [
     method.reference === "photos+masks" && h("span", { class: "mark", "data-tip": "Sees the masks of the subject's photos, too" }, "masks"),
+    method.weak && h("span", { class: "mark warn", "data-tip": `Its model has ${method.own_task}, below ${view.least}: shown, not ranked` }, "not ranked"),
     method.partial && h("span", { class: "mark warn", "data-tip": "A part of the split was run: shown, not ranked" }, "partial"),
     row.n_errors > 0 && h("span", { class: "mark warn", "data-tip": `Failed on ${plural(row.n_errors, "query", "queries")}; they count as wrong` }, `${row.n_errors} failed`),
     method.outside > view.tolerated && h("span", { class: "mark warn", "data-tip": `${Math.round(100 * method.outside)} % of the scenes are unlike anything its backbone was trained on` }, "out of domain"),

@@ -45,6 +45,7 @@ def export_concept(
     concept = replace(concept, tensors={name: each for name, each in concept.tensors.items() if name != "losses"})
     if not concept.tensors:
         raise UsageError(f"concept {concept.id} ({concept.learner}) holds nothing that was learned; nothing to export")
+    _check_family(concept, format)
     for name in concept.tensors:
         if _kind(name) not in FORMATS[format]:
             kinds = {_kind(each) for each in concept.tensors}
@@ -81,6 +82,26 @@ def export_concept(
             raise UsageError("the format folder holds whole models, so it needs the backbone; say --backbone")
         models = tuple(_write_models(concept, folder, backbone))
     return (*models, *_embeddings(folder, EMBEDS, vectors, token))
+
+
+def _check_family(concept: Concept, format: str) -> None:
+    """Raises UsageError for a format that no program reads for the concept's kind of model."""
+    family = concept.recipe.get("family")
+    has_vectors = any(name in VECTORS for name in concept.tensors)
+    if family is None or format in ("lora", "folder"):
+        return
+    if format == "learned-embeds" and (family == "flux" or not has_vectors):
+        return
+    readers = {
+        "learned-embeds": "diffusers loads learned tokens for Flux.1 alone of these models",
+        "a1111": "its keys are those of Stable Diffusion 1, 2 and SDXL",
+        "kohya": "its names of layers are those of U-Nets; the format lora holds the same updates",
+        "custom-diffusion": "diffusers loads it into U-Nets alone",
+    }
+    raise UsageError(
+        f"the format {format} cannot hold a concept of {family}: {readers[format]}; prisbench itself reads the concept "
+        "as it is"
+    )
 
 
 def _kind(name: str) -> str:
@@ -137,5 +158,5 @@ def _write_models(concept: Concept, folder: Path, backbone: Backbone) -> Iterato
     for part in PARTS:
         if any(name.startswith(f"{part}.") for name in concept.tensors):
             with new_folder(folder / part, overwrite=True, marker="config.json") as temp, adapted(backbone, concept):
-                getattr(backbone, part).save_pretrained(temp, safe_serialization=True)
+                backbone.models[part].save_pretrained(temp, safe_serialization=True)
             yield folder / part

@@ -9,6 +9,9 @@
     folder            whole models with the concept's weights in them, as ``save_pretrained`` writes: ``unet``, and
                       ``text_encoder`` where it was changed; vectors beside them as learned-embeds
 
+Of transformers ``lora`` and ``folder`` say ``transformer`` for ``unet``, and Flux.1 has ``learned-embeds`` for CLIP and
+T5; no program is known to read learned tokens of the others.
+
 A learned token stands before its noun here ("a photo of a <token> mug"); write it so in the other
 program, too.  Only safetensors is read; a pickled file could run anything.
 
@@ -33,9 +36,17 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
 EMBEDS = ("learned_embeds.safetensors", "learned_embeds_2.safetensors")
 LORA_FILE = "pytorch_lora_weights.safetensors"
 CUSTOM_FILE = "pytorch_custom_diffusion_weights.safetensors"
-MODEL_FILES = {"unet": "diffusion_pytorch_model", "text_encoder": "model", "text_encoder_2": "model"}
+MODEL_FILES = {
+    "unet": "diffusion_pytorch_model",
+    "transformer": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "text_encoder_2": "model",
+    "text_encoder_3": "model",
+}
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 XL_KEYS = ("clip_l", "clip_g")
+FLUX_KEYS = ("clip_l", "t5")
+"""Of one file for both text encoders: SDXL's, and those that diffusers' trainer of Flux.1 writes."""
 
 CUSTOM_KEY = re.compile(
     r"(?P<block>.+\.attn2)\.processor\."

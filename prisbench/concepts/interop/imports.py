@@ -44,7 +44,7 @@ def import_concept(
 
 
 def _is_models(path: Path) -> bool:
-    return path.is_dir() and any((path / name).exists() for name in ("unet", "config.json"))
+    return path.is_dir() and any((path / name).exists() for name in ("unet", "transformer", "config.json"))
 
 
 def _chosen(path: Path) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +20,8 @@ from prisbench.errors import DataError
 
 
 def parameters(backbone: Backbone) -> Iterator[tuple[str, Tensor]]:
-    for part in PARTS:
-        model: Any = getattr(backbone, part)
-        if model is not None:
-            yield from ((f"{part}.{name}", parameter.data) for name, parameter in model.named_parameters())
+    for part, model in backbone.models.items():
+        yield from ((f"{part}.{name}", parameter.data) for name, parameter in model.named_parameters())
 
 
 def shapes_of(backbone: Backbone) -> dict[str, tuple[int, ...]]:
@@ -49,7 +46,7 @@ def long_name(module: str) -> str:
     version.
     """
     part, _, name = module.partition(".")
-    outside = part == "unet" or name.startswith(("text_model.", "text_projection"))
+    outside = part in ("unet", "transformer") or name.startswith(("text_model.", "text_projection"))
     return module if outside else f"{part}.text_model.{name}"
 
 
@@ -66,7 +63,8 @@ def with_or_without(name: str) -> tuple[str, ...]:
 
 
 def kohya_name(module: str, text: str) -> str:
-    prefix = {"unet": "lora_unet_", "text_encoder": text, "text_encoder_2": "lora_te2_"}
+    prefix = {"unet": "lora_unet_", "text_encoder": text, "text_encoder_2": "lora_te2_", "text_encoder_3": "lora_te3_"}
+    prefix["transformer"] = "lora_transformer_"
     part, _, name = long_name(module).partition(".")
     return prefix[part] + name.replace(".", "_")
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prisbench.concepts.interop.formats import EMBEDS, FORMATS, XL_KEYS
+from prisbench.concepts.interop.formats import EMBEDS, FLUX_KEYS, FORMATS, XL_KEYS
 from prisbench.concepts.interop.reading import tensors_of
 from prisbench.diffusion.backbone import VECTORS, Backbone
 from prisbench.errors import DataError
@@ -24,8 +24,9 @@ def vectors_of(file: Path, found: Mapping[str, Tensor], backbone: Backbone, hash
     stands beside.
     """
     tables = backbone.token_tables
-    if set(found) == set(XL_KEYS):
-        rows = {name: (file, key, found[key]) for name, key in zip(VECTORS, XL_KEYS, strict=True)}
+    both = next((keys for keys in (XL_KEYS, FLUX_KEYS) if set(found) == set(keys)), None)
+    if both is not None:
+        rows = {name: (file, key, found[key]) for name, key in zip(VECTORS[:2], both, strict=True)}
     elif len(found) == 1:
         rows = {VECTORS[0]: (file, *next(iter(found.items())))}
         second = file.with_name(f"{file.stem}_2.safetensors")
@@ -71,4 +72,8 @@ def _is_token(file: Path, key: str) -> bool:
     if re.search(r"(^|[._])(weight|bias|alpha|mean|var|position_ids)$", key) or not key.strip():
         return False
     named = file.name.startswith("learned_embeds") or key.strip("<>") == file.stem.removesuffix("_2").strip("<>")
-    return key in (*XL_KEYS, "emb_params", "*") or bool(re.fullmatch(r"<.+>", key)) or (named and "." not in key)
+    return (
+        key in (*XL_KEYS, *FLUX_KEYS, "emb_params", "*")
+        or bool(re.fullmatch(r"<.+>", key))
+        or (named and "." not in key)
+    )

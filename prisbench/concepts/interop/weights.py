@@ -56,7 +56,7 @@ def custom_diffusion(file: Path, found: Mapping[str, Tensor], backbone: Backbone
 
 def low_rank_updates(file: Path, found: Mapping[str, Tensor], remarks: Mapping[str, str], backbone: Backbone) -> Read:
     shapes = shapes_of(backbone)
-    per_block = backbone.unet.config["layers_per_block"]
+    per_block = backbone.unet.config.get("layers_per_block", 1)
     layers = per_block if isinstance(per_block, int) else per_block[0]
     spelled = {
         spelling: name.removesuffix(".weight")
@@ -115,10 +115,15 @@ def _recorded_alpha(file: Path, remarks: Mapping[str, str], module: str, rank: i
         raise DataError(f"{file}: its 'lora_adapter_metadata' cannot be read ({error})") from None
 
 
+def _holds_models(path: Path) -> bool:
+    """Whether a folder has models in folders of their own, not one model's files."""
+    return (path / "unet").exists() or (path / "transformer").exists()
+
+
 def whole_models(path: Path, backbone: Backbone, hashes: dict[str, str]) -> Read:
     """What differs from the backbone in a folder of models, or in one U-Net's folder."""
     shapes, own = shapes_of(backbone), dict(parameters(backbone))
-    folders = {part: path / part for part in PARTS} if (path / "unet").exists() else {"unet": path}
+    folders = {part: path / part for part in PARTS} if _holds_models(path) else {next(iter(backbone.models)): path}
     tensors: dict[str, np.ndarray] = {}
     for part, folder in folders.items():
         if not folder.exists():

@@ -9,38 +9,19 @@ import contextlib
 import difflib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from prisbench.datasets.build import NewDataset, Progress, write_dataset
+from prisbench.datasets.build import Progress
 from prisbench.datasets.cards.facts import facts
 from prisbench.datasets.cards.structure import structure
 from prisbench.datasets.cards.text import block, cards_folder, read_card, read_text, with_facts, write_facts
 from prisbench.datasets.load import Dataset, open_dataset
-from prisbench.datasets.named import NAMES, find_dataset, is_drawn, source_module
+from prisbench.datasets.named import NAMES, find_dataset, is_drawn
+from prisbench.datasets.samples import DATA_VARIABLE, SAMPLES, build_sample, sample_root
 from prisbench.datasets.schema import MANIFEST
 from prisbench.errors import DataError, UsageError
-
-
-class Sample(NamedTuple):
-    """A small real set: its source, its folder inside the one that PRISBENCH_DATA names, options of the source."""
-
-    source: str
-    folder: str
-    options: Mapping[str, str]
-
-
-SAMPLES = {
-    "perseg-examples-v1": Sample(
-        "perseg", "perseg_examples", {"licence": "masks: MIT; photos: CC-BY-4.0 (DreamBooth)"}
-    ),
-    "ycb-video-sample-v2": Sample("ycb-video", "ycb_video", {}),
-}
-"""Card -> the sample it describes."""
-
-DATA_VARIABLE = "PRISBENCH_DATA"
 
 
 def check_cards(
@@ -61,7 +42,6 @@ def check_cards(
     Raises DataError when there is no card, or one cannot be read; UsageError for a ``dataset`` with several cards;
     WriteError.
     """
-    data = data or os.environ.get(DATA_VARIABLE) or None
     found = _cards(paths, progress)
     if dataset is not None and len(found) != 1:
         raise UsageError(f"a dataset has one card, and here are {len(found)}: name the card that is {dataset}'s")
@@ -137,23 +117,12 @@ def _data_of(
     elif name not in SAMPLES:
         yield None, "its data are not here: its structure alone; name them with --dataset"
     else:
-        folder = SAMPLES[name].folder
-        root = Path(data) / folder if data is not None else None
-        if root is None or not root.is_dir():
-            yield None, f"{DATA_VARIABLE} names no folder with {folder}: its structure alone"
+        root = sample_root(name, data)
+        if root is None:
+            yield None, f"{DATA_VARIABLE} names no folder with {SAMPLES[name].folder}: its structure alone"
             return
         with tempfile.TemporaryDirectory(prefix="prisbench-card-") as temporary:
-            yield _sample(root, Path(temporary) / name, progress), "held to the real files"
-
-
-def _sample(root: Path, target: Path, progress: Progress | None) -> Dataset:
-    """A small real set, read by its source and built under the name of its card."""
-    name, _, version = target.name.rpartition("-v")
-    sample = SAMPLES[target.name]
-    source = source_module(sample.source).read(root, sample.options)
-    new = NewDataset(name, version, source.subjects(), source.queries(0), source.about)
-    write_dataset(target, new, progress)
-    return open_dataset(target)
+            yield build_sample(name, root, Path(temporary) / name, progress), "held to the real files"
 
 
 def _cards(paths: Sequence[str | os.PathLike[str]], progress: Progress | None) -> list[Path]:

@@ -78,6 +78,7 @@ class ClipSegRecipe(_Transformer):
     name: ClassVar[str] = "clipseg"
     stage: ClassVar[int] = 5
 
+    scenes: int = 6_000
     positions: int = 64
     """Tokens that a text may have."""
     extract: tuple[int, ...] = (1, 2, 3)
@@ -89,7 +90,7 @@ class ClipSegRecipe(_Transformer):
     text_rate: float = 0.1
     """The text tower's share of the rate.  From nothing and at the full rate, texts collapsed to one direction within
     400 steps, and words meant nothing."""
-    steps: int = 1_100
+    steps: int = 5_000
     naming: float = 1.0
     """Naming what patches show counts so many times the Dice loss."""
     absent: float = 0.3

@@ -1,10 +1,12 @@
-"""Numbers that other papers print, from a file beside the result files; a page shows them apart, without a rank.
+"""Numbers that other papers print, from a file beside the result files; tables and pages show them apart, without a
+rank.
 
 Knows: the file.  Does not know: whether a number is right, runs, pages.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from prisbench.runtime.files import read_bytes
 FILE = "reported.yaml"
 """A list of records with the texts of ``FIELDS``, beside a leaderboard's result files."""
 
-FIELDS = ("method", "data", "number", "source")
+FIELDS = ("method", "data", "number", "protocol", "source")
+"""What a record holds; ``protocol`` says by which rules the number came about, where it differs from ours."""
+
+HEADING = "Reported elsewhere, not measured here"
 
 
 def reported(folder: Path) -> list[dict[str, str]]:
@@ -37,3 +42,13 @@ def reported(folder: Path) -> list[dict[str, str]]:
         if not isinstance(record, dict) or set(record) != set(FIELDS):
             raise DataError(f"{path}: record {n} must have exactly {', '.join(FIELDS)}")
     return [{name: str(record[name]) for name in FIELDS} for record in found]
+
+
+def reported_markdown(records: Sequence[Mapping[str, str]]) -> str:
+    """The table of them and what a reader must know; empty without records."""
+    if not records:
+        return ""
+    lines = ["| " + " | ".join(FIELDS) + " |", "| :--- " * len(FIELDS) + "|"]
+    lines += ["| " + " | ".join(record[name].replace("|", "\\|") for name in FIELDS) + " |" for record in records]
+    note = "As their sources print them, on other images and by other rules: never ranked, not comparable with rows."
+    return "\n".join([*lines, "", f"- {note}"]) + "\n"

@@ -1,0 +1,1 @@
+"""How sure a leaderboard is: draws of subjects, images, queries and seeds, where variance comes from, who is ahead."""

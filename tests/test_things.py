@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from prisbench.embedded.rivals.card import card
+from prisbench.embedded.rivals.quality import quality
+from prisbench.embedded.rivals.recipes import ThingsRecipe
 from prisbench.embedded.rivals.things import recoloured, targets
 from prisbench.errors import BackboneError
 from prisbench.images.regions import iou
+from prisbench.runtime.files import read_json, sha256_file
 from prisbench.tabletop.captions import ordinary_scene
 from prisbench.things.network import STRIDE, Config, Seen, ThingsNet, load_network, save_network, see
-from prisbench.things.regions import LEAST, grouped, regions_of
+from prisbench.things.regions import FOLDER, LEAST, Finder, grouped, regions_of
 
 SMALL = Config((8, 8, 16))
 
@@ -129,3 +133,13 @@ def test_what_is_no_such_network_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
     with pytest.raises(BackboneError, match=r"does not hold what its config.json says"):
         load_network(tmp_path)
+
+
+def test_the_network_that_ships_is_what_its_card_says() -> None:
+    facts = read_json(FOLDER / "card.json")
+    weights = FOLDER / "model.safetensors"
+    assert (FOLDER / "README.md").read_text() == card(facts) and weights.stat().st_size < 6_000_000
+    assert facts["weights"] == sha256_file(weights)[:12] and Finder().folder == FOLDER
+    assert set(facts["recipe"]) == {each.name for each in dataclasses.fields(ThingsRecipe)}
+    found = quality("things", FOLDER, 6, "a test of the finder")
+    assert found["region"]["iou_mean"] > 0.75 and found["at_half"] > 0.8 and 0.8 < found["regions"] < 1.2

@@ -49,11 +49,13 @@ finds things, "embedded" for the one that comes along."""
 
 PREFIX = "features."
 
+SUFFIX = "+things"
+"""Of the name of the method that compares things: its rows are another method's."""
+
 
 class FeaturesMethod:
     """A method beside ``attn``, which stays words alone."""
 
-    name = NAME
     tunable: Mapping[str, Any] = {
         "features.threshold": (0.0, 0.6),
         "features.balance": list(BALANCES),
@@ -72,6 +74,7 @@ class FeaturesMethod:
         check_installed(PREDICTORS["combined"])
         self.words, self.balance, self.threshold, self.regions = words, balance, threshold, regions
         self.finder = Finder(things) if regions == "things" else None
+        self.name = NAME if self.finder is None else NAME + SUFFIX
         self._counted: dict[str, Mapping[str, np.ndarray]] = {}
 
     @staticmethod

@@ -73,7 +73,9 @@ def found_middles(heat: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "k 2"
     """Row and column of the peaks of a map in 0..1 that are above MIDDLE."""
     smooth = ndimage.gaussian_filter(heat, 1.0)
     peaks = (smooth == ndimage.maximum_filter(smooth, APART)) & (smooth > MIDDLE)
-    return np.argwhere(peaks).astype(np.float32)
+    labels, count = ndimage.label(peaks, np.ones((3, 3)))  # equally high neighbours are one
+    found = ndimage.center_of_mass(peaks, labels, range(1, count + 1))
+    return np.array(found, np.float32).reshape(-1, 2)
 
 
 def largest_part(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

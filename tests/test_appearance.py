@@ -224,9 +224,47 @@ def test_the_command_fits_and_keeps_weights_of_one_setting(
     assert set(read_weights(file)["photos"]["found"]) == {"attn-features"}
 
 
+def test_things_are_compared_where_a_network_finds_them(options: MethodOptions) -> None:
+    """The embedded network of another world; what it finds here is set by hand."""
+    things = FeaturesMethod.make(dataclasses.replace(options, settings={"features.regions": "things"}))
+    assert things.name == "attn-features+things" and "things" in things.weights
+    assert things.settings["features"]["regions"] == "things"
+    image, red, blue = scene()
+    masked = Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS))
+    concept, query = things.learn(masked), Query("q", "red-1", "the {subject}")
+    asked: list[tuple[int, ...]] = []
+
+    def find(photo: np.ndarray) -> list[np.ndarray]:
+        asked.append(photo.shape)
+        return [blue, red]
+
+    things.finder = find  # type: ignore[assignment]
+    things.threshold = 0.0
+    (answer,) = things.locate(image, [query], {"red-1": concept})
+    assert asked == [image.shape] and answer.mask is not None
+    assert answer.mask[red].mean() > 0.8 and not answer.mask[blue].any()
+    listed = things.candidates(image, masked)
+    assert len(listed) == 2 and listed[0].mask[red].all() and listed[0].score >= listed[1].score
+    found = outlined(things.reader(), Subject("red-1", "mug", (image,), (None,)), concept, lambda _: [blue | red, red])
+    assert found.masks[0] is not None and found.masks[0][red].all()
+    things.finder = lambda _: []  # type: ignore[assignment]
+    (other,) = things.locate(image, [query], {"red-1": concept})
+    assert other.presence is not None, "regions of the maps where nothing is found"
+
+
+def test_weights_of_things_are_kept_beside_those_of_maps(tmp_path: Path) -> None:
+    file, about = tmp_path / "weights.json", {"dataset": "d"}
+    rows = np.random.default_rng(0).normal(size=(4, len(NAMES)))
+    seen = [Seen("q", "plain", rows, np.array([0.9, 0.1, 0.0, 0.0]), np.zeros(4), None)]
+    for regions in ("found", "things"):
+        fitting.fit_file(seen, "photos", about, file, regions)
+    kept = json.loads(file.read_text())
+    assert set(kept["photos"]) == {"found", "things"} and set(kept["about"]) == {"photos", "photos, things"}
+
+
 def test_shipped_weights_say_on_what_they_were_fitted() -> None:
     about = json.loads(FILE.read_text())["about"]
-    assert set(about) == {"photos", "photos+masks"}
+    assert set(about) == {"photos", "photos+masks", "photos+masks, things"}
     for each in about.values():
         assert (each["dataset"], each["split"], each["limit"]) == ("tabletop-v3", "validation", None)
 

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "prisbench"
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps own_task provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed
-concepts localizer network_free appearance matching sam clipseg detection segmenters relations methods
+concepts localizer network_free things appearance matching sam clipseg detection segmenters relations methods
 learning sharding split_subjects runs stored answering predict trial score foreign test_log evaluate
 cluster leaderboard uncertainty exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
 conformance demo doctor cli __main__
@@ -66,6 +66,7 @@ ROOMS = {
     "appearance": "sight choice method fitting",
     "matching": "dense cosegmentation memory method unet dinov3",
     "sam": "frame guided model peaks persam matching",
+    "things": "network regions",
     "clipseg": "prompts model method",
     "detection": "boxes method grounding_dino owlv2",
     "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",
@@ -79,7 +80,8 @@ ROOMS = {
     "figures": "style charts grid write",
     "tuning": "space file tune",
     "embedded": """recipe files rivals.phrases scenes words stage halves models autoencoder denoiser training card
-        rivals.recipes rivals.pools rivals.sam rivals.clipseg rivals.training rivals.quality rivals.card""",
+        rivals.recipes rivals.pools rivals.sam rivals.clipseg rivals.things rivals.training rivals.quality
+        rivals.card""",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",

@@ -23,7 +23,7 @@ from prisbench.embedded.rivals.card import card
 from prisbench.embedded.rivals.phrases import FORMS, looks, meant, phrase, told
 from prisbench.embedded.rivals.pools import read_pools
 from prisbench.embedded.rivals.quality import quality
-from prisbench.embedded.rivals.recipes import RIVALS, ClipSegRecipe, Recipe, SamRecipe, cost
+from prisbench.embedded.rivals.recipes import RIVALS, ClipSegRecipe, Recipe, SamRecipe, ThingsRecipe, cost
 from prisbench.embedded.rivals.training import MODEL, train_rival
 from prisbench.embedded.scenes import draw_scenes
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
@@ -49,6 +49,7 @@ TINY: dict[str, Recipe] = {
     "clipseg": ClipSegRecipe(
         scenes=12, side=48, width=16, layers=2, heads=2, extract=(0, 1), reduced=8, steps=4, batch=2, photos=1
     ),
+    "things": ThingsRecipe(scenes=12, widths=(8, 8, 16), steps=4, batch=2),
 }
 WEIGHTS = {"sam": sam_model.FOLDER, "clipseg": clipseg_model.FOLDER}
 

@@ -34,9 +34,18 @@ FILE = Path(__file__).with_name("weights.json")
 Mask = Bool[np.ndarray, "h w"]
 
 
-def choose(evidence: Evidence, sight: Sight, settings: LocalizerSettings, weights: Weights, text: str) -> Choice:
-    """The region that looks likest the subject, and keeps best what the text says of place."""
-    regions = regions_of(evidence, sight)
+def choose(
+    evidence: Evidence,
+    sight: Sight,
+    settings: LocalizerSettings,
+    weights: Weights,
+    text: str,
+    things: Sequence[Mask] = (),
+) -> Choice:
+    """The region that looks likest the subject, and keeps best what the text says of place; ``things``: as
+    ``regions_of``.
+    """
+    regions = regions_of(evidence, sight, things)
     if not regions:
         return Choice((), np.zeros(0), None)
     scores = weights.chance(likeness(evidence, regions, MAP, weights.names))
@@ -45,8 +54,10 @@ def choose(evidence: Evidence, sight: Sight, settings: LocalizerSettings, weight
     return Choice(regions, scores, int(np.argmax(scores)))
 
 
-def regions_of(evidence: Evidence, sight: Sight) -> list[Mask]:
-    """The parts of both maps, each place once."""
+def regions_of(evidence: Evidence, sight: Sight, things: Sequence[Mask] = ()) -> list[Mask]:
+    """The things that were found in the photo, without any the parts of both maps, each place once."""
+    if things:
+        return list(things)
     found = parts(getattr(evidence, MAP)) + parts(sight.map_)
     return [found[place] for place in distinct(found, SAME)]
 

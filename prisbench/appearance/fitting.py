@@ -23,7 +23,7 @@ from prisbench.appearance.sight import look
 from prisbench.datasets.load import Dataset
 from prisbench.network_free.colours import shrunk
 from prisbench.network_free.evidence import Evidence, Scene
-from prisbench.network_free.fitting import Seen, chosen_of, fit_rows, gain, merged, seen_of
+from prisbench.network_free.fitting import Seen, chosen_of, fit_rows, gain, seen_of
 from prisbench.network_free.likeness import COLOUR, KEYPOINTS, NAMES, OUTLINE, PATCHES, TEXTURE
 from prisbench.runtime.files import read_json, write_json
 from prisbench.types import REFERENTLESS, Concept
@@ -31,13 +31,19 @@ from prisbench.types import REFERENTLESS, Concept
 FOLDS = 4
 
 
-def fit_file(seen: Sequence[Seen], reference: str, about: Mapping[str, Any], file: Path = FILE) -> None:
-    """Fit the weights for one reference setting and put them into a file; ``about`` is kept beside them.
+def fit_file(
+    seen: Sequence[Seen], reference: str, about: Mapping[str, Any], file: Path = FILE, regions: str = "found"
+) -> None:
+    """Fit the weights for one reference setting and kind of regions and put them into a file; ``about`` is kept beside
+    them.
 
     Raises DataError where no query has a region, WriteError.
     """
-    found = {"found": {NAME: fit_rows(seen, NAMES, reads=True).record()}}
-    write_json(file, merged(read_json(file) if file.exists() else {}, reference, found, about))
+    found = {regions: {NAME: fit_rows(seen, NAMES, reads=True).record()}}
+    held = read_json(file) if file.exists() else {}
+    key = reference if regions == "found" else f"{reference}, {regions}"
+    told = {**held.get("about", {}), key: dict(about)}
+    write_json(file, {**held, reference: {**held.get(reference, {}), **found}, "about": told})
 
 
 CUES = {
@@ -108,7 +114,8 @@ def look_all(
         queries = [example.query for example in examples]
         sights = look(method.reader(), examples[0].image, queries, concepts)
         scene = Scene(shrunk(examples[0].image), method.balance)
+        things = method.things(scene)
         for example, sight in zip(examples, sights, strict=True):
             evidence = Evidence(scene, looks_of(concepts[example.query.subject_id]))
             find = landmarks(evidence, sight, method.words.localizer)
-            yield seen_of(example, evidence, regions_of(evidence, sight), MAP, find)
+            yield seen_of(example, evidence, regions_of(evidence, sight, things), MAP, find)

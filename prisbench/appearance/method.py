@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from prisbench.appearance.choice import FILE, MAP, NAME, choose
 from prisbench.appearance.sight import OWN_PHOTO, look, outlined
@@ -31,22 +32,30 @@ from prisbench.network_free.weights import Weights, weights_for
 from prisbench.out_of_domain import Strangeness
 from prisbench.runtime.files import read_bytes, sha256_bytes, sha256_json
 from prisbench.settings import MethodOptions, take_settings
+from prisbench.things.network import WEIGHTS
+from prisbench.things.regions import Finder
 from prisbench.types import Candidate, Concept, Prediction, Query, Subject
 
 VERSION = 1
 """Of how looks are counted; a concept's id holds it."""
 
-DEFAULTS = {"balance": "none", "threshold": -1.0}
+REGIONS = ("found", "things")
+"""What is compared: regions cut from maps, and the things that a network finds which was trained on outlines."""
+
+DEFAULTS = {"balance": "none", "threshold": -1.0, "regions": "found", "things": "embedded"}
 """``balance``: one of ``colours.BALANCES``.  ``threshold``: the presence below which the subject is said to be absent;
--1 is the one that was fitted on validation."""
+-1 is the one that was fitted on validation.  ``regions``: one of REGIONS.  ``things``: the folder of the network that
+finds things, "embedded" for the one that comes along."""
 
 PREFIX = "features."
+
+SUFFIX = "+things"
+"""Of the name of the method that compares things: its rows are another method's."""
 
 
 class FeaturesMethod:
     """A method beside ``attn``, which stays words alone."""
 
-    name = NAME
     tunable: Mapping[str, Any] = {
         "features.threshold": (0.0, 0.6),
         "features.balance": list(BALANCES),
@@ -54,9 +63,18 @@ class FeaturesMethod:
     }
     """What ``prisbench tune`` may change; concepts of words are learned once, looks are counted again by balance."""
 
-    def __init__(self, words: AttentionMethod, balance: str, threshold: float) -> None:
+    def __init__(
+        self,
+        words: AttentionMethod,
+        balance: str,
+        threshold: float,
+        regions: str = "found",
+        things: str = "embedded",
+    ) -> None:
         check_installed(PREDICTORS["combined"])
-        self.words, self.balance, self.threshold = words, balance, threshold
+        self.words, self.balance, self.threshold, self.regions = words, balance, threshold, regions
+        self.finder = Finder(things) if regions == "things" else None
+        self.name = NAME if self.finder is None else NAME + SUFFIX
         self._counted: dict[str, Mapping[str, np.ndarray]] = {}
 
     @staticmethod
@@ -72,7 +90,10 @@ class FeaturesMethod:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {**self.words.settings, "features": {"balance": self.balance, "threshold": self.threshold}}
+        own = {"balance": self.balance, "threshold": self.threshold}
+        if self.finder is not None:
+            own |= {"regions": self.regions}
+        return {**self.words.settings, "features": own}
 
     @property
     def model(self) -> str:
@@ -81,7 +102,10 @@ class FeaturesMethod:
 
     @property
     def weights(self) -> Mapping[str, str]:
-        return {**self.words.weights, FILE.name: sha256_bytes(read_bytes(FILE))[:16]}
+        own = {FILE.name: sha256_bytes(read_bytes(FILE))[:16]}
+        if self.finder is not None:
+            own["things"] = sha256_bytes(read_bytes(self.finder.folder / WEIGHTS))[:16]
+        return {**self.words.weights, **own}
 
     @property
     def template(self) -> str:
@@ -116,9 +140,12 @@ class FeaturesMethod:
         concept = self.words.learn(subject)
         key = sha256_json([concept.id, *map(pixels_sha256, subject.photos), *map(_mask_sha256, subject.masks)])
         if key not in self._counted:
-            self._counted[key] = learn(outlined(self.reader(evidence=True), subject, concept), self.balance).tensors()
+            whole = outlined(self.reader(evidence=True), subject, concept, self.finder)
+            self._counted[key] = learn(whole, self.balance).tensors()
         looks = self._counted[key]
         own = {"balance": self.balance, "reference": reference_of(subject), "version": VERSION}
+        if self.finder is not None:
+            own["regions"] = self.regions
         sums = {name: sha256_bytes(np.ascontiguousarray(each).tobytes()) for name, each in looks.items()}
         return dataclasses.replace(
             concept,
@@ -132,11 +159,12 @@ class FeaturesMethod:
         start, whole = time.perf_counter(), as_image(image)
         sights = look(self.reader(), whole, queries, concepts)
         scene, seen = Scene(shrunk(whole), self.balance), dict[str, Looks]()
+        things = self.things(scene)
         shared, answers = (time.perf_counter() - start) / max(1, len(queries)), []
         for query, sight in zip(queries, sights, strict=True):
             start, concept = time.perf_counter(), concepts[query.subject_id]
             evidence = seen.setdefault(query.subject_id, Looks(scene, looks_of(concept)))
-            found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text)
+            found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text, things)
             threshold = self._fitted(concept).threshold if self.threshold < 0 else self.threshold
             map_ = (getattr(evidence, MAP) + sight.map_) / 2
             answer = answer_of(query.id, scene, map_, found, threshold, whole.shape[:2])
@@ -148,7 +176,8 @@ class FeaturesMethod:
         concept, query, whole = self.learn(subject), Query("candidates", subject.id, OWN_PHOTO), as_image(image)
         (sight,) = look(self.reader(), whole, [query], {subject.id: concept})
         evidence = Looks(Scene(shrunk(whole), self.balance), looks_of(concept))
-        found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text)
+        things = self.things(evidence.scene)
+        found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text, things)
         return candidates_of(found, whole.shape[:2])
 
     def reader(self, evidence: bool = False) -> Reader:
@@ -157,8 +186,12 @@ class FeaturesMethod:
         settings = settings if evidence else dataclasses.replace(settings, evidence=Evidence())
         return Reader(self.words.backbone, settings, self.words.encodings)
 
+    def things(self, scene: Scene) -> Sequence[Bool[np.ndarray, "h w"]]:
+        """Those of a scene at its working size; none where regions are cut from maps."""
+        return () if self.finder is None else self.finder(scene.image)
+
     def _fitted(self, concept: Concept) -> Weights:
-        return weights_for(concept.recipe["features"]["reference"], "found", NAME, FILE, command=NAME)
+        return weights_for(concept.recipe["features"]["reference"], self.regions, NAME, FILE, command=NAME)
 
 
 def _mask_sha256(mask: np.ndarray | None) -> str | None:
@@ -179,6 +212,8 @@ def _parted(options: MethodOptions) -> tuple[dict[str, Any], MethodOptions]:
     own = take_settings(DEFAULTS, options.settings, PREFIX)
     if own["balance"] not in BALANCES:
         raise UnknownNameError("balance", str(own["balance"]), BALANCES)
+    if own["regions"] not in REGIONS:
+        raise UnknownNameError("kind of regions", str(own["regions"]), REGIONS)
     threshold = own["threshold"]
     if threshold is None or (threshold != DEFAULTS["threshold"] and not 0 <= threshold <= 1):
         raise UsageError(f"{PREFIX}threshold={threshold}: give a presence in 0..1, or -1 for the one that was fitted")

@@ -9,7 +9,7 @@ Knows: the localizer's observations.  Does not know: how like a region is to the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +49,15 @@ def _sight(seen: Observation, settings: LocalizerSettings, size_hw: tuple[int, i
     return Sight(resized(score[0].float().cpu().numpy(), size_hw), marks)
 
 
-def outlined(reader: Reader, subject: Subject, concept: Concept) -> Subject:
+Find = Callable[[UInt8[np.ndarray, "h w 3"]], Sequence[Bool[np.ndarray, "h w"]]]
+"""The things of a photo, whatever they are."""
+
+
+def outlined(reader: Reader, subject: Subject, concept: Concept, find: Find | None = None) -> Subject:
     """The subject with a mask in every photo; those that came with the photos are as they were.
 
-    The others have the size of the shrunk photo.
+    The others have the size of the shrunk photo: the thing on which the words' map is highest on the mean, or without
+    ``find`` the part that the words' mask has there.
     """
     query = Query("own photo", subject.id, OWN_PHOTO)
     masks: list[Bool[np.ndarray, "h w"]] = []
@@ -60,7 +65,9 @@ def outlined(reader: Reader, subject: Subject, concept: Concept) -> Subject:
         mask = subject.masks[n] if n < len(subject.masks) else None
         if mask is None:
             (sight,) = look(reader, photo, [query], {subject.id: concept})
-            mask = found_part(sight.map_, shrunk(photo), reader.settings)
+            things = () if find is None else find(shrunk(photo))
+            means = [float(sight.map_[thing].mean()) for thing in things]
+            mask = things[int(np.argmax(means))] if means else found_part(sight.map_, shrunk(photo), reader.settings)
         masks.append(mask)
     return dataclasses.replace(subject, masks=tuple(masks))
 

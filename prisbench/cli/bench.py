@@ -226,6 +226,7 @@ def bench_attn_features(
     ] = None,
     refit: Annotated[bool, typer.Option("--fit", help="Keep the weights that are fitted on all subjects.")] = False,
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
+    settings: Settings = [],  # noqa: B006
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
@@ -236,11 +237,12 @@ def bench_attn_features(
     from prisbench.appearance import fitting
     from prisbench.appearance.choice import FILE
     from prisbench.appearance.method import FeaturesMethod
-    from prisbench.settings import MethodOptions
+    from prisbench.settings import MethodOptions, parse_settings
     from prisbench.split_subjects import given
 
     data = named_dataset(dataset)
-    method = FeaturesMethod.make(MethodOptions(concept=concept, model=backbone, say=tell))
+    options = MethodOptions(concept=concept, model=backbone, settings=parse_settings(settings), say=tell)
+    method = FeaturesMethod.make(options)
     asked = {each.query.id: each.query.subject_id for each in data.examples("validation", limit)}
     subjects = [each for each in given(data.subjects("validation"), reference.value) if each.id in asked.values()]
     concepts, seen = {}, []
@@ -254,7 +256,8 @@ def bench_attn_features(
             stage("locate", len(seen), len(asked), "")
     if refit:
         about = {"dataset": data.id, "digest": data.digest, "split": "validation", "limit": limit, "concept": concept}
-        fitting.fit_file(seen, reference.value, {**about, "backbone": method.model}, weights or FILE)
+        about = {**about, "backbone": method.model}
+        fitting.fit_file(seen, reference.value, about, weights or FILE, method.regions)
     rows = fitting.worth(seen, asked)
     say_table([dataclasses.asdict(row) for row in rows], format, fitting.markdown(rows), full)
 

@@ -76,7 +76,7 @@ def train_backbone(
 
 
 def train_rival(
-    name: Annotated[str, typer.Argument(help="sam or clipseg.")],
+    name: Annotated[str, typer.Argument(help="sam, clipseg or things.")],
     out: Annotated[Path, typer.Option(help="Folder for scenes, checkpoints and the model; run again to go on.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Steps; default: the recipe's.")] = None,
     scenes: Annotated[int | None, typer.Option(min=24, help="Training scenes; default: the recipe's.")] = None,

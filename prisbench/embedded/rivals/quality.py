@@ -23,6 +23,8 @@ from prisbench.sam.model import Prompt, Sam
 from prisbench.sam.persam import box_of
 from prisbench.tabletop.captions import SCALES, ordinary_scene
 from prisbench.tabletop.scenes import Plan, Scene, compose
+from prisbench.things.network import load_network
+from prisbench.things.regions import regions_of
 
 CUT = 0.5
 """Where scores are cut here; a method's own threshold is chosen on validation."""
@@ -46,8 +48,12 @@ def held_out(scenes: int, name: str) -> Iterator[HeldOut]:
 
 def quality(kind: str, folder: Path, scenes: int, name: str = "held-out") -> dict[str, Any]:
     """Of the model of that kind in a folder."""
-    measure: Callable[[Path, int, str], dict[str, Any]] = {"sam": sam_quality, "clipseg": clipseg_quality}[kind]
-    return {**measure(folder, scenes, name), "scenes": scenes}
+    measures: dict[str, Callable[[Path, int, str], dict[str, Any]]] = {
+        "sam": sam_quality,
+        "clipseg": clipseg_quality,
+        "things": things_quality,
+    }
+    return {**measures[kind](folder, scenes, name), "scenes": scenes}
 
 
 def sam_quality(folder: Path, scenes: int, name: str) -> dict[str, Any]:
@@ -103,6 +109,24 @@ def clipseg_quality(folder: Path, scenes: int, name: str) -> dict[str, Any]:
         kind: with_interval([each for each, _ in ious], [key for _, key in ious]) for kind, ious in found.items()
     }
     return {**result, "silent": round(float(np.mean(silent)), 4) if silent else None, "absent": len(silent)}
+
+
+def things_quality(folder: Path, scenes: int, name: str) -> dict[str, Any]:
+    """Mean IoU of each thing with the region that overlaps it most, the share of things with IoU 0.5 or more, and
+    regions for each thing.
+    """
+    network = load_network(folder)
+    ious: list[float] = []
+    keys: list[str] = []
+    regions = 0
+    for scene, _, _ in held_out(scenes, name):
+        found = regions_of(network, scene.image)
+        regions += len(found)
+        for truth in scene.masks:
+            ious.append(max((iou(region, truth) for region in found), default=0.0))
+            keys.append(image_id(scene.image))
+    at_half = round(float(np.mean(np.asarray(ious) >= 0.5)), 4)
+    return {"region": with_interval(ious, keys), "at_half": at_half, "regions": round(regions / len(ious), 4)}
 
 
 def union(scene: Scene, numbers: list[int]) -> Bool[np.ndarray, "h w"]:

@@ -16,7 +16,7 @@ from prisbench.embedded.recipe import step_generator
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What both small models have.  Sizes in scenes, pixels, steps."""
+    """What all small models have.  Sizes in scenes, pixels, steps."""
 
     name: ClassVar[str]
     stage: ClassVar[int]
@@ -25,16 +25,7 @@ class _Recipe:
     seed: int = 0
     scenes: int = 3_000
     """The first so many of those that the embedded backbone was trained on."""
-    side: int = 144
-    """Of the square that photos are brought into: the longest side of a Tabletop scene but one."""
-    patch: int = 12
-    width: int = 128
-    """Of the image encoder."""
-    layers: int = 4
-    heads: int = 4
     batch: int = 8
-    prompts: int = 3
-    """Of each scene, in a step."""
     rate: float = 1e-3
     ema: float = 0.998
 
@@ -44,7 +35,22 @@ class _Recipe:
 
 
 @dataclass(frozen=True)
-class SamRecipe(_Recipe):
+class _Transformer(_Recipe):
+    """What both models of published classes have."""
+
+    side: int = 144
+    """Of the square that photos are brought into: the longest side of a Tabletop scene but one."""
+    patch: int = 12
+    width: int = 128
+    """Of the image encoder."""
+    layers: int = 4
+    heads: int = 4
+    prompts: int = 3
+    """Of each scene, in a step."""
+
+
+@dataclass(frozen=True)
+class SamRecipe(_Transformer):
     """Every number that shapes the embedded Segment Anything."""
 
     name: ClassVar[str] = "sam"
@@ -66,7 +72,7 @@ class SamRecipe(_Recipe):
 
 
 @dataclass(frozen=True)
-class ClipSegRecipe(_Recipe):
+class ClipSegRecipe(_Transformer):
     """Every number that shapes the embedded CLIPSeg.  ``width`` is also that of the vectors that both towers give."""
 
     name: ClassVar[str] = "clipseg"
@@ -98,11 +104,30 @@ class ClipSegRecipe(_Recipe):
     """The cross-entropy counts so many times the Dice loss."""
 
 
-Recipe = SamRecipe | ClipSegRecipe
+@dataclass(frozen=True)
+class ThingsRecipe(_Recipe):
+    """Every number that shapes the network that finds things (``prisbench/things``)."""
 
-RIVALS: Mapping[str, type[SamRecipe] | type[ClipSegRecipe]] = {"sam": SamRecipe, "clipseg": ClipSegRecipe}
+    name: ClassVar[str] = "things"
+    stage: ClassVar[int] = 6
 
-SECONDS = {"sam": 0.55, "clipseg": 0.65}
+    scenes: int = 6_000
+    widths: tuple[int, ...] = (24, 48, 96, 128)
+    """Channels at each resolution, the finest first."""
+    rate: float = 2e-3
+    steps: int = 6_000
+    decay_share: float = 0.6
+
+
+Recipe = SamRecipe | ClipSegRecipe | ThingsRecipe
+
+RIVALS: Mapping[str, type[SamRecipe] | type[ClipSegRecipe] | type[ThingsRecipe]] = {
+    "sam": SamRecipe,
+    "clipseg": ClipSegRecipe,
+    "things": ThingsRecipe,
+}
+
+SECONDS = {"sam": 0.55, "clipseg": 0.65, "things": 0.25}
 """Of one core for a step of the default size, measured while other work ran on the processor's other threads."""
 
 

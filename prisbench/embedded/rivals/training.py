@@ -1,6 +1,6 @@
 """Training the rivals: draw scenes with masks, train, write the model's folder.
 
-Everything of a run lies under one folder, which both rivals may share: the scenes, and for each rival its recipe, its
+Everything of a run lies under one folder, which all rivals may share: the scenes, and for each rival its recipe, its
 state and its model.  The data and the chance of step n follow from (seed, n) alone, so a resumed run goes on as if it
 had never stopped.
 
@@ -20,8 +20,9 @@ from prisbench.clipseg.model import DEVIATION, MEAN
 from prisbench.embedded.recipe import Report
 from prisbench.embedded.rivals.clipseg import Names, Twins, build_clipseg, clipseg_loss, trained_parts
 from prisbench.embedded.rivals.pools import Pool, read_pools
-from prisbench.embedded.rivals.recipes import ClipSegRecipe, Recipe, SamRecipe
+from prisbench.embedded.rivals.recipes import ClipSegRecipe, Recipe, SamRecipe, ThingsRecipe
 from prisbench.embedded.rivals.sam import build_sam, sam_loss
+from prisbench.embedded.rivals.things import build_things, things_loss
 from prisbench.embedded.scenes import draw_scenes
 from prisbench.embedded.stage import Stage, rate_shape
 from prisbench.embedded.training import claim_recipe
@@ -29,6 +30,7 @@ from prisbench.embedded.words import make_tokenizer
 from prisbench.runtime.files import new_folder
 from prisbench.runtime.locks import locked
 from prisbench.tabletop.captions import vocabulary
+from prisbench.things.network import save_network
 
 RUN, MODEL = "run", "model"
 """Folders of a rival's state and of its finished model."""
@@ -67,6 +69,10 @@ def beginning(home: Path, recipe: Recipe, pools: Sequence[Pool]) -> tuple[Any, S
         network = build_sam(recipe).train()
         stage = Stage(home / RUN, {"sam": network}, recipe.rate, recipe.ema)
         return network, stage, lambda step: sam_loss(network, recipe, pools, step)
+    if isinstance(recipe, ThingsRecipe):
+        network = build_things(recipe).train()
+        stage = Stage(home / RUN, {"things": network}, recipe.rate, recipe.ema)
+        return network, stage, lambda step: things_loss(network, recipe, pools, step)
     tokenizer, names = tokenizer_of(home, recipe), Names(pools, recipe)
     network = build_clipseg(recipe, tokenizer).train()
     parts = {**trained_parts(network), "names": names}
@@ -84,7 +90,10 @@ def write_model(home: Path, recipe: Recipe, network: Any) -> Path:
     """The model as its class reads it, fp16 safetensors, and CLIPSeg's processor; replaces a model that stood there."""
     folder = home / MODEL
     with new_folder(folder, overwrite=True, marker="config.json") as temp:
-        network.half().save_pretrained(temp, safe_serialization=True)
+        if isinstance(recipe, ThingsRecipe):
+            save_network(network, temp)
+        else:
+            network.half().save_pretrained(temp, safe_serialization=True)
         if isinstance(recipe, ClipSegRecipe):
             size = {"height": recipe.side, "width": recipe.side}
             images = ViTImageProcessorPil(size=size, image_mean=list(MEAN), image_std=list(DEVIATION))

@@ -1,0 +1,129 @@
+"""The network that finds things: from a photo to what each cell belongs to.
+
+An encoder and decoder of convolutions at half of the photo's resolution, after Panoptic-DeepLab (Cheng et al. 2020,
+arXiv 1911.10194): is there a thing, is here the middle of one, and how far away is the middle of the thing here.
+
+Knows: layers, the files of a model.  Does not know: regions, training, what things are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+
+from prisbench.errors import BackboneError
+from prisbench.runtime.files import read_json, write_json
+
+STRIDE = 2
+"""Pixels of a photo that a cell is wide."""
+
+FILE, WEIGHTS = "config.json", "model.safetensors"
+
+KIND = "prisbench-things"
+"""What ``config.json`` says the folder holds."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """``widths``: channels at each resolution, the finest first; each is half of the one before.  ``groups``: of the
+    normalisation.  ``reach``: pixels that an offset of 1 stands for.
+    """
+
+    widths: tuple[int, ...] = (24, 48, 96, 128)
+    groups: int = 8
+    reach: float = 16.0
+
+
+class Seen(NamedTuple):
+    """Of each cell: how sure there is a thing and a middle, as logits, and the way to the middle, rows first."""
+
+    thing: Float[Tensor, "n h w"]
+    middle: Float[Tensor, "n h w"]
+    way: Float[Tensor, "n 2 h w"]
+
+
+class ThingsNet(nn.Module):
+    """Photos in -1..1, sides a multiple of ``multiple``, to ``Seen``."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config, widths = config, config.widths
+        first = [widths[0], *widths[:-1]]
+        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 5, STRIDE, 2), nn.SiLU())
+        self.down = nn.ModuleList(
+            _block(before, after, 1 if n == 0 else 2, config.groups)
+            for n, (before, after) in enumerate(zip(first, widths, strict=True))
+        )
+        self.middle = _block(widths[-1], widths[-1], 1, config.groups)
+        coarse = [widths[-1], *widths[-2:0:-1]]
+        fine = [*widths[-2:0:-1], 2 * widths[0]]
+        kept = widths[-2::-1]
+        self.up = nn.ModuleList(
+            _block(above + beside, out, 1, config.groups) for above, beside, out in zip(coarse, kept, fine, strict=True)
+        )
+        self.head = nn.Conv2d(fine[-1], 4, 1)
+
+    @property
+    def multiple(self) -> int:
+        return int(STRIDE * 2 ** (len(self.config.widths) - 1))
+
+    def forward(self, photos: Float[Tensor, "n 3 h w"]) -> Seen:
+        x, beside = self.stem(photos), []
+        for block in self.down:
+            x = block(x)
+            beside.append(x)
+        x = self.middle(x)
+        for block, kept in zip(self.up, beside[-2::-1], strict=True):
+            x = block(torch.cat([interpolate(x, size=kept.shape[-2:], mode="nearest"), kept], 1))
+        out = self.head(x)
+        return Seen(out[:, 0], out[:, 1], out[:, 2:])
+
+
+@torch.no_grad()
+def see(network: ThingsNet, photo: UInt8[Tensor, "h w 3"]) -> Seen:
+    """What the network sees of a photo, a cell a pixel, for n = 1."""
+    h, w = photo.shape[:2]
+    pixels = photo.permute(2, 0, 1)[None].float() / 127.5 - 1
+    whole = pad(pixels, (0, -w % network.multiple, 0, -h % network.multiple), mode="replicate")
+    cells = torch.cat([each if each.ndim == 4 else each[:, None] for each in network(whole)], 1)
+    fine = interpolate(cells, size=whole.shape[-2:], mode="bilinear", align_corners=False)[:, :, :h, :w]
+    return Seen(fine[:, 0], fine[:, 1], network.config.reach * fine[:, 2:])
+
+
+def save_network(network: ThingsNet, folder: Path) -> None:
+    """``config.json`` and fp16 safetensors into a folder that is there.  Raises WriteError."""
+    write_json(folder / FILE, {"kind": KIND, **asdict(network.config)})
+    save_file({name: each.half().contiguous() for name, each in network.state_dict().items()}, folder / WEIGHTS)
+
+
+def load_network(folder: Path) -> ThingsNet:
+    """Of a folder that ``save_network`` wrote.  Raises BackboneError for another one."""
+    if not (folder / FILE).is_file() or not (folder / WEIGHTS).is_file():
+        raise BackboneError(f"{folder} holds no network that finds things: no {FILE} and {WEIGHTS} in it")
+    found = read_json(folder / FILE)
+    if not isinstance(found, Mapping) or found.get("kind") != KIND:
+        raise BackboneError(f"{folder / FILE} is not of a network that finds things; train one with train-rival things")
+    try:
+        config = Config(tuple(map(int, found["widths"])), int(found["groups"]), float(found["reach"]))
+        network = ThingsNet(config)
+        network.load_state_dict({name: each.float() for name, each in load_file(folder / WEIGHTS).items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        first = (str(error).splitlines() or [repr(error)])[0]
+        raise BackboneError(f"{folder} does not hold what its {FILE} says: {first}") from None
+    return network.eval()
+
+
+def _block(before: int, after: int, stride: int, groups: int) -> nn.Sequential:
+    def layer(wide: int, step: int) -> list[nn.Module]:
+        return [nn.Conv2d(wide, after, 3, step, 1, bias=False), nn.GroupNorm(groups, after), nn.SiLU()]
+
+    return nn.Sequential(*layer(before, stride), *layer(after, 1))

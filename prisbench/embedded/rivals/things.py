@@ -64,7 +64,8 @@ def targets(
     The middle is that of the box around what is seen of a thing.
     """
     cells = ids[::STRIDE, ::STRIDE]
-    rows, columns = np.indices(cells.shape, dtype=np.float32)
+    grid = np.indices(cells.shape).astype(np.float32)
+    rows, columns = grid[0], grid[1]
     middle, way = np.zeros(cells.shape, np.float32), np.zeros((2, *cells.shape), np.float32)
     for number in np.unique(cells[cells > 0]):
         inside = cells == number

@@ -40,7 +40,7 @@ from prisbench.runtime.reads import watched
 from prisbench.sharding import turned
 from prisbench.split_subjects import SplitSubjects
 from prisbench.stored import keeper
-from prisbench.types import Concept, KnowsItsTask, Method, Subject, TellsForm, WantsSubjects
+from prisbench.types import Concept, KeepsConcepts, KnowsItsTask, Method, Subject, TellsForm, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
 """Called with "learn" or "locate", how many are done, of how many, and the id just done."""
@@ -219,11 +219,8 @@ def _learn_some(everybody: SplitSubjects, learning: _Learning) -> tuple[dict[str
     concepts: dict[str, Concept] = {}
     cost: dict[str, SubjectCost] = {}
     for n, id in enumerate(learning.order, 1):
-        start = time.perf_counter()
         if id not in known:
-            there = keeps is not None and keeps.known(by_id[id]) is not None
-            concept = _learn(method, by_id[id])
-            known[id] = concept, 0.0 if there else time.perf_counter() - start
+            known[id] = _learn(method, keeps, by_id[id])
         concepts[id], seconds = known[id]
         cost[id] = SubjectCost(seconds, _tensor_bytes(concepts[id]))
         if n == 1:
@@ -232,16 +229,21 @@ def _learn_some(everybody: SplitSubjects, learning: _Learning) -> tuple[dict[str
     return concepts, cost
 
 
-def _learn(method: Method, subject: Subject) -> Concept:
-    """One subject's concept.  What the method raises itself, other than mistakes a user can mend, is one line."""
+def _learn(method: Method, keeps: KeepsConcepts | None, subject: Subject) -> tuple[Concept, float]:
+    """One subject's concept, and the seconds it took, 0 for one that ``keeps`` knew before.
+
+    What the method raises itself, other than mistakes a user can mend, is one line.
+    """
+    start = time.perf_counter()
     try:
+        there = keeps is not None and keeps.known(subject) is not None
         with watched(method):
             concept = method.learn(subject)
     except (PrisbenchError, MemoryError, KeyboardInterrupt):
         raise
     except BaseException as error:
         raise DataError(f"{method.name} cannot learn subject {subject.id!r}: {words_of(error)}") from error
-    return checked_concept(method.name, subject, concept)
+    return checked_concept(method.name, subject, concept), 0.0 if there else time.perf_counter() - start
 
 
 def _tensor_bytes(concept: Concept) -> int:

@@ -18,8 +18,8 @@ from prisbench.types import KeepsConcepts, Method, Subject, WantsSubjects
 
 def keeper(method: Method) -> KeepsConcepts | None:
     """Who keeps a method's concepts: itself, or the method that it has inside; None where nobody does."""
-    for each in (method, *vars(method).values()):
-        if isinstance(each, KeepsConcepts):
+    for each in (method, *getattr(method, "__dict__", {}).values()):
+        if isinstance(each, KeepsConcepts) and callable(each.known) and isinstance(each, Method):
             return each
     return None
 

@@ -132,6 +132,34 @@ def test_finding_a_concept_again_is_not_learning(
         assert run.learn_seconds is None or 0.05 <= run.learn_seconds < 1
 
 
+class Slotted:
+    """A method without a ``__dict__``, which has something of its own by the name of ``known``."""
+
+    __slots__ = ("known", "name", "settings")
+
+    def __init__(self, known: object) -> None:
+        self.known, self.name, self.settings = known, "slotted", {"tau": 0.5}
+
+    def learn(self, subject: Subject) -> Concept:
+        return Boxes().learn(subject)
+
+    def locate(self, image: np.ndarray, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> list[Prediction]:
+        return Boxes().locate(image, queries, concepts)
+
+
+@pytest.mark.parametrize("known", [{}, {"mug": 1}, None, 3])
+def test_what_a_method_calls_known_for_itself_is_not_asked(known: object, dataset: Dataset, tmp_path: Path) -> None:
+    run, _ = evaluate(dataset, Slotted(known), tmp_path)  # type: ignore[arg-type]
+    assert run.n_errors == 0 and len(run.queries) == 4 * SCENES + 1
+
+
+def test_a_method_that_fails_to_say_what_it_knows_is_one_line(dataset: Dataset, tmp_path: Path) -> None:
+    method = Boxes()
+    method.known = lambda: None  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match=r"boxes cannot learn subject '.*': TypeError"):
+        evaluate(dataset, method, tmp_path)
+
+
 def test_a_run_learns_locates_and_scores(dataset: Dataset, tmp_path: Path) -> None:
     method = Boxes()
     assert isinstance(method, Method)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -40,6 +40,8 @@ SEED = 20_211_207
 """Of the draws when no Generator is passed: the same files give the same table."""
 
 Interval = tuple[float, float]
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,13 +171,22 @@ def tiers(values: Mapping[str, float], gap: Callable[[str, str], Interval | None
     tier's best includes zero (or cannot be made); else it opens the next tier.  So the data do not
     separate the members of a tier from its best, which does not make them equal.
     """
-    found: dict[str, int] = {}
-    best, tier = "", 0
-    for _, name in sorted((-value, name) for name, value in values.items()):
-        between = gap(best, name) if tier else None
-        if not tier or (between is not None and between[0] > _NO_WIDTH):
-            best, tier = name, tier + 1
-        found[name] = tier
+
+    def apart(best: str, name: str) -> bool:
+        between = gap(best, name)
+        return between is not None and between[0] > _NO_WIDTH
+
+    return opened([name for _, name in sorted((-value, name) for name, value in values.items())], apart)
+
+
+def opened(order: Iterable[Name], apart: Callable[[Name, Name], bool]) -> dict[Name, int]:
+    """Tiers from 1 of names in their order: one that is told ``apart`` from the open tier's first opens the next."""
+    found: dict[Name, int] = {}
+    first: list[Name] = []
+    for name in order:
+        if not first or apart(first[-1], name):
+            first.append(name)
+        found[name] = len(first)
     return found
 
 

@@ -23,7 +23,7 @@ from prisbench.appearance.sight import look
 from prisbench.datasets.load import Dataset
 from prisbench.network_free.colours import shrunk
 from prisbench.network_free.evidence import Evidence, Scene
-from prisbench.network_free.fitting import Seen, chosen_of, fit_rows, gain, seen_of
+from prisbench.network_free.fitting import Seen, chosen_of, fit_rows, gain, merged, seen_of
 from prisbench.network_free.likeness import COLOUR, KEYPOINTS, NAMES, OUTLINE, PATCHES, TEXTURE
 from prisbench.runtime.files import read_json, write_json
 from prisbench.types import REFERENTLESS, Concept
@@ -39,11 +39,10 @@ def fit_file(
 
     Raises DataError where no query has a region, WriteError.
     """
-    found = {regions: {NAME: fit_rows(seen, NAMES, reads=True).record()}}
     held = read_json(file) if file.exists() else {}
+    found = {**held.get(reference, {}), regions: {NAME: fit_rows(seen, NAMES, reads=True).record()}}
     key = reference if regions == "found" else f"{reference}, {regions}"
-    told = {**held.get("about", {}), key: dict(about)}
-    write_json(file, {**held, reference: {**held.get(reference, {}), **found}, "about": told})
+    write_json(file, merged(held, reference, found, about, key))
 
 
 CUES = {

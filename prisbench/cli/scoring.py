@@ -12,9 +12,6 @@ from prisbench.cli.options import Full
 from prisbench.errors import DataError, UsageError
 from prisbench.runtime.console import Format, OutputFormat, progress_bar, say
 
-FEWEST = 6
-"""Subjects that an interval needs: ``statistics.FEWEST_SUBJECTS``, which loads numpy."""
-
 
 def conformance(
     answers: Annotated[
@@ -96,11 +93,14 @@ def bench_coverage(
 ) -> None:
     """Simulate how often 95 % intervals of each kind hold the truth (docs/metrics.md has the table)."""
     from prisbench.bench import coverage
+    from prisbench.statistics import FEWEST_SUBJECTS
 
-    few = [n for n in subjects if n < FEWEST]
+    few = [n for n in subjects if n < FEWEST_SUBJECTS]
     far = [each for each in rate if not 0.01 <= each <= 0.99]
     if few or far:
-        raise UsageError(f"--subjects {few[0]}: at least {FEWEST}" if few else f"--rate {far[0]}: 0.01 to 0.99")
+        raise UsageError(
+            f"--subjects {few[0]}: at least {FEWEST_SUBJECTS}" if few else f"--rate {far[0]}: 0.01 to 0.99"
+        )
     worlds = (*coverage.WORLDS, *(coverage.ELSEWHERE if elsewhere else ()))
     rates = rate or coverage.RATES
     cells = []

@@ -28,7 +28,7 @@ from jaxtyping import Float, UInt8
 from scipy import ndimage
 
 from prisbench.diffusion.backbone import Backbone
-from prisbench.diffusion.images import encode_image
+from prisbench.diffusion.images import encode_image, unscaled
 from prisbench.errors import BackboneError
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import resize_to
@@ -78,8 +78,8 @@ def features(backbone: Backbone, photo: ImageLike) -> dict[str, float]:
     latents, geometry = encode_image(backbone, photo)
     h, w = geometry.resized_hw
     small = resize_to(photo, (h, w))
-    scaled = latents.to(backbone.vae.dtype) / backbone.vae.config["scaling_factor"]
-    drawn = backbone.vae.decode(scaled).sample[0, :, :h, :w].float().cpu().numpy()
+    codes = unscaled(backbone.vae, latents.to(backbone.vae.dtype))
+    drawn = backbone.vae.decode(codes).sample[0, :, :h, :w].float().cpu().numpy()
     return statistics_of(small, drawn - (small.transpose(2, 0, 1) / 127.5 - 1).astype(np.float32))
 
 

@@ -80,9 +80,8 @@ def recorder(
     is normalised anew: a hop spreads a map over the image alone.  Raises UsageError for a direction or kind that this
     network's attention does not have; UnknownNameError and BackboneError as ``attention.record``.
     """
-    if isinstance(network, Transformer) and network.sequence.order != "cross":
-        return _recorded(network, columns, wanted, streams, how)
-    if (how.direction, how.maps) != ("image", "attention"):
+    joint = isinstance(network, Transformer) and network.sequence.order != "cross"
+    if not joint and (how.direction, how.maps) != ("image", "attention"):
         given = "localizer.direction=text" if how.direction != "image" else "localizer.maps=outputs"
         raise UsageError(f"{given} needs joint attention; words are no rows of this model's attention, only keys")
     if isinstance(network, Transformer):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prisbench.diffusion.families import FAMILIES
 from prisbench.errors import BackboneError, UnknownNameError
 from prisbench.localizer.refine import EMBEDDED_CRF, PUBLISHED_CRF, TABLETOP_ADAPTIVE
 from prisbench.localizer.settings import Evidence, LocalizerSettings, Places
@@ -220,6 +221,6 @@ DEFAULTS = {
     "embedded": "accurate",
     "sd": "paper",
     "sdxl": "paper",
-    **dict.fromkeys(("sd3", "sd3-large", "flux", "klein", "klein-9b", "pixart"), "fast"),
+    **dict.fromkeys(FAMILIES.values(), "fast"),
 }
 """The preset a family gets when none is named: where nothing was measured, what was published."""

@@ -204,6 +204,8 @@ def without_masks(subjects: Iterable[Subject]) -> list[Subject]:
     return [dataclasses.replace(subject, masks=()) for subject in subjects]
 
 
-def merged(old: Mapping[str, Any], setting: str, found: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The file of weights with one reference setting put in."""
-    return {**old, setting: dict(found), "about": {**old.get("about", {}), setting: dict(about)}}
+def merged(
+    old: Mapping[str, Any], setting: str, found: Mapping[str, Any], about: Mapping[str, Any], key: str | None = None
+) -> dict[str, Any]:
+    """The file of weights with one reference setting put in; ``key``: what ``about`` stands under, if not that."""
+    return {**old, setting: dict(found), "about": {**old.get("about", {}), key or setting: dict(about)}}

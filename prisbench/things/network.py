@@ -77,6 +77,10 @@ class ThingsNet(nn.Module):
         return int(STRIDE * 2 ** (len(self.config.widths) - 1))
 
     def forward(self, photos: Float[Tensor, "n 3 h w"]) -> Seen:
+        return _parted(self.maps(photos))
+
+    def maps(self, photos: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 4 a b"]:
+        """What ``Seen`` is made of, side by side."""
         x, beside = self.stem(photos), []
         for block in self.down:
             x = block(x)
@@ -84,8 +88,7 @@ class ThingsNet(nn.Module):
         x = self.middle(x)
         for block, kept in zip(self.up, beside[-2::-1], strict=True):
             x = block(torch.cat([interpolate(x, size=kept.shape[-2:], mode="nearest"), kept], 1))
-        out = self.head(x)
-        return Seen(out[:, 0], out[:, 1], out[:, 2:])
+        return self.head(x)
 
 
 @torch.no_grad()
@@ -94,9 +97,9 @@ def see(network: ThingsNet, photo: UInt8[Tensor, "h w 3"]) -> Seen:
     h, w = photo.shape[:2]
     pixels = photo.permute(2, 0, 1)[None].float() / 127.5 - 1
     whole = pad(pixels, (0, -w % network.multiple, 0, -h % network.multiple), mode="replicate")
-    cells = torch.cat([each if each.ndim == 4 else each[:, None] for each in network(whole)], 1)
-    fine = interpolate(cells, size=whole.shape[-2:], mode="bilinear", align_corners=False)[:, :, :h, :w]
-    return Seen(fine[:, 0], fine[:, 1], network.config.reach * fine[:, 2:])
+    fine = interpolate(network.maps(whole), size=whole.shape[-2:], mode="bilinear", align_corners=False)
+    seen = _parted(fine[:, :, :h, :w])
+    return seen._replace(way=network.config.reach * seen.way)
 
 
 def save_network(network: ThingsNet, folder: Path) -> None:
@@ -120,6 +123,10 @@ def load_network(folder: Path) -> ThingsNet:
         first = (str(error).splitlines() or [repr(error)])[0]
         raise BackboneError(f"{folder} does not hold what its {FILE} says: {first}") from None
     return network.eval()
+
+
+def _parted(maps: Float[Tensor, "n 4 a b"]) -> Seen:
+    return Seen(maps[:, 0], maps[:, 1], maps[:, 2:])
 
 
 def _block(before: int, after: int, stride: int, groups: int) -> nn.Sequential:

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from prisbench.statistics import LEVEL
+from prisbench.statistics import LEVEL, opened
 from prisbench.uncertainty.spread import Gap, Spread, gap_of
 
 Name = TypeVar("Name", bound=Hashable)
@@ -43,12 +43,8 @@ def ranked(spreads: Sequence[Spread], names: Sequence[str], units: int, higher_i
         return Ranked(order, None, None, gaps, {})
     adjusted = holm(known)
     apart = {pair for pair, p in adjusted.items() if p < 1 - LEVEL}
-    tiers = [0] * len(spreads)
-    best, tier = order[0], 1
-    for place in order:
-        if (best, place) in apart:
-            best, tier = place, tier + 1
-        tiers[place] = tier
+    tier_of = opened(order, lambda best, place: (best, place) in apart)
+    tiers = [tier_of[place] for place in range(len(spreads))]
     ahead = [sum(pair[1] == place for pair in apart) for place in range(len(spreads))]
     behind = [sum(pair[0] == place for pair in apart) for place in range(len(spreads))]
     ranks = [(1 + a, len(spreads) - b) for a, b in zip(ahead, behind, strict=True)]

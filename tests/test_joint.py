@@ -39,20 +39,12 @@ T = 600
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    root = tmp_path_factory.mktemp("transformers")
-    return lambda kind: root / kind if (root / kind).exists() else tiny_transformers.save(root / kind, kind)
+    return tiny_transformers.folders_in(tmp_path_factory.mktemp("transformers"))
 
 
 @pytest.fixture(scope="session")
 def backbones(folders: Callable[[str], Path]) -> Callable[[str], Backbone]:
-    known: dict[str, Backbone] = {}
-
-    def get(kind: str) -> Backbone:
-        if kind not in known:
-            known[kind] = load_backbone(folders(kind))
-        return known[kind]
-
-    return get
+    return tiny_transformers.backbones_in(folders)
 
 
 class Seen(NamedTuple):
@@ -213,6 +205,23 @@ def recorded(
     return seen
 
 
+class Asked(NamedTuple):
+    """A backbone asked about a photo: latents, the prompt, what it conditions, columns of its words, image rows."""
+
+    latents: Tensor
+    prompt: Any
+    text: Conditioning
+    columns: Tensor
+    grid_hw: tuple[int, int]
+
+
+def asked(backbone: Backbone, size_hw: tuple[int, int]) -> Asked:
+    encoded, latents = encode_image(backbone, photo(*size_hw), 128), noisy(backbone, size_hw)
+    prompt, text = text_of(backbone, "a photo of the {subject}", encoded)
+    columns = columns_of(backbone, prompt, text.states.shape[1])
+    return Asked(latents, prompt, text, columns, backbone.unet.tokens(tuple(latents.shape[-2:])))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_are_read_as_the_pipeline_of_diffusers_reads_them(kind: str, backbones: Any, folders: Any) -> None:
     backbone, pipe = backbones(kind), tiny_transformers.load(folders(kind), kind)
@@ -272,10 +281,7 @@ def test_recorded_attention_is_the_matrix_written_out(kind: str, size: tuple[int
 @pytest.mark.parametrize("kind", ["sd35", "flux-dev", "klein"])
 def test_words_look_at_the_image_where_their_rows_of_the_matrix_say(kind: str, backbones: Any) -> None:
     backbone = backbones(kind)
-    encoded, latents = encode_image(backbone, photo(*PHOTOS[0]), 128), noisy(backbone, PHOTOS[0])
-    prompt, text = text_of(backbone, "a photo of the {subject}", encoded)
-    columns = columns_of(backbone, prompt, text.states.shape[1])
-    h, w = backbone.unet.tokens(tuple(latents.shape[-2:]))
+    latents, _, text, columns, (h, w) = asked(backbone, PHOTOS[0])
     seen = recorded(backbone, latents, text, columns, How(direction="text"))
     plain = written_out(backbone, call_of(backbone, latents, text))
     for name, maps in seen.cross.items():
@@ -287,11 +293,8 @@ def test_words_look_at_the_image_where_their_rows_of_the_matrix_say(kind: str, b
 @pytest.mark.parametrize("kind", ["sd3", "flux-schnell", "klein"])
 def test_outputs_are_compared_as_what_attention_gave_places_and_words(kind: str, backbones: Any) -> None:
     backbone = backbones(kind)
-    encoded, latents = encode_image(backbone, photo(*PHOTOS[1]), 128), noisy(backbone, PHOTOS[1])
-    prompt, text = text_of(backbone, "a photo of the {subject}", encoded)
-    columns = columns_of(backbone, prompt, text.states.shape[1])
+    latents, prompt, text, columns, (h, w) = asked(backbone, PHOTOS[1])
     content = list(prompt.groups["subject", "content"])
-    h, w = backbone.unet.tokens(tuple(latents.shape[-2:]))
     seen = recorded(backbone, latents, text, columns, How(maps="outputs"))
     logits = recorded(backbone, latents, text, columns)
     plain = written_out(backbone, call_of(backbone, latents, text))

@@ -26,6 +26,7 @@ from prisbench.settings import MethodOptions
 from prisbench.trial.scenes import draw_set
 from prisbench.types import Concept, Query, Subject
 from tests.drawing import draw_box, draw_scene
+from tests.published_persam import check_guided, shaken, walked
 
 SIDE, GRID, WIDTH = 64, 8, 16
 
@@ -44,14 +45,7 @@ def tiny_sam() -> Any:
             attention_downsample_rate=2,
         ),
     )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        network = SamModel(config).eval()
-        with torch.no_grad():
-            for name, weight in network.named_parameters():
-                if "layer_norm" not in name:
-                    weight += torch.randn_like(weight) * 0.2
-    return network
+    return shaken(SamModel, config)
 
 
 @pytest.fixture(scope="module")
@@ -74,78 +68,13 @@ SUBJECT = Subject("s", "mug", (draw_scene(9, (20, 30)), PHOTO), (None, MASK))
 # --- the published attention, written out ---------------------------------------------------------------------------
 
 
-def plain_attention(layer: Any, q: Tensor, k: Tensor, v: Tensor, similar: Tensor | None = None) -> Tensor:
-    """One head at a time, from the projections on."""
-    q, k, v = (F.linear(x, p.weight, p.bias) for x, p in ((q, layer.q_proj), (k, layer.k_proj), (v, layer.v_proj)))
-    width = q.shape[-1] // layer.num_attention_heads
-    out = []
-    for n in range(layer.num_attention_heads):
-        part = slice(n * width, (n + 1) * width)
-        weights = torch.softmax(q[:, part] @ k[:, part].T / math.sqrt(width), dim=-1)
-        if similar is not None:
-            weights = torch.softmax(weights + similar, dim=-1)
-        out.append(weights @ v[:, part])
-    return F.linear(torch.cat(out, 1), layer.out_proj.weight, layer.out_proj.bias)
-
-
-def norm(layer: Any, x: Tensor) -> Tensor:
-    return F.layer_norm(x, (x.shape[-1],), layer.weight, layer.bias, layer.eps)
-
-
-def plain_transformer(inner: Any, tokens: Tensor, image: Tensor, place: Tensor, similar: Tensor, target: Tensor) -> Any:
-    """The release's ``TwoWayTransformer.forward`` on matrices, with its additions in place."""
-    queries = point = tokens.clone()
-    keys = image
-    for number, block in enumerate(inner.layers):
-        queries += target  # of the first block, this is ``point``, too
-        if number == 0:
-            queries = plain_attention(block.self_attn, queries, queries, queries)
-        else:
-            q = queries + point
-            queries = queries + plain_attention(block.self_attn, q, q, queries)
-        queries = norm(block.layer_norm1, queries)
-        looked = plain_attention(block.cross_attn_token_to_image, queries + point, keys + place, keys, similar)
-        queries = norm(block.layer_norm2, queries + looked)
-        hidden = F.relu(F.linear(queries, block.mlp.lin1.weight, block.mlp.lin1.bias))
-        queries = norm(block.layer_norm3, queries + F.linear(hidden, block.mlp.lin2.weight, block.mlp.lin2.bias))
-        back = plain_attention(block.cross_attn_image_to_token, keys + place, queries + point, queries)
-        keys = norm(block.layer_norm4, keys + back)
-    q = queries + point
-    q += target
-    queries = queries + plain_attention(inner.final_attn_token_to_image, q, keys + place, keys)
-    return norm(inner.layer_norm_final_attn, queries), keys
-
-
-def parts(seed: int = 5) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(seed)
-    tokens, image, place = (torch.randn(shape, generator=generator) for shape in ((7, WIDTH), (64, WIDTH), (64, WIDTH)))
-    similar, target = torch.rand(64, generator=generator), torch.randn(WIDTH, generator=generator)
-    return tokens, image, place, similar, target
-
-
-def through(transformer: Any, tokens: Tensor, image: Tensor, place: Tensor, similar: Tensor, target: Tensor) -> Any:
-    grid = [each.T.reshape(1, WIDTH, GRID, GRID) for each in (image, place)]
-    with torch.no_grad():
-        queries, keys = transformer(
-            point_embeddings=tokens.clone()[None, None],
-            image_embeddings=grid[0],
-            image_positional_embeddings=grid[1],
-            attention_similarity=similar[None, None, None],
-            target_embedding=target[None, None],
-        )
-    return queries[0, 0], keys[0, 0]
+def mlp(layer: Any, x: Tensor) -> Tensor:
+    hidden = F.relu(F.linear(x, layer.lin1.weight, layer.lin1.bias))
+    return F.linear(hidden, layer.lin2.weight, layer.lin2.bias)
 
 
 def test_the_guided_attention_is_the_published_one_and_not_that_of_transformers(sam: Sam) -> None:
-    given = parts()
-    guided = sam.network.mask_decoder.transformer
-    with torch.no_grad():
-        expected = plain_transformer(guided.inner, *given)
-    found = through(guided, *given)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-    theirs = through(guided.inner, *given)
-    assert float((theirs[0] - expected[0]).abs().max()) > 1e-2, "one softmax is another method"
+    check_guided(sam, GRID, WIDTH, mlp)
 
 
 def test_without_guidance_the_model_is_as_it_was(sam: Sam, folder: str) -> None:
@@ -209,20 +138,10 @@ def test_persam_is_what_the_release_does_step_by_step(folder: str, sam: Sam) -> 
     added = torch.sigmoid(F.interpolate(standard[None, None], (GRID, GRID), mode="bilinear")).flatten()
     torch.testing.assert_close(guidance(similar, GRID).flatten(), added)
 
-    (y1, x1), (y0, x0) = (np.unravel_index(int(i), similar.shape) for i in (similar.argmax(), similar.argmin()))
-    at = ((int(x1), int(y1)), (int(x0), int(y0)))
-    first = sam.decode(
-        frame, features, Prompt(at, (1, 0), similarity=added[None, None, None], target=target[None, None]), False
-    )
-    second = sam.decode(frame, features, Prompt(at, (1, 0), small=first.small[0]), True)
-    best = int(second.quality.argmax())
-    ys, xs = np.nonzero((second.logits[best] > 0).numpy())
-    box = (int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max()))
-    third = sam.decode(frame, features, Prompt(at, (1, 0), box, second.small[best]), True)
+    end = walked(sam, frame, features, similar, added, target)
     (answer,) = method.locate(SCENE, [Query("q", "s", "the {subject}")], {"s": concept})
-    expected = (third.logits[int(third.quality.argmax())] > 0).numpy()
-    assert answer.mask is not None and answer.mask.any() and np.array_equal(answer.mask, expected)
-    assert answer.peak_yx == (y1, x1) and answer.presence == pytest.approx(min(float(similar.max()), 1), abs=1e-5)
+    assert answer.mask is not None and answer.mask.any() and np.array_equal(answer.mask, end.mask)
+    assert answer.peak_yx == end.peak_yx and answer.presence == pytest.approx(min(float(similar.max()), 1), abs=1e-5)
 
 
 def test_persam_f_weighs_three_masks_with_numbers_fitted_on_the_photo(folder: str) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from test_persam import MASK, PHOTO, SCENE, SUBJECT, parts
+from test_persam import MASK, PHOTO, SCENE, SUBJECT
 from test_trial import checks
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,6 +21,7 @@ from prisbench.sam.persam import guidance, similarity
 from prisbench.settings import MethodOptions
 from prisbench.trial.scenes import draw_set
 from prisbench.types import Query
+from tests.published_persam import check_guided, shaken, walked
 
 SIDE, GRID, WIDTH = 128, 8, 16
 
@@ -44,14 +44,7 @@ def tiny_sam2() -> Any:
             hidden_size=WIDTH, num_attention_heads=2, mlp_dim=32, num_hidden_layers=2, iou_head_hidden_dim=16
         ),
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        network = Sam2Model(config).eval()
-        with torch.no_grad():
-            for name, weight in network.named_parameters():
-                if "layer_norm" not in name:
-                    weight += torch.randn_like(weight) * 0.2
-    return network
+    return shaken(Sam2Model, config)
 
 
 @pytest.fixture(scope="module")
@@ -69,22 +62,6 @@ def sam(folder: str) -> Sam:
 # --- the published attention, written out for the layers of SAM 2 ---------------------------------------------------
 
 
-def attention(layer: Any, q: Tensor, k: Tensor, v: Tensor, similar: Tensor | None = None) -> Tensor:
-    """One head at a time."""
-    q, k, v = (F.linear(x, p.weight, p.bias) for x, p in ((q, layer.q_proj), (k, layer.k_proj), (v, layer.v_proj)))
-    width, out = q.shape[-1] // 2, []
-    for part in (slice(0, width), slice(width, 2 * width)):
-        weights = torch.softmax(q[:, part] @ k[:, part].T / math.sqrt(width), dim=-1)
-        if similar is not None:
-            weights = torch.softmax(weights + similar, dim=-1)
-        out.append(weights @ v[:, part])
-    return F.linear(torch.cat(out, 1), layer.o_proj.weight, layer.o_proj.bias)
-
-
-def norm(layer: Any, x: Tensor) -> Tensor:
-    return F.layer_norm(x, (x.shape[-1],), layer.weight, layer.bias, layer.eps)
-
-
 def mlp(layer: Any, x: Tensor) -> Tensor:
     hidden = F.relu(F.linear(x, layer.proj_in.weight, layer.proj_in.bias))
     for each in layer.layers:
@@ -92,52 +69,8 @@ def mlp(layer: Any, x: Tensor) -> Tensor:
     return F.linear(hidden, layer.proj_out.weight, layer.proj_out.bias)
 
 
-def transformer(inner: Any, tokens: Tensor, image: Tensor, place: Tensor, similar: Tensor, target: Tensor) -> Any:
-    """PerSAM's ``TwoWayTransformer.forward`` on matrices, with its additions in place."""
-    queries = point = tokens.clone()
-    keys = image
-    for number, block in enumerate(inner.layers):
-        queries += target
-        if number == 0:
-            queries = attention(block.self_attn, queries, queries, queries)
-        else:
-            q = queries + point
-            queries = queries + attention(block.self_attn, q, q, queries)
-        queries = norm(block.layer_norm1, queries)
-        looked = attention(block.cross_attn_token_to_image, queries + point, keys + place, keys, similar)
-        queries = norm(block.layer_norm2, queries + looked)
-        queries = norm(block.layer_norm3, queries + mlp(block.mlp, queries))
-        keys = norm(
-            block.layer_norm4, keys + attention(block.cross_attn_image_to_token, keys + place, queries + point, queries)
-        )
-    q = queries + point
-    q += target
-    queries = queries + attention(inner.final_attn_token_to_image, q, keys + place, keys)
-    return norm(inner.layer_norm_final_attn, queries), keys
-
-
-def through(module: Any, tokens: Tensor, image: Tensor, place: Tensor, similar: Tensor, target: Tensor) -> Any:
-    grid = [each.T.reshape(1, WIDTH, GRID, GRID) for each in (image, place)]
-    with torch.no_grad():
-        queries, keys = module(
-            point_embeddings=tokens.clone()[None, None],
-            image_embeddings=grid[0],
-            image_positional_embeddings=grid[1],
-            attention_similarity=similar[None, None, None],
-            target_embedding=target[None, None],
-        )
-    return queries[0, 0], keys[0, 0]
-
-
 def test_the_guided_attention_is_the_published_one_and_not_that_of_transformers(sam: Sam) -> None:
-    given = parts()
-    guided = sam.network.mask_decoder.transformer
-    with torch.no_grad():
-        expected = transformer(guided.inner, *given)
-    for a, b in zip(through(guided, *given), expected, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-    theirs = through(guided.inner, *given)
-    assert float((theirs[0] - expected[0]).abs().max()) > 1e-2, "one softmax is another method"
+    check_guided(sam, GRID, WIDTH, mlp)
 
 
 def test_without_guidance_the_model_is_as_it_was(sam: Sam, folder: str) -> None:
@@ -184,19 +117,10 @@ def test_persam_on_sam_2_is_the_same_method_step_by_step(folder: str, sam: Sam) 
     similar = similarity(features, target, frame)
     cosine = F.cosine_similarity(features[0], target[:, None, None], dim=0)
     assert similar.shape == SCENE.shape[:2] and float(similar.max()) <= float(cosine.max()) + 1e-5
-    (y1, x1), (y0, x0) = (np.unravel_index(int(i), similar.shape) for i in (similar.argmax(), similar.argmin()))
-    at = ((int(x1), int(y1)), (int(x0), int(y0)))
-    added = guidance(similar, GRID).reshape(1, 1, 1, -1)
-    first = sam.decode(frame, features, Prompt(at, (1, 0), similarity=added, target=target[None, None]), False)
-    second = sam.decode(frame, features, Prompt(at, (1, 0), small=first.small[0]), True)
-    best = int(second.quality.argmax())
-    ys, xs = np.nonzero((second.logits[best] > 0).numpy())
-    box = (int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max())) if len(xs) else None
-    third = sam.decode(frame, features, Prompt(at, (1, 0), box, second.small[best]), True)
+    end = walked(sam, frame, features, similar, guidance(similar, GRID).flatten(), target)
     (answer,) = method.locate(SCENE, [Query("q", "s", "the {subject}")], {"s": concept})
-    expected = (third.logits[int(third.quality.argmax())] > 0).numpy()
-    assert answer.mask is not None and np.array_equal(answer.mask, expected)
-    assert answer.mask.shape == SCENE.shape[:2] == (52, 36) and answer.peak_yx == (y1, x1)
+    assert answer.mask is not None and np.array_equal(answer.mask, end.mask)
+    assert answer.mask.shape == SCENE.shape[:2] == (52, 36) and answer.peak_yx == end.peak_yx
     assert MASK.any()
 
 

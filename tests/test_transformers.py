@@ -48,20 +48,12 @@ ONE_OF_EACH = ("sd35", "flux-dev", "klein", "pixart-sigma")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    root = tmp_path_factory.mktemp("pipelines")
-    return lambda kind: root / kind if (root / kind).exists() else tiny_transformers.save(root / kind, kind)
+    return tiny_transformers.folders_in(tmp_path_factory.mktemp("pipelines"))
 
 
 @pytest.fixture(scope="module")
 def backbones(folders: Callable[[str], Path]) -> Callable[[str], Backbone]:
-    known: dict[str, Backbone] = {}
-
-    def get(kind: str) -> Backbone:
-        if kind not in known:
-            known[kind] = load_backbone(folders(kind))
-        return known[kind]
-
-    return get
+    return tiny_transformers.backbones_in(folders)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Each has as many blocks as the published model, since presets speak of blocks by
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ from transformers import (
     T5EncoderModel,
     T5TokenizerFast,
 )
+
+from prisbench.diffusion.backbone import Backbone
+from prisbench.diffusion.loading import load_backbone
 
 WIDE = 24
 """Of the long reader's rows."""
@@ -257,6 +261,16 @@ def load(folder: Path, kind: str) -> Any:
     """The pipeline of a folder, as diffusers has it."""
     absent = {"text_encoder_3": None, "tokenizer_3": None} if kind == "sd3-without-t5" else {}
     return type(pipeline(kind)).from_pretrained(folder, **absent)
+
+
+def folders_in(root: Path) -> Callable[[str], Path]:
+    """A kind -> its pipeline's folder below ``root``, written when it is first asked for."""
+    return lambda kind: root / kind if (root / kind).exists() else save(root / kind, kind)
+
+
+def backbones_in(folders: Callable[[str], Path]) -> Callable[[str], Backbone]:
+    """A kind -> the backbone of its folder, loaded once."""
+    return functools.cache(lambda kind: load_backbone(folders(kind)))
 
 
 def save(folder: Path, kind: str) -> Path:

@@ -19,7 +19,7 @@ from prisbench.appearance.method import FeaturesMethod, looks_of
 from prisbench.appearance.sight import Sight, found_part, outlined, resized
 from prisbench.cli.main import app
 from prisbench.datasets.load import Dataset
-from prisbench.errors import DataError, PrisbenchError
+from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.localizer.presets import preset
 from prisbench.methods import load_method
 from prisbench.network_free.evidence import Evidence, Scene
@@ -29,6 +29,7 @@ from prisbench.network_free.model import learn
 from prisbench.network_free.weights import Weights, read_weights
 from prisbench.phrases import Condition
 from prisbench.settings import MethodOptions
+from prisbench.split_subjects import given
 from prisbench.types import Query, Subject
 from tests.test_network_free import BLUE, RED, SIZE, dataset, photos, put, table
 
@@ -250,6 +251,26 @@ def test_things_are_compared_where_a_network_finds_them(options: MethodOptions) 
     things.finder = lambda _: []  # type: ignore[assignment]
     (other,) = things.locate(image, [query], {"red-1": concept})
     assert other.presence is not None, "regions of the maps where nothing is found"
+
+
+def test_things_without_weights_are_refused_before_anything_is_learned(options: MethodOptions) -> None:
+    things = FeaturesMethod.make(dataclasses.replace(options, settings={"features.regions": "things"}))
+    things.words.learn = None  # type: ignore[assignment]  # nothing is asked to learn
+    said = r"fit them with `prisbench bench attn-features --reference photos --set features.regions=things --fit`"
+    with pytest.raises(DataError, match=said):
+        things.learn(THING)
+    with pytest.raises(UsageError, match=r"features.things names a network .*; it needs features.regions=things"):
+        FeaturesMethod.check(dataclasses.replace(options, settings={"features.things": "there"}))
+
+
+def test_without_words_regions_are_those_of_looks_and_nothing_is_read(
+    dataset: Dataset, method: FeaturesMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concepts = {subject.id: method.learn(subject) for subject in given(dataset.subjects("validation"), "photos")}
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "look", None)
+        seen = list(fitting.look_all(dataset, method, concepts, wordless=True))
+    assert len(seen) == len(list(dataset.examples("validation"))) and any(len(each.rows) for each in seen)
 
 
 def test_weights_of_things_are_kept_beside_those_of_maps(tmp_path: Path) -> None:

@@ -135,6 +135,14 @@ class FeaturesMethod:
     def learn(self, subject: Subject) -> Concept:
         """``attn``'s concept, from its store or learned now, and what the subject looks like where its words find it.
 
+        Raises DataError, before anything is learned, where no weights were fitted for what is given of the subject.
+        """
+        self._fitted(reference_of(subject))
+        return self.remember(subject)
+
+    def remember(self, subject: Subject) -> Concept:
+        """``learn``, whether or not weights were fitted, for those who fit them.
+
         Looks are counted once for each set of photos and masks, which takes about as long as a scene for each photo.
         """
         concept = self.words.learn(subject)
@@ -164,8 +172,9 @@ class FeaturesMethod:
         for query, sight in zip(queries, sights, strict=True):
             start, concept = time.perf_counter(), concepts[query.subject_id]
             evidence = seen.setdefault(query.subject_id, Looks(scene, looks_of(concept)))
-            found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text, things)
-            threshold = self._fitted(concept).threshold if self.threshold < 0 else self.threshold
+            weights = self._fitted(concept.recipe["features"]["reference"])
+            found = choose(evidence, sight, self.words.localizer, weights, query.text, things)
+            threshold = weights.threshold if self.threshold < 0 else self.threshold
             map_ = (getattr(evidence, MAP) + sight.map_) / 2
             answer = answer_of(query.id, scene, map_, found, threshold, whole.shape[:2])
             answers.append(dataclasses.replace(answer, seconds=shared + time.perf_counter() - start))
@@ -177,7 +186,8 @@ class FeaturesMethod:
         (sight,) = look(self.reader(), whole, [query], {subject.id: concept})
         evidence = Looks(Scene(shrunk(whole), self.balance), looks_of(concept))
         things = self.things(evidence.scene)
-        found = choose(evidence, sight, self.words.localizer, self._fitted(concept), query.text, things)
+        weights = self._fitted(reference_of(subject))
+        found = choose(evidence, sight, self.words.localizer, weights, query.text, things)
         return candidates_of(found, whole.shape[:2])
 
     def reader(self, evidence: bool = False) -> Reader:
@@ -190,8 +200,9 @@ class FeaturesMethod:
         """Those of a scene at its working size; none where regions are cut from maps."""
         return () if self.finder is None else self.finder(scene.image)
 
-    def _fitted(self, concept: Concept) -> Weights:
-        return weights_for(concept.recipe["features"]["reference"], self.regions, NAME, FILE, command=NAME)
+    def _fitted(self, reference: str) -> Weights:
+        more = f" --reference {reference} --set features.regions={self.regions}" if self.finder is not None else ""
+        return weights_for(reference, self.regions, NAME, FILE, command=NAME + more)
 
 
 def _mask_sha256(mask: np.ndarray | None) -> str | None:
@@ -214,6 +225,8 @@ def _parted(options: MethodOptions) -> tuple[dict[str, Any], MethodOptions]:
         raise UnknownNameError("balance", str(own["balance"]), BALANCES)
     if own["regions"] not in REGIONS:
         raise UnknownNameError("kind of regions", str(own["regions"]), REGIONS)
+    if own["things"] != DEFAULTS["things"] and own["regions"] != "things":
+        raise UsageError(f"{PREFIX}things names a network that finds things; it needs {PREFIX}regions=things")
     threshold = own["threshold"]
     if threshold is None or (threshold != DEFAULTS["threshold"] and not 0 <= threshold <= 1):
         raise UsageError(f"{PREFIX}threshold={threshold}: give a presence in 0..1, or -1 for the one that was fitted")

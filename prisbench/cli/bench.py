@@ -12,7 +12,17 @@ from typing import Annotated
 import typer
 
 from prisbench.cli.bars import learning_bar, named_dataset, say_table, stage_bar
-from prisbench.cli.options import BENCHMARK, Backbone, DatasetName, Dtype, Full, Reference, ReferenceSetting, Settings
+from prisbench.cli.options import (
+    BENCHMARK,
+    Backbone,
+    DatasetName,
+    Dtype,
+    Full,
+    Reference,
+    ReferenceSetting,
+    Settings,
+    only_with,
+)
 from prisbench.errors import DataError
 from prisbench.runtime.console import Device, Format, OutputFormat, Seed, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -227,6 +237,9 @@ def bench_attn_features(
     refit: Annotated[bool, typer.Option("--fit", help="Keep the weights that are fitted on all subjects.")] = False,
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
     settings: Settings = [],  # noqa: B006
+    wordless: Annotated[
+        bool, typer.Option("--wordless", help="The control: no map of words, landmarks by their colours.")
+    ] = False,
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
@@ -240,6 +253,7 @@ def bench_attn_features(
     from prisbench.settings import MethodOptions, parse_settings
     from prisbench.split_subjects import given
 
+    only_with("words, not with --wordless", not wordless, fit=refit)
     data = named_dataset(dataset)
     options = MethodOptions(concept=concept, model=backbone, settings=parse_settings(settings), say=tell)
     method = FeaturesMethod.make(options)
@@ -249,9 +263,9 @@ def bench_attn_features(
     with progress() as bar:
         stage = stage_bar(bar)
         for subject in subjects:
-            concepts[subject.id] = method.learn(subject)
+            concepts[subject.id] = method.remember(subject)
             stage("learn", len(concepts), len(subjects), subject.id)
-        for each in fitting.look_all(data, method, concepts, limit):
+        for each in fitting.look_all(data, method, concepts, limit, wordless):
             seen.append(each)
             stage("locate", len(seen), len(asked), "")
     if refit:

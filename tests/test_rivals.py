@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageEr
 from prisbench.images.regions import distinct, iou
 from prisbench.methods import load_method
 from prisbench.runtime.files import read_json
+from prisbench.runtime.identity import identity
 from prisbench.sam import model as sam_model
 from prisbench.sam.frame import Frame
 from prisbench.sam.model import Prompt, Sam
@@ -304,6 +306,21 @@ def test_candidates_hold_the_answer_and_texts_choose_among_them(name: str, subje
     reading = load_method(name, MethodOptions(settings={"text.relations": True}))
     (plain, _) = reading.locate(SCENE.image, QUERIES, {"mine": reading.learn(subject)})
     assert plain.mask is not None and np.array_equal(plain.mask, answer.mask)
+
+
+@pytest.mark.parametrize("name", ["persam", "persam-f", "sam-matching", "clipseg"])
+def test_weights_are_told_by_their_content_wherever_they_lie(name: str) -> None:
+    """A row once named the folder in which it was made, and other weights in the same folder were the same row."""
+    found = identity(load_method(name, MethodOptions()))["weights"]
+    assert found and all(re.fullmatch("[0-9a-f]{16}", value) for value in found.values()), found
+
+
+def test_no_committed_row_says_where_it_was_made() -> None:
+    rows = sorted(Path(__file__).parents[1].glob("leaderboards/*/*.json"))
+    told = {
+        path.name: str([read_json(path).get(key) for key in ("identity", "settings", "environment")]) for path in rows
+    }
+    assert len(told) > 30 and [name for name, words in told.items() if re.search(r"['\"]/\w", words)] == []
 
 
 def test_matching_takes_settings_and_refuses_others(subject: Subject) -> None:

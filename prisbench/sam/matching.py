@@ -76,7 +76,7 @@ class SamMatching:
     def __init__(self, sam: str, choice: str, points: int, threshold: float, device: str = "cpu") -> None:
         self.settings: Mapping[str, Any] = {"sam": sam, "choice": choice, "points": points, "threshold": threshold}
         self.sam = Sam(sam, device)
-        self.model, self.weights = self.sam.name, {"sam": self.sam.folder, FILE.name: str(FILE)}
+        self.model, self.weights = self.sam.name, (self.sam.folder, str(FILE))
         self.own_task = own_task(self.sam.folder, "point")
 
     @classmethod

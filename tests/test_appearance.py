@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from prisbench.appearance import fitting
 from prisbench.appearance.choice import FILE, choose, landmarks, regions_of
 from prisbench.appearance.method import FeaturesMethod, looks_of
-from prisbench.appearance.sight import Sight, found_part, outlined, resized
+from prisbench.appearance.sight import Among, Sight, found_part, outlined, resized
 from prisbench.cli.main import app
 from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, PrisbenchError, UsageError
@@ -134,8 +134,12 @@ def test_a_landmark_is_found_by_its_words_and_else_by_its_colour() -> None:
         evidence, sight(landmarks={"a blue box": np.where(red, 1.0, 0.0).astype(np.float32)}), settings
     )(asked)
     assert mask[red].mean() > 0.8, "by its words, whatever its colour is"
-    by_colour = landmarks(evidence, sight(landmarks={"a blue box": NOWHERE}), settings)(asked)
-    assert blue[max(by_colour, key=lambda each: each[1])[0]].mean() > 0.8
+    shown, found = sight(landmarks={"a blue box": (0.2 * red + 0.6 * blue).astype(np.float32)}), [red, blue]
+    weights = [weight for _, weight in landmarks(evidence, shown, settings, found)(asked)]
+    assert weights == pytest.approx([0.2, 0.6]), "things that were found, by the map on each"
+    for things in ((), found):
+        by_colour = landmarks(evidence, sight(landmarks={"a blue box": NOWHERE}), settings, things)(asked)
+        assert blue[max(by_colour, key=lambda each: each[1])[0]].mean() > 0.8
 
 
 def test_an_answer_has_the_photos_size_and_not_its_company(method: FeaturesMethod) -> None:
@@ -246,8 +250,10 @@ def test_things_are_compared_where_a_network_finds_them(options: MethodOptions) 
     assert answer.mask[red].mean() > 0.8 and not answer.mask[blue].any()
     listed = things.candidates(image, masked)
     assert len(listed) == 2 and listed[0].mask[red].all() and listed[0].score >= listed[1].score
-    found = outlined(things.reader(), Subject("red-1", "mug", (image,), (None,)), concept, lambda _: [blue | red, red])
-    assert found.masks[0] is not None and found.masks[0][red].all()
+    among = Among(lambda _: [blue, red], lambda views: [1 if len(each.things) > 1 else 0 for each in views])
+    some = Subject("red-1", "mug", (image, SHOWN[0]), (None, MASKS[0]))
+    found = outlined(things.reader(), some, concept, among)
+    assert np.array_equal(found.masks[0], red) and found.masks[1] is MASKS[0]  # type: ignore[arg-type]
     things.finder = lambda _: []  # type: ignore[assignment]
     (other,) = things.locate(image, [query], {"red-1": concept})
     assert other.presence is not None, "regions of the maps where nothing is found"

@@ -49,7 +49,7 @@ def choose(
     if not regions:
         return Choice((), np.zeros(0), None)
     scores = weights.chance(likeness(evidence, regions, MAP, weights.names))
-    told = grades(parse(text), regions, scores, landmarks(evidence, sight, settings))
+    told = grades(parse(text), regions, scores, landmarks(evidence, sight, settings, things))
     scores = scores * told**weights.power
     return Choice(regions, scores, int(np.argmax(scores)))
 
@@ -62,13 +62,22 @@ def regions_of(evidence: Evidence, sight: Sight, things: Sequence[Mask] = ()) ->
     return [found[place] for place in distinct(found, SAME)]
 
 
-def landmarks(evidence: Evidence, sight: Sight, settings: LocalizerSettings) -> FindLandmark:
-    """A landmark by its own words; by its colours where the words show nothing."""
+def landmarks(
+    evidence: Evidence, sight: Sight, settings: LocalizerSettings, things: Sequence[Mask] = ()
+) -> FindLandmark:
+    """A landmark by its own words: the things that were found, each by how high the words' map is on it, without any
+    the parts of the map.  By its colours where the words show nothing.
+    """
 
     @functools.cache
     def find(condition: Condition) -> Sequence[tuple[Mask, float]]:
         map_ = sight.landmarks.get(condition.landmark or "")
-        found = [] if map_ is None else [(part.mask, part.peak) for part in places.parts(map_, settings.places)]
-        return found or by_colour(evidence.scene)(condition)
+        found: list[tuple[Mask, float]] = []
+        if map_ is not None and things:
+            heights = [(thing, float(map_[thing].mean())) for thing in things]
+            found = [(thing, height) for thing, height in heights if height > 0]
+        elif map_ is not None:
+            found = [(part.mask, part.peak) for part in places.parts(map_, settings.places)]
+        return found or by_colour(evidence.scene, things or None)(condition)
 
     return find

@@ -121,5 +121,5 @@ def look_all(
         things = method.things(scene)
         for example, sight in zip(examples, sights, strict=True):
             evidence = Evidence(scene, looks_of(concepts[example.query.subject_id]))
-            find = landmarks(evidence, sight, method.words.localizer)
+            find = landmarks(evidence, sight, method.words.localizer, things)
             yield seen_of(example, evidence, regions_of(evidence, sight, things), MAP, find)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
+from prisbench.appearance.agreement import agreed
 from prisbench.appearance.choice import FILE, MAP, NAME, choose
-from prisbench.appearance.sight import OWN_PHOTO, look, outlined
+from prisbench.appearance.sight import OWN_PHOTO, Among, look, outlined
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import pixels_sha256
@@ -30,6 +32,7 @@ from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS, check_installed
 from prisbench.network_free.weights import Weights, weights_for
 from prisbench.out_of_domain import Strangeness
+from prisbench.results import REFERENCES
 from prisbench.runtime.files import read_bytes, sha256_bytes, sha256_json
 from prisbench.settings import MethodOptions, take_settings
 from prisbench.things.network import WEIGHTS
@@ -148,7 +151,7 @@ class FeaturesMethod:
         concept = self.words.learn(subject)
         key = sha256_json([concept.id, *map(pixels_sha256, subject.photos), *map(_mask_sha256, subject.masks)])
         if key not in self._counted:
-            whole = outlined(self.reader(evidence=True), subject, concept, self.finder)
+            whole = self._outlined(subject, concept)
             self._counted[key] = learn(whole, self.balance).tensors()
         looks = self._counted[key]
         own = {"balance": self.balance, "reference": reference_of(subject), "version": VERSION}
@@ -199,6 +202,14 @@ class FeaturesMethod:
     def things(self, scene: Scene) -> Sequence[Bool[np.ndarray, "h w"]]:
         """Those of a scene at its working size; none where regions are cut from maps."""
         return () if self.finder is None else self.finder(scene.image)
+
+    def _outlined(self, subject: Subject, concept: Concept) -> Subject:
+        """The subject with a mask in every photo.  Among found things, the one that all photos agree on."""
+        among = None
+        if self.finder is not None and reference_of(subject) != REFERENCES[1]:
+            choose = partial(agreed, weights=self._fitted(REFERENCES[1]), map_=MAP)
+            among = Among(self.finder, choose, self.balance)
+        return outlined(self.reader(evidence=True), subject, concept, among)
 
     def _fitted(self, reference: str) -> Weights:
         more = f" --reference {reference} --set features.regions={self.regions}" if self.finder is not None else ""

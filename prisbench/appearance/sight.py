@@ -1,7 +1,7 @@
 """What a subject's words show of a photo, at the size at which pixels are compared.
 
     look       reader, photo, queries, concepts  ->  a sight for each query
-    outlined   a subject  ->  the subject with a mask in every photo: its own, or the part that its words find
+    outlined   a subject  ->  the subject with a mask in every photo: its own, or one that words and photos agree on
 
 Knows: the localizer's observations.  Does not know: how like a region is to the subject, truth.
 """
@@ -9,20 +9,24 @@ Knows: the localizer's observations.  Does not know: how like a region is to the
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
+from prisbench.appearance.agreement import View
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.localizer import answer
 from prisbench.localizer.observe import Observation, observe_all
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.localizer.texts import Reader
-from prisbench.network_free.colours import shrunk
+from prisbench.network_free.colours import mask_resized, shrunk
+from prisbench.network_free.evidence import Scene
 from prisbench.types import SLOT, Concept, Query, Subject
 
 OWN_PHOTO = f"a photo of a {SLOT}"
@@ -53,22 +57,38 @@ Find = Callable[[UInt8[np.ndarray, "h w 3"]], Sequence[Bool[np.ndarray, "h w"]]]
 """The things of a photo, whatever they are."""
 
 
-def outlined(reader: Reader, subject: Subject, concept: Concept, find: Find | None = None) -> Subject:
+class Among(NamedTuple):
+    """How the subject is found among the things of its photos: ``find`` lists a photo's, ``choose`` takes one of each
+    photo, compared under ``balance``.
+    """
+
+    find: Find
+    choose: Callable[[Sequence[View]], Sequence[int]]
+    balance: str = "none"
+
+
+def outlined(reader: Reader, subject: Subject, concept: Concept, among: Among | None = None) -> Subject:
     """The subject with a mask in every photo; those that came with the photos are as they were.
 
-    The others have the size of the shrunk photo: the thing on which the words' map is highest on the mean, or without
-    ``find`` the part that the words' mask has there.
+    The others have the size of the shrunk photo: the thing that is chosen ``among`` those of all photos; without it, or
+    where a photo has none, the part that the words' mask has there.
     """
     query = Query("own photo", subject.id, OWN_PHOTO)
-    masks: list[Bool[np.ndarray, "h w"]] = []
-    for n, photo in enumerate(subject.photos):
-        mask = subject.masks[n] if n < len(subject.masks) else None
-        if mask is None:
-            (sight,) = look(reader, photo, [query], {subject.id: concept})
-            things = () if find is None else find(shrunk(photo))
-            means = [float(sight.map_[thing].mean()) for thing in things]
-            mask = things[int(np.argmax(means))] if means else found_part(sight.map_, shrunk(photo), reader.settings)
-        masks.append(mask)
+
+    def view(photo: ImageLike, mask: Bool[np.ndarray, "_ _"] | None) -> View:
+        scene = Scene(shrunk(photo), among.balance if among else "none")
+        if mask is not None:
+            given = mask_resized(mask, scene.size_hw)
+            return View(scene, [given if given.any() else ~given], [1.0])
+        (sight,) = look(reader, photo, [query], {subject.id: concept})
+        things = list(among.find(scene.image)) if among else []
+        things = things or [found_part(sight.map_, scene.image, reader.settings)]
+        return View(scene, things, [float(sight.map_[thing].mean()) for thing in things])
+
+    views = [view(photo, mask) for photo, mask in itertools.zip_longest(subject.photos, subject.masks)]
+    chosen = among.choose(views) if among else [0] * len(views)
+    found = [each.things[place] for each, place in zip(views, chosen, strict=True)]
+    masks = [own if own is not None else each for own, each in itertools.zip_longest(subject.masks, found)]
     return dataclasses.replace(subject, masks=tuple(masks))
 
 

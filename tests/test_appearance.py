@@ -269,14 +269,28 @@ def test_things_without_weights_are_refused_before_anything_is_learned(options: 
         FeaturesMethod.check(dataclasses.replace(options, settings={"features.things": "there"}))
 
 
-def test_without_words_regions_are_those_of_looks_and_nothing_is_read(
-    dataset: Dataset, method: FeaturesMethod, monkeypatch: pytest.MonkeyPatch
+def test_without_words_nothing_is_asked_of_the_network(
+    dataset: Dataset, options: MethodOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The control: regions are those of looks, the photos agree among themselves, landmarks are found by colour."""
+    control = dataclasses.replace(options, settings={"features.wordless": True})
+    FeaturesMethod.check(control)
+    with pytest.raises(UsageError, match=r"features.wordless=true learns nothing; it needs --concept noun-only"):
+        FeaturesMethod.check(dataclasses.replace(control, concept="textual-inversion"))
+    monkeypatch.setattr("prisbench.appearance.sight.observe_all", None)
+    method = FeaturesMethod.make(control)
+    assert method.name == "attn-features-wordless" and method.settings["features"]["wordless"]
     concepts = {subject.id: method.learn(subject) for subject in given(dataset.subjects("validation"), "photos")}
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting, "look", None)
-        seen = list(fitting.look_all(dataset, method, concepts, wordless=True))
+    seen = list(fitting.look_all(dataset, method, concepts))
     assert len(seen) == len(list(dataset.examples("validation"))) and any(len(each.rows) for each in seen)
+    things = FeaturesMethod.make(
+        dataclasses.replace(control, settings={**control.settings, "features.regions": "things"})
+    )
+    assert things.name == "attn-features+things-wordless"
+    _, red, blue = scene()
+    things.finder = lambda _: [blue, red]  # type: ignore[assignment]
+    learned = things.remember(Subject("red-1", "mug", tuple(scene()[0] for _ in range(3))))
+    assert learned.recipe["features"]["wordless"] and learned.id != method.learn(THING).id
 
 
 def test_weights_of_things_are_kept_beside_those_of_maps(tmp_path: Path) -> None:
@@ -291,7 +305,7 @@ def test_weights_of_things_are_kept_beside_those_of_maps(tmp_path: Path) -> None
 
 def test_shipped_weights_say_on_what_they_were_fitted() -> None:
     about = json.loads(FILE.read_text())["about"]
-    assert set(about) == {"photos", "photos+masks", "photos+masks, things"}
+    assert set(about) == {"photos", "photos, things", "photos+masks", "photos+masks, things"}
     for each in about.values():
         assert (each["dataset"], each["split"], each["limit"]) == ("tabletop-v3", "validation", None)
 

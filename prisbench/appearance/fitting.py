@@ -19,7 +19,6 @@ import numpy as np
 
 from prisbench.appearance.choice import FILE, MAP, NAME, landmarks, regions_of
 from prisbench.appearance.method import FeaturesMethod, looks_of
-from prisbench.appearance.sight import Sight, look
 from prisbench.datasets.load import Dataset
 from prisbench.network_free.colours import shrunk
 from prisbench.network_free.evidence import Evidence, Scene
@@ -109,15 +108,13 @@ def look_all(
     method: FeaturesMethod,
     concepts: Mapping[str, Concept],
     limit: int | None = None,
-    wordless: bool = False,
 ) -> Iterator[Seen]:
-    """What every validation query shows; ``limit``: as ``Dataset.examples``.  ``wordless``: the words show nothing."""
+    """What every validation query shows; ``limit``: as ``Dataset.examples``."""
     for _, group in itertools.groupby(dataset.examples("validation", limit), key=lambda example: example.image_id):
         examples = list(group)
         queries = [example.query for example in examples]
         scene = Scene(shrunk(examples[0].image), method.balance)
-        nothing = [Sight(np.zeros(scene.size_hw, np.float32), {})] * len(queries)
-        sights = nothing if wordless else look(method.reader(), examples[0].image, queries, concepts)
+        sights = method.sights(examples[0].image, queries, concepts)
         things = method.things(scene)
         for example, sight in zip(examples, sights, strict=True):
             evidence = Evidence(scene, looks_of(concepts[example.query.subject_id]))

@@ -16,7 +16,7 @@ from jaxtyping import Bool
 
 from prisbench.appearance.agreement import agreed
 from prisbench.appearance.choice import FILE, MAP, NAME, choose
-from prisbench.appearance.sight import OWN_PHOTO, Among, look, outlined
+from prisbench.appearance.sight import OWN_PHOTO, Among, Sight, blank, look, outlined
 from prisbench.errors import UnknownNameError, UsageError
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import pixels_sha256
@@ -45,15 +45,15 @@ VERSION = 1
 REGIONS = ("found", "things")
 """What is compared: regions cut from maps, and the things that a network finds which was trained on outlines."""
 
-DEFAULTS = {"balance": "none", "threshold": -1.0, "regions": "found", "things": "embedded"}
+DEFAULTS = {"balance": "none", "threshold": -1.0, "regions": "found", "things": "embedded", "wordless": False}
 """``balance``: one of ``colours.BALANCES``.  ``threshold``: the presence below which the subject is said to be absent;
 -1 is the one that was fitted on validation.  ``regions``: one of REGIONS.  ``things``: the folder of the network that
-finds things, "embedded" for the one that comes along."""
+finds things, "embedded" for the one that comes along.  ``wordless``: the control that asks no word of the backbone."""
 
 PREFIX = "features."
 
-SUFFIX = "+things"
-"""Of the name of the method that compares things: its rows are another method's."""
+SUFFIX, WORDLESS = "+things", "-wordless"
+"""Of the names of the method that compares things, and of the control: their rows are other methods'."""
 
 
 class FeaturesMethod:
@@ -73,17 +73,22 @@ class FeaturesMethod:
         threshold: float,
         regions: str = "found",
         things: str = "embedded",
+        wordless: bool = False,
     ) -> None:
         check_installed(PREDICTORS["combined"])
         self.words, self.balance, self.threshold, self.regions = words, balance, threshold, regions
+        self.wordless = wordless
         self.finder = Finder(things) if regions == "things" else None
-        self.name = NAME if self.finder is None else NAME + SUFFIX
+        self.name = NAME + (SUFFIX if self.finder is not None else "") + (WORDLESS if wordless else "")
         self._counted: dict[str, Mapping[str, np.ndarray]] = {}
 
     @staticmethod
     def check(options: MethodOptions) -> None:
         """What is wrong with the options, before weights are loaded.  Raises UnknownNameError, UsageError."""
-        AttentionMethod.check(_parted(options)[1])
+        own, others = _parted(options)
+        if own["wordless"] and options.concept not in (None, "noun-only"):
+            raise UsageError(f"{PREFIX}wordless=true learns nothing; it needs --concept noun-only")
+        AttentionMethod.check(others)
 
     @classmethod
     def make(cls, options: MethodOptions) -> FeaturesMethod:
@@ -96,6 +101,8 @@ class FeaturesMethod:
         own = {"balance": self.balance, "threshold": self.threshold}
         if self.finder is not None:
             own |= {"regions": self.regions}
+        if self.wordless:
+            own |= {"wordless": True}
         return {**self.words.settings, "features": own}
 
     @property
@@ -157,6 +164,8 @@ class FeaturesMethod:
         own = {"balance": self.balance, "reference": reference_of(subject), "version": VERSION}
         if self.finder is not None:
             own["regions"] = self.regions
+        if self.wordless:
+            own["wordless"] = True
         sums = {name: sha256_bytes(np.ascontiguousarray(each).tobytes()) for name, each in looks.items()}
         return dataclasses.replace(
             concept,
@@ -168,7 +177,7 @@ class FeaturesMethod:
     def locate(self, image: ImageLike, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> list[Prediction]:
         """Each query's mask has the image's size; None where the presence is below the threshold."""
         start, whole = time.perf_counter(), as_image(image)
-        sights = look(self.reader(), whole, queries, concepts)
+        sights = self.sights(whole, queries, concepts)
         scene, seen = Scene(shrunk(whole), self.balance), dict[str, Looks]()
         things = self.things(scene)
         shared, answers = (time.perf_counter() - start) / max(1, len(queries)), []
@@ -186,12 +195,18 @@ class FeaturesMethod:
     def candidates(self, image: ImageLike, subject: Subject) -> list[Candidate]:
         """The regions that were compared, the likeliest first; the text takes no part."""
         concept, query, whole = self.learn(subject), Query("candidates", subject.id, OWN_PHOTO), as_image(image)
-        (sight,) = look(self.reader(), whole, [query], {subject.id: concept})
+        (sight,) = self.sights(whole, [query], {subject.id: concept})
         evidence = Looks(Scene(shrunk(whole), self.balance), looks_of(concept))
         things = self.things(evidence.scene)
         weights = self._fitted(reference_of(subject))
         found = choose(evidence, sight, self.words.localizer, weights, query.text, things)
         return candidates_of(found, whole.shape[:2])
+
+    def sights(self, photo: ImageLike, queries: Sequence[Query], concepts: Mapping[str, Concept]) -> list[Sight]:
+        """What the words of each query show; nothing, where none is asked."""
+        if not self.wordless:
+            return look(self.reader(), photo, queries, concepts)
+        return [blank(photo)] * len(queries)
 
     def reader(self, evidence: bool = False) -> Reader:
         """What the words are read with.  Evidence is worth its passes where nothing else is known of the subject."""
@@ -209,7 +224,7 @@ class FeaturesMethod:
         if self.finder is not None and reference_of(subject) != REFERENCES[1]:
             choose = partial(agreed, weights=self._fitted(REFERENCES[1]), map_=MAP)
             among = Among(self.finder, choose, self.balance)
-        return outlined(self.reader(evidence=True), subject, concept, among)
+        return outlined(None if self.wordless else self.reader(evidence=True), subject, concept, among)
 
     def _fitted(self, reference: str) -> Weights:
         more = f" --reference {reference} --set features.regions={self.regions}" if self.finder is not None else ""

@@ -27,6 +27,7 @@ from prisbench.localizer.settings import LocalizerSettings
 from prisbench.localizer.texts import Reader
 from prisbench.network_free.colours import mask_resized, shrunk
 from prisbench.network_free.evidence import Scene
+from prisbench.network_free.foreground import known_or_guessed
 from prisbench.types import SLOT, Concept, Query, Subject
 
 OWN_PHOTO = f"a photo of a {SLOT}"
@@ -44,6 +45,11 @@ def look(reader: Reader, photo: ImageLike, queries: Sequence[Query], concepts: M
     """What the words of each query show, at the size of ``colours.shrunk``; the photo is encoded once."""
     size_hw = shrunk(as_image(photo)).shape[:2]
     return [_sight(seen, reader.settings, size_hw) for seen in observe_all(reader, photo, queries, concepts)]
+
+
+def blank(photo: ImageLike) -> Sight:
+    """What is seen where no words are asked."""
+    return Sight(np.zeros(shrunk(as_image(photo)).shape[:2], np.float32), {})
 
 
 def _sight(seen: Observation, settings: LocalizerSettings, size_hw: tuple[int, int]) -> Sight:
@@ -67,11 +73,12 @@ class Among(NamedTuple):
     balance: str = "none"
 
 
-def outlined(reader: Reader, subject: Subject, concept: Concept, among: Among | None = None) -> Subject:
+def outlined(reader: Reader | None, subject: Subject, concept: Concept, among: Among | None = None) -> Subject:
     """The subject with a mask in every photo; those that came with the photos are as they were.
 
     The others have the size of the shrunk photo: the thing that is chosen ``among`` those of all photos; without it, or
-    where a photo has none, the part that the words' mask has there.
+    where a photo has none, the part that the words' mask has there.  Without a reader there are no words: things count
+    alike, and where a photo has none its foreground stands for one.
     """
     query = Query("own photo", subject.id, OWN_PHOTO)
 
@@ -80,8 +87,11 @@ def outlined(reader: Reader, subject: Subject, concept: Concept, among: Among | 
         if mask is not None:
             given = mask_resized(mask, scene.size_hw)
             return View(scene, [given if given.any() else ~given], [1.0])
-        (sight,) = look(reader, photo, [query], {subject.id: concept})
         things = list(among.find(scene.image)) if among else []
+        if reader is None:
+            things = things or known_or_guessed([scene.image], [None])
+            return View(scene, things, [1.0] * len(things))
+        (sight,) = look(reader, photo, [query], {subject.id: concept})
         things = things or [found_part(sight.map_, scene.image, reader.settings)]
         return View(scene, things, [float(sight.map_[thing].mean()) for thing in things])
 

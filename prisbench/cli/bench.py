@@ -21,9 +21,8 @@ from prisbench.cli.options import (
     Reference,
     ReferenceSetting,
     Settings,
-    only_with,
 )
-from prisbench.errors import DataError
+from prisbench.errors import DataError, UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, Seed, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
 
@@ -237,9 +236,6 @@ def bench_attn_features(
     refit: Annotated[bool, typer.Option("--fit", help="Keep the weights that are fitted on all subjects.")] = False,
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
     settings: Settings = [],  # noqa: B006
-    wordless: Annotated[
-        bool, typer.Option("--wordless", help="The control: no map of words, landmarks by their colours.")
-    ] = False,
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
@@ -253,10 +249,12 @@ def bench_attn_features(
     from prisbench.settings import MethodOptions, parse_settings
     from prisbench.split_subjects import given
 
-    only_with("words, not with --wordless", not wordless, fit=refit)
     data = named_dataset(dataset)
     options = MethodOptions(concept=concept, model=backbone, settings=parse_settings(settings), say=tell)
+    FeaturesMethod.check(options)
     method = FeaturesMethod.make(options)
+    if refit and method.wordless:
+        raise UsageError("the control answers by the weights of the method; fit these without features.wordless=true")
     asked = {each.query.id: each.query.subject_id for each in data.examples("validation", limit)}
     subjects = [each for each in given(data.subjects("validation"), reference.value) if each.id in asked.values()]
     concepts, seen = {}, []
@@ -265,7 +263,7 @@ def bench_attn_features(
         for subject in subjects:
             concepts[subject.id] = method.remember(subject)
             stage("learn", len(concepts), len(subjects), subject.id)
-        for each in fitting.look_all(data, method, concepts, limit, wordless):
+        for each in fitting.look_all(data, method, concepts, limit):
             seen.append(each)
             stage("locate", len(seen), len(asked), "")
     if refit:

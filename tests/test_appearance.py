@@ -13,9 +13,10 @@ import pytest
 import tiny
 from typer.testing import CliRunner
 
-from prisbench.appearance import fitting
+from prisbench.appearance import fitting, own_photos
 from prisbench.appearance.choice import FILE, choose, landmarks, regions_of
 from prisbench.appearance.method import FeaturesMethod, looks_of
+from prisbench.appearance.own_photos import overlaps
 from prisbench.appearance.sight import Among, Sight, found_part, outlined, resized
 from prisbench.cli.main import app
 from prisbench.datasets.load import Dataset
@@ -198,7 +199,7 @@ def test_settings_that_make_no_sense_are_one_line(options: MethodOptions, settin
 
 def test_cues_that_tell_more_are_worth_more() -> None:
     """Colours that know the answer, the rest is chance; a subject's own queries are never fitted on."""
-    rng, seen, subjects, at = np.random.default_rng(0), [], {}, NAMES.index(COLOUR[0])
+    rng, seen, asked, at = np.random.default_rng(0), [], {}, NAMES.index(COLOUR[0])
     for n in range(80):
         right, kind = int(rng.integers(3)), "absent" if n % 8 == 7 else "plain"
         rows = rng.normal(size=(3, len(NAMES)))
@@ -207,10 +208,13 @@ def test_cues_that_tell_more_are_worth_more() -> None:
         if kind == "absent":
             rows[:, at], overlap = -6, np.zeros(3)
         seen.append(Seen(f"q{n}", kind, rows, overlap, overlap, None))
-        subjects[f"q{n}"] = f"s{n % 10}"
-    found = {row.cues: row for row in fitting.worth(seen, subjects)}
+        asked[f"q{n}"] = fitting.Asked(f"s{n % 10}", f"p{n // 2}" if n % 8 > 5 else None)
+    found = {row.cues: row for row in fitting.worth(seen, asked)}
     assert found["colour"].miou > 0.8 > 0.5 > found["patches"].miou and found["colour"].n == 70
     assert found["all"].miou > 0.7 and found["colour"].silent == 1.0
+    assert found["colour"].pairs == 1.0 > found["patches"].pairs  # type: ignore[operator]
+    known = found[fitting.KNOWN]
+    assert (known.miou, known.silent, known.pairs) == pytest.approx((0.9, 1.0, 1.0)), "nothing but regions is lost"
     assert "| colour | 70 |" in fitting.markdown(list(found.values()))
 
 
@@ -259,7 +263,27 @@ def test_things_are_compared_where_a_network_finds_them(options: MethodOptions) 
     assert other.presence is not None, "regions of the maps where nothing is found"
 
 
-def test_things_without_weights_are_refused_before_anything_is_learned(options: MethodOptions) -> None:
+def test_ways_to_find_a_subject_in_its_own_photos_are_compared(options: MethodOptions) -> None:
+    things = FeaturesMethod.make(
+        dataclasses.replace(options, settings={"features.regions": "things", "features.wordless": True})
+    )
+    shown, masks = photos(RED)
+    others = [put(photo, 0, 0, ((40 * n, 60, 190), (220, 90 * n, 220)), 14) for n, photo in enumerate(shown)]
+    there = {photo.tobytes(): [other, mask] for photo, other, mask in zip(shown, others, masks, strict=True)}
+    things.finder = lambda photo: there[photo.tobytes()]  # type: ignore[assignment]
+    found = overlaps(things, [Subject("red-1", "mug", tuple(shown), tuple(masks))])
+    assert found["by agreement"] == found["the best thing"] == found["the largest thing"] == {"red-1": 1.0}
+    assert found["by words"] == {"red-1": 0.0}, "without words the first thing stands"
+    assert "| by agreement | 1 | 1.000 |" in own_photos.markdown(found)
+    with pytest.raises(UsageError, match="red-1 has photos without masks"):
+        overlaps(things, [THING])
+
+
+def test_things_without_weights_are_refused_before_anything_is_learned(
+    options: MethodOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights.json").write_text("{}")
+    monkeypatch.setattr("prisbench.appearance.method.FILE", tmp_path / "weights.json")
     things = FeaturesMethod.make(dataclasses.replace(options, settings={"features.regions": "things"}))
     things.words.learn = None  # type: ignore[assignment]  # nothing is asked to learn
     said = r"fit them with `prisbench bench attn-features --reference photos --set features.regions=things --fit`"

@@ -158,7 +158,7 @@ class FeaturesMethod:
         concept = self.words.learn(subject)
         key = sha256_json([concept.id, *map(pixels_sha256, subject.photos), *map(_mask_sha256, subject.masks)])
         if key not in self._counted:
-            whole = self._outlined(subject, concept)
+            whole = outlined(self.photo_reader(), subject, concept, self.among(subject))
             self._counted[key] = learn(whole, self.balance).tensors()
         looks = self._counted[key]
         own = {"balance": self.balance, "reference": reference_of(subject), "version": VERSION}
@@ -208,6 +208,10 @@ class FeaturesMethod:
             return look(self.reader(), photo, queries, concepts)
         return [blank(photo)] * len(queries)
 
+    def photo_reader(self) -> Reader | None:
+        """What a subject's own photos are read with, None where no word is asked."""
+        return None if self.wordless else self.reader(evidence=True)
+
     def reader(self, evidence: bool = False) -> Reader:
         """What the words are read with.  Evidence is worth its passes where nothing else is known of the subject."""
         settings = self.words.localizer
@@ -218,13 +222,11 @@ class FeaturesMethod:
         """Those of a scene at its working size; none where regions are cut from maps."""
         return () if self.finder is None else self.finder(scene.image)
 
-    def _outlined(self, subject: Subject, concept: Concept) -> Subject:
-        """The subject with a mask in every photo.  Among found things, the one that all photos agree on."""
-        among = None
-        if self.finder is not None and reference_of(subject) != REFERENCES[1]:
-            choose = partial(agreed, weights=self._fitted(REFERENCES[1]), map_=MAP)
-            among = Among(self.finder, choose, self.balance)
-        return outlined(None if self.wordless else self.reader(evidence=True), subject, concept, among)
+    def among(self, subject: Subject) -> Among | None:
+        """How the subject is found in its own photos: among found things, the one that all photos agree on."""
+        if self.finder is None or reference_of(subject) == REFERENCES[1]:
+            return None
+        return Among(self.finder, partial(agreed, weights=self._fitted(REFERENCES[1]), map_=MAP), self.balance)
 
     def _fitted(self, reference: str) -> Weights:
         more = f" --reference {reference} --set features.regions={self.regions}" if self.finder is not None else ""

@@ -76,9 +76,20 @@ class Among(NamedTuple):
 def outlined(reader: Reader | None, subject: Subject, concept: Concept, among: Among | None = None) -> Subject:
     """The subject with a mask in every photo; those that came with the photos are as they were.
 
-    The others have the size of the shrunk photo: the thing that is chosen ``among`` those of all photos; without it, or
-    where a photo has none, the part that the words' mask has there.  Without a reader there are no words: things count
-    alike, and where a photo has none its foreground stands for one.
+    The others have the size of the shrunk photo: what is chosen ``among`` the regions of ``own_views``.
+    """
+    views = own_views(reader, subject, concept, among)
+    chosen = among.choose(views) if among else [0] * len(views)
+    found = [view.things[place] for view, place in zip(views, chosen, strict=True)]
+    masks = [own if own is not None else each for own, each in itertools.zip_longest(subject.masks, found)]
+    return dataclasses.replace(subject, masks=tuple(masks))
+
+
+def own_views(reader: Reader | None, subject: Subject, concept: Concept, among: Among | None = None) -> list[View]:
+    """What may be the subject in each of its photos: its mask there, where it has one; else the photo's things.
+
+    Without ``among``, or where a photo has none, the part that the words' mask has there.  Without a reader there are
+    no words: things count alike, and where a photo has none its foreground stands for one.
     """
     query = Query("own photo", subject.id, OWN_PHOTO)
 
@@ -95,11 +106,7 @@ def outlined(reader: Reader | None, subject: Subject, concept: Concept, among: A
         things = things or [found_part(sight.map_, scene.image, reader.settings)]
         return View(scene, things, [float(sight.map_[thing].mean()) for thing in things])
 
-    views = [view(photo, mask) for photo, mask in itertools.zip_longest(subject.photos, subject.masks)]
-    chosen = among.choose(views) if among else [0] * len(views)
-    found = [each.things[place] for each, place in zip(views, chosen, strict=True)]
-    masks = [own if own is not None else each for own, each in itertools.zip_longest(subject.masks, found)]
-    return dataclasses.replace(subject, masks=tuple(masks))
+    return [view(photo, mask) for photo, mask in itertools.zip_longest(subject.photos, subject.masks)]
 
 
 def found_part(

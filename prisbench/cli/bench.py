@@ -236,6 +236,9 @@ def bench_attn_features(
     refit: Annotated[bool, typer.Option("--fit", help="Keep the weights that are fitted on all subjects.")] = False,
     weights: Annotated[Path | None, typer.Option(help="The file of weights; default: the package's own.")] = None,
     settings: Settings = [],  # noqa: B006
+    outlines: Annotated[
+        bool, typer.Option("--outlines", help="Choose among the true outlines of a scene's things.")
+    ] = False,
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
@@ -253,17 +256,19 @@ def bench_attn_features(
     options = MethodOptions(concept=concept, model=backbone, settings=parse_settings(settings), say=tell)
     FeaturesMethod.check(options)
     method = FeaturesMethod.make(options)
-    if refit and method.wordless:
-        raise UsageError("the control answers by the weights of the method; fit these without features.wordless=true")
-    asked = {each.query.id: each.query.subject_id for each in data.examples("validation", limit)}
-    subjects = [each for each in given(data.subjects("validation"), reference.value) if each.id in asked.values()]
+    if refit and (method.wordless or outlines):
+        raise UsageError("weights are fitted on found regions, with words; leave --outlines and features.wordless out")
+    examples = data.examples("validation", limit)
+    asked = {each.query.id: fitting.Asked(each.query.subject_id, each.pair_id) for each in examples}
+    whose = {each.subject_id for each in asked.values()}
+    subjects = [each for each in given(data.subjects("validation"), reference.value) if each.id in whose]
     concepts, seen = {}, []
     with progress() as bar:
         stage = stage_bar(bar)
         for subject in subjects:
             concepts[subject.id] = method.remember(subject)
             stage("learn", len(concepts), len(subjects), subject.id)
-        for each in fitting.look_all(data, method, concepts, limit):
+        for each in fitting.look_all(data, method, concepts, limit, outlines):
             seen.append(each)
             stage("locate", len(seen), len(asked), "")
     if refit:
@@ -272,6 +277,37 @@ def bench_attn_features(
         fitting.fit_file(seen, reference.value, about, weights or FILE, method.regions)
     rows = fitting.worth(seen, asked)
     say_table([dataclasses.asdict(row) for row in rows], format, fitting.markdown(rows), full)
+
+
+@app.command("own-photos")
+def bench_own_photos(
+    dataset: DatasetName = BENCHMARK,
+    concept: Annotated[str, typer.Option(help="What the words are: a learner or a control.")] = "noun-only",
+    backbone: Backbone = None,
+    settings: Settings = ["features.regions=things"],  # noqa: B006
+    format: OutputFormat = Format.text,
+    full: Full = False,
+) -> None:
+    """How well attn-features finds subjects in their own photos, where validation knows their masks."""
+    from prisbench.appearance.method import FeaturesMethod
+    from prisbench.appearance.own_photos import markdown, overlaps
+    from prisbench.settings import MethodOptions, parse_settings
+
+    data = named_dataset(dataset)
+    method = FeaturesMethod.make(
+        MethodOptions(concept=concept, model=backbone, settings=parse_settings(settings), say=tell)
+    )
+    subjects, found = data.subjects("validation"), dict[str, dict[str, float]]()
+    with progress() as bar:
+        stage = stage_bar(bar)
+        for n, subject in enumerate(subjects, 1):
+            for way, of in overlaps(method, [subject]).items():
+                found.setdefault(way, {}).update(of)
+            stage("find", n, len(subjects), subject.id)
+    records = [
+        {"way": way, "subject": subject, "iou": each} for way, of in found.items() for subject, each in of.items()
+    ]
+    say_table(records, format, markdown(found), full)
 
 
 @app.command("unseen")

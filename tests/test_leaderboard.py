@@ -20,7 +20,7 @@ from prisbench.leaderboard import intervals
 from prisbench.leaderboard.pages import check, check_pages, readme, write_pages, write_readme
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import columns_of, load_runs, rows
-from prisbench.leaderboard.summaries import learners, summary
+from prisbench.leaderboard.summaries import SHOWN, front, learners, summary
 from prisbench.provenance import Environment
 from prisbench.results import DatasetRef, QueryResult, Run, SecondsPerImage, write_run
 
@@ -407,3 +407,22 @@ def test_rows_of_two_reference_settings_have_each_its_own_numbers_in_short_table
         (second,) = [line for line in table.splitlines() if "| textual-inversion |" in line]
         assert "| 0.80 [" in first and "| 0.40 [" in second, "plain"
     assert "textual-inversion (photos+masks) (" in table, "who is ahead, by how much"
+
+
+def test_a_front_page_has_the_best_row_of_each_method_in_each_reference_setting() -> None:
+    def run(method: str, concept: str, share: int, reference: str = "photos") -> Run:
+        made = make_run(method, concept, lambda i: share)
+        return dataclasses.replace(made, reference=reference, metric_spec="2")
+
+    runs = [run("attn", "textual-inversion", 60), run("attn", "noun-only", 20), run("clipseg", "photo", 50)]
+    runs += [run("attn", "textual-inversion", 80, "photos+masks"), run("sam", "sam", 90, "photos+masks")]
+    _, alone, masked = front(runs).split("**Given photos")
+    assert alone.startswith(" alone**") and masked.startswith(" and the masks in them**")
+    shown = [
+        [line.split(" | ")[:2] for line in part.splitlines() if line.startswith("| ")][1:] for part in (alone, masked)
+    ]
+    assert shown[0] == [["| attn", "textual-inversion"], ["| clipseg", "photo"]]
+    assert shown[1] == [["| sam", "sam (photos+masks)"], ["| attn", "textual-inversion (photos+masks)"]]
+    assert "; 1 more rows, of other concepts" in masked and "What textual-inversion adds to attn" in masked
+    many = front([run(f"m{n}", "noun-only", n) for n in range(SHOWN + 3)])
+    assert "| m3 |" in many and "| m2 |" not in many and f"{SHOWN} at most; 3 more rows" in many

@@ -26,13 +26,13 @@ from prisbench.leaderboard.rows import (
     rows,
     standing,
 )
-from prisbench.leaderboard.summaries import learners, summary
+from prisbench.leaderboard.summaries import front, learners, summary
 from prisbench.results import Run
 from prisbench.runtime.files import write_text
 from prisbench.subsets import PRESENT, subsets_in
 
 PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
-    "README.md": ("table", summary),
+    "README.md": ("table", front),
     "docs/learners.md": ("learners", learners),
     "docs/real-photos.md": ("table", summary),
 }

@@ -6,7 +6,7 @@ Knows: which numbers such a page shows, in words.  Does not know: where a table 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from prisbench.errors import DataError
 from prisbench.leaderboard.intervals import marked, missing, most_subjects, name_of, promise
@@ -18,49 +18,107 @@ from prisbench.results import Run
 from prisbench.statistics import FEWEST_SUBJECTS, Sample, paired_difference
 from prisbench.types import QUERY_TYPES, REFERENTLESS, UNLEARNED
 
+SHOWN = 8
+"""Methods of each reference setting on a front page."""
+
+SETTINGS = {"photos": "Given photos alone", "photos+masks": "Given photos and the masks in them"}
+"""Reference setting -> the heading of its part of a front page."""
+
 
 def summary(runs: Sequence[Run]) -> str:
-    """The table for a project's front page: mIoU of each query type, wrong instances, absent FP, seconds.
+    """A table of all rows: mIoU of each query type, wrong instances, absent FP, seconds.
 
     Raises DataError as ``rows``.
     """
+    board = _board(runs)
+    lines = [board.promise, "", *_table(board, board.order), *_gains(board, board.order)]
+    for row in board.order:
+        lines += ["", weak_note(name_of(row), row)] if row.get("weak") else []
+    lines += _missing(board.order, board.by_kind)
+    return "\n".join(lines) + "\n"
+
+
+def front(runs: Sequence[Run]) -> str:
+    """The table for a project's front page: of each reference setting the best row of each method, the first ``SHOWN``
+    of them, and how many rows more there are.
+
+    Raises DataError as ``rows``.
+    """
+    board = _board(runs)
+    parts, shown = [board.promise], list[dict[str, Any]]()
+    for setting, title in SETTINGS.items():
+        best: dict[str, dict[str, Any]] = {}
+        for row in board.order:
+            if (row.get("reference") or "photos") == setting:
+                best.setdefault(row["method"], row)
+        if chosen := list(best.values())[:SHOWN]:
+            parts.append("\n".join([f"**{title}**", "", *_table(board, chosen)]))
+            shown += chosen
+    if more := len(board.order) - len(shown):
+        parts.append(
+            f"The best row of each method is shown, {SHOWN} at most; {more} more rows, of other concepts, controls and "
+            "floors, are in the full table."
+        )
+    parts += [line for line in _gains(board, shown) if line]
+    parts += [weak_note(name_of(row), row) for row in shown if row.get("weak")]
+    return "\n\n".join(parts) + "\n"
+
+
+class _Board(NamedTuple):
+    """What both tables are made of: ``order``, all rows, the best first; ``by_kind``: query type -> whose row -> it."""
+
+    runs: Sequence[Run]
+    promise: str
+    order: list[dict[str, Any]]
+    by_kind: Mapping[str, Mapping[Any, dict[str, Any]]]
+    headed: bool
+
+
+def _board(runs: Sequence[Run]) -> _Board:
     runs = standing(runs)
     if not runs:
         raise DataError("every row is retracted; there is nothing to show")
-    data, everything = runs[0].dataset, rows(runs)
+    data, order = runs[0].dataset, records_of(rows(runs))
     types = {query.query_type for run in runs for query in run.queries}
     kinds = [kind for kind in QUERY_TYPES if kind not in REFERENTLESS and (kind != "referred" or kind in types)]
     by_kind = {kind: {_which(row): row for row in records_of(rows(runs, kind))} for kind in ("present", *kinds)}
-    first = records_of(everything)[0]
-    headed = any(row.get("headline") is not None for row in records_of(everything))
     name = f"{data.name.capitalize()} v{data.version.removeprefix('v')}"
-    lines = [
-        f"{name}, {first['n_subjects']} {data.split} subjects, {first['n']} queries; "
-        f"{promise(records_of(everything))}, wrong instance and absent FP as rates (less is better):",
-        "",
-        f"| method | concept |{' headline |' * headed} all present | {' | '.join(kinds)} | wrong instance | absent FP "
-        "| s / image |",
-        "|---|---|" + "---|" * (len(kinds) + 4 + headed),
-    ]
-    order = records_of(everything)
+    told = (
+        f"{name}, {order[0]['n_subjects']} {data.split} subjects, {order[0]['n']} queries; "
+        f"{promise(order)}, wrong instance and absent FP as rates (less is better):"
+    )
+    headed = any(row.get("headline") is not None for row in order)
     if not headed:
         order.sort(key=lambda row: (bool(row.get("weak")), -(by_kind["present"][_which(row)]["iou_mean"] or 0.0)))
-    for row in order:
-        ious = [by_kind[kind][_which(row)] for kind in ("present", *kinds)]
+    return _Board(runs, told, order, by_kind, headed)
+
+
+def _table(board: _Board, shown: Sequence[dict[str, Any]]) -> list[str]:
+    kinds = [kind for kind in board.by_kind if kind != "present"]
+    lines = [
+        f"| method | concept |{' headline |' * board.headed} all present | {' | '.join(kinds)} | wrong instance "
+        "| absent FP | s / image |",
+        "|---|---|" + "---|" * (len(kinds) + 4 + board.headed),
+    ]
+    for row in shown:
+        ious = [of[_which(row)] for of in board.by_kind.values()]
         method = f"{row['method']} (not ranked)" if row.get("weak") else row["method"]
-        cells = [method, named(row), *([short(row["headline"], row["headline_ci"])] if headed else [])]
+        cells = [method, named(row), *([short(row["headline"], row["headline_ci"])] if board.headed else [])]
         cells += [short(each["iou_mean"], each["iou_mean_ci"]) for each in ious]
         cells += [short(row["wrong_instance_rate"]), short(row["absent_fp_rate"])]
         cells.append("–" if row["seconds_per_image"] is None else f"{row['seconds_per_image']:.2g}")
         lines.append("| " + " | ".join(cells) + " |")
-    alike = [row for row in by_kind["look-alike"].values() if row["gain_over_noun"] is not None]
-    for row in alike:
-        who, gain = f"{named(row)} adds to {row['method']}", signed(row["gain_over_noun"], row["gain_over_noun_ci"])
-        lines += ["", f"What {who} over the noun alone, paired, on look-alikes: **{gain}**."]
-    for row in order:
-        lines += ["", weak_note(name_of(row), row)] if row.get("weak") else []
-    lines += _missing(records_of(everything), by_kind)
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _gains(board: _Board, shown: Sequence[dict[str, Any]]) -> list[str]:
+    """What the shown concepts add to the noun, a line each, a blank one before it."""
+    lines = []
+    for row in board.by_kind["look-alike"].values():
+        if row["gain_over_noun"] is not None and _which(row) in {_which(each) for each in shown}:
+            who, gain = f"{named(row)} adds to {row['method']}", signed(row["gain_over_noun"], row["gain_over_noun_ci"])
+            lines += ["", f"What {who} over the noun alone, paired, on look-alikes: **{gain}**."]
+    return lines
 
 
 def learners(runs: Sequence[Run]) -> str:

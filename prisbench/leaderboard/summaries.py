@@ -33,9 +33,8 @@ def summary(runs: Sequence[Run]) -> str:
     by_kind = {kind: {_which(row): row for row in records_of(rows(runs, kind))} for kind in ("present", *kinds)}
     first = records_of(everything)[0]
     headed = any(row.get("headline") is not None for row in records_of(everything))
-    name = f"{data.name.capitalize()} v{data.version.removeprefix('v')}"
     lines = [
-        f"{name}, {first['n_subjects']} {data.split} subjects, {first['n']} queries; "
+        f"{data.id}, {first['n_subjects']} {data.split} subjects, {first['n']} queries; "
         f"{promise(records_of(everything))}, wrong instance and absent FP as rates (less is better):",
         "",
         f"| method | concept |{' headline |' * headed} all present | {' | '.join(kinds)} | wrong instance | absent FP "
@@ -97,7 +96,7 @@ def _learners(chosen: Sequence[Run]) -> str:
     heads += [*("all present" if subset == "present" else subset for subset in subsets), "wrong instance"]
     heads += ["on look-alikes", "on background", "absent FP", "presence AUC", "SD of seeds", "s to learn", "KB"]
     lines = [
-        f"{data.name.capitalize()} v{data.version.removeprefix('v')}, {first['n_subjects']} {data.split} subjects, "
+        f"{data.id}, {first['n_subjects']} {data.split} subjects, "
         f"{first['n']} queries of each seed; {promise(everything)}; of the rest, but for presence AUC, less is better:",
         "",
         "| " + " | ".join(heads) + " |",

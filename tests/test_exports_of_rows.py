@@ -215,6 +215,6 @@ def test_the_command_writes_each_form(
     code, _, err = called(monkeypatch, capfd, "export", made, "--to", "latex", "--out", tmp_path / "x", *more["coco"])
     assert code == 1 and "--data: only with --to coco and --to fiftyone" in err
     code, _, err = called(monkeypatch, capfd, "export", made, "--to", "coco", "--out", tmp_path / "x")
-    assert code == 1 and "tiny is not here, so there is no truth to export; name it with --data" in err
+    assert code == 1 and "tiny-v1 is not here, so there is no truth to export; name it with --data" in err
     code, _, err = called(monkeypatch, capfd, "export", tmp_path, "--to", "hub", "--out", tmp_path / "x")
     assert code == 1 and "is no run and no row" in err

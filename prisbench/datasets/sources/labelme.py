@@ -286,8 +286,8 @@ def _mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> Boo
     kind, points = shape.get("shape_type") or "polygon", shape.get("points")
     if not isinstance(points, list) or not all(_is_point(point) for point in points):
         raise DataError(f"{where}: its points are not a list of [x, y] of finite numbers")
-    corners = {"rectangle": (2, 4, 5), "circle": (2,), "mask": (2,)}.get(kind)  # 5: the first again at the end
-    if corners is not None and len(points) not in corners:
+    usual = {"rectangle": (2, 4, 5), "circle": (2,), "mask": (2,)}.get(kind)  # 5: the first again at the end
+    if usual is not None and len(points) not in usual:
         raise DataError(f"{where}: a {kind} of {len(points)} points; it has 2")
     if kind == "mask":
         return _pasted(shape.get("mask"), points, size_hw, where)

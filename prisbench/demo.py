@@ -105,6 +105,7 @@ def gallery(dataset: Dataset, method: Method, split: str = "test") -> list[list[
     """A row for each query type of each subject: two photos, the scene, its truth, the map, the mask."""
     concepts, _ = learn_all(dataset, method, split)
     photos = {subject.id: subject.photos for subject in dataset.subjects(split)}
+    names = dataset.subject_names(split)
     chosen: dict[tuple[str, str], Example] = {}
     for example in dataset.examples(split):
         chosen.setdefault((example.query.subject_id, example.query_type), example)
@@ -113,7 +114,7 @@ def gallery(dataset: Dataset, method: Method, split: str = "test") -> list[list[
         chosen.items(), key=lambda item: (item[0][0], QUERY_TYPES.index(item[0][1]))
     ):
         answer = method.locate(example.image, [example.query], concepts)[0]
-        rows.append(_row(photos[subject], subject, kind, example, answer))
+        rows.append(_row(photos[subject], names[subject], kind, example, answer))
     return rows
 
 

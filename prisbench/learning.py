@@ -96,7 +96,7 @@ def carry_out(
             if line := warning([each for photos in seen.values() for each in photos], "photo"):
                 say(line)
         for job in group:
-            method.progress = bar(f"learning {job.subject.id}")
+            method.progress = bar(job.subject.id)
             records.append(_learn(method, job) | {"in_domain": [in_domain(each) for each in seen[job.subject.id]]})
         if method.backbone.family not in TUNED or method.presence().threshold is None:
             say(method.presence().line)

@@ -47,6 +47,11 @@ class DatasetRef:
     digest: str
     split: str
 
+    @property
+    def id(self) -> str:
+        """Name and version, like ``tabletop-v3``: what every command calls the dataset."""
+        return f"{self.name}-v{self.version.removeprefix('v')}"
+
 
 @dataclass(frozen=True)
 class SecondsPerImage:
@@ -274,7 +279,7 @@ def _queries(rows: Sequence[Any], version: int, where: str) -> tuple[QueryResult
 
 
 def _describe(dataset: DatasetRef) -> str:
-    return f"{dataset.name} {dataset.version} {dataset.split} (digest {dataset.digest})"
+    return f"{dataset.id}, {dataset.split} split (digest {dataset.digest})"
 
 
 # what the files must look like

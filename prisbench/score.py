@@ -83,7 +83,7 @@ def score_folder(folder: Path, dataset: Dataset) -> Run:
     here = DatasetRef(dataset.name, dataset.version, dataset.digest, "")
     if made_on["digest"] != here.digest:
         raise DataError(
-            f"{folder} was made on {made_on['name']} {made_on['version']} (digest {made_on['digest'][:16]}), "
+            f"{folder} was made on {DatasetRef(**made_on).id} (digest {made_on['digest'][:16]}), "
             f"{dataset.folder} has the digest {here.digest[:16]}; score it on the dataset it was made on"
         )
     return score(dataset, folder, scope_of(manifest), manifest)

@@ -35,7 +35,7 @@ def entry_of(run: Run) -> dict[str, Any]:
     provenance = run.provenance
     return {
         "date": run.created,
-        "dataset": f"{run.dataset.name}-v{run.dataset.version.removeprefix('v')}",
+        "dataset": run.dataset.id,
         "digest": run.dataset.digest,
         "method": run.method,
         "concept": run.concept,

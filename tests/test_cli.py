@@ -450,7 +450,7 @@ def test_a_leaderboard_and_its_answers_become_pages(
     prisbench: Prisbench, boards: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     table = ["leaderboard", "--dataset", "tiny-v1", "--folder", boards, "--format", "html", "--out", tmp_path / "pages"]
-    why = "no page of answers: the dataset tiny 1 is not here; name its folder with --data"
+    why = "no page of answers: the dataset tiny-v1 is not here; name it with --data"
     assert prisbench(*table) == (0, f"wrote {tmp_path / 'pages' / 'board.html'}\n{why}\n", "")
     code, out, err = prisbench(*table, "--data", tiny_dataset)
     assert (code, err) == (0, "") and out.endswith(f"wrote {tmp_path / 'pages' / 'browse.html'}\n")

@@ -323,3 +323,65 @@ def test_several_masks_of_one_photo_are_several_things(tmp_path: Path) -> None:
     (home / "masks.csv").write_text(lines + "kitchen,mask7,mug,x\n")
     with pytest.raises(DataError, match=r"masks.csv, line 5: .*kitchen has no mask 'mask7'; it has mask0"):
         load_source("break-a-scene", home, {})
+
+
+# --- siblings ---------------------------------------------------------------------------------------------------------
+
+
+def test_polygons_beside_their_image_and_empty_run_lengths_are_counted(tmp_path: Path) -> None:
+    given = [brushed(n, n, "anna") for n in (1, 2, 3)]
+    ben = {"attributes": {"instance_id": "ben"}}
+    empty = ben | {"image_id": 2, "segmentation": {"size": [*SIZE], "counts": []}}
+    beside = ben | {"image_id": 3, "segmentation": [[0, 24, 9, 24, 9, 30]]}
+    source = coco.read(cvat(tmp_path / "a", [*given, empty, beside]), {"references": "1"})
+    assert len(rows(source)[1]) == 2
+    assert (
+        source.left_out["polygons outside of their image"] == 1 and source.left_out["annotations without a mask"] == 2
+    )
+    far = {"image_id": 3, "segmentation": [[0, 240, 9, 240, 9, 300]]}
+    with pytest.raises(DataError, match=r"annotation 4: the corner .* is far outside of the image of 24 x 40"):
+        rows(coco.read(cvat(tmp_path / "b", [*given, far]), {"references": "1"}))
+
+
+def test_pictures_in_which_nothing_is_drawn_are_counted_or_scenes_of_absent_queries(tmp_path: Path) -> None:
+    home = panoptic(tmp_path / "panoptic", [[{"id": 5, "subject": "a"}], [{"id": 5, "subject": "a"}], [], []])
+    path = home / "annotations/panoptic_val.json"
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps(value | {"annotations": value["annotations"][:3]}))  # one has no record at all
+    source = load_source("coco-panoptic", home, {"references": "1"})
+    assert source.left_out["images without annotations"] == 2 and source.n_queries == 1
+    source = load_source("coco-panoptic", home, {"references": "1", "absent": "2"})
+    assert [row.query_type for row in rows(source)[1]].count("absent") == 2
+    home = scenes_with_masks(tmp_path / "several")
+    (home / "masks.csv").write_text("picture,mask,noun,subject\ncreature,mask0,mug,a\nkitchen,mask0,mug,a\n")
+    (home / "garden").mkdir()
+    for name in ("garden/img.jpg", "loose.jpg"):
+        Image.fromarray(draw_scene(7, SIZE)).save(home / name)
+    source = load_source("break-a-scene", home, {"references": "1"})
+    assert source.left_out["folders with a photo and no mask"] == source.left_out["photos beside the folders"] == 1
+    source = load_source("break-a-scene", home, {"references": "1", "absent": "1"})
+    assert [row.query_type for row in rows(source)[1]].count("absent") == 1
+    drawn = tmp_path / "labelme"
+    drawn.mkdir()
+    box = [[5, 4], [17, 4], [17, 14], [5, 14]]
+    for n, points in enumerate((box, [*box, box[0]], box)):  # one is closed by its first corner
+        anylabeling(drawn, n, [{"shape_type": "rectangle", "points": points}])
+    (drawn / "2.json").unlink()
+    source = labelme.read(drawn, {"references": "1"})
+    assert [row.mask.sum() for row in rows(source)[1]] == [120]
+    assert next(iter(source.left_out)).startswith("photos without a JSON file") and source.left_out.total() == 1
+
+
+def test_a_wrapping_folder_may_have_files_beside_it_and_loose_photos_are_counted(tmp_path: Path) -> None:
+    home = tmp_path / "set" / "export"
+    for place in ("photos/1.png", "scenes/2.png", "photos/2023/3.png"):
+        (home / "mug-anna" / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_scene(len(place), (48, 64))).save(home / "mug-anna" / place)
+    (home / "mug-anna/masks").mkdir()
+    Image.fromarray(draw_box((48, 64), 3, 3, 20, 20).astype(np.uint8) * 255).save(home / "mug-anna/masks/2.png")
+    for name in ("README.txt", "Thumbs.db"):
+        (tmp_path / "set" / name).write_text("x")
+    source = load_source("folder", tmp_path / "set", {})
+    assert source.n_queries == 1 and source.left_out == {"photos in folders inside of photos": 1}
+    Image.fromarray(draw_scene(9, SIZE)).save(home / "loose.png")
+    assert load_source("folder", home, {}).left_out["photos beside the folders of subjects"] == 1

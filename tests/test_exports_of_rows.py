@@ -136,7 +136,7 @@ def test_a_table_in_latex_is_ruled_and_its_best_tier_bold(row: Run) -> None:
     assert all(line.endswith(" \\\\") and line.count(" & ") == 7 for line in body) and len(body) == 3
     assert [line.count("\\textbf{") for line in body] == [8, 0, 0]
     assert body[0].strip().startswith("\\textbf{1} & \\textbf{network-free-reader} & \\textbf{counted (photos+masks)}")
-    assert "headline $\\uparrow$" in text and "absent FP $\\downarrow$" in text and "Tabletop v3, test: 1920" in text
+    assert "headline $\\uparrow$" in text and "absent FP $\\downarrow$" in text and "tabletop-v3, test: 1920" in text
 
 
 def test_a_table_in_latex_of_few_subjects_says_that_nothing_is_ranked(made: Path) -> None:
@@ -215,6 +215,6 @@ def test_the_command_writes_each_form(
     code, _, err = called(monkeypatch, capfd, "export", made, "--to", "latex", "--out", tmp_path / "x", *more["coco"])
     assert code == 1 and "--data: only with --to coco and --to fiftyone" in err
     code, _, err = called(monkeypatch, capfd, "export", made, "--to", "coco", "--out", tmp_path / "x")
-    assert code == 1 and "tiny is not here, so there is no truth to export; name it with --data" in err
+    assert code == 1 and "tiny-v1 is not here, so there is no truth to export; name it with --data" in err
     code, _, err = called(monkeypatch, capfd, "export", tmp_path, "--to", "hub", "--out", tmp_path / "x")
     assert code == 1 and "is no run and no row" in err

@@ -103,6 +103,38 @@ def test_a_table_fits_the_columns_of_the_terminal() -> None:
         assert lines[0].split() == ["tier", "method"] and f"in {width} columns" in " ".join(" ".join(lines).split())
 
 
+def test_lines_that_are_no_table_are_folded_below_their_second_column() -> None:
+    text = f"paper on sd\n  crf       {'word ' * 20}\n  layers: {'word ' * 20}\n0.512  {'a=1 ' * 30}\n"
+    lines = fitted(text, 80).splitlines()
+    assert max(map(len, lines)) <= 80 and " ".join(" ".join(lines).split()) == " ".join(text.split())
+    starts = [len(line) - len(line.lstrip()) for line in lines]
+    assert starts == [0, 2, 12, 2, 4, 0, 7]
+
+
+def test_what_other_commands_print_fits_eighty_columns(
+    run: Run, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+    boards = ["--dataset", "tiny-v1", "--folder", "boards"]
+    for method in ("center-box", "whole-image"):
+        run("evaluate", "--method", method, "--dataset", tiny_dataset, "--leaderboards", "boards")
+    rows = sorted((tmp_path / "boards" / "tiny-v1").glob("*.json"))
+    for words in (
+        ["presets"],
+        ["doctor"],
+        ["plan", "--method", "center-box", "--dataset", tiny_dataset, "--seed", 0],
+        ["compare", *rows[:2]],
+        ["uncertainty", *boards, "--draws", 100],
+        ["leaderboard", *boards, "--format", "summary"],
+        ["try", "center-box"],
+        ["bench", "unseen", "--scenes", 20],
+    ):
+        code, out, err = run(*words)
+        assert out and code in (0, 1), (words, err)
+        assert max(len(line) for line in out.splitlines()) <= 80, (words, out)
+
+
 def test_the_leaderboard_fits_unless_all_of_it_is_wanted(
     run: Run, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

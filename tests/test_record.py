@@ -369,7 +369,7 @@ def test_predicting_and_scoring_apart_is_evaluating(dataset: Dataset, tmp_path: 
 def test_a_dataset_that_changed_under_a_run_is_noticed(dataset: Dataset, tmp_path: Path) -> None:
     folder = predict(dataset, Reader(), tmp_path / "runs").folder
     other = make(tmp_path / "other", masks=False)
-    with pytest.raises(DataError, match=rf"was made on tiny 1 \(digest {dataset.digest[:16]}\), .* has the digest"):
+    with pytest.raises(DataError, match=rf"was made on tiny-v1 \(digest {dataset.digest[:16]}\), .* has the digest"):
         score_folder(folder, other)
     with pytest.raises(DataError, match=r"holds no run: no manifest\.json in it"):
         score_folder(tmp_path, dataset)

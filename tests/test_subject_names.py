@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import huggingface_hub.constants
@@ -22,7 +23,7 @@ from prisbench.cli.options import DATASET
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.named import build_source, find_dataset
 from prisbench.datasets.photo_folder import OwnPhotos, read_own_photos
-from prisbench.datasets.subject_names import find_subject, listed, title
+from prisbench.datasets.subject_names import find_subject, known_names, listed, title, told_by_name, with_names
 from prisbench.errors import DataError, PrisbenchError, UnknownNameError, UsageError
 from prisbench.runtime import hub
 from tests.command_line import Answer, called
@@ -77,6 +78,31 @@ def test_a_subject_is_meant_by_its_name_id_hash_or_beginning() -> None:
     assert listed({f"mug-{n}": "" for n in range(8)}, 6).endswith("mug-5 and 2 more")
 
 
+def test_who_has_no_name_gets_one_that_nobody_else_of_the_set_has() -> None:
+    ids = [f"mug-{n:010x}" for n in range(200)]
+    names = known_names(dict.fromkeys(ids, ""))
+    assert len(set(names.values())) == 200 and all(name.startswith("mug-") for name in names.values())
+    assert names == known_names(dict.fromkeys(reversed(ids), ""))
+    assert known_names({ids[2]: ""}) == {ids[2]: "mug-david"}
+    own = {"mug-00000000aa": "mug-david", ids[2]: "", "spoon-00000000ab": "7", "mug-00000000ac": "mug:anna"}
+    assert known_names(own) == own | {ids[2]: "mug-david-rosa", "spoon-00000000ab": "spoon-7"}
+    assert find_subject("david-r", known_names(own), "here") == ids[2]
+    assert find_subject("anna", known_names(own), "here") == "mug-00000000ac"
+
+
+def test_lines_and_mistakes_for_people_name_subjects() -> None:
+    for given, told in (
+        ("learning mug-3f9c21a07e", "learning mug-anna (mug-3f9c21a07e)"),
+        ("all photos of 'mug-3f9c21a07e'.", "all photos of 'mug-anna (mug-3f9c21a07e)'."),
+        ("mug-anna (mug-3f9c21a07e): fine", "mug-anna (mug-3f9c21a07e): fine"),
+        ("runs/mug-3f9c21a07e/a mug-3f9c21a07e.png", "runs/mug-3f9c21a07e/a mug-3f9c21a07e.png"),
+        ("cup-0000000000", "cup-0000000000"),
+    ):
+        assert with_names(given, NAMES) == told
+    with pytest.raises(UsageError, match=r"^no photo of mug-anna \(mug-3f9c21a07e\)$"), told_by_name(NAMES):
+        raise UsageError("no photo of mug-3f9c21a07e")
+
+
 def test_a_source_names_its_subjects_and_neither_ids_nor_digest_depend_on_it(own: Path) -> None:
     dataset = open_dataset(own, verify=True)
     names = dataset.subject_names("test")
@@ -88,13 +114,14 @@ def test_a_source_names_its_subjects_and_neither_ids_nor_digest_depend_on_it(own
         assert (nameless.id, nameless.digest) == (row.id, row.digest)
 
 
-def test_a_dataset_of_an_older_prisbench_has_no_names_and_reads_the_same(own: Path, tmp_path: Path) -> None:
+def test_a_dataset_of_an_older_prisbench_gets_names_and_reads_the_same(own: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     shutil.copytree(own, old)
     for path in old.glob("subjects/*.parquet"):
         pq.write_table(pq.read_table(path).drop_columns(["name"]), path)
     dataset = open_dataset(old)
-    assert set(dataset.subject_names("test").values()) == {""}
+    given = dataset.subject_names("test")
+    assert given == known_names({id: "" for id in sorted(given, reverse=True)}), "by the ids alone"
     assert [one.id for one in dataset.subjects("test")] == [one.id for one in open_dataset(own).subjects("test")]
 
 
@@ -126,6 +153,11 @@ def test_every_command_names_a_dataset_alike(run: Run, tmp_path: Path, monkeypat
         ["learn-concept", "--dataset"],
         ["card"],
         ["bench", "network-free", "--dataset"],
+        ["bench", "methods", "--method", "center-box", "--dataset"],
+        ["plan", "--method", "center-box", "--dataset"],
+        ["tune", "persam", "--dataset"],
+        ["ceilings", "--dataset"],
+        ["push", "things", "--dataset"],
     ):
         code, out, err = run(*words, "tabletop-v33")
         assert code in (1, 2) and out == "", words
@@ -196,6 +228,23 @@ def test_other_folders_are_read_as_before(creature: Path, tmp_path: Path) -> Non
         read_own_photos(creature, mask_name="0")
 
 
+@pytest.mark.parametrize("name", ["{n}_mask{k}.png", "masks/{n}-{k}.png", "masks/{n}/{k}.png", "masks/{k}/{n}.png"])
+def test_names_say_which_photo_a_mask_is_of_and_which_thing_or_part(tmp_path: Path, name: str) -> None:
+    for n in ("a", "b", "c"):
+        save(tmp_path / f"{n}.jpg", ord(n))
+        for k in (0, 1) if n != "c" else ():
+            save_mask(tmp_path / name.format(n=n, k=k), draw_box(SIZE, 4, 5 + 20 * k, 20, 25 + 20 * k))
+    with pytest.raises(UsageError, match=r"a.jpg has 2 masks \((mask)?0, (mask)?1\), each of a thing or of a part of"):
+        read_own_photos(tmp_path)
+    own = read_own_photos(tmp_path, mask_name="0")
+    assert [None if mask is None else mask.sum() for mask in own.masks] == [320, 320, None]
+    both = read_own_photos(tmp_path, mask_name="0,1").masks[0]
+    assert both is not None and both.sum() == 640
+    save_mask(tmp_path / "masks" / "d_1.png", draw_box(SIZE, 4, 4, 20, 20))
+    with pytest.raises(DataError, match=r"d_1.png belongs to no photo: unknown photo 'd_1'.*or 01_NAME.png"):
+        read_own_photos(tmp_path, mask_name="0")
+
+
 def test_a_noun_of_nothing_is_told_before_a_model_is_loaded(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "1.jpg", 0)
     for noun in ("", "  "):
@@ -204,6 +253,18 @@ def test_a_noun_of_nothing_is_told_before_a_model_is_loaded(run: Run, tmp_path: 
 
 
 def test_help_says_the_same_of_every_dataset() -> None:
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    for name in ("evaluate", "predict", "score", "show", "validate", "push", "card", "learn-concept", "leaderboard"):
-        assert any(DATASET in (getattr(one, "help", None) or "") for one in commands[name].params), name
+    def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+        for word, inner in getattr(command, "commands", {}).items():
+            yield from walk(inner, f"{name} {word}".strip())
+        if not hasattr(command, "commands"):
+            yield name, command
+
+    found = set()
+    for name, command in walk(get_command(app), ""):
+        if name.startswith("wsss"):
+            continue  # VOC and COCO, which are no datasets of prisbench
+        for one in command.params:
+            if {"--dataset", "--data"} & set(one.opts) and not getattr(one, "hidden", False):
+                assert DATASET in one.help or one.help == "The same, as the other commands have it.", name
+                found.add(name)
+    assert len(found) >= 24 and {"push", "plot", "uncertainty", "compare", "submit", "export", "reproduce"} <= found

@@ -40,7 +40,7 @@ def browse_page(runs: Sequence[Run], cases: Cases, kept: Kept, dataset: DatasetR
         counts = deflated(columns)
     data["cases"] = {"slot": SLOT, "scenes": SCENES, "photos": PHOTOS, "subjects": cases.subjects}
     masks = {f"masks-{n}": _masks(records, order) for n, records in kept.items()}
-    name = f"{dataset.name} {dataset.version}"
+    name = dataset.id
     return page(
         f"{name} · {'answers' if runs else 'queries'} · prisbench",
         BROWSE,

@@ -120,6 +120,7 @@ def _masks(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _subjects(dataset: Dataset, split: str, folder: Path, people: Collection[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
+    known = dataset.subject_names(split)
     for path, record in dataset.records("subjects", split):
         if record["id"] not in people:
             continue
@@ -128,7 +129,7 @@ def _subjects(dataset: Dataset, split: str, folder: Path, people: Collection[str
             where = f"{path}: subject {record['id']}: photo {n}"
             names.append(f"{len(found)}-{n}.webp")
             _write_picture(folder / PHOTOS / names[-1], (photo or {}).get("bytes") or b"", where)
-        name = shown(title(record["id"], record.get("name")))
+        name = shown(title(record["id"], known[record["id"]]))
         found[record["id"]] = {"noun": shown(record["noun"]), "name": name, "photos": names}
     return found
 

@@ -116,7 +116,7 @@ def _dataset(data: DatasetRef, kept: bool, find: Find | None) -> tuple[Dataset |
         return None, "no predictions are kept beside the result files"
     dataset = find(data)
     if dataset is None:
-        return None, f"the dataset {data.name} {data.version} is not here; name its folder with --data"
+        return None, f"the dataset {data.id} is not here; name it with --data"
     return dataset, None
 
 

@@ -1,11 +1,13 @@
-"""What commands show: progress, each display as the function that a long call is given, and tables that fit.
+"""What commands show: progress, each display as the function that a long call is given, tables that fit, and subjects
+by the names that people know.
 
 Knows: rich's bars.  Does not know: what is going on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from prisbench.runtime.console import Format, progress, say, stages, table_bars, tell, width
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from prisbench.datasets.load import Dataset
 
 
-def say_table(record: Any, format: Format, text: str, full: bool) -> None:
-    """Print a result: the record as one line of JSON, or its table with what of it fits the terminal, or all of it."""
+def say_table(record: Any, format: Format, text: str, full: bool = False) -> None:
+    """Print a result: the record as one line of JSON, or its table with what of it fits the terminal, or all of it.
+
+    Of text without a Markdown table nothing is left out: its lines are folded.
+    """
     from prisbench.leaderboard.fitted import fitted
 
     say(record, format, text if full or format is Format.json else fitted(text, width()).rstrip("\n"))
@@ -35,6 +40,25 @@ def named_dataset(name: str, bar: Progress | None = None) -> Dataset:
         return find_dataset(name, table_bars(bar, "drawing", {}), tell)
 
 
+class Names(dict[str, str]):
+    """Id -> name of the subjects that a command is about; empty until it knows them."""
+
+    def of(self, dataset: Dataset, split: str) -> Dataset:
+        """The dataset, whose names are known from here on."""
+        self.update(dataset.subject_names(split))
+        return dataset
+
+    def tell(self, line: str) -> None:
+        from prisbench.datasets.subject_names import with_names
+
+        tell(with_names(line, self))
+
+    def in_errors(self) -> AbstractContextManager[None]:
+        from prisbench.datasets.subject_names import told_by_name
+
+        return told_by_name(self)
+
+
 def learning_bar(bar: Progress, title: str) -> Callable[[int, int, float], None]:
     """A bar for ``(step, steps, loss)``."""
     task = bar.add_task(title, total=None, visible=False)
@@ -45,10 +69,10 @@ def learning_bar(bar: Progress, title: str) -> Callable[[int, int, float], None]
     return show
 
 
-def stage_bar(bar: Progress) -> Callable[[str, int, int, str], None]:
-    """A bar for ``(stage, done, total, id)``, one a stage."""
+def stage_bar(bar: Progress, names: Mapping[str, str] = {}) -> Callable[[str, int, int, str], None]:
+    """A bar for ``(stage, done, total, id)``, one a stage, with the name of an id that has one."""
     show = stages(bar)
-    return lambda stage, done, total, name: show(stage, done, total)
+    return lambda stage, done, total, id: show(stage, done, total, names.get(id, ""))
 
 
 def training_bar(bar: Progress) -> Callable[[str, int, int, dict[str, float]], None]:

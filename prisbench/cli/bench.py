@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, named_dataset, say_table, stage_bar
+from prisbench.cli.bars import Names, learning_bar, named_dataset, say_table, stage_bar
 from prisbench.cli.options import (
     BENCHMARK,
     Backbone,
@@ -52,7 +52,7 @@ def bench_localizer(
 
     comparison = Comparison(backbone, size, samples, repeats, dtype.value, compiled, memory_size, preset, queries)
     record = compare(comparison, tell)
-    say(record, format, render(record))
+    say_table(record, format, render(record))
 
 
 @app.command("ablation")
@@ -80,14 +80,15 @@ def bench_ablation(
         if not each.startswith(ablation.PRESET):
             known("change", each, tuple(ablation.CHANGES))
     first, *rest = ablation.CHANGES
-    names = [first, *(only or rest)]
-    data = named_dataset(dataset)
+    changes = [first, *(only or rest)]
+    names = Names()
+    data = names.of(named_dataset(dataset), split)
     options = MethodOptions(LEARNERS[0], backbone, seed, usable_device(device), parse_settings(settings))
-    with progress() as bar:
+    with progress() as bar, names.in_errors():
         method = AttentionMethod.make(options)
         method.progress = learning_bar(bar, "learning one")
         stage = stage_bar(bar)
-        rows = ablation.table(method, data, split, subjects, names, lambda name, n, of: stage("change", n, of, name))
+        rows = ablation.table(method, data, split, subjects, changes, lambda name, n, of: stage("change", n, of, name))
     say_table(rows, format, ablation.markdown(rows), full)
 
 
@@ -101,7 +102,7 @@ def bench_crf(
     from prisbench.bench import crf as crf_bench
 
     record = crf_bench.bench_crf(images, workers, say=tell)
-    say(record, format, crf_bench.render(record))
+    say_table(record, format, crf_bench.render(record))
 
 
 @app.command("dataset")
@@ -115,7 +116,7 @@ def bench_dataset(
     from prisbench.bench import dataset as dataset_bench
 
     record = dataset_bench.bench_dataset(rows, repeats=repeats, work=work, say=tell)
-    say(record, format, dataset_bench.render(record))
+    say_table(record, format, dataset_bench.render(record))
 
 
 @app.command("learner")
@@ -140,7 +141,7 @@ def bench_learner(
 
     comparison = learner_bench.LearningComparison(backbone, steps, batch, dtype and dtype.value, rounds, size, photos)
     record = learner_bench.bench_learner(comparison, tell)
-    say(record, format, learner_bench.render(record))
+    say_table(record, format, learner_bench.render(record))
 
 
 @app.command("methods")
@@ -148,7 +149,7 @@ def bench_methods(
     method: Annotated[
         list[str], typer.Option("--method", help="A name, or a Python file; default: all that have a name; repeatable.")
     ] = [],  # noqa: B006
-    dataset: Annotated[str, typer.Option(help="A dataset's name or folder.")] = BENCHMARK,
+    dataset: DatasetName = BENCHMARK,
     split: Annotated[str, typer.Option(help="Whose scenes; leave test alone.")] = "validation",
     subjects: Annotated[int, typer.Option(min=1, help="So many subjects, spread over nouns.")] = 2,
     queries: Annotated[int, typer.Option(min=1, help="Queries about them, spread over types and grades.")] = 24,
@@ -159,12 +160,11 @@ def bench_methods(
     """Every method on the same scenes, each in a process of its own: seconds, the network's share of them, memory."""
     from prisbench import methods
     from prisbench.bench import methods as methods_bench
-    from prisbench.datasets.named import find_dataset
 
     wanted = method or methods.names()
     for name in wanted:
         methods.method_file(name)
-    data = find_dataset(dataset, say=tell)
+    data = named_dataset(dataset)
     jobs = [
         methods_bench.MethodJob(name, str(data.folder), split, subjects, queries, reference.value) for name in wanted
     ]
@@ -252,9 +252,10 @@ def bench_attn_features(
     from prisbench.settings import MethodOptions, parse_settings
     from prisbench.split_subjects import given
 
-    data = named_dataset(dataset)
-    options = MethodOptions(concept=concept, model=backbone, settings=parse_settings(settings), say=tell)
+    names = Names()
+    options = MethodOptions(concept=concept, model=backbone, settings=parse_settings(settings), say=names.tell)
     FeaturesMethod.check(options)
+    data = names.of(named_dataset(dataset), "validation")
     method = FeaturesMethod.make(options)
     if refit and (method.wordless or outlines):
         raise UsageError("weights are fitted on found regions, with words; leave --outlines and features.wordless out")
@@ -263,8 +264,8 @@ def bench_attn_features(
     whose = {each.subject_id for each in asked.values()}
     subjects = [each for each in given(data.subjects("validation"), reference.value) if each.id in whose]
     concepts, seen = {}, []
-    with progress() as bar:
-        stage = stage_bar(bar)
+    with progress() as bar, names.in_errors():
+        stage = stage_bar(bar, names)
         for subject in subjects:
             concepts[subject.id] = method.remember(subject)
             stage("learn", len(concepts), len(subjects), subject.id)
@@ -324,7 +325,7 @@ def bench_unseen(
     found = unseen(wanted, drawn_captions(wanted, processes))
     record = dataclasses.asdict(found)
     record["pairs"] = {" and ".join(pair): n for pair, n in found.pairs.items()}
-    say(record, format, found.render())
+    say_table(record, format, found.render())
     if found.broken:
         raise DataError("training has shown what the benchmark's subjects should have kept to themselves")
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from prisbench.cli.bars import named_dataset, say_table
 from prisbench.cli.options import BENCHMARK, DatasetName, Full, Split
 from prisbench.errors import DataError, UsageError
-from prisbench.runtime.console import Format, OutputFormat, Seed, progress, say, stages, table_bars, tell, width
+from prisbench.runtime.console import Format, OutputFormat, Seed, progress, stages
 
 
 def ceilings(
@@ -34,16 +35,14 @@ def ceilings(
     """What could be scored with parts of the truth in hand: outlines by lot, true boxes, best thresholds, a person."""
     from prisbench.bench.by_eye import read_answers
     from prisbench.ceilings import measure
-    from prisbench.datasets.named import find_dataset
     from prisbench.leaderboard.ceilings import ceiling_rows, ceilings_markdown, read_ceilings, write_ceilings
-    from prisbench.leaderboard.fitted import fitted
     from prisbench.leaderboard.pages import write_readme
     from prisbench.leaderboard.rows import board_name, load_runs
     from prisbench.results import DatasetRef
 
     answers = None if by_eye is None else read_answers(by_eye)
     with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        data = named_dataset(dataset, bar)
         there = DatasetRef(data.name, data.version, data.digest, split)
         board = None if leaderboards is None else leaderboards / board_name(there)
         runs = [] if board is None else load_runs(board)
@@ -63,5 +62,4 @@ def ceilings(
         write_ceilings(found, board)
         write_readme(board)
     rows = ceiling_rows(found, runs)
-    text = ceilings_markdown(found, runs)
-    say([one._asdict() for one in rows], format, text if full else fitted(text, width()))
+    say_table([one._asdict() for one in rows], format, ceilings_markdown(found, runs), full)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.bars import Names, learning_bar, named_dataset, say_table, stage_bar
 from prisbench.cli.options import (
     BENCHMARK,
     Concepts,
@@ -38,7 +38,6 @@ from prisbench.runtime.console import (
     nothing_on_stdout,
     progress,
     say,
-    table_bars,
     tell,
 )
 from prisbench.runtime.devices import usable_device
@@ -86,13 +85,12 @@ def merge(
     """Make a run's record of its shards, the same as of one process; names shards that are missing."""
     from prisbench.cli.evaluate import print_runs
     from prisbench.cluster.merge import merge as merge_shards
-    from prisbench.datasets.named import find_dataset
     from prisbench.leaderboard.publish import publish
     from prisbench.runs import PREDICTIONS
     from prisbench.test_log import publish_looks
 
     with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+        data = named_dataset(dataset, bar)
         merged = merge_shards(folders, data, out, fresh)
     if leaderboards is not None:
         row = publish(merged.run, leaderboards, merged.path.parent / PREDICTIONS)
@@ -121,19 +119,21 @@ def plan(
     format: OutputFormat = Format.text,
 ) -> None:
     """Trainings, images, hours, memory and disk of an evaluation, from a few steps measured here; starts nothing."""
-    from prisbench.datasets.named import find_dataset
     from prisbench.plan import lines_of_plan, make_plan, record_of_plan
     from prisbench.runs import RunOptions, Scope
     from prisbench.settings import MethodOptions, parse_settings, variants
     from prisbench.sweep import Sweep, check_sweep
 
-    shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings), warn=tell)
+    names = Names()
+    shared = MethodOptions(
+        model=model, device=usable_device(device), settings=parse_settings(settings), warn=names.tell
+    )
     scope = Scope(split, limit, subset, tuple(subject), tuple(query))
     wanted = variants(shared, concept or [None], seed)
     sweep = Sweep(method, wanted, out, scope, RunOptions(reference=reference.value))
     with nothing_on_stdout():
         check_sweep(sweep)
-    with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
-        found = make_plan(sweep, data, workers, tell)
-    say(record_of_plan(found), format, "\n".join(lines_of_plan(found, out)))
+    with progress() as bar, names.in_errors():
+        data = names.of(named_dataset(dataset, bar), split)
+        found = make_plan(sweep, data, workers, names.tell)
+    say_table(record_of_plan(found), format, "\n".join(lines_of_plan(found, out)))

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prisbench.cli.bars import learning_bar, named_dataset
+from prisbench.cli.bars import Names, learning_bar, named_dataset
 from prisbench.cli.options import DATASET, Backbone, Seeds, Settings, check_noun, only_with
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, known, progress, say, tell
@@ -72,7 +72,8 @@ def learn_concept(
     from prisbench import learning
     from prisbench.concepts.recipes import LEARNERS
     from prisbench.concepts.store import named_folder, renamed
-    from prisbench.datasets.subject_names import title
+    from prisbench.datasets.photo_folder import folder_name
+    from prisbench.datasets.subject_names import known_names, plain_name, title
     from prisbench.localizer.method import AttentionMethod
     from prisbench.settings import MethodOptions, parse_settings, variants
 
@@ -91,14 +92,21 @@ def learn_concept(
     for options in wanted:
         AttentionMethod.check(options)
     things = chosen_subjects(photos, noun, dataset, subject, split or "test", (mask_value, mask_frame, mask_name))
-    names = named_dataset(dataset).subject_names(split or "test") if dataset is not None else {}
+    names = Names()
+    if dataset is not None:
+        names.of(named_dataset(dataset), split or "test")
+    elif photos is not None and name is None:
+        names.update(known_names({things[0].id: plain_name(folder_name(photos)) or ""}))
     if name is not None:
         things = [dataclasses.replace(things[0], id=name)]
     if kept is not None and len(wanted) == 1:
         renamed(kept, None)
     jobs = learning.plan(wanted, things, out, sheet, second)
-    with progress() as bar:
-        learned = learning.carry_out(jobs, spare, tell, lambda title: learning_bar(bar, title))
+    with progress() as bar, names.in_errors():
+        learned = learning.carry_out(
+            jobs, spare, names.tell, lambda subject: learning_bar(bar, f"learning {names.get(subject, subject)}")
+        )
+    learned = [{**record, "name": names.get(record["subject"])} for record in learned]
     say(
         learned if len(learned) != 1 else learned[0],
         format,

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from prisbench.cli.bars import named_dataset
-from prisbench.cli.options import BENCHMARK, DATASET, SameDataset, only_with
+from prisbench.cli.options import BENCHMARK, DATASET, SameDataset, one_name, only_with
 from prisbench.errors import DataError, UsageError
 from prisbench.runtime.console import Format, OutputFormat, known, progress, progress_bar, say, table_bars, tell, width
 
@@ -114,7 +114,7 @@ def validate(
     from prisbench.datasets.checks import findings, validate
     from prisbench.datasets.checks.embedding import load_embedding
 
-    path = _one_name(path, dataset)
+    path = one_name(path, dataset)
     only_with("the leak audit (no --no-leaks)", leaks, against=against, embedding=embedding)
     embed = load_embedding(embedding) if embedding else None
     with progress() as bar:
@@ -139,16 +139,17 @@ def card(
     check: Annotated[bool, typer.Option("--check", help="Fail when a card and its data disagree.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Put the facts of the data into the cards first.")] = False,
     dataset: Annotated[str | None, typer.Option(help=f"The data of a single card. {DATASET}")] = None,
-    data: Annotated[
+    samples: Annotated[
         Path | None, typer.Option(help="Folder with small real sets for the cards of samples; default: PRISBENCH_DATA.")
     ] = None,
+    before: Annotated[Path | None, typer.Option("--data", hidden=True, help="What --samples was called.")] = None,
     format: OutputFormat = Format.text,
 ) -> None:
     """Hold data cards to their data: facts, front matter, headings."""
     from prisbench.datasets.cards.check import check_cards, render
 
     with progress() as bar:
-        reports = check_cards(paths or [], dataset, write, data, table_bars(bar, "drawing", {}))
+        reports = check_cards(paths or [], dataset, write, samples or before, table_bars(bar, "drawing", {}))
     records = [{"card": str(r.path), "differences": list(r.differences), "held_to": r.note} for r in reports]
     say(records, format, render(reports))
     if check and any(report.differences for report in reports):
@@ -175,7 +176,7 @@ def show(
     from prisbench.browser.write import write_queries
     from prisbench.datasets.show import page
 
-    found = named_dataset(_one_name(dataset, same, BENCHMARK))
+    found = named_dataset(one_name(dataset, same, BENCHMARK))
     shown = page.show(found, out, split, limit, subset, subject)
     with progress_bar("scenes") as step:
         browse = write_queries(found, split, out, subset, subject, step)
@@ -185,26 +186,22 @@ def show(
 
 @app.command()
 def push(
-    dataset: Annotated[str, typer.Argument(help=f"{DATASET} It must be whole.")],
-    name: Annotated[str, typer.Argument(help="NAME or OWNER/NAME on the Hugging Face Hub.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="DATASET NAME", help=f"{DATASET} And its NAME or OWNER/NAME there."),
+    ],
+    same: SameDataset = None,
     private: Annotated[bool, typer.Option(help="A new repository is private.")] = False,
     format: OutputFormat = Format.text,
 ) -> None:
     """Send a built dataset to the Hugging Face Hub, with its card."""
     from prisbench.datasets.cards import publish
 
-    address = publish.push(named_dataset(dataset).folder, name, private)
+    *given, name = names
+    if len(given) > 1:
+        raise UsageError(f"push takes a dataset and its name on the Hub, and no more: {' '.join(names)}")
+    address = publish.push(named_dataset(one_name(given[0] if given else None, same)).folder, name, private)
     say({"hub": address}, format, address)
-
-
-def _one_name(given: str | None, option: str | None, default: str | None = None) -> str:
-    """A dataset's name, said once, with or without ``--dataset``.  Raises UsageError."""
-    if given is not None and option is not None:
-        raise UsageError(f"name the dataset once: {given}, or --dataset {option}")
-    named = given or option or default
-    if named is None:
-        raise UsageError("name a dataset: its folder or its name")
-    return named
 
 
 def _pairs(options: list[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
+from prisbench.cli.bars import Names, learning_bar, named_dataset, stage_bar
 from prisbench.cli.cluster import print_shard, shard_folders
 from prisbench.cli.options import (
     BENCHMARK,
@@ -111,8 +111,9 @@ def evaluate(
         raise UsageError("--shard is one share, --executor hands out all of them; leave one of the two out")
     only_with("a whole run, not with --shard", shard is None, leaderboards=leaderboards)
     share = None if shard is None else parse_shard(shard, os.environ)
+    names = Names()
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
-    shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    shared = dataclasses.replace(shared, warn=names.tell, spare=out / ".concepts")
     shared, tuned = with_tuned(settings_file, shared, concept, reference.value)
     run_options = RunOptions(
         fresh=fresh,
@@ -131,15 +132,15 @@ def evaluate(
     sweep = Sweep(method, wanted, out, scope, run_options, leaderboards, out_of_domain, team)
     with nothing_on_stdout():
         check_sweep(sweep)
-    with progress() as bar:
-        data = named_dataset(dataset, bar)
+    with progress() as bar, names.in_errors():
+        data = names.of(named_dataset(dataset, bar), split)
         if share is not None:
             folders = shard_folders(sweep, data, bar)
     if share is not None:
         print_shard(share, folders, dataset, format)
         return
-    with progress() as bar:
-        finished = run_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
+    with progress() as bar, names.in_errors():
+        finished = run_sweep(sweep, data, stage_bar(bar, names), learning_bar(bar, "learning one"), names.tell)
     runs = [each.run for each in finished]
     print_runs(runs, [str(each.path) for each in finished], data.manifest.n_queries(split), format, full)
     if failures := [query for run in runs for query in run.queries if query.error is not None]:

@@ -49,6 +49,10 @@ MethodName = Annotated[
 DATASET = "A dataset: its name, its folder, or OWNER/NAME on the Hugging Face Hub."
 """What every command says of a dataset that it takes; ``datasets.named.find_dataset`` reads all of them."""
 DatasetName = Annotated[str, typer.Option("--dataset", help=DATASET)]
+RowsData = Annotated[
+    list[str],
+    typer.Option("--data", help=f"What rows were made on, where prisbench does not draw it; repeatable. {DATASET}"),
+]
 SameDataset = Annotated[str | None, typer.Option("--dataset", help="The same, as the other commands have it.")]
 Concepts = Annotated[
     list[str],
@@ -145,6 +149,18 @@ Deaf = Annotated[
     ),
 ]
 Seeds = Annotated[list[int], typer.Option("--seed", help="Everything random follows from it; several: 0 1 2.")]
+
+
+def one_name(given: str | None, option: str | None, default: str | None = None) -> str:
+    """A dataset's name, said once, with or without ``--dataset``.  Raises UsageError."""
+    from prisbench.errors import UsageError
+
+    if given is not None and option is not None:
+        raise UsageError(f"name the dataset once: {given}, or --dataset {option}")
+    named = given or option or default
+    if named is None:
+        raise UsageError("name a dataset: its folder or its name")
+    return named
 
 
 def check_noun(noun: str | None) -> None:

@@ -11,13 +11,17 @@ from typing import Annotated
 import typer
 
 from prisbench.cli.leaderboard import find_board
-from prisbench.cli.options import BENCHMARK, DATASET
+from prisbench.cli.options import BENCHMARK, DATASET, SameDataset, one_name
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Format, OutputFormat, say, tell
 
 
 def plot(
-    dataset: Annotated[str, typer.Argument(help="Whose leaderboard, a folder below --folder. " + DATASET)] = BENCHMARK,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(help="Whose leaderboard, a folder below --folder. " + DATASET, show_default=BENCHMARK),
+    ] = None,
+    same: SameDataset = None,
     folder: Annotated[Path, typer.Option(help="Where result files are kept, one folder a dataset.")] = Path(
         "leaderboards"
     ),
@@ -39,9 +43,9 @@ def plot(
     style.check_formats(wanted)
     if not 1 <= queries <= 20:
         raise UsageError(f"--queries {queries}: 1 to 20 rows fit a page")
-    dataset = find_board(folder, dataset)
+    board = folder / find_board(folder, one_name(dataset, same, BENCHMARK))
     plan = Plan(out, style.template(template), wanted, queries)
-    drawn = write_figures(folder / dataset, plan, finder(data, tell))
+    drawn = write_figures(board, plan, finder(data, tell))
     record = {"figures": [str(path) for path in drawn.paths], "no_grid": drawn.why}
     lines = [f"wrote {path}" for path in drawn.paths] + ([f"no grid of examples: {drawn.why}"] if drawn.why else [])
     say(record, format, "\n".join(lines))

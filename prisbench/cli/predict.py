@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, named_dataset, stage_bar
+from prisbench.cli.bars import Names, learning_bar, named_dataset, stage_bar
 from prisbench.cli.cluster import print_shard, shard_folders
 from prisbench.cli.evaluate import print_runs
 from prisbench.cli.options import (
@@ -47,7 +47,7 @@ from prisbench.cli.options import (
     with_tuned,
 )
 from prisbench.errors import UsageError
-from prisbench.runtime.console import Device, Format, OutputFormat, nothing_on_stdout, progress, tell
+from prisbench.runtime.console import Device, Format, OutputFormat, nothing_on_stdout, progress
 from prisbench.runtime.devices import usable_device
 
 
@@ -85,8 +85,9 @@ def predict(
     from prisbench.sweep import Sweep, check_sweep, predict_sweep
 
     share = None if shard is None else parse_shard(shard, os.environ)
+    names = Names()
     shared = MethodOptions(model=model, device=usable_device(device), settings=parse_settings(settings))
-    shared = dataclasses.replace(shared, warn=tell, spare=out / ".concepts")
+    shared = dataclasses.replace(shared, warn=names.tell, spare=out / ".concepts")
     shared, tuned = with_tuned(settings_file, shared, concept, reference.value)
     run_options = RunOptions(
         fresh=fresh,
@@ -104,12 +105,13 @@ def predict(
     sweep = Sweep(method, wanted, out, scope, run_options, None, out_of_domain)
     with nothing_on_stdout():
         check_sweep(sweep)
-    with progress() as bar:
-        data = named_dataset(dataset, bar)
+    with progress() as bar, names.in_errors():
+        data = names.of(named_dataset(dataset, bar), split)
         if share is not None:
             folders = shard_folders(sweep, data, bar)
         else:
-            folders = predict_sweep(sweep, data, stage_bar(bar), learning_bar(bar, "learning one"), tell)
+            learning = learning_bar(bar, "learning one")
+            folders = predict_sweep(sweep, data, stage_bar(bar, names), learning, names.tell)
     if share is not None:
         print_shard(share, folders, dataset, format)
         return

@@ -38,7 +38,7 @@ def doctor(
     from prisbench import doctor as examination
 
     record = examination.report(ask_torch=True)
-    say(record, format, examination.render(record))
+    say_table(record, format, examination.render(record))
 
 
 def train_backbone(

@@ -12,15 +12,12 @@ from typing import Annotated
 
 import typer
 
-from prisbench.cli.bars import say_table, stage_bar
-from prisbench.cli.options import Full, only_with
+from prisbench.cli.bars import named_dataset, say_table, stage_bar
+from prisbench.cli.options import DATASET, Full, RowsData, only_with
 from prisbench.errors import DataError, UsageError
-from prisbench.runtime.console import Device, Format, OutputFormat, progress, say, table_bars, tell
+from prisbench.runtime.console import Device, Format, OutputFormat, progress, say, tell
 from prisbench.runtime.devices import usable_device
 
-DataFolders = Annotated[
-    list[Path], typer.Option("--data", help="A dataset folder that rows were made on; repeatable. Tabletop is drawn.")
-]
 RunOrRow = Annotated[Path, typer.Argument(metavar="RUN_OR_ROW", help="A run's folder, or a leaderboard's .json.")]
 
 
@@ -30,7 +27,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Also write comparison.md and .json here, and flips.png where there are some.")
     ] = None,
-    data: DataFolders = [],  # noqa: B006
+    data: RowsData = [],  # noqa: B006
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
@@ -47,7 +44,7 @@ def compare(
     if out is not None:
         dataset = finder(data, tell)(sides[0].run.dataset)
         if dataset is None:
-            raise DataError(f"{sides[0].run.dataset.name} is not here, so no flip can be drawn; name it with --data")
+            raise DataError(f"{sides[0].run.dataset.id} is not here, so no flip can be drawn; name it with --data")
         picture = draw_flips(found, sides, dataset, out)
         write_text(out / "comparison.md", comparing.markdown(found))
         write_text(out / "comparison.json", comparing.as_json(found))
@@ -59,9 +56,7 @@ def compare(
 
 def reproduce(
     run: RunOrRow,
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Its dataset's name or folder. Default: by the run's record.")
-    ] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help=f"{DATASET} Default: by the run's record.")] = None,
     method: Annotated[str | None, typer.Option("--method", help="Where its method's file lies now.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="So many queries only, spread.")] = None,
     out: Annotated[Path, typer.Option(help="Where the new run is kept.")] = Path("reproduced"),
@@ -71,7 +66,6 @@ def reproduce(
 ) -> None:
     """Make a run again as its record says, and compare every answer.  Exit code 1 when one has drifted."""
     from prisbench import reproduce as making
-    from prisbench.datasets.named import find_dataset
     from prisbench.leaderboard.rescore import finder
     from prisbench.results import DatasetRef
 
@@ -80,11 +74,10 @@ def reproduce(
     named = dataset or next(iter(making.said(command).get("--dataset", [])), None)
     given = making.options_of(made, method, usable_device(device), out / ".concepts" if relearn else None)
     with progress() as bar:
-        draw = table_bars(bar, "drawing", {})
         known = DatasetRef(**made.manifest["dataset"])
-        data = find_dataset(named, draw, tell) if named is not None else finder((), tell)(known)
+        data = named_dataset(named, bar) if named is not None else finder((), tell)(known)
         if data is None:
-            raise UsageError(f"{made.name} was made on {known.name} {known.version}; say with --dataset where it is")
+            raise UsageError(f"{made.name} was made on {known.id}; say with --dataset where it is")
         found = making.reproduce(made, data, given, out, limit, stage_bar(bar))
     say(making.record_of(found), format, "\n".join(making.lines_of(found)))
     if found.changed:
@@ -98,7 +91,7 @@ def submit(
         bool, typer.Option("--check", help="Check a submission and show the table as it would be.")
     ] = False,
     folder: Annotated[Path, typer.Option(help="With --check: the leaderboards it is to join.")] = Path("leaderboards"),
-    data: DataFolders = [],  # noqa: B006
+    data: RowsData = [],  # noqa: B006
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
@@ -159,7 +152,7 @@ def export(
     ],
     to: Annotated[ExportFormat, typer.Option("--to", help="Whose form.")],
     out: Annotated[Path, typer.Option(help="A folder; for latex, a file.")],
-    data: DataFolders = [],  # noqa: B006
+    data: RowsData = [],  # noqa: B006
     hub_dataset: Annotated[
         str | None, typer.Option("--hub-dataset", metavar="OWNER/NAME", help="For hub: the dataset's id there.")
     ] = None,
@@ -192,9 +185,7 @@ def export(
             raise UsageError(f"{run}: its predictions are not kept beside it, so there are no masks to export")
         dataset = finder(data, tell)(side.run.dataset)
         if dataset is None:
-            raise UsageError(
-                f"{side.run.dataset.name} is not here, so there is no truth to export; name it with --data"
-            )
+            raise UsageError(f"{side.run.dataset.id} is not here, so there is no truth to export; name it with --data")
         records = read_predictions(side.predictions)
         if to is ExportFormat.coco:
             files = coco.write_coco(side.run, records, dataset, out)

@@ -52,7 +52,7 @@ def bench_score(
     if n < 1 or workers < 1 or reference < 0:
         raise UsageError(f"--n {n}, --workers {workers}, --reference {reference}: at least 1, 1 and 0")
     record = score.bench_score(n, workers, reference, seed)
-    say(record, format, "\n".join(score.render(record)))
+    say_table(record, format, "\n".join(score.render(record)))
 
 
 def bench_uncertainty(
@@ -73,7 +73,7 @@ def bench_uncertainty(
     if wrong := uncertainty.check_size(size):
         raise UsageError(wrong)
     record = uncertainty.bench_uncertainty(size, draws, scipy_draws)
-    say(record, format, "\n".join(uncertainty.render(record)))
+    say_table(record, format, "\n".join(uncertainty.render(record)))
 
 
 def bench_coverage(

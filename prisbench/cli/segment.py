@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from prisbench.cli.bars import say_table
 from prisbench.cli.options import Backbone, Settings, check_noun
 from prisbench.errors import UsageError
 from prisbench.runtime.console import SOME_FAILED, Device, Format, OutputFormat, known, nothing_on_stdout, tell
@@ -207,12 +208,11 @@ def show_presets(
     known("backbone family", family, tuple(presets.PRESETS))
     names = [name] if name else list(presets.PRESETS[family])
     records = {each: presets.preset(each, family).as_record() for each in names}
-    if format is Format.json:
-        print(json.dumps(records))
-        return
-    width = max(len(key) for record in records.values() for key in record)
+    longest = max(len(key) for record in records.values() for key in record)
+    lines = []
     for each, record in records.items():
         standard = " (the default)" if presets.DEFAULTS[family] == each else ""
         threshold = presence.in_use(presets.preset(each, family), family, "")
-        print(f"{each} on {family}{standard}; {threshold.line}")
-        print("\n".join(f"  {key:{width}}  {json.dumps(value)}" for key, value in record.items()) + "\n")
+        lines.append(f"{each} on {family}{standard}; {threshold.line}")
+        lines += [*(f"  {key:{longest}}  {json.dumps(value)}" for key, value in record.items()), ""]
+    say_table(records, format, "\n".join(lines))

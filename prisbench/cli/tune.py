@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prisbench.cli.bars import learning_bar, stage_bar
+from prisbench.cli.bars import Names, learning_bar, named_dataset, say_table, stage_bar
 from prisbench.cli.options import BENCHMARK, DatasetName, MethodModel, Reference, ReferenceSetting, Settings
 from prisbench.runtime.console import (
     Device,
@@ -17,9 +17,6 @@ from prisbench.runtime.console import (
     Seed,
     nothing_on_stdout,
     progress,
-    say,
-    table_bars,
-    tell,
 )
 from prisbench.runtime.devices import usable_device
 
@@ -45,22 +42,22 @@ def tune(
     format: OutputFormat = Format.text,
 ) -> None:
     """Try settings of a method on validation, the same number for every method; run again to go on."""
-    from prisbench.datasets.named import find_dataset
     from prisbench.settings import MethodOptions, parse_settings
     from prisbench.tuning import tune as tuning
 
     options = MethodOptions(concept, model, seed, usable_device(device), parse_settings(settings))
-    options = dataclasses.replace(options, warn=tell, spare=out / ".concepts")
+    names = Names()
+    options = dataclasses.replace(options, warn=names.tell, spare=out / ".concepts")
     wanted = tuning.Tuning(method, options, out, budget, draws, subjects, queries, split, reference.value)
     with nothing_on_stdout():
         tuning.check_tuning(wanted)
-    with progress() as bar:
-        data = find_dataset(dataset, table_bars(bar, "drawing", {}), tell)
+    with progress() as bar, names.in_errors():
+        data = names.of(named_dataset(dataset, bar), split)
         wanted = dataclasses.replace(
             wanted, options=dataclasses.replace(options, progress=learning_bar(bar, "learning one"))
         )
-        tuned, path = tuning.tune(data, wanted, stage_bar(bar), tell)
-    say({"file": str(path), **dataclasses.asdict(tuned)}, format, _text(tuned, path, method))
+        tuned, path = tuning.tune(data, wanted, stage_bar(bar, names), names.tell)
+    say_table({"file": str(path), **dataclasses.asdict(tuned)}, format, _text(tuned, path, method))
 
 
 def _text(tuned: Tuned, path: Path, method: str) -> str:

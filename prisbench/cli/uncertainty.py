@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from prisbench.cli.bars import say_table
-from prisbench.cli.options import BENCHMARK, DATASET, Full, Subset
+from prisbench.cli.options import BENCHMARK, DATASET, Full, SameDataset, Subset, one_name
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Format, OutputFormat, tell
 
@@ -25,7 +25,11 @@ class Level(StrEnum):
 
 
 def uncertainty(
-    dataset: Annotated[str, typer.Argument(help="Whose leaderboard, a folder below --folder. " + DATASET)] = BENCHMARK,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(help="Whose leaderboard, a folder below --folder. " + DATASET, show_default=BENCHMARK),
+    ] = None,
+    same: SameDataset = None,
     by: Annotated[
         str | None, typer.Option("--by", help="The number that methods are compared by. Default: as the board ranks.")
     ] = None,
@@ -54,7 +58,7 @@ def uncertainty(
 
     if out is not None and out.suffix not in (".md", ".json"):
         raise UsageError(f"--out {out}: give it a name that ends in .md or .json")
-    runs = load_runs(folder / find_board(folder, dataset))
+    runs = load_runs(folder / find_board(folder, one_name(dataset, same, BENCHMARK)))
     found = report.analyse(runs, by, subset, [level.value for level in levels], draws)
     text = report.markdown(found)
     if out is not None:

@@ -21,7 +21,7 @@ from prisbench.datasets.load import Dataset
 from prisbench.errors import DataError, UsageError
 from prisbench.evaluate import finish
 from prisbench.predictions import PredictionRecord, lines_of, read_predictions
-from prisbench.results import Run
+from prisbench.results import DatasetRef, Run
 from prisbench.runs import (
     MANIFEST,
     PREDICTIONS,
@@ -74,7 +74,7 @@ def merge(folders: Sequence[Path], dataset: Dataset, out: Path | None = None, fr
     made_on = shards[0].manifest["dataset"]
     if made_on["digest"] != dataset.digest:
         raise DataError(
-            f"{shards[0].folder} was made on {made_on['name']} {made_on['version']} (digest {made_on['digest'][:16]}), "
+            f"{shards[0].folder} was made on {DatasetRef(**made_on).id} (digest {made_on['digest'][:16]}), "
             f"{dataset.folder} has the digest {dataset.digest[:16]}; merge it with the dataset it was made on"
         )
     scope = scope_of(shards[0].manifest)

@@ -20,7 +20,7 @@ from prisbench.datasets.records import query_row, row_group, row_groups, subject
 from prisbench.datasets.schema import MANIFEST, SPLITS, TABLES, QueryRow, SubjectRow, check_query, check_subject
 from prisbench.datasets.seen_rows import SeenRows
 from prisbench.datasets.spread import QueryTraits, spread_queries
-from prisbench.datasets.subject_names import find_subjects
+from prisbench.datasets.subject_names import find_subjects, known_names
 from prisbench.errors import DataError, UnknownNameError, UsageError
 from prisbench.runtime.files import read_json, sha256_file
 from prisbench.subsets import GRADED, check_subset, grade_of, is_within, subset_of
@@ -99,14 +99,17 @@ class Dataset:
         return [Subject(row.id, row.noun, row.photos, row.masks) for row in self.subject_rows(split)]
 
     def subject_names(self, split: str | None = None) -> dict[str, str]:
-        """Id -> what the set itself calls the subject, "" where it has no name for it; of all splits, or of one.
+        """Id -> the name by which people know the subject, no two of the dataset alike (``subject_names.known_names``);
+        of all splits, or of one.
 
         Raises UnknownNameError and DataError.
         """
-        splits = self.splits if split is None else (split,)
-        return {
-            place.keys[0]: place.keys[1] for each in splits for place in self.places("subjects", each, ("id", "name"))
-        }
+        own: dict[str, dict[str, str]] = {}
+        for each in dict.fromkeys([*self.splits, *([split] if split else [])]):
+            keys = (place.keys for place in self.places("subjects", each, ("id", "name")))
+            own[each] = {id: name for id, name in keys}
+        names = known_names({id: name for found in own.values() for id, name in found.items()})
+        return {id: names[id] for each, found in own.items() if split in (None, each) for id in found}
 
     def find_subjects(self, said: Collection[str], split: str) -> tuple[str, ...]:
         """The ids of the subjects of a split that names, ids, hashes or their beginnings mean.

@@ -111,15 +111,17 @@ def load_source(
 
 
 def _read(module: ModuleType, root: Path, options: Mapping[str, str]) -> Source:
-    """The set in a folder, or in the only folder that it holds: archives often wrap what they hold in one."""
+    """The set in a folder, or in the only folder that it holds: archives often wrap what they hold in one, with a
+    README or what a system leaves beside it.
+    """
     try:
         source: Source = module.read(root, options)
         return source
     except DataError as error:
         if not _of_layout(error, root):
             raise
-        inner = [path for path in root.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
-        if len(inner) != 1 or not inner[0].is_dir() or inner[0].is_symlink():
+        inner = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX"))]
+        if len(inner) != 1 or inner[0].is_symlink():
             raise
         try:
             return _read(module, inner[0], options)

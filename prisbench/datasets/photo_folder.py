@@ -32,7 +32,7 @@ from jaxtyping import Bool, UInt8
 from prisbench.datasets.checks.gallery import Gallery, PictureRecord
 from prisbench.datasets.checks.leaks import audit
 from prisbench.datasets.remarks import Remarks
-from prisbench.datasets.several_masks import MaskedPhoto, masked_photos
+from prisbench.datasets.several_masks import MaskedPhoto, mask_homes, masked_photos
 from prisbench.datasets.sources.frames import rule_of, turn_of
 from prisbench.datasets.sources.mask_files import PLAIN, MaskRule, mask_file
 from prisbench.errors import DataError, UnknownNameError, UsageError
@@ -130,7 +130,7 @@ def _with_several(found: Sequence[MaskedPhoto], lines: Sequence[str], folder: Pa
         own = [_mask(path, photo, each.photo, rule, remarks, beside=True) for path in each.masks]
         names.append(each.photo.relative_to(folder).as_posix())
         photos.append(photo.image)
-        masks.append(np.logical_or.reduce(own))
+        masks.append(np.logical_or.reduce(own) if own else None)
     if len(photos) > MOST_PHOTOS:
         raise DataError(f"{len(photos)} photos in {folder}: at most {MOST_PHOTOS} of one subject; 3 to 6 are enough")
     return OwnPhotos(tuple(names), tuple(photos), tuple(masks), (*lines, *remarks.lines()))
@@ -190,10 +190,15 @@ def near_duplicates(photos: Sequence[ImageLike]) -> list[tuple[int, ...]]:
     return [places for places in groups if len(places) > 1]
 
 
+def folder_name(folder: str | os.PathLike[str]) -> str:
+    """What the owner calls the thing: the name of its folder, or of that around its folder ``photos``."""
+    path = Path(os.path.abspath(folder))
+    return (path.parent if path.name == "photos" else path).name
+
+
 def suggested_noun(folder: str | os.PathLike[str]) -> str | None:
     """The class word that a folder's name suggests: mug for "my_mug", "mug-anna" and "red_mug2/photos"; else None."""
-    path = Path(os.path.abspath(folder))
-    name = (path.parent if path.name == "photos" else path).name.lower()
+    name = folder_name(folder).lower()
     head = re.split(r"[-\d]", re.sub(r"^(my|our|the)[-_ ]+", "", name))[0]
     word = (re.findall(r"[^\W_]+", head) or [""])[-1]
     return word if len(word) > 1 and word not in _NO_NOUNS else None
@@ -201,14 +206,8 @@ def suggested_noun(folder: str | os.PathLike[str]) -> str | None:
 
 def _mask_files(folder: Path) -> list[Path]:
     """What lies in the folders of masks, by name; of any format, so that one that is no PNG is not passed over."""
-    homes = [folder / "photos_masks"]
-    if not (folder / "scenes").is_dir():
-        homes.append(folder / "masks")
-    home = Path(os.path.abspath(folder))
-    if home.name == "photos":
-        homes.append(home.parent / "photos_masks")
     found = []
-    for home in homes:
+    for home in mask_homes(folder):
         try:
             paths = sorted(home.iterdir()) if home.is_dir() else []
         except OSError as error:

@@ -133,7 +133,7 @@ def _of_mask(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
 def _info(run: Run) -> dict[str, Any]:
     data = run.dataset
     return {
-        "description": f"{data.name} {data.version} {data.split}: {run.method} / {run.concept}",
+        "description": f"{data.id}, {data.split} split: {run.method} / {run.concept}",
         "version": run.metric_spec,
         "digest": data.digest,
         "date_created": run.created,

@@ -57,9 +57,9 @@ def row_name(run: Run) -> str:
 
 
 def dataset_name(run: Run) -> str:
-    """The dataset and split to read: ``Tabletop v3, test``."""
+    """The dataset and split to read: ``tabletop-v3, test``."""
     data = run.dataset
-    return f"{data.name.capitalize()} v{data.version.removeprefix('v')}, {data.split}"
+    return f"{data.id}, {data.split}"
 
 
 def notes_of(run: Run) -> str:

@@ -113,7 +113,7 @@ def compare(first: Side, second: Side) -> Comparison:
     """
     one, two = first.run, second.run
     if one.dataset != two.dataset:
-        ours, theirs = (f"{each.name} {each.version} {each.split} (digest {each.digest[:16]})" for each in
+        ours, theirs = (f"{each.id}, {each.split} split (digest {each.digest[:16]})" for each in
                         (one.dataset, two.dataset))  # fmt: skip
         raise DataError(f"{first.name} is of {ours}, {second.name} of {theirs}; only the same queries can be compared")
     if one.metric_spec != two.metric_spec:

@@ -6,6 +6,7 @@ Knows: Markdown's tables.  Does not know: what the numbers mean.
 from __future__ import annotations
 
 import itertools
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -60,12 +61,20 @@ def _layout(rows: Sequence[Sequence[str]], width: int) -> Layout:
 def _wrapped(lines: Sequence[str], width: int) -> list[str]:
     out: list[str] = []
     for line in lines:
-        indent = "  " if line.startswith("- ") else ""
+        indent = " " * _indent(line, width)
         fold = textwrap.wrap(
             line, max(width, _NARROWEST), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
         )
         out += fold or [""]
     return out
+
+
+def _indent(line: str, width: int) -> int:
+    """Where the lines that go on with a line begin: at its second column, below a list's text, further in than it."""
+    if (column := re.match(r" *\S+  +(?=\S)", line)) and column.end() <= width // 2:
+        return column.end()
+    lead = len(line) - len(line.lstrip(" "))
+    return lead + 2 if lead or line.startswith("- ") else 0
 
 
 def _cells(line: str) -> list[str]:

@@ -49,7 +49,7 @@ def readme(runs: Sequence[Run], ceilings: Ceilings | None = None, reported: Sequ
         raise DataError("a leaderboard needs at least one run")
     data, everything = runs[0].dataset, rows(runs)
     parts = [
-        f"# {data.name} {data.version}, {data.split} split",
+        f"# {data.id}, {data.split} split",
         "Made by `prisbench leaderboard` from the result files in this folder; do not edit. "
         f"Dataset digest `{data.digest}`, metric spec {runs[0].metric_spec} (`docs/metrics.md`).",
         "## All queries",

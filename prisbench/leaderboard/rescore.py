@@ -36,8 +36,7 @@ def finder(names: Sequence[str | Path] = (), say: Callable[[str], None] = lambda
         for dataset in given:
             if dataset.digest == data.digest:
                 return dataset
-        name = f"{data.name}-v{data.version.removeprefix('v')}"
-        return find_dataset(name, say=say) if name in NAMES or has_sample(name) else None
+        return find_dataset(data.id, say=say) if data.id in NAMES or has_sample(data.id) else None
 
     return find
 

@@ -211,7 +211,7 @@ def records_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def board_name(data: DatasetRef) -> str:
     """What a dataset's leaderboard is called: ``tabletop-v3``, or ``tabletop-v3-validation`` for another split."""
-    return f"{data.name}-v{data.version.removeprefix('v')}" + ("" if data.split == "test" else f"-{data.split}")
+    return data.id + ("" if data.split == "test" else f"-{data.split}")
 
 
 def queries_within(runs: Sequence[Run], subset: str | None) -> list[QueryResult]:

@@ -82,9 +82,8 @@ def _board(runs: Sequence[Run]) -> _Board:
     types = {query.query_type for run in runs for query in run.queries}
     kinds = [kind for kind in QUERY_TYPES if kind not in REFERENTLESS and (kind != "referred" or kind in types)]
     by_kind = {kind: {_which(row): row for row in records_of(rows(runs, kind))} for kind in ("present", *kinds)}
-    name = f"{data.name.capitalize()} v{data.version.removeprefix('v')}"
     told = (
-        f"{name}, {order[0]['n_subjects']} {data.split} subjects, {order[0]['n']} queries; "
+        f"{data.id}, {order[0]['n_subjects']} {data.split} subjects, {order[0]['n']} queries; "
         f"{promise(order)}, wrong instance and absent FP as rates (less is better):"
     )
     headed = any(row.get("headline") is not None for row in order)
@@ -155,7 +154,7 @@ def _learners(chosen: Sequence[Run]) -> str:
     heads += [*("all present" if subset == "present" else subset for subset in subsets), "wrong instance"]
     heads += ["on look-alikes", "on background", "absent FP", "presence AUC", "SD of seeds", "s to learn", "KB"]
     lines = [
-        f"{data.name.capitalize()} v{data.version.removeprefix('v')}, {first['n_subjects']} {data.split} subjects, "
+        f"{data.id}, {first['n_subjects']} {data.split} subjects, "
         f"{first['n']} queries of each seed; {promise(everything)}; of the rest, but for presence AUC, less is better:",
         "",
         "| " + " | ".join(heads) + " |",

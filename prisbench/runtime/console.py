@@ -114,14 +114,14 @@ def progress() -> Iterator[Progress]:
         yield bar
 
 
-def stages(bar: Progress) -> Callable[[str, int, int], None]:
-    """Called with (stage, done, total) and shows a bar for each stage."""
+def stages(bar: Progress) -> Callable[..., None]:
+    """Called with (stage, done, total), and with what is at hand where that has a name; shows a bar for each stage."""
     tasks: dict[str, Any] = {}
 
-    def show(stage: str, done: int, total: int) -> None:
+    def show(stage: str, done: int, total: int, at_hand: str = "") -> None:
         if stage not in tasks:
             tasks[stage] = bar.add_task(stage, total=total)
-        bar.update(tasks[stage], completed=done, total=total)
+        bar.update(tasks[stage], completed=done, total=total, description=f"{stage} {at_hand}".rstrip())
 
     return show
 

@@ -9,16 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from prisbench.runtime.console import width
 from prisbench.trial.records import CHECKS, Trial
 
 COLOURS = {"ok": "green", "FAILED": "bold red", "note": "yellow", "skipped": "dim", "not reached": "dim"}
-PIPED = 150
-"""Columns where nobody says how wide the terminal is."""
 
 
 def show(trial: Trial) -> None:
     """Print the table on stdout."""
-    console = Console() if Console().is_terminal else Console(width=PIPED)
+    console = Console(width=width())
     table = Table(title=f"{trial.method}: {len(trial.checks)} checks", title_justify="left")
     table.add_column("check", no_wrap=True)
     table.add_column("looks at")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from prisbench.datasets.checks.stored import Shard
 from prisbench.datasets.manifest import Manifest
 from prisbench.datasets.schema import MANIFEST, READABLE, TABLES
 from prisbench.datasets.sources.reading.values import json_file
+from prisbench.datasets.subject_names import known_names
 from prisbench.errors import DataError
 from prisbench.runtime.files import sha256_file
 
@@ -28,12 +30,13 @@ LOPSIDED = 10
 
 
 class Examined(NamedTuple):
-    """What was examined; the fields are those of ``findings.Report``."""
+    """What was examined; the first fields are those of ``findings.Report``.  ``names``: of subjects, by id."""
 
     kind: str
     counts: dict[str, int]
     id: str | None = None
     digest: str | None = None
+    names: Mapping[str, str] = {}
 
 
 def check_dataset(
@@ -60,7 +63,8 @@ def check_dataset(
     if rows.counts["queries"]:
         _balance(rows, findings)
     id, digest = (manifest.id, manifest.digest) if manifest else (None, None)
-    return Examined("dataset", {table: rows.counts[table] for table in TABLES}, id, digest)
+    counts = {table: rows.counts[table] for table in TABLES}
+    return Examined("dataset", counts, id, digest, known_names(rows.names))
 
 
 def without_folder(error: Exception, folder: Path) -> str:

@@ -22,7 +22,7 @@ from prisbench.datasets.checks.leaks import Progress
 from prisbench.datasets.checks.stored import Key, Shard, row_groups
 from prisbench.datasets.schema import QueryRow, SubjectRow, check_query, check_subject
 from prisbench.datasets.seen_rows import SeenRows
-from prisbench.datasets.subject_names import title
+from prisbench.datasets.subject_names import plain_name
 from prisbench.datasets.things import NULLABLE
 from prisbench.errors import DataError, MissingExtraError
 from prisbench.images.masks import from_rle
@@ -71,7 +71,7 @@ class RowChecks:
 
     ``sound``: whether all of them could be read and broke no rule.  ``seen``: what is kept of those that did not.
     ``counts``: table -> rows.  ``queries_of``: subject -> its queries.  ``types``: query type -> queries.
-    ``split_of``: subject -> split.
+    ``split_of``: subject -> split.  ``names``: subject -> what its source calls it, "" for nothing.
     """
 
     def __init__(self, findings: Findings, gallery: Gallery | None) -> None:
@@ -81,6 +81,7 @@ class RowChecks:
         self.queries_of: Counter[str] = Counter()
         self.types: Counter[str] = Counter()
         self.split_of: dict[str, str] = {}
+        self.names: dict[str, str] = {}
         self._add = findings.add
         self._gallery = gallery
         self._damaged: set[str] = set()
@@ -94,8 +95,8 @@ class RowChecks:
                 spot = Spot(shard, Key(shard.path, group, row), f"row {row + 1} of row group {group + 1}")
                 try:
                     record = table.slice(row, 1).to_pylist()[0]
-                    name = title(record["id"] or spot.record, record.get("name"))
-                    spot = spot._replace(record=f"{'subject' if shard.table == 'subjects' else 'query'} {name}")
+                    kind = "subject" if shard.table == "subjects" else "query"
+                    spot = spot._replace(record=f"{kind} {record['id'] or spot.record}")
                     fine = check(record, spot)
                 except Exception as error:  # a hostile row may break anything, and the next one is to be examined
                     self._problem("unreadable", f"{type(error).__name__}: {error}", spot)
@@ -108,6 +109,7 @@ class RowChecks:
         if record["id"] is not None:
             self._damaged.add(record["id"])
             self.split_of[record["id"]] = spot.shard.split
+            self.names[record["id"]] = plain_name(record.get("name") or "") or ""
         if not self._no_nulls(record, spot):
             return False
         photos = [self._image(photo, spot.part(f"photo {n}")) for n, photo in enumerate(record["photos"], 1)]

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from prisbench.datasets.checks.findings import Findings, Report
+from prisbench.datasets.checks.findings import Finding, Findings, Report
 from prisbench.datasets.checks.folder import Examined, check_dataset
 from prisbench.datasets.checks.gallery import Embed, Gallery
 from prisbench.datasets.checks.leaks import SAME_PIXELS, Audit, Leak, Progress, audit
 from prisbench.datasets.checks.pictures import add_other_set, check_photos, photos_in
 from prisbench.datasets.checks.stored import one_line, picture_reader, shards_in
 from prisbench.datasets.schema import MANIFEST, TABLES
+from prisbench.datasets.subject_names import with_names
 from prisbench.images.photos import SUFFIXES
 
 
@@ -67,9 +69,15 @@ def validate(
         digest=examined.digest,
         counts=examined.counts,
         found=dict(findings.found),
-        findings=findings.ordered(),
+        findings=tuple(_named(one, examined.names) for one in findings.ordered()),
         audit=audited,
     )
+
+
+def _named(finding: Finding, names: Mapping[str, str]) -> Finding:
+    """With subjects as people know them."""
+    record, message = (with_names(text, names) for text in (finding.record, finding.message))
+    return replace(finding, record=record, message=message)
 
 
 def _tell_leaks(audited: Audit, findings: Findings, dataset: bool) -> None:

@@ -54,8 +54,8 @@ class ShownQuery:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A subject to show, with its queries; ``photos`` are the first ``PHOTOS`` of ``n_photos``.  ``title``: its name in
-    the set, and its id.
+    """A subject to show, with its queries; ``photos`` are the first ``PHOTOS`` of ``n_photos``.  ``title``: its name
+    and its id.
     """
 
     title: str
@@ -100,8 +100,9 @@ def blocks(
     queries: dict[str, list[ShownQuery]] = defaultdict(list)
     for place, record in dataset.records_at("queries", taken):
         queries[place.keys[0]].append(_query(record, place.path, side))
+    names = dataset.subject_names(split)
     shown_subjects = [
-        _block(record, place.path, side, queries[place.keys[0]])
+        _block(record, names[record["id"]], place.path, side, queries[place.keys[0]])
         for place, record in dataset.records_at("subjects", [people[owner] for owner in owners])
     ]
     return shown_subjects, Totals(len(wanted), len({place.keys[0] for place in wanted}))
@@ -111,7 +112,8 @@ def choose(queries: Sequence[tuple[str, str]], limit: int, pair_ids: Sequence[st
     """At most ``limit`` of the queries, by index: subject after subject, its types taking turns.
 
     ``queries`` are (subject, query type); those with the same of ``pair_ids`` come together, "" is none.  Subjects
-    stand evenly apart and give ``SCENES`` each; more subjects or more of each come in only where these are too few.
+    stand evenly apart, as many as give ``SCENES`` each, and share the limit alike; more of them come in where these
+    have too few.
     """
     of_subject: dict[str, list[int]] = defaultdict(list)
     for i, (subject, _) in enumerate(queries):
@@ -122,28 +124,27 @@ def choose(queries: Sequence[tuple[str, str]], limit: int, pair_ids: Sequence[st
     def spread(n: int) -> list[list[list[int]]]:
         return [groups[i * len(groups) // n] for i in range(n)]
 
-    def holds(n: int, each: int) -> int:
-        return sum(len(scene) for group in spread(n) for scene in group[:each])
+    def holds(n: int) -> int:
+        return sum(len(scene) for group in spread(n) for scene in group[:SCENES])
 
-    n, each = min(len(groups), math.ceil(limit / SCENES)), SCENES
-    if n < len(groups) and min(map(len, spread(n))) < SCENES:  # subjects with few queries share the limit alike
-        while n < len(groups) and holds(n, each) < limit:
+    n = min(len(groups), math.ceil(limit / SCENES))
+    if n < len(groups) and min(map(len, spread(n))) < SCENES:
+        while n < len(groups) and holds(n) < limit:
             n += 1
-        return _alike(spread(len(groups) if 2 * len(groups) <= limit else n), limit)
-    while holds(n, each) < min(limit, len(queries)):
-        each += 1
-    return [i for group in spread(n) for scene in group[:each] for i in scene][:limit]
+        n = len(groups) if 2 * len(groups) <= limit else n
+    return _alike(spread(n), limit)
 
 
 def _alike(groups: Sequence[list[list[int]]], limit: int) -> list[int]:
     """At most ``limit`` of what the groups hold, as many of each as can be, and subject after subject."""
     taken: list[list[int]] = [[] for _ in groups]
+    waiting = [list(group) for group in groups]
     left = limit
-    for turn in range(max(map(len, groups))):
-        for own, group in zip(taken, groups, strict=True):
-            if turn < len(group):
-                own += group[turn][:left]
-                left -= len(group[turn][:left])
+    while left > 0 and any(waiting):
+        n = min((n for n, group in enumerate(waiting) if group), key=lambda n: len(taken[n]))
+        scene = waiting[n].pop(0)[:left]
+        taken[n] += scene
+        left -= len(scene)
     return [i for own in taken for i in own]
 
 
@@ -209,7 +210,7 @@ def _beside(record: dict[str, Any], where: str) -> list[Beside]:
     ]
 
 
-def _block(record: dict[str, Any], path: Path, side: int, queries: list[ShownQuery]) -> Block:
+def _block(record: dict[str, Any], name: str, path: Path, side: int, queries: list[ShownQuery]) -> Block:
     where = f"{path}: subject {record['id']}"
     photos = []
     masks = record["masks"] or [None] * len(record["photos"])
@@ -218,7 +219,7 @@ def _block(record: dict[str, Any], path: Path, side: int, queries: list[ShownQue
         mask = None if rle is None else from_rle(rle, f"{where}: mask {n}")
         photos.append(draw(image, mask, [], side, where))
     return Block(
-        title=shown(title(record["id"], record.get("name"))),
+        title=shown(title(record["id"], name)),
         noun=shown(record["noun"]),
         origin=shown(f"{record['licence']}; {record['source']}"),
         n_photos=len(record["photos"]),

@@ -15,7 +15,7 @@ A line without a subject is some thing of that noun.  A subject that two photos 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -83,25 +83,31 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             for line in lines.values()
         )
         own = tuple(masks[name] for name in lines)
-        pictures.append(
-            AnnotatedPicture(
-                name=home.name,
-                place=home.name,
-                things=things,
-                licence=licence,
-                source=f"own photos: {home.name}",
-                look=partial(_look, photo, own, rule, remarks),
-            )
-        )
+        pictures.append(_picture(home, things, licence, partial(_look, photo, own, rule, remarks)))
         files += [photo, *own]
     if said:
         line = next(iter(next(iter(said.values())).values()))
         raise DataError(f"{line.where}: there is no folder {line.cells['picture']!r} with a photo and masks in {root}")
+    bare = [home for home in folders(root) if not masks_of(home) and len(photos_beside(home)) == 1]
+    left_out["photos beside the folders"] += len(listing(root, SUFFIXES))
+    if options.get("absent", "0") == "0":
+        left_out["folders with a photo and no mask"] += len(bare)
+    for home in bare if options.get("absent", "0") != "0" else ():
+        pictures.append(_picture(home, (), licence, partial(_look, _photo(home), (), rule, remarks)))
+        files.append(_photo(home))
     left_out += Counter()  # no zeros
     planned = plan(pictures, options, left_out, str(path))
     card, key = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
     source = source_of("break-a-scene", planned, card, key, left_out, tuple(seen.warnings()))
     return replace(source, remarks=remarks)
+
+
+def _picture(
+    home: Path, things: tuple[Thing, ...], licence: str, look: Callable[[], OpenedPicture]
+) -> AnnotatedPicture:
+    return AnnotatedPicture(
+        name=home.name, place=home.name, things=things, licence=licence, source=f"own photos: {home.name}", look=look
+    )
 
 
 def masks_of(home: Path) -> dict[str, Path]:

@@ -125,7 +125,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     rule, remarks = mask_rule(options), Remarks(root)
     pictures: dict[Path, AnnotatedPicture] = {}
     unlisted = 0
-    for key in [*sorted(known), *_for_absent(images, by_image, folder, options, left_out)]:
+    for key in [*sorted(known), *for_absent(images, by_image, folder, options, left_out)]:
         image = images[key]
         name, size_hw = name_and_size(image, path)
         file = inside(folder, name, f"{path}: image {key}")
@@ -207,15 +207,15 @@ def _count_nameless(
             left_out["annotations of images where none has an identity"] += len(found)
 
 
-def _for_absent(
+def for_absent(
     images: Mapping[str, dict[str, Any]],
-    by_image: Mapping[str, Sequence[Annotation]],
+    annotated: Collection[str],
     folder: Path,
     options: Mapping[str, str],
     left_out: Counter[str],
 ) -> list[str]:
     """The images without annotations that "absent" queries may be about: those whose files are there."""
-    empty = sorted(key for key in images if key not in by_image)
+    empty = sorted(key for key in images if key not in annotated)
     if options.get("absent", "0") == "0":
         left_out["images without annotations"] += len(empty)
         return []
@@ -255,8 +255,9 @@ def _things(
     unnamed: set[str] = set()
     for annotation in annotations:
         noun, subject = categories[annotation.category], annotation.subject
-        record, flat = drawable(annotation.record)
+        record, flat, outside = drawable(annotation.record, size_hw)
         left_out["polygons of under three points"] += flat
+        left_out["polygons outside of their image"] += outside
         if not record.get("segmentation"):
             left_out["annotations without a mask"] += 1
             (unnamed if subject is None else partly).add(subject or noun)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from prisbench.datasets.remarks import Remarks
 from prisbench.datasets.source import Source
 from prisbench.datasets.sources.annotated_pictures import AnnotatedPicture, OpenedPicture, Thing
 from prisbench.datasets.sources.coco import LICENCE as LICENCE
-from prisbench.datasets.sources.coco import annotations_file, images_folder
+from prisbench.datasets.sources.coco import annotations_file, for_absent, images_folder
 from prisbench.datasets.sources.coco_records import (
     address_of,
     by_id,
@@ -117,7 +118,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         name, size_hw = name_and_size(image, path)
         found = _things(segments, categories, seen, f"{path}: image {key}", left_out)
         if not any(thing.subject for _, thing in found):
-            left_out["images where no segment has an identity"] += 1
+            left_out["images where no segment has an identity"] += bool(segments)
             continue
         file, png = inside(folder, name, f"{path}: image {key}"), inside(home, png_name, f"{path}: image {key}")
         drawn = set(np.unique(numbers_of(png, size_hw)).tolist())
@@ -138,7 +139,11 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
             )
         )
         files += [file, png]
-    if not pictures:
+    segmented = [key for key, (_, segments) in records.items() if segments]
+    for key in for_absent(images, segmented, folder, options, left_out):
+        pictures.append(_without_segments(images[key], folder, path, options.get("scene"), said or licences))
+        files.append(folder / pictures[-1].name)
+    if not uses:
         raise DataError(
             f"{path}: no segment has a {identity!r}; {fields_of(s for _, segs in records.values() for s in segs)}"
         )
@@ -149,6 +154,25 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     card, build = about(TITLE, HOMEPAGE, LIMITS, options), build_key(TITLE, options, root, files)
     lines = tuple(f"{path.name}: {line}" for line in warnings)
     return replace(source_of("coco-panoptic", planned, card, build, left_out, lines), remarks=remarks)
+
+
+def _without_segments(
+    image: Mapping[str, Any], folder: Path, path: Path, scene: str | None, licence: str | Mapping[str, str]
+) -> AnnotatedPicture:
+    """An image that shows nothing that has a segment.  ``licence``: as somebody says, or by the image's field."""
+    name, _ = name_and_size(image, path)
+    return AnnotatedPicture(
+        name=name,
+        place=place_of(image, name, scene, path),
+        things=(),
+        licence=licence if isinstance(licence, str) else licence.get(key_of(image.get("license")) or "", LICENCE),
+        source=address_of(image, name),
+        look=partial(_look_bare, inside(folder, name, f"{path}: image {image['id']}")),
+    )
+
+
+def _look_bare(file: Path) -> OpenedPicture:
+    return OpenedPicture(image_file(file), ())
 
 
 def numbers_of(png: Path, size_hw: tuple[int, int]) -> Int[np.ndarray, "h w"]:

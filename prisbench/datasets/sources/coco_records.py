@@ -89,13 +89,28 @@ def with_brushed(annotations: Sequence[Annotation]) -> tuple[list[Annotation], l
     return kept, [line] if any(found) else []
 
 
-def drawable(record: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """The record without those of its polygons that have no inside (under three points), and how many these were."""
+def drawable(record: dict[str, Any], size_hw: tuple[int, int]) -> tuple[dict[str, Any], int, int]:
+    """The record without those of its polygons that have no inside (under three points), and without those that lie
+    beside the image, as far as it is large; and how many these were.  Run lengths without a run are none.
+    """
     region = record.get("segmentation")
+    if isinstance(region, dict) and region.get("counts") in ([], ""):
+        return {**record, "segmentation": None}, 0, 0
     if not isinstance(region, list):
-        return record, 0
-    kept = [part for part in region if not _is_flat(part)]
-    return {**record, "segmentation": kept}, len(region) - len(kept)
+        return record, 0, 0
+    full = [part for part in region if not _is_flat(part)]
+    kept = [part for part in full if not _is_beside(part, size_hw)]
+    return {**record, "segmentation": kept}, len(region) - len(full), len(full) - len(kept)
+
+
+def _is_beside(part: Any, size_hw: tuple[int, int]) -> bool:
+    """Whether a polygon touches no pixel of its image; one that is further away is of an image of another size."""
+    if not isinstance(part, list) or len(part) % 2 or not all(type(n) in (int, float) for n in part):
+        return False
+    (h, w), far = size_hw, max(size_hw)
+    x, y = part[::2], part[1::2]
+    inside = max(x) > 0 and min(x) < w and max(y) > 0 and min(y) < h
+    return not inside and all(-far <= n <= w + far for n in x) and all(-far <= n <= h + far for n in y)
 
 
 def _is_flat(part: Any) -> bool:

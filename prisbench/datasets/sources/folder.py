@@ -112,6 +112,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         else:
             left_out["folders without photos"] += 1
             left_out["photos further down in folders without photos"] += sum(photos_below(home).values())
+    left_out["photos beside the folders of subjects"] += len(listing(root, SUFFIXES))
     left_out += Counter()  # no zeros
     if listed:
         raise DataError(
@@ -184,7 +185,10 @@ def _strays(home: Path) -> Counter[str]:
         files = [path for path in listing(inner) if path.suffix.lower() not in suffixes]
         kind = "PNG" if "masks" in inner.name else "photo"
         found[f"photos in folders inside of {inner.name}"] += sum(photos_below(inner).values())
-        found[f"files in {inner.name} that are no {kind}"] += len(files) + len(folders(inner))
+        found[f"files in {inner.name} that are no {kind}"] += len(files)
+        found[f"folders in {inner.name} without photos"] += sum(
+            not listing(deeper, SUFFIXES) and not photos_below(deeper) for deeper in folders(inner)
+        )
     if (home / "photos").is_dir():
         found["photos that lie beside the folder photos"] += len(listing(home, SUFFIXES))
     return +found

@@ -25,7 +25,7 @@ import binascii
 import math
 import posixpath
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ from prisbench.datasets.sources.reading.images import ImageFile, image_file
 from prisbench.datasets.sources.reading.regions import polygons
 from prisbench.datasets.sources.reading.values import json_file
 from prisbench.errors import DataError, UnknownNameError
-from prisbench.images.photos import decode_photo, orientation, turned
+from prisbench.images.photos import SUFFIXES, decode_photo, orientation, turned
 from prisbench.runtime.files import read_bytes
 
 TITLE = "labelme annotations"
@@ -72,6 +72,7 @@ LIMITS = """\
 - What is hidden by what: shapes may overlap, and are taken as they are.
 - The photos' licence."""
 
+_BARE = "photos without a JSON file; one that is saved without shapes is a scene of absent queries"
 _MOST_PLACES = 10_000
 _MOST_SLIVER = 10_000_000
 """Pixels around a thin outline that is drawn to see whether it covers one."""
@@ -102,7 +103,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     licence = one_line(options, "licence", LICENCE)
     left_out: Counter[str] = Counter()
     rule, remarks = mask_rule(options), Remarks(root)
-    pictures, files = [], []
+    pictures, files, photos = [], [], set[Path]()
     seen = Identities(f"identity={identity}")
     for path in _json_files(root):
         value = _value(path)
@@ -111,6 +112,7 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
         files.append(path)
         if value.get("imageData") is None:
             files.append(_photo_path(root, path, value))
+        photos.add(_beside(path, value))
         name = path.relative_to(root).as_posix()
         pictures.append(
             AnnotatedPicture(
@@ -126,6 +128,8 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
                 unnamed=frozenset(thing.noun for thing in found.marked if thing.subject is None),
             )
         )
+    left_out[_BARE] += sum(path not in photos for path in _all_files(root, SUFFIXES))
+    left_out += Counter()  # no zeros
     if not any(picture.subjects for picture in pictures):
         raise DataError(
             f'{root}: no shape of {len(pictures)} labelme files names a subject; label it like "mug:anna\'s", or say '
@@ -138,8 +142,21 @@ def read(root: Path, options: Mapping[str, str]) -> Source:
     return replace(source_of("labelme", planned, card, key, left_out, warnings), remarks=remarks)
 
 
+def _beside(path: Path, value: Mapping[str, Any]) -> Path:
+    """Where the photo of a JSON file lies, whether or not the JSON holds it itself."""
+    name = str(value.get("imagePath") or path.name).replace("\\", "/")
+    return path.parent / posixpath.normpath(name)
+
+
 def _json_files(root: Path) -> list[Path]:
     """The JSON files of a folder and of the folders in it, however deep."""
+    if not (found := _all_files(root, {".json"})):
+        raise DataError(f"{root} has no .json files; labelme writes one beside each photo")
+    return found
+
+
+def _all_files(root: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of a folder and of the folders in it, however deep, that have one of the suffixes."""
     found: list[Path] = []
     waiting, seen = [root], 0
     while waiting:
@@ -147,10 +164,8 @@ def _json_files(root: Path) -> list[Path]:
         seen += 1
         if seen > _MOST_PLACES:
             raise DataError(f"{root} has more than {_MOST_PLACES} folders in it; is it the right one?")
-        found += listing(folder, {".json"})
+        found += listing(folder, suffixes)
         waiting += [inner for inner in folders(folder) if not inner.is_symlink()]
-    if not found:
-        raise DataError(f"{root} has no .json files; labelme writes one beside each photo")
     return sorted(found)
 
 
@@ -271,7 +286,8 @@ def _mask(shape: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> Boo
     kind, points = shape.get("shape_type") or "polygon", shape.get("points")
     if not isinstance(points, list) or not all(_is_point(point) for point in points):
         raise DataError(f"{where}: its points are not a list of [x, y] of finite numbers")
-    if kind in ("rectangle", "circle", "mask") and len(points) != 2 and (kind, len(points)) != ("rectangle", 4):
+    usual = {"rectangle": (2, 4, 5), "circle": (2,), "mask": (2,)}.get(kind)  # 5: the first again at the end
+    if usual is not None and len(points) not in usual:
         raise DataError(f"{where}: a {kind} of {len(points)} points; it has 2")
     if kind == "mask":
         return _pasted(shape.get("mask"), points, size_hw, where)

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from prisbench.cli import main as cli
-from prisbench.cli.concepts import chosen_subjects
+from prisbench.cli.concepts import DatasetSubjects, chosen_subjects
 from prisbench.datasets.load import open_dataset
 from prisbench.datasets.photo_folder import read_own_photos, remarks
 from prisbench.datasets.remarks import Remarks
@@ -476,9 +476,9 @@ def test_a_value_that_a_mask_lacks_is_an_absent_subject_only_where_a_table_says_
 def test_something_said_of_masks_that_are_not_there_is_an_error(tmp_path: Path) -> None:
     saved(tmp_path / "own/01.png", Image.fromarray(draw_scene(0, SIZE)))
     with pytest.raises(UsageError, match=r"^--mask-value is said of masks, but no photo in .*own has one$"):
-        chosen_subjects(tmp_path / "own", "mug", None, None, "test", ("1", None))
+        chosen_subjects(tmp_path / "own", "mug", None, ("1", None))
     with pytest.raises(UsageError, match=r"^--mask-value, --mask-frame and --mask-name are said of masks"):
-        chosen_subjects(None, None, "tabletop-v2", None, "test", ("1", None))
+        chosen_subjects(None, None, DatasetSubjects("tabletop-v2", None, "test", "photos"), ("1", None))
 
 
 def test_the_masks_of_a_set_that_paints_in_colour_are_as_strict(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_where_all_photos_are_one_the_learner_says_so_alone() -> None:
 def test_the_command_line_takes_photos_with_their_masks(mug: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(mug / "01.png", BOX)
     save(mug / "04.jpg", draw_photo(0, SIZE_HW), quality=30)
-    (subject,) = chosen_subjects(mug, "mug", None, None, "test")
+    (subject,) = chosen_subjects(mug, "mug", None)
     assert subject.noun == "mug" and len(subject.photos) == 4 and re.fullmatch("mug-[0-9a-f]{10}", subject.id)
     assert np.array_equal(subject.masks[0], BOX) and subject.masks[1:] == (None,) * 3
     assert capsys.readouterr().err.splitlines() == [
@@ -278,7 +278,7 @@ def test_a_missing_noun_is_asked_for_with_what_the_folder_is_called(
     assert suggested_noun(folder) == noun
     message = f"--photos needs --noun, the thing's class word, such as --noun {noun or 'mug'}$"
     with pytest.raises(UsageError, match=message):
-        chosen_subjects(folder, None, None, None, "test")
+        chosen_subjects(folder, None, None)
 
 
 # --- learning -------------------------------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from prisbench.cli.bars import Names, learning_bar, named_dataset
-from prisbench.cli.options import DATASET, Backbone, Seeds, Settings, check_noun, only_with
+from prisbench.cli.options import DATASET, Backbone, ReferenceSetting, Seeds, Settings, check_noun, only_with
 from prisbench.errors import UsageError
 from prisbench.runtime.console import Device, Format, OutputFormat, known, progress, say, tell
 from prisbench.runtime.devices import usable_device
@@ -36,6 +36,10 @@ def learn_concept(
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="The dataset's split.", show_default="test")] = None,
+    reference: Annotated[
+        ReferenceSetting | None,
+        typer.Option(help="Of a dataset: photos alone, or their masks, too, as evaluate.", show_default="photos"),
+    ] = None,
     learner: Annotated[
         list[str], typer.Option(help="textual-inversion, dreambooth, dreambooth-lora or custom-diffusion; or several.")
     ] = ["textual-inversion"],  # noqa: B006
@@ -82,7 +86,7 @@ def learn_concept(
         known("learner", each, LEARNERS)
     if (photos is None) != (dataset is None):
         only_with("--photos", photos, name=name, noun=noun)
-        only_with("--dataset", dataset, subject=subject, split=split)
+        only_with("--dataset", dataset, subject=subject, split=split, reference=reference)
     kept = named_folder(name) if name is not None else None
     second = kept if out is not None else None  # with --out the concept is there, and under its name in the store, too
     spare = out.resolve().with_name(f".{out.resolve().name}.learning") if out and name is None else None
@@ -91,7 +95,9 @@ def learn_concept(
     wanted = variants(shared, learner, seed)
     for options in wanted:
         AttentionMethod.check(options)
-    things = chosen_subjects(photos, noun, dataset, subject, split or "test", (mask_value, mask_frame, mask_name))
+    setting = (reference or ReferenceSetting.photos).value
+    of_dataset = DatasetSubjects(str(dataset), subject, split or "test", setting) if dataset is not None else None
+    things = chosen_subjects(photos, noun, of_dataset, (mask_value, mask_frame, mask_name))
     names = Names()
     if dataset is not None:
         names.of(named_dataset(dataset), split or "test")
@@ -175,24 +181,32 @@ def import_concept(
     say({"concept": concept.id, "folder": str(folder), "learner": concept.learner}, format, str(folder))
 
 
+class DatasetSubjects(NamedTuple):
+    """Subjects of a dataset: all of a split or one, with what the reference setting gives of them."""
+
+    dataset: str
+    subject: str | None
+    split: str
+    reference: str
+
+
 def chosen_subjects(
     photos: Path | None,
     noun: str | None,
-    dataset: str | None,
-    subject: str | None,
-    split: str,
+    of_dataset: DatasetSubjects | None,
     said_of_masks: tuple[str | None, ...] = (),
 ) -> list[Any]:
     """The subjects to learn.  ``said_of_masks``: of the photos' masks the value, the frame, and which ones."""
     from prisbench.datasets.photo_folder import read_own_photos, remarks, suggested_noun
     from prisbench.datasets.schema import subject_id
     from prisbench.datasets.sources.mask_files import parse_rule
+    from prisbench.split_subjects import SplitSubjects
     from prisbench.types import Subject
 
-    if (photos is None) == (dataset is None):
+    if (photos is None) == (of_dataset is None):
         raise UsageError("give either --photos FOLDER with --noun WORD, or --dataset NAME")
     value, frame, mask_name = (*said_of_masks, None, None, None)[:3]
-    if dataset is not None and (value, frame, mask_name) != (None, None, None):
+    if of_dataset is not None and (value, frame, mask_name) != (None, None, None):
         raise UsageError(
             "--mask-value, --mask-frame and --mask-name are said of masks beside --photos, not of a dataset"
         )
@@ -205,6 +219,9 @@ def chosen_subjects(
         for line in remarks(own):
             tell(line)
         return [Subject(subject_id(noun, own.photos), noun, own.photos, own.masks)]
-    data = named_dataset(str(dataset))
-    wanted = data.find_subjects([] if subject is None else [subject], split)
-    return [each for each in data.subjects(split) if not wanted or each.id in wanted]
+    assert of_dataset is not None, "one of the two"
+    data = named_dataset(of_dataset.dataset)
+    named = [] if of_dataset.subject is None else [of_dataset.subject]
+    wanted = data.find_subjects(named, of_dataset.split)
+    subjects = SplitSubjects(data, of_dataset.split, of_dataset.reference)
+    return list(subjects.of([id for id in subjects.ids if not wanted or id in wanted]).values())

@@ -49,6 +49,8 @@ class BoxMethod:
     ``threshold``: no box surer than this is "not here".  ``presence`` is the surest box's score.
     """
 
+    tunable: Mapping[str, Any] = {"threshold": (0.0, 0.8)}
+
     def __init__(self, name: str, detector: Detector, sam: Sam, threshold: float) -> None:
         self.name, self.detector, self.sam, self.threshold = name, detector, sam, threshold
         self.model, self.device = detector.model, sam.device

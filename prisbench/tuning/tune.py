@@ -18,12 +18,13 @@ import prisbench
 from prisbench.datasets.load import SUBSET, Dataset
 from prisbench.datasets.spread import spread_subjects
 from prisbench.errors import UsageError
-from prisbench.headline import subset_scores
+from prisbench.headline import headline_difference, subset_scores
+from prisbench.leaderboard.rows import sample_of as terms_of
 from prisbench.methods import check_options, load_method
 from prisbench.metrics import METRICS, mean
 from prisbench.predict import Progress, predict
-from prisbench.results import REFERENCES, Run
-from prisbench.runs import RunOptions, Scope, run_name
+from prisbench.results import REFERENCES, Run, read_run, write_run
+from prisbench.runs import RUN, RunOptions, Scope, run_name
 from prisbench.runtime.files import check_writable, read_bytes, sha256_json, write_json
 from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
@@ -32,8 +33,9 @@ from prisbench.runtime.resume import as_json as jsonable
 from prisbench.runtime.strict_json import Strict, read
 from prisbench.score import score_folder
 from prisbench.settings import MethodOptions
+from prisbench.statistics import Interval, paired_difference
 from prisbench.subsets import grade_of, subset_of
-from prisbench.tuning.file import Tried, Tuned, best_of, write_tuned
+from prisbench.tuning.file import Tried, Tuned, best_of, gain_of, write_tuned
 from prisbench.tuning.space import Space, as_json, drawn, space_of
 from prisbench.types import Method, TellsCost
 
@@ -100,15 +102,17 @@ def tune(
     with locked(folder):
         claim(folder / PLAN, jsonable(_plan(dataset, tuning, method, space, sample)), _refusal(folder))
         _tell_cost(tuning, method, wanted, sample, say)
-        tried: list[Tried] = []
+        tried: list[_Result] = []
         for number, settings in enumerate(wanted):
             progress("settings", number, len(wanted), "")
             tried.append(_try(dataset, tuning, folder, (number, settings), sample, progress))
             if number == 0:
-                rest = tried[0].seconds * (len(wanted) - 1)
-                say(f"published: {tried[0].score:.3f} in {tried[0].seconds:.0f} s; the others take about {rest:.0f} s")
+                first = tried[0].result
+                rest = first.seconds * (len(wanted) - 1)
+                say(f"published: {first.score:.3f} in {first.seconds:.0f} s; the others take about {rest:.0f} s")
         progress("settings", len(wanted), len(wanted), "")
-        tuned = _tuned(dataset, tuning, method, tried, sample)
+        results, interval = [each.result for each in tried], _gain_interval(folder, tried)
+        tuned = _tuned(dataset, tuning, method, results, sample, interval)
         return tuned, write_tuned(tuned, folder / FILE)
 
 
@@ -147,6 +151,24 @@ def score_of_run(run: Run) -> tuple[str, float, dict[str, float]]:
         return "headline", round(scores.value, 6), rounded
     found = mean(METRICS["iou_mean"], [query.counts for query in run.queries]).value
     return "iou_mean", round(found or 0.0, 6), rounded
+
+
+def interval_between(better: Run, published: Run) -> Interval | None:
+    """The 95 % interval over subjects of what one run scores more than another on the same queries, in the number that
+    settings are chosen by (``score_of_run``).
+    """
+    ours, theirs = subset_scores(better.queries), subset_scores(published.queries)
+    if ours.value is not None:
+        return headline_difference(ours, theirs).interval
+    samples = [terms_of(METRICS["iou_mean"], run.queries) for run in (better, published)]
+    return paired_difference(samples[0], samples[1]).interval
+
+
+def _gain_interval(folder: Path, tried: list[_Result]) -> list[float] | None:
+    chosen = best_of([each.result for each in tried])
+    best = next(each for each in tried if each.result == chosen)
+    found = interval_between(read_run(folder / best.run), read_run(folder / tried[0].run))
+    return None if found is None else [round(each, 6) for each in found]
 
 
 def _plan(dataset: Dataset, tuning: Tuning, method: Method, space: Space, sample: Sample) -> dict[str, Any]:
@@ -189,12 +211,12 @@ def _try(
     which: tuple[int, dict[str, Any]],
     sample: Sample,
     progress: Progress,
-) -> Tried:
+) -> _Result:
     """One setting's result, from its file where it is there."""
     number, settings = which
     path = folder / f"{number:03}.json"
     if path.is_file():
-        return read(_Result, read_bytes(path), str(path)).result
+        return read(_Result, read_bytes(path), str(path))
     options = replace(tuning.options, settings={**tuning.options.settings, **settings})
     method, start = load_method(tuning.method, options), time.perf_counter()
     how = RunOptions(seed=options.seed, reference=tuning.reference)
@@ -206,11 +228,19 @@ def _try(
     run = score_folder(predicted.folder, dataset)
     _, value, by_subset = score_of_run(run)
     result = Tried(settings, value, by_subset, run.n_errors, round(time.perf_counter() - start, 1))
-    write_json(path, {"result": asdict(result)})
-    return result
+    kept = write_run(run, predicted.folder / RUN).relative_to(folder)
+    write_json(path, {"run": str(kept), "result": asdict(result)})
+    return _Result(run=str(kept), result=result)
 
 
-def _tuned(dataset: Dataset, tuning: Tuning, method: Method, tried: list[Tried], sample: Sample) -> Tuned:
+def _tuned(
+    dataset: Dataset,
+    tuning: Tuning,
+    method: Method,
+    tried: list[Tried],
+    sample: Sample,
+    interval: list[float] | None,
+) -> Tuned:
     best = best_of(tried)
     graded = any(name.startswith("look-alike:") for name in best.by_subset)
     return Tuned(
@@ -225,6 +255,8 @@ def _tuned(dataset: Dataset, tuning: Tuning, method: Method, tried: list[Tried],
         metric="headline" if graded else "iou_mean",
         score=best.score,
         published=tried[0].score,
+        gain=gain_of(best, tried[0]),
+        gain_interval=interval,
         dataset=dataset.id,
         digest=dataset.digest,
         split=tuning.split,
@@ -238,4 +270,7 @@ def _tuned(dataset: Dataset, tuning: Tuning, method: Method, tried: list[Tried],
 
 
 class _Result(Strict):
+    """The file of a setting: its scored run, below the tuning's folder, and what it is told by."""
+
+    run: str
     result: Tried

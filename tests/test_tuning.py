@@ -17,6 +17,7 @@ from prisbench.detection.method import BoxMethod
 from prisbench.errors import DataError, UsageError
 from prisbench.evaluate import evaluate
 from prisbench.leaderboard.ceilings import FLOORS
+from prisbench.leaderboard.publish import check_leaderboards, publish
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import rows
 from prisbench.matching.method import FeatureMatching
@@ -153,6 +154,15 @@ def test_a_tuned_row_stands_beside_the_published_one_and_says_how(
     assert f"{note} there; {gain}" in render(frame)
     kept = run.settings["tuned"]
     assert [each["settings"] for each in kept["tried"]] == [each.settings for each in tuned.tried], "all that was tried"
+    board = publish(own, tmp_path / "boards").parent
+    publish(run, tmp_path / "boards", tuned=path)
+    assert (board / "tuned" / "box.json").read_bytes() == path.read_bytes()
+    table = (board / "README.md").read_text().split("## Tuned on validation")[1].split("##")[0]
+    assert f"| box | photos | 4 | 6 of 2 subjects | {tuned.published:.3f} | {tuned.score:.3f} |" in table
+    assert next(check_leaderboards(tmp_path / "boards")).complaint is None
+    (board / "tuned" / "box.json").unlink()
+    with pytest.raises(DataError, match=r"box-tuned / none was tuned, and .*tuned has not the file that says how"):
+        next(check_leaderboards(tmp_path / "boards"))
     with pytest.raises(UsageError, match="the settings were tuned for box, not center-box"):
         evaluate(dataset, load_method("center-box"), tmp_path / "runs", Scope(), RunOptions(tuned=record))
 

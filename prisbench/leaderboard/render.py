@@ -83,7 +83,7 @@ def notes(frame: pd.DataFrame) -> list[str]:
             out.append(_tuned(name, row))
         if (row["out_of_domain"] or 0) > TOLERATED:
             out.append(
-                f"{name}: {row['out_of_domain']:.0%} of the scenes are unlike anything its backbone was trained on; "
+                f"{name}: {row['out_of_domain']:.0%} of the scenes are unlike anything its model was trained on; "
                 "its masks there are meaningless."
             )
         if row["n_errors"]:

@@ -7,7 +7,6 @@ Knows: the order of things.  Does not know: any method, how one is run or scored
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,10 +17,10 @@ import prisbench
 from prisbench.datasets.load import SUBSET, Dataset
 from prisbench.datasets.spread import spread_subjects
 from prisbench.errors import UsageError
+from prisbench.evaluate import tell_before
 from prisbench.headline import headline_difference, subset_scores
-from prisbench.leaderboard.rows import sample_of as terms_of
 from prisbench.methods import check_options, load_method
-from prisbench.metrics import METRICS, mean
+from prisbench.metrics import METRICS, has_referent, mean
 from prisbench.predict import Progress, predict
 from prisbench.results import REFERENCES, Run, read_run, write_run
 from prisbench.runs import RUN, RunOptions, Scope, run_name
@@ -33,11 +32,11 @@ from prisbench.runtime.resume import as_json as jsonable
 from prisbench.runtime.strict_json import Strict, read
 from prisbench.score import score_folder
 from prisbench.settings import MethodOptions
-from prisbench.statistics import Interval, paired_difference
+from prisbench.statistics import Interval, Sample, gathered, paired_difference
 from prisbench.subsets import grade_of, subset_of
 from prisbench.tuning.file import Tried, Tuned, best_of, gain_of, write_tuned
 from prisbench.tuning.space import Space, as_json, drawn, space_of
-from prisbench.types import Method, TellsCost
+from prisbench.types import Method
 
 PLAN, FILE = "plan.json", "tuned.json"
 
@@ -61,13 +60,12 @@ class Tuning:
     reference: str = REFERENCES[0]
 
 
-class Sample(NamedTuple):
+class Asked(NamedTuple):
     """The queries that every setting answers: their scope, how many scenes they are about, and a hash of their ids."""
 
     scope: Scope
     queries: int
     images: int
-    size_hw: tuple[int, int]
     sha256: str
 
 
@@ -101,7 +99,7 @@ def tune(
     folder = folder_of(dataset, tuning, method.name)
     with locked(folder):
         claim(folder / PLAN, jsonable(_plan(dataset, tuning, method, space, sample)), _refusal(folder))
-        _tell_cost(tuning, method, wanted, sample, say)
+        _tell_before(dataset, tuning, method, sample, len(wanted), say)
         tried: list[_Result] = []
         for number, settings in enumerate(wanted):
             progress("settings", number, len(wanted), "")
@@ -118,29 +116,30 @@ def tune(
 
 def folder_of(dataset: Dataset, tuning: Tuning, name: str) -> Path:
     """Where a tuning keeps what it tried."""
-    known = run_name(name, tuning.options.concept or "default", tuning.options.seed, tuning.reference)
-    return tuning.out / dataset.id / "--".join([known, *([f"draws-{tuning.seed}"] if tuning.seed else [])])
+    parts = [run_name(name, tuning.options.concept or "default", tuning.options.seed, tuning.reference)]
+    parts += [f"draws-{tuning.seed}"] if tuning.seed else []
+    parts += [sha256_json(dict(tuning.options.settings))[:8]] if tuning.options.settings else []
+    return tuning.out / dataset.id / "--".join(parts)
 
 
-def sample_of(dataset: Dataset, tuning: Tuning) -> Sample:
+def sample_of(dataset: Dataset, tuning: Tuning) -> Asked:
     """The queries.  Raises UsageError where they lack a type or grade that the split has."""
     records = [record for _, record in dataset.records("subjects", tuning.split, ("id", "noun"))]
     chosen = spread_subjects([(record["id"], record["noun"]) for record in records])[: tuning.subjects]
     scope = Scope(tuning.split, tuning.queries, None, tuple(sorted(chosen)))
-    ids, images, kinds, size_hw = [], set(), set(), (0, 0)
+    ids, images, kinds = [], set(), set()
     for example in scope.examples(dataset):
         ids.append(example.query.id)
         images.add(example.image_id)
         grade = grade_of(thing.grade for thing in example.things if thing.role == "look-alike")
         kinds.add(subset_of(example.query_type, grade))
-        size_hw = example.image.shape[0], example.image.shape[1]
     everything = {place.keys[0] for place in dataset.places("queries", tuning.split, (SUBSET,))}
     if lacking := sorted(everything - kinds):
         raise UsageError(
             f"{len(ids)} queries of {len(chosen)} subjects hold no {lacking[0]!r}, which {tuning.split} has; give more "
             "--queries or --subjects"
         )
-    return Sample(scope, len(ids), len(images), size_hw, sha256_json(sorted(ids)))
+    return Asked(scope, len(ids), len(images), sha256_json(sorted(ids)))
 
 
 def score_of_run(run: Run) -> tuple[str, float, dict[str, float]]:
@@ -160,8 +159,13 @@ def interval_between(better: Run, published: Run) -> Interval | None:
     ours, theirs = subset_scores(better.queries), subset_scores(published.queries)
     if ours.value is not None:
         return headline_difference(ours, theirs).interval
-    samples = [terms_of(METRICS["iou_mean"], run.queries) for run in (better, published)]
-    return paired_difference(samples[0], samples[1]).interval
+    return paired_difference(_ious(better), _ious(published)).interval
+
+
+def _ious(run: Run) -> Sample:
+    """The queries that have an IoU."""
+    terms = ((query, METRICS["iou_mean"].terms(query.counts)) for query in run.queries if has_referent(query.counts))
+    return gathered((query.query_id, query.subject_id, *each) for query, each in terms if each is not None)
 
 
 def _gain_interval(folder: Path, tried: list[_Result]) -> list[float] | None:
@@ -171,7 +175,7 @@ def _gain_interval(folder: Path, tried: list[_Result]) -> list[float] | None:
     return None if found is None else [round(each, 6) for each in found]
 
 
-def _plan(dataset: Dataset, tuning: Tuning, method: Method, space: Space, sample: Sample) -> dict[str, Any]:
+def _plan(dataset: Dataset, tuning: Tuning, method: Method, space: Space, sample: Asked) -> dict[str, Any]:
     """What must be the same for results to stand side by side; the budget need not."""
     return {
         "method": method.name,
@@ -193,15 +197,14 @@ def _refusal(folder: Path) -> Callable[[Sequence[Difference]], str]:
     return lambda changed: f"{folder} holds a tuning with another plan: {changed[0].words}; {cure}"
 
 
-def _tell_cost(
-    tuning: Tuning, method: Method, wanted: list[dict[str, Any]], sample: Sample, say: Callable[[str], None]
+def _tell_before(
+    dataset: Dataset, tuning: Tuning, method: Method, sample: Asked, wanted: int, say: Callable[[str], None]
 ) -> None:
-    few = f" (it has no more than {len(wanted)})" if len(wanted) < tuning.budget else ""
+    """How much is run, what a scene costs, and whether the scenes are unlike what the method's model knows."""
+    few = f" (it has no more than {wanted})" if wanted < tuning.budget else ""
     each = f"{sample.queries} queries about {sample.images} scenes, {len(sample.scope.subjects)} subjects"
-    say(f"tuning {method.name}: {len(wanted)} settings{few}, each on the same {each} of {tuning.split}")
-    if isinstance(method, TellsCost):
-        with contextlib.suppress(Exception):  # a photo it cannot look at fails when its turn comes
-            say(f"a scene: {method.cost(sample.size_hw)}")
+    say(f"tuning {method.name}: {wanted} settings{few}, each on the same {each} of {tuning.split}")
+    tell_before(dataset, method, tuning.split, True, say)
 
 
 def _try(
@@ -209,7 +212,7 @@ def _try(
     tuning: Tuning,
     folder: Path,
     which: tuple[int, dict[str, Any]],
-    sample: Sample,
+    sample: Asked,
     progress: Progress,
 ) -> _Result:
     """One setting's result, from its file where it is there."""
@@ -238,7 +241,7 @@ def _tuned(
     tuning: Tuning,
     method: Method,
     tried: list[Tried],
-    sample: Sample,
+    sample: Asked,
     interval: list[float] | None,
 ) -> Tuned:
     best = best_of(tried)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from prisbench.leaderboard.rows import rows
 from prisbench.matching.method import FeatureMatching
 from prisbench.methods import baselines_folder, load_method, names
 from prisbench.network_free.predictors import PREDICTORS
+from prisbench.provenance import current_provenance
+from prisbench.reproduce import open_made, options_of, reproduce
 from prisbench.results import Run
 from prisbench.runs import RunOptions, Scope
 from prisbench.settings import MethodOptions, folded
@@ -163,6 +166,10 @@ def test_a_tuned_row_stands_beside_the_published_one_and_says_how(
     (board / "tuned" / "box.json").unlink()
     with pytest.raises(DataError, match=r"box-tuned / none was tuned, and .*tuned has not the file that says how"):
         next(check_leaderboards(tmp_path / "boards"))
+    made = open_made(place.parent)
+    again = reproduce(made, dataset, options_of(made, method, "cpu", None), tmp_path / "again")
+    assert again.drifts and not again.changed, "with the tuned settings"
+    assert again.folder.name == "box-tuned--none" and not again.causes
     with pytest.raises(UsageError, match="the settings were tuned for box, not center-box"):
         evaluate(dataset, load_method("center-box"), tmp_path / "runs", Scope(), RunOptions(tuned=record))
 
@@ -248,3 +255,12 @@ def test_the_card_of_a_method_shows_what_may_be_tuned(name: str) -> None:
     assert f"`prisbench tune {name}`" in card
     for key, values in OWNERS[name].tunable.items():
         assert f"`{key}` {in_words(values)}" in card, f"{name}: say `{key}` {in_words(values)}"
+
+
+def test_a_command_names_the_file_of_settings_and_not_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in (["--settings-file", "/some/where/box.json"], ["--settings-file=/some/where/box.json"]):
+        monkeypatch.setattr(sys, "argv", ["prisbench", "evaluate", "--method", "box", *given])
+        command = current_provenance().command
+        assert command is not None and "box.json" in command and "/some" not in command
+    monkeypatch.setattr(sys, "argv", ["prisbench", "evaluate", "--settings-file", "boards/tuned/box.json"])
+    assert current_provenance().command == "prisbench evaluate --settings-file boards/tuned/box.json"

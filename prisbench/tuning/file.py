@@ -134,8 +134,8 @@ def for_a_run(path: Path, options: MethodOptions, reference: str) -> tuple[Metho
     if reference != tuned.reference:
         raise UsageError(f"{path} was tuned with --reference {tuned.reference}, not {reference}; say so, or tune again")
     kept = (
-        *("method", "settings", "budget", "seed", "metric", "score", "published", "gain", "gain_interval"),
-        *("dataset", "digest", "split", "subjects", "queries", "sample", "space"),
+        *("method", "concept", "model", "fixed", "settings", "budget", "seed", "metric", "score", "published"),
+        *("gain", "gain_interval", "dataset", "digest", "split", "subjects", "queries", "sample", "space"),
     )
     record = {key: getattr(tuned, key) for key in kept} | {"sha256": sha256_bytes(read_bytes(path))}
     record["tried"] = [asdict(each) for each in tuned.tried]

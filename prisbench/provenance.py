@@ -30,6 +30,9 @@ PACKAGES = (
 ELSEWHERE = ("--out", "--leaderboards", "--format", "--shard", "--executor", "--workers")
 """Options that say where results go, and who makes them, and change none of them."""
 
+BY_CONTENT = "--settings-file"
+"""Of such a file a run records the content (``tuning.file``), so where it lay says nothing."""
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -93,21 +96,33 @@ def _version(name: str) -> str | None:
 
 
 def _command(argv: Sequence[str]) -> str | None:
-    """The command line as one can type it, without where its results went (``ELSEWHERE``); the user's home is ``~``."""
+    """The command line as one can type it, without where its results went (``ELSEWHERE``); the user's home is ``~``,
+    and a file that is recorded by its content has its name alone where its path begins at the root.
+    """
     name = Path(argv[0]).name if argv else ""
     if name == "__main__.py":
         name = "prisbench"
     if name != "prisbench":
         return None
-    home = str(Path.home())
     words: list[str] = []
-    skip = False
+    skip, before = False, ""
     for word in argv[1:]:
         name, equals, _ = word.partition("=")
         if not skip and name not in ELSEWHERE:
-            words.append(word.replace(home, "~") if len(home) > 1 else word)
-        skip = not skip and name in ELSEWHERE and not equals
+            words.append(_portable(word, before))
+        skip, before = not skip and name in ELSEWHERE and not equals, word
     return shlex.join(["prisbench", *words])
+
+
+def _portable(word: str, before: str) -> str:
+    """A word of a command without where this machine has its files."""
+    name, equals, value = word.partition("=")
+    if before == BY_CONTENT and Path(word).is_absolute():
+        return Path(word).name
+    if name == BY_CONTENT and equals and Path(value).is_absolute():
+        return f"{name}={Path(value).name}"
+    home = str(Path.home())
+    return word.replace(home, "~") if len(home) > 1 else word
 
 
 def _checkout(package: Path) -> tuple[str | None, bool | None]:

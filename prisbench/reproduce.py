@@ -20,7 +20,7 @@ from prisbench.methods import load_method, names
 from prisbench.predict import Progress, manifest_of, predict
 from prisbench.predictions import PredictionRecord, read_predictions
 from prisbench.results import Run
-from prisbench.runs import MANIFEST, PREDICTIONS, RunOptions, Scope, read_manifest, scope_of
+from prisbench.runs import MANIFEST, PREDICTIONS, TUNED, RunOptions, Scope, read_manifest, scope_of
 from prisbench.runtime.resume import differences
 from prisbench.score import portable
 from prisbench.settings import MethodOptions, parse_settings
@@ -103,19 +103,22 @@ def options_of(made: Made, method: str | None, device: str, store: Path | None) 
     named = method or next(iter(options.get("--method", [])), None)
     if named is None:
         file = Path(str(manifest["identity"].get("file", "")))
-        plain = str(manifest["method"]).partition("-deaf-to-")[0]
+        plain = str(manifest["method"]).removesuffix(TUNED).partition("-deaf-to-")[0]
         named = plain if plain in names() else str(file) if file.suffix == ".py" and file.is_file() else None
         named = "attn" if named is None and options else named
     if named is None:
         raise UsageError(f"{made.name} was made from Python; say with --method which file its method is in")
     model = next(iter([*options.get("--model", []), *options.get("--backbone", [])]), None)
     concept = manifest["concept"] if manifest["concept"] in options.get("--concept", []) else None
+    tuned = manifest["settings"].get("tuned") or {}
+    settings = {**tuned.get("fixed", {}), **tuned["settings"]} if tuned else parse_settings(options.get("--set", []))
+    model = model or tuned.get("model")
     return named, MethodOptions(
-        concept=concept,
+        concept=concept or tuned.get("concept"),
         model=None if model is None else str(Path(model).expanduser()) if model.startswith("~") else model,
         seed=manifest["seed"],
         device=device,
-        settings=parse_settings(options.get("--set", [])),
+        settings=settings,
         store=None if store is None else str(store),
     )
 
@@ -142,8 +145,8 @@ def reproduce(
     scope = scope_of(manifest)
     if limit is not None:
         scope = replace(scope, limit=limit if scope.limit is None else min(limit, scope.limit))
-    deaf = manifest["settings"].get("deaf")
-    options = RunOptions(seed=manifest["seed"], reference=manifest["reference"], deaf=deaf, keep_errors=True)
+    deaf, tuned = (manifest["settings"].get(key) for key in ("deaf", "tuned"))
+    options = RunOptions(manifest["seed"], manifest["reference"], deaf=deaf, tuned=tuned, keep_errors=True)
     name, method_options = loaded
     try:
         method = load_method(name, method_options)

@@ -37,7 +37,8 @@ class Sweep:
 
     ``out``: where runs are kept.  ``run``: how each goes; its seed is that of the method's options.  ``leaderboards``:
     a folder of leaderboards that the results are put on, too.  ``out_of_domain``: run also where the method's model
-    knows nothing of the scenes.  ``workers`` makes those who share each run; None: this process does it.
+    knows nothing of the scenes.  ``workers`` makes those who share each run; None: this process does it.  ``tuned``:
+    the file of the settings where they were tuned; the leaderboard keeps it.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Sweep:
     leaderboards: Path | None = None
     out_of_domain: bool = False
     workers: Callable[[Job], Workers] | None = None
+    tuned: Path | None = None
 
 
 class Finished(NamedTuple):
@@ -90,7 +92,7 @@ def run_sweep(
     for run, path in _runs(sweep, dataset, progress, learning, say):
         finished.append(Finished(run, path))
         if sweep.leaderboards is not None:
-            place = publish(run, sweep.leaderboards, path.parent / PREDICTIONS)
+            place = publish(run, sweep.leaderboards, path.parent / PREDICTIONS, sweep.tuned)
             publish_looks(sweep.out, place.parent, run.dataset.digest)
     return finished
 

@@ -9,7 +9,8 @@ import pytest
 from test_trial import checks
 
 from prisbench.answers import BreachError, one_checked
-from prisbench.methods import load_method
+from prisbench.leaderboard.ceilings import FLOORS
+from prisbench.methods import baselines_folder, load_method, names
 from prisbench.settings import MethodOptions
 from prisbench.trial.scenes import draw_set
 from prisbench.types import GivesCandidates, Prediction
@@ -49,6 +50,29 @@ def test_what_it_says_of_settings_and_refusals_is_so(tmp_path: Path) -> None:
     with pytest.raises(BreachError) as caught:
         one_checked("my-colour", answer, (112, 144))
     assert str(caught.value).partition(": ")[2] in " ".join(TEXT.split())
+
+
+def seen() -> dict[str, list[str]]:
+    """What the table says that each method sees: photos, masks, noun, text."""
+    table = TEXT.split("## Who sees what")[1]
+    rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
+    return {name.strip(): [cell.strip() for cell in row[1:5]] for row in rows for name in row[0].split(",")}
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_a_method_sees_is_the_same_in_the_table_and_in_its_card(name: str) -> None:
+    assert set(seen()) == set(names()), "one row a method"
+    photos, masks, noun, text = seen()[name]
+    if name in FLOORS:
+        assert (photos, masks, noun, text) == ("no",) * 4
+        return
+    card = (baselines_folder() / name / "README.md").read_text()
+    sees = " ".join(card.split("**Sees:**")[1].split("\n- ")[0].split()).lower()
+    assert (photos == "no") == ("photo" not in sees or "no photos" in sees), sees
+    assert (noun == "no") == ("no noun" in sees or not re.search(r"noun|class word", sees)), sees
+    assert (text == "no") == ("no text" in sees), sees
+    assert (masks == "needs") == ("run with `--reference photos+masks`" in sees), sees
+    assert (masks == "no") == ("mask" not in sees or "no masks" in sees), sees
 
 
 def test_every_command_of_it_is_one_that_there_is() -> None:

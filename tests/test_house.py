@@ -19,10 +19,10 @@ PACKAGE = ROOT / "prisbench"
 
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
-soft_maps own_task provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained speed
-concepts localizer network_free things appearance matching sam clipseg detection segmenters relations methods
-learning sharding split_subjects runs stored answering predict trial score foreign test_log evaluate
-cluster leaderboard uncertainty exports browser figures sweep tuning embedded wsss bench ceilings plan reproduce
+soft_maps own_task provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained
+own_world speed concepts localizer network_free things appearance matching sam clipseg detection segmenters relations
+methods learning sharding split_subjects runs stored answering predict trial score foreign test_log evaluate
+tuning cluster leaderboard uncertainty exports browser figures sweep embedded wsss bench ceilings plan reproduce
 conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
@@ -72,8 +72,8 @@ ROOMS = {
     "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",
     "trial": "records scenes calls checks child run table",
     "cluster": "merge schedule job local rayed share",
-    "leaderboard": """ceilings intervals reported strength rows render fitted by_subset summaries pages publish rescore
-        submission compare flips""",
+    "leaderboard": """ceilings intervals reported strength rows render fitted by_subset summaries tunings pages publish
+        rescore submission compare flips""",
     "uncertainty": "answers draws spread shares ranking report",
     "exports": "numbers hub every_eval_ever latex coco",
     "browser": "bundle packing answers board cases browse write",

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,16 @@ from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.schema import QueryRow, SubjectRow
 from prisbench.diffusion.backbone import Backbone
-from prisbench.diffusion.domain import FEATURES, FILE, Domain, features, read_domain, statistics_of, write_domain
+from prisbench.diffusion.domain import (
+    FEATURES,
+    FILE,
+    Domain,
+    features,
+    read_domain,
+    statistics_of,
+    strangeness,
+    write_domain,
+)
 from prisbench.diffusion.loading import EMBEDDED, has_embedded, load_backbone
 from prisbench.embedded.card import measure_domain
 from prisbench.errors import BackboneError, DataError
@@ -28,7 +37,9 @@ from prisbench.images.photos import load_photo
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import rows
 from prisbench.localizer.method import AttentionMethod
+from prisbench.methods import load_method
 from prisbench.out_of_domain import Strangeness, check_dataset, count_outside, in_domain, look, warning
+from prisbench.own_world import strangeness_to
 from prisbench.predict import predict
 from prisbench.results import read_run, write_run
 from prisbench.score import score_folder
@@ -111,10 +122,32 @@ def test_the_embedded_backbone_knows_its_own_scenes() -> None:
 def test_the_embedded_backbone_does_not_know_a_picture_of_another_kind() -> None:
     backbone = load_backbone()
     assert backbone.domain is not None
-    y, x = np.mgrid[:112, :144]
-    drawn = np.stack([127 + 100 * np.sin(x * y / 90), 127 + 90 * np.cos(x / 3 + y / 7), 2.0 * y], 2)
-    found = features(backbone, drawn.clip(0, 255).astype(np.uint8))
+    found = features(backbone, strange_picture(112, 144))
     assert backbone.domain.strangeness(found) > backbone.domain.threshold
+
+
+def strange_picture(h: int, w: int) -> np.ndarray:
+    y, x = np.mgrid[:h, :w]
+    drawn = np.stack([127 + 100 * np.sin(x * y / 90), 127 + 90 * np.cos(x / 3 + y / 7), 2.0 * y], 2)
+    return drawn.clip(0, 255).astype(np.uint8)
+
+
+@needs_embedded
+@pytest.mark.parametrize("name", ["clipseg", "persam", "sam-matching"])
+def test_a_rival_that_knows_tabletop_alone_refuses_another_world(name: str, tmp_path: Path) -> None:
+    method = load_method(name)
+    own, other = ordinary_scene("a test's own/0")[0].image, strange_picture(112, 144)
+    assert look(method, own) == strangeness(load_backbone(), own)
+    assert [in_domain(look(method, each)) for each in (own, other)] == [True, False]
+    data = dataset(tmp_path / "set", 0, scenes=[other, own, other[:, ::-1].copy()])
+    with pytest.raises(DataError, match=f"2 of 3 scenes of tiny-v1 are unlike anything the model of {name} was"):
+        check_dataset(data, method, "test", False)
+    line = check_dataset(data, method, "test", True)
+    assert line is not None and "WARNING: 2 of 3 scenes" in line and "--set sam=..." in line
+
+
+def test_weights_without_a_card_of_ours_may_know_anything(tmp_path: Path) -> None:
+    assert strangeness_to(tmp_path, strange_picture(112, 144)) is None
 
 
 @needs_embedded
@@ -161,13 +194,15 @@ class Silent(Boxes):
     strangeness = None  # type: ignore[assignment]
 
 
-def dataset(folder: Path, bright: int, of: int = 5) -> Dataset:
+def dataset(folder: Path, bright: int, of: int = 5, scenes: Sequence[np.ndarray] = ()) -> Dataset:
+    """So many drawn scenes, of which some are bright; or those that are given."""
     subject = SubjectRow("mug", (draw_scene(0, (24, 40)),), "test", "CC0-1.0", "drawn")
     queries = []
-    for n in range(of):
-        scene = draw_scene(n + 1, (24, 40))
+    drawn = [draw_scene(n + 1, (24, 40)) for n in range(of)]
+    for n, scene in enumerate(drawn):
         scene[0, 0] = 255 if n < bright else 0
-        mask = draw_box((24, 40), 3, 9, 4, 12)
+    for scene in scenes or drawn:
+        mask = draw_box(scene.shape[:2], 3, 9, 4, 12)
         queries.append(
             QueryRow(subject.id, "mug", scene, "the {subject}", "plain", mask, (), "test", "CC0-1.0", "drawn")
         )
@@ -180,7 +215,7 @@ def test_one_line_counts_what_is_outside() -> None:
     assert warning([inside, None], "photo") is None and warning([], "photo") is None
     assert warning([outside] + [inside] * 9, "photo") is None and warning([outside] + [inside] * 8, "photo") is not None
     line = warning([inside, outside, outside], "photo")
-    assert line is not None and line.startswith("WARNING: 2 of 3 photos are unlike anything this backbone")
+    assert line is not None and line.startswith("WARNING: 2 of 3 photos are unlike anything this model")
     assert "strangeness 9.0, its own world's 99th percentile 4.0" in line and "--backbone" in line
     one = warning([outside], "photo")
     assert one is not None and one.startswith("WARNING: this photo is unlike")
@@ -195,12 +230,12 @@ def test_a_method_without_the_member_is_never_asked(tmp_path: Path) -> None:
     assert run.out_of_domain is None and b'"out_of_domain"' not in path.read_bytes()
 
 
-def test_a_set_that_is_mostly_outside_is_refused_unless_allowed(tmp_path: Path) -> None:
-    few, many = dataset(tmp_path / "few", 2), dataset(tmp_path / "many", 3)
+def test_a_set_of_which_much_is_outside_is_refused_unless_allowed(tmp_path: Path) -> None:
+    few, many = dataset(tmp_path / "few", 1), dataset(tmp_path / "many", 2)
     assert check_dataset(dataset(tmp_path / "none", 0), Boxes(), "test", False) is None
     line = check_dataset(few, Boxes(), "test", False)
-    assert line is not None and line.startswith("WARNING: 2 of 5 scenes are unlike")
-    with pytest.raises(DataError, match=r"^3 of 5 scenes of tiny-v1 are unlike .* of boxes .*--out-of-domain"):
+    assert line is not None and line.startswith("WARNING: 1 of 5 scenes are unlike")
+    with pytest.raises(DataError, match=r"^2 of 5 scenes of tiny-v1 are unlike .* of boxes .*--out-of-domain"):
         check_dataset(many, Boxes(), "test", False)
     assert check_dataset(many, Boxes(), "test", True) is not None
 
@@ -214,7 +249,7 @@ def test_a_run_records_what_is_outside_and_its_row_says_so(tmp_path: Path) -> No
     write_run(read_run(path), path)
     assert path.read_bytes() == before
     assert evaluate(data, Boxes(), tmp_path)[0].out_of_domain == 2  # the same after it went on
-    assert "boxes / none: 40% of the scenes are unlike anything its backbone" in render(rows([run]), "md")
+    assert "boxes / none: 40% of the scenes are unlike anything its model" in render(rows([run]), "md")
     clean = dataclasses.replace(run, out_of_domain=0)
     assert "unlike" not in render(rows([clean]), "md")
 

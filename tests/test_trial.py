@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 
 from prisbench.cli.main import app
 from prisbench.errors import DataError, UnknownNameError
+from prisbench.methods import load_method, names
+from prisbench.network_free.predictors import PREDICTORS
 from prisbench.settings import MethodOptions
 from prisbench.trial.calls import Caller, decoy, words
 from prisbench.trial.checks import Bench, all_checks, unlike
@@ -441,6 +443,46 @@ def test_a_baseline_passes_with_the_photos_masks_and_its_settings_are_taken() ->
     trial = try_method("center-box", MethodOptions(settings={"share": 0.3}), reference="photos+masks")
     assert trial.complaint is None and trial.seconds < 30, trial
     assert {check.name for check in trial.checks if check.state == "ok"} == set(CHECKS) - {"candidates"}
+
+
+QUICK: dict[str, dict[str, Any]] = {
+    "persam-f": {"steps": 5},
+    **{name: {"localizer.preset": "fast"} for name in ("attn", "attn-features")},
+}
+"""Settings that make a method quick."""
+
+HERE = (
+    *("always-absent", "whole-image", "center-box", "random-box"),
+    *(f"network-free-{name}" for name in PREDICTORS),
+    *("clipseg", "persam", "persam-f", "sam-matching", "unet-features", "attn", "attn-features"),
+)
+"""The methods that run on what comes along."""
+
+TINY_MODELS = {
+    "grounding-dino": "test_detection.py",
+    "owlv2-image-guided": "test_detection.py",
+    "dinov3-features": "test_matching.py",
+    "sam3-noun": "test_segmenters.py",
+    "sam3-canvas": "test_segmenters.py",
+    "seggpt": "test_segmenters.py",
+}
+"""Those that need weights from elsewhere: the file that tries each on a tiny model of its real class."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HERE)
+def test_every_method_that_runs_here_keeps_every_check(name: str) -> None:
+    options = MethodOptions("noun-only" if name.startswith("attn") else None, settings=QUICK.get(name, {}))
+    shared: dict[Any, Any] = {}
+    found = checks(draw_set(masks=True), lambda: load_method(name, dataclasses.replace(options, shared=shared)))
+    assert {check.state for check in found.values()} <= {"ok", "skipped"}, found
+
+
+def test_no_method_goes_untried() -> None:
+    assert {*HERE, *TINY_MODELS} == set(names())
+    for name, file in TINY_MODELS.items():
+        text = (Path(__file__).parent / file).read_text()
+        assert f'"{name}"' in text and "found = checks(draw_set(masks=" in text, name
 
 
 def test_a_complaint_counts_what_failed() -> None:

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import prisbench
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import build_tabletop
 from prisbench.datasets.sources.tabletop import Size
+from prisbench.detection.method import BoxMethod
 from prisbench.errors import DataError, UsageError
 from prisbench.evaluate import evaluate
+from prisbench.leaderboard.ceilings import FLOORS
+from prisbench.leaderboard.publish import check_leaderboards, publish
 from prisbench.leaderboard.render import render
 from prisbench.leaderboard.rows import rows
-from prisbench.methods import baselines_folder, load_method
+from prisbench.matching.method import FeatureMatching
+from prisbench.methods import baselines_folder, load_method, names
+from prisbench.network_free.predictors import PREDICTORS
+from prisbench.provenance import current_provenance
+from prisbench.reproduce import open_made, options_of, reproduce
+from prisbench.results import Run
 from prisbench.runs import RunOptions, Scope
 from prisbench.settings import MethodOptions, folded
-from prisbench.tuning.file import for_a_run, read_tuned
+from prisbench.tuning.file import doubt, for_a_run, read_tuned
 from prisbench.tuning.space import drawn, in_words, space_of
-from prisbench.tuning.tune import Tuning, check_tuning, tune
+from prisbench.tuning.tune import Tuning, check_tuning, interval_between, tune
+from tests.leaderboards import big
+from tests.test_leaderboard import FLOOR
 
 METHOD = """
 from prisbench import Concept, Prediction, take_settings
@@ -110,6 +122,8 @@ def test_the_best_of_what_was_tried_is_kept_and_finished_settings_are_not_run_ag
     assert not tuned.settings.get("silent"), "silence has an IoU of 0"
     assert said[0].startswith("tuning box: 4 settings, each on the same 6 queries about ")
     assert said[1].startswith("published: ") and read_tuned(path) == tuned
+    assert tuned.gain == pytest.approx(tuned.score - tuned.published, abs=1e-6)
+    assert tuned.gain_interval is None and "2 subjects are too few for an interval" in (doubt(tuned) or "")
     made = Path(f"{method}.log").read_text().count("made")
     again, _ = tune(dataset, tuning_of(method, tmp_path / "out", budget=6))
     assert again.tried[:4] == tuned.tried and len(again.tried) == 6
@@ -137,10 +151,52 @@ def test_a_tuned_row_stands_beside_the_published_one_and_says_how(
     assert run.method == "box-tuned" and place.parent.name == "box-tuned--none"
     frame = rows([own, run])
     assert set(frame["method"]) == {"box", "box-tuned"}
-    note = f"box-tuned / none: the best of 4 settings on queries of validation, mIoU {tuned.score:.3f} there"
-    assert note in render(frame) and f"the published one has {tuned.published:.3f}" in render(frame)
+    chosen = " ".join(f"{key}={value}" for key, value in tuned.settings.items())
+    note = f"box-tuned / none: {chosen}, the best of 4 settings on 6 queries of validation, mIoU {tuned.score:.3f}"
+    gain = f"the published one has {tuned.published:.3f} ({tuned.gain:+.3f}; not told apart there)."
+    assert f"{note} there; {gain}" in render(frame)
+    kept = run.settings["tuned"]
+    assert [each["settings"] for each in kept["tried"]] == [each.settings for each in tuned.tried], "all that was tried"
+    board = publish(own, tmp_path / "boards").parent
+    publish(run, tmp_path / "boards", tuned=path)
+    assert (board / "tuned" / "box.json").read_bytes() == path.read_bytes()
+    table = (board / "README.md").read_text().split("## Tuned on validation")[1].split("##")[0]
+    assert f"| box | photos | 4 | 6 of 2 subjects | {tuned.published:.3f} | {tuned.score:.3f} |" in table
+    assert next(check_leaderboards(tmp_path / "boards")).complaint is None
+    (board / "tuned" / "box.json").unlink()
+    with pytest.raises(DataError, match=r"box-tuned / none was tuned, and .*tuned has not the file that says how"):
+        next(check_leaderboards(tmp_path / "boards"))
+    made = open_made(place.parent)
+    again = reproduce(made, dataset, options_of(made, method, "cpu", None), tmp_path / "again")
+    assert again.drifts and not again.changed, "with the tuned settings"
+    assert again.folder.name == "box-tuned--none" and not again.causes
     with pytest.raises(UsageError, match="the settings were tuned for box, not center-box"):
         evaluate(dataset, load_method("center-box"), tmp_path / "runs", Scope(), RunOptions(tuned=record))
+
+
+def test_a_gain_is_told_with_its_interval_and_doubted_where_that_holds_0(
+    dataset: Dataset, method: str, tmp_path: Path
+) -> None:
+    def moved(run: Run, by: dict[str, int]) -> Run:
+        """The same run, its masks nearer to the truth by so many pixels, by subject."""
+        counts = [dataclasses.replace(q.counts, intersection=q.counts.intersection + by[q.subject_id]) for q in some]
+        return dataclasses.replace(
+            run, queries=tuple(dataclasses.replace(q, counts=each) for q, each in zip(some, counts, strict=True))
+        )
+
+    run = big(FLOOR, 60, 10)
+    some = [query for query in run.queries if query.counts.truth_area]
+    subjects = sorted({query.subject_id for query in some})
+    published = moved(run, dict.fromkeys(subjects, 0))
+    all_gain = interval_between(moved(run, dict.fromkeys(subjects, 4)), published)
+    by_lot = interval_between(moved(run, {each: (4, -4)[n % 2] for n, each in enumerate(subjects)}), published)
+    assert all_gain is not None and all_gain[0] > 0
+    assert by_lot is not None and by_lot[0] < 0 < by_lot[1]
+    tuned, _ = tune(dataset, tuning_of(method, tmp_path))
+    assert tuned.settings and doubt(dataclasses.replace(tuned, gain_interval=list(all_gain))) is None
+    line = doubt(dataclasses.replace(tuned, gain=0.01, gain_interval=[-0.02, 0.03]))
+    assert line is not None and "+0.010 [-0.020, +0.030]" in line and "not told apart" in line
+    assert "they stay" in (doubt(dataclasses.replace(tuned, settings={})) or "")
 
 
 def test_a_file_that_was_changed_or_is_used_otherwise_is_refused(dataset: Dataset, method: str, tmp_path: Path) -> None:
@@ -174,20 +230,37 @@ def test_parts_of_a_setting_are_named_with_a_dot() -> None:
         folded({"localizer.places": 3, "localizer.places.power": 1.0}, ("localizer.places",))
 
 
-@pytest.mark.parametrize(
-    "name", ["attn", "attn-features", "clipseg", "network-free-colour", "persam", "persam-f", "sam-matching"]
-)
-def test_the_card_of_a_method_shows_what_may_be_tuned(name: str) -> None:
-    from prisbench import AttentionMethod, ClipSegMethod, FeaturesMethod, NetworkFree, PerSam, SamMatching
+OWNERS: dict[str, Any] = {
+    "attn": prisbench.AttentionMethod,
+    "attn-features": prisbench.FeaturesMethod,
+    "clipseg": prisbench.ClipSegMethod,
+    **dict.fromkeys((f"network-free-{each}" for each in PREDICTORS), prisbench.NetworkFree),
+    **dict.fromkeys(("persam", "persam-f"), prisbench.PerSam),
+    "sam-matching": prisbench.SamMatching,
+    **dict.fromkeys(("unet-features", "dinov3-features"), FeatureMatching),
+    **dict.fromkeys(("grounding-dino", "owlv2-image-guided"), BoxMethod),
+    "sam3-noun": prisbench.Sam3Noun,
+    "sam3-canvas": prisbench.Sam3Canvas,
+    "seggpt": prisbench.SegGpt,
+}
+"""Which class a baseline is of; the others are floors."""
 
-    owners: dict[str, Any] = {
-        "attn": AttentionMethod,
-        "attn-features": FeaturesMethod,
-        "clipseg": ClipSegMethod,
-        "network-free": NetworkFree,
-        "sam-matching": SamMatching,
-    }
-    owner = next((each for start, each in owners.items() if name in (start, f"{start}-colour")), PerSam)
+
+@pytest.mark.parametrize("name", names())
+def test_the_card_of_a_method_shows_what_may_be_tuned(name: str) -> None:
     card = " ".join((baselines_folder() / name / "README.md").read_text().split())
-    for key, values in owner.tunable.items():
+    if name not in OWNERS:
+        assert name in FLOORS and "Nothing is tuned" in card, f"{name}: say `Nothing is tuned`"
+        return
+    assert f"`prisbench tune {name}`" in card
+    for key, values in OWNERS[name].tunable.items():
         assert f"`{key}` {in_words(values)}" in card, f"{name}: say `{key}` {in_words(values)}"
+
+
+def test_a_command_names_the_file_of_settings_and_not_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in (["--settings-file", "/some/where/box.json"], ["--settings-file=/some/where/box.json"]):
+        monkeypatch.setattr(sys, "argv", ["prisbench", "evaluate", "--method", "box", *given])
+        command = current_provenance().command
+        assert command is not None and "box.json" in command and "/some" not in command
+    monkeypatch.setattr(sys, "argv", ["prisbench", "evaluate", "--settings-file", "boards/tuned/box.json"])
+    assert current_provenance().command == "prisbench evaluate --settings-file boards/tuned/box.json"

@@ -32,6 +32,7 @@ from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS, check_installed
 from prisbench.network_free.weights import Weights, weights_for
 from prisbench.out_of_domain import Strangeness
+from prisbench.own_world import strangeness_to
 from prisbench.results import REFERENCES
 from prisbench.runtime.files import read_bytes, sha256_bytes, sha256_json
 from prisbench.settings import MethodOptions, take_settings
@@ -139,8 +140,9 @@ class FeaturesMethod:
         return f"{cost(self.words.backbone, self.reader().settings, photo_hw)}; and its colours, textures and patches"
 
     def strangeness(self, image: ImageLike) -> Strangeness | None:
-        """As ``attn``'s."""
-        return self.words.strangeness(image)
+        """As ``attn``'s; on a backbone that knows anything, that of the finder of things."""
+        found = self.words.strangeness(image)
+        return strangeness_to(self.finder.folder, image) if found is None and self.finder is not None else found
 
     def learn(self, subject: Subject) -> Concept:
         """``attn``'s concept, from its store or learned now, and what the subject looks like where its words find it.

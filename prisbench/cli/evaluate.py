@@ -129,7 +129,7 @@ def evaluate(
     scope = Scope(split, limit, subset, tuple(subject), tuple(query), share)
     team = None if executor is None else _team(executor, shared.device, workers)
     wanted = variants(shared, concept or [shared.concept], seed)
-    sweep = Sweep(method, wanted, out, scope, run_options, leaderboards, out_of_domain, team)
+    sweep = Sweep(method, wanted, out, scope, run_options, leaderboards, out_of_domain, team, settings_file)
     with nothing_on_stdout():
         check_sweep(sweep)
     with progress() as bar, names.in_errors():

@@ -61,12 +61,17 @@ def tune(
 
 
 def _text(tuned: Tuned, path: Path, method: str) -> str:
-    """What was tried, the best first."""
+    """What was tried, the best first, and how sure the choice is."""
+    from prisbench.tuning.file import doubt
+
     order = sorted(range(len(tuned.tried)), key=lambda n: -tuned.tried[n].score)
     lines = [f"{tuned.metric} of {tuned.queries} queries, {tuned.subjects} subjects of {tuned.split}:", ""]
     for n in order:
         each = tuned.tried[n]
         words = " ".join(f"{key}={value}" for key, value in each.settings.items()) or "as published"
         lines.append(f"{each.score:.3f}  {words}" + (f"  ({each.errors} failed)" if each.errors else ""))
-    lines += ["", f"settings: {path}", f"a row:    prisbench evaluate --method {method} --settings-file {path}"]
+    low_high = "" if tuned.gain_interval is None else " [{:+.3f}, {:+.3f}]".format(*tuned.gain_interval)
+    lines += ["", f"chosen:   {tuned.score:.3f}, published {tuned.published:.3f}: {tuned.gain:+.3f}{low_high}"]
+    lines += [line] if (line := doubt(tuned)) else []
+    lines += [f"settings: {path}", f"a row:    prisbench evaluate --method {method} --settings-file {path}"]
     return "\n".join(lines)

@@ -16,10 +16,12 @@ from jaxtyping import Float32, UInt8
 from prisbench.clipseg.model import ClipSeg
 from prisbench.clipseg.prompts import description, visual_prompts
 from prisbench.errors import UnknownNameError
-from prisbench.images.arrays import as_image
+from prisbench.images.arrays import ImageLike, as_image
 from prisbench.network_free.colours import mask_resized, shrunk
 from prisbench.network_free.regions import parts
+from prisbench.out_of_domain import Strangeness
 from prisbench.own_task import own_task
+from prisbench.own_world import strangeness_to
 from prisbench.pretrained import EMBEDDED
 from prisbench.settings import MethodOptions, share_of, take_settings
 from prisbench.types import SLOT, Candidate, Concept, Prediction, Query, Subject
@@ -92,6 +94,10 @@ class ClipSegMethod:
                 scores[asked] = self.clipseg.score(layers, vector, (image.shape[0], image.shape[1]))
             answers.append(self._answer(query, scores[asked]))
         return answers
+
+    def strangeness(self, image: ImageLike) -> Strangeness | None:
+        """How far a photo is from what the network was trained on; None where it is not one of ours."""
+        return strangeness_to(self.clipseg.folder, image)
 
     def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
         """Connected parts of the map of "the {subject}", cut at several levels, the highest mean score first.

@@ -13,8 +13,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from prisbench.detection.boxes import Boxes
-from prisbench.images.arrays import as_image
+from prisbench.images.arrays import ImageLike, as_image
+from prisbench.out_of_domain import Strangeness
 from prisbench.own_task import own_task
+from prisbench.own_world import strangeness_to
 from prisbench.sam.frame import Frame
 from prisbench.sam.model import Prompt, Sam
 from prisbench.types import SLOT, Candidate, Concept, Prediction, Query, Subject
@@ -49,6 +51,8 @@ class BoxMethod:
     ``threshold``: no box surer than this is "not here".  ``presence`` is the surest box's score.
     """
 
+    tunable: Mapping[str, Any] = {"threshold": (0.0, 0.8)}
+
     def __init__(self, name: str, detector: Detector, sam: Sam, threshold: float) -> None:
         self.name, self.detector, self.sam, self.threshold = name, detector, sam, threshold
         self.model, self.device = detector.model, sam.device
@@ -66,6 +70,10 @@ class BoxMethod:
         whole = as_image(image)
         seen, (frame, features) = self.detector.look(whole), self.sam.encode(whole)
         return [self._answer(seen, frame, features, query, concepts[query.subject_id]) for query in queries]
+
+    def strangeness(self, image: ImageLike) -> Strangeness | None:
+        """How far a photo is from what the Segment Anything was trained on; None where it is not one of ours."""
+        return strangeness_to(self.sam.folder, image)
 
     def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
         """The boxes above the threshold, cut out, the surest first; the text takes no part."""

@@ -27,9 +27,12 @@ from prisbench.leaderboard.rows import (
     standing,
 )
 from prisbench.leaderboard.summaries import front, learners, summary
+from prisbench.leaderboard.tunings import HEADING as TUNED
+from prisbench.leaderboard.tunings import tunings, tunings_markdown
 from prisbench.results import Run
 from prisbench.runtime.files import write_text
 from prisbench.subsets import PRESENT, subsets_in
+from prisbench.tuning.file import Tuned
 
 PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
     "README.md": ("table", front),
@@ -39,9 +42,15 @@ PAGES: Mapping[str, tuple[str, Callable[[Sequence[Run]], str]]] = {
 """Files beside the folder of leaderboards that may hold a table: the word of its marks, and what makes it."""
 
 
-def readme(runs: Sequence[Run], ceilings: Ceilings | None = None, reported: Sequence[Mapping[str, str]] = ()) -> str:
-    """The README of a leaderboard folder: the table over all queries, that by subset, that of ceilings and floors where
-    there are ceilings, one for every subset, numbers reported elsewhere, and the rows that were retracted.
+def readme(
+    runs: Sequence[Run],
+    ceilings: Ceilings | None = None,
+    reported: Sequence[Mapping[str, str]] = (),
+    tuned: Sequence[Tuned] = (),
+) -> str:
+    """The README of a leaderboard folder: the table over all queries, that by subset, what was tuned, that of ceilings
+    and floors where there are ceilings, one for every subset, numbers reported elsewhere, and the rows that were
+    retracted.
 
     Raises DataError as ``rows``, and without runs.
     """
@@ -57,6 +66,8 @@ def readme(runs: Sequence[Run], ceilings: Ceilings | None = None, reported: Sequ
     ]
     if any(row.get("headline") is not None for row in records_of(everything)):
         parts += ["## By subset", by_subset(runs)]
+    if tuned:
+        parts += [f"## {TUNED}", tunings_markdown(tuned)]
     if ceilings is not None:
         parts += [f"## {HEADING}", ceilings_markdown(ceilings, runs)]
     for subset in subsets_in(queries_within(standing(runs), None)):
@@ -89,7 +100,7 @@ def check(folder: Path) -> list[str]:
 
 def _readme_of(folder: Path) -> str:
     runs = load_runs(folder)
-    return readme(runs, read_ceilings(folder, runs[0].dataset), read_reported(folder))
+    return readme(runs, read_ceilings(folder, runs[0].dataset), read_reported(folder), tunings(folder, runs))
 
 
 def check_pages(root: Path, runs: Sequence[Run]) -> list[str]:

@@ -18,6 +18,7 @@ from prisbench.leaderboard.ceilings import read_ceilings, result_files
 from prisbench.leaderboard.pages import check, check_pages, readme, write_pages
 from prisbench.leaderboard.reported import reported
 from prisbench.leaderboard.rows import board_name, load_runs
+from prisbench.leaderboard.tunings import keep_tuned, tunings
 from prisbench.predictions import lines_of, packed
 from prisbench.results import Run, read_run, write_run
 from prisbench.runs import run_name
@@ -27,12 +28,13 @@ LARGEST = 10_000_000
 """Bytes of compressed predictions beside a row."""
 
 
-def publish(run: Run, root: Path, predictions: Path | None = None) -> Path:
+def publish(run: Run, root: Path, predictions: Path | None = None, tuned: Path | None = None) -> Path:
     """Put a run among the result files of its dataset below ``root``, and make the tables again; its result file.
 
-    ``predictions``: the file that the run was scored from; it is kept beside the result file, compressed.  A run of
-    another split than test has a leaderboard of its own, ``<dataset>-<split>``.  A run of the same method, concept,
-    reference setting and seed is replaced.
+    ``predictions``: the file that the run was scored from; it is kept beside the result file, compressed.  ``tuned``:
+    the file of its settings where they were tuned; kept, too (``tunings``).  A run of another split than test has a
+    leaderboard of its own, ``<dataset>-<split>``.  A run of the same method, concept, reference setting and seed is
+    replaced.
 
     Raises UsageError for a part of a split; DataError when the run may not stand among those that are there, when the
     predictions are not those it was scored from, and when they are larger than ``LARGEST`` compressed; nothing is
@@ -46,7 +48,9 @@ def publish(run: Run, root: Path, predictions: Path | None = None) -> Path:
     kept = None if predictions is None else _packed(run, predictions)
     paths = sorted({*result_files(folder), place})
     runs = [run if path == place else read_run(path, data) for path in paths]
-    text = readme(runs, read_ceilings(folder, data), reported(folder))
+    text = readme(runs, read_ceilings(folder, data), reported(folder), tunings(folder, runs, tuned))
+    if tuned is not None:
+        keep_tuned(tuned, folder)
     if kept is not None:
         write_bytes(kept_beside(place), kept)
     write_run(run, place)

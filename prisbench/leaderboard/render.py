@@ -80,14 +80,10 @@ def notes(frame: pd.DataFrame) -> list[str]:
         name = name_of(row)
         out += _unranked(name, row, complete)
         if row.get("tuned_budget") is not None:
-            measure = "headline" if row["tuned_metric"] == "headline" else "mIoU"
-            out.append(
-                f"{name}: the best of {row['tuned_budget']} settings on queries of validation, {measure} "
-                f"{row['tuned_score']:.3f} there; the published one has {row['tuned_published']:.3f}."
-            )
+            out.append(_tuned(name, row))
         if (row["out_of_domain"] or 0) > TOLERATED:
             out.append(
-                f"{name}: {row['out_of_domain']:.0%} of the scenes are unlike anything its backbone was trained on; "
+                f"{name}: {row['out_of_domain']:.0%} of the scenes are unlike anything its model was trained on; "
                 "its masks there are meaningless."
             )
         if row["n_errors"]:
@@ -121,6 +117,19 @@ def _unranked(name: str, row: Mapping[str, Any], complete: int) -> list[str]:
     elif row.get("partial_run"):
         out.append(f"{name} is a part of its split: shown, not ranked.")
     return [*out, weak_note(name, row)] if row.get("weak") else out
+
+
+def _tuned(name: str, row: Mapping[str, Any]) -> str:
+    """How the settings of a row were chosen, and whether that gained anything where it was done."""
+    measure = "headline" if row["tuned_metric"] == "headline" else "mIoU"
+    low_high = row["tuned_gain_ci"]
+    doubtful = row["tuned_settings"] != "as published" and (low_high is None or low_high[0] <= 0)
+    return (
+        f"{name}: {row['tuned_settings']}, the best of {row['tuned_budget']} settings on {row['tuned_queries']} "
+        f"queries of validation, {measure} {row['tuned_score']:.3f} there; the published one has "
+        f"{row['tuned_published']:.3f} ({signed(row['tuned_gain'], low_high, 3)}"
+        + ("; not told apart there)." if doubtful else ").")
+    )
 
 
 def named(row: Mapping[str, Any]) -> str:

@@ -290,15 +290,23 @@ def _row(group: Sequence[Run], subset: str | None, tier: int | None, complete: d
     return row
 
 
-TUNED = ("tuned_budget", "tuned_metric", "tuned_score", "tuned_published")
-"""Columns of a row whose settings were tuned: of how many they are the best, by what, what they score on the split that
-they were chosen on, and what the published ones score there; None for others.
+TUNED = (
+    *("tuned_settings", "tuned_budget", "tuned_queries", "tuned_metric", "tuned_score", "tuned_published"),
+    *("tuned_gain", "tuned_gain_ci"),
+)
+"""Columns of a row whose settings were tuned: which they are, of how many they are the best, on how many queries and by
+what, what they score there and what the published ones score, and the difference with its interval; None for others.
 """
 
 
 def _tuned(run: Run) -> dict[str, Any]:
     told = run.settings.get("tuned")
-    return {column: told.get(column.removeprefix("tuned_")) if isinstance(told, Mapping) else None for column in TUNED}
+    if not isinstance(told, Mapping):
+        return dict.fromkeys(TUNED)
+    chosen = told.get("settings") or {}
+    row = {column: told.get(column.removeprefix("tuned_")) for column in TUNED}
+    row["tuned_settings"] = " ".join(f"{key}={value}" for key, value in chosen.items()) or "as published"
+    return {**row, "tuned_gain_ci": told.get("gain_interval")}
 
 
 def _listed(interval: Interval | None) -> list[float] | None:

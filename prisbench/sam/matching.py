@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from prisbench.errors import UnknownNameError, UsageError
-from prisbench.images.arrays import as_image
+from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.regions import distinct
 from prisbench.network_free.colours import mask_resized, shrunk
 from prisbench.network_free.evidence import Evidence, Scene
@@ -31,7 +31,9 @@ from prisbench.network_free.method import reference_of
 from prisbench.network_free.model import SubjectModel, learn
 from prisbench.network_free.predictors import PREDICTORS, check_installed
 from prisbench.network_free.weights import FILE, weights_for
+from prisbench.out_of_domain import Strangeness
 from prisbench.own_task import own_task
+from prisbench.own_world import strangeness_to
 from prisbench.pretrained import EMBEDDED
 from prisbench.sam.frame import Frame, cells_of
 from prisbench.sam.model import Sam
@@ -131,6 +133,10 @@ class SamMatching:
             if query.subject_id not in found:
                 found[query.subject_id] = self._found(photo, seen, concepts[query.subject_id])
         return [self._answer(query, found[query.subject_id]) for query in queries]
+
+    def strangeness(self, image: ImageLike) -> Strangeness | None:
+        """How far a photo is from what the Segment Anything was trained on; None where it is not one of ours."""
+        return strangeness_to(self.sam.folder, image)
 
     def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
         """The masks that were compared, the likeliest first."""

@@ -20,8 +20,11 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from prisbench.errors import UsageError
+from prisbench.images.arrays import ImageLike
 from prisbench.images.regions import distinct
+from prisbench.out_of_domain import Strangeness
 from prisbench.own_task import own_task
+from prisbench.own_world import strangeness_to
 from prisbench.pretrained import EMBEDDED, masked_photos
 from prisbench.sam.frame import Frame, cells_of
 from prisbench.sam.model import Masks, Prompt, Sam
@@ -95,6 +98,10 @@ class PerSam:
             if query.subject_id not in found:
                 found[query.subject_id] = self._answer(frame, features, concepts[query.subject_id])
         return [_for(query, found[query.subject_id]) for query in queries]
+
+    def strangeness(self, image: ImageLike) -> Strangeness | None:
+        """How far a photo is from what the Segment Anything was trained on; None where it is not one of ours."""
+        return strangeness_to(self.sam.folder, image)
 
     def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
         """What the same steps give from each point that is more similar than all around it, the likeliest first.

@@ -40,6 +40,7 @@ class Sam3Canvas:
     """The method."""
 
     name = "sam3-canvas"
+    tunable: Mapping[str, Any] = {"threshold": (0.0, 0.9)}
 
     def __init__(self, sam3: Sam3, threshold: float) -> None:
         self.sam3, self.model, self.device = sam3, sam3.model, sam3.device

@@ -26,6 +26,7 @@ class Sam3Noun:
     """The method.  ``reads``: one of ``READS``."""
 
     name = "sam3-noun"
+    tunable: Mapping[str, Any] = {"threshold": (0.0, 0.9)}
 
     def __init__(self, sam3: Sam3, threshold: float, reads: str) -> None:
         if reads not in READS:

@@ -23,7 +23,7 @@ from torch.nn.functional import interpolate
 from prisbench.images.arrays import as_image
 from prisbench.pretrained import load_network, load_part, masked_photos
 from prisbench.segmenters.answers import CUT, MOST, Found, answer_of, candidates_of
-from prisbench.settings import MethodOptions, take_settings
+from prisbench.settings import MethodOptions, share_of, take_settings
 from prisbench.types import Candidate, Concept, Prediction, Query, Subject
 
 NAME, MODEL = "seggpt", "BAAI/seggpt-vit-large"
@@ -32,23 +32,27 @@ VERSION = 1
 
 
 class SegGpt:
-    """The method.  ``model``: a hub id or folder."""
+    """The method.  ``model``: a hub id or folder.
+
+    ``threshold``: the presence, 0..1, below which the answer is "not here"; 0, as released, says so of nothing bright.
+    """
 
     name = NAME
+    tunable: Mapping[str, Any] = {"threshold": (0.5, 1.0)}
 
-    def __init__(self, model: str, device: str) -> None:
+    def __init__(self, model: str, device: str, threshold: float = 0.0) -> None:
         from transformers import SegGptForImageSegmentation, SegGptImageProcessorPil
 
         self.model, self.device = model, device
-        self.settings: Mapping[str, Any] = {"model": model}
+        self.settings: Mapping[str, Any] = {"model": model, "threshold": threshold}
         self.network = load_network(SegGptForImageSegmentation, model, MODEL, device)
         self.images = load_part(SegGptImageProcessorPil, model)
 
     @classmethod
     def make(cls, options: MethodOptions) -> SegGpt:
-        """``--model`` names the weights.  Raises UsageError for settings, BackboneError."""
-        take_settings({}, options.settings)
-        return cls(options.model or MODEL, options.device)
+        """``--model`` names the weights; ``--set threshold=...``.  Raises UsageError, BackboneError."""
+        taken = take_settings({"threshold": 0.0}, options.settings)
+        return cls(options.model or MODEL, options.device, share_of(taken, "threshold"))
 
     def learn(self, subject: Subject) -> Concept:
         """The masked photos, as the model reads them.  Raises UsageError where none has a mask."""
@@ -72,7 +76,14 @@ class SegGpt:
         for query in queries:
             if query.subject_id not in found:
                 found[query.subject_id] = parts_of(self._drawn(scene, concepts[query.subject_id], size_hw))
-        return [_whole(query.id, found[query.subject_id]) for query in queries]
+        return [self._whole(query.id, found[query.subject_id]) for query in queries]
+
+    def _whole(self, query_id: str, found: Found) -> Prediction:
+        """All parts together, as the model drew them."""
+        if not len(found.scores) or found.presence < self.settings["threshold"]:
+            return Prediction(query_id, None, presence=found.presence)
+        together = Found(found.soft.max(axis=0)[None], found.scores[:1], found.presence)
+        return answer_of(query_id, together)
 
     def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
         """The connected parts of the mask, the brightest first."""
@@ -112,11 +123,3 @@ def parts_of(drawn: Float32[np.ndarray, "h w"]) -> Found:
     soft = np.array([np.where(part, drawn, 0) for part in inside], np.float32).reshape(len(inside), *drawn.shape)
     scores = np.array([float(drawn[part].sum()) / bright for part in inside])
     return Found(soft, scores, bright / int((labels > 0).sum()) if count else 0.0)
-
-
-def _whole(query_id: str, found: Found) -> Prediction:
-    """All parts together, as the model drew them."""
-    if not len(found.scores):
-        return Prediction(query_id, None, presence=found.presence)
-    together = Found(found.soft.max(axis=0)[None], found.scores[:1], found.presence)
-    return answer_of(query_id, together)

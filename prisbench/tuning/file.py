@@ -35,6 +35,8 @@ class Tuned:
     """The choice: ``fixed`` settings are the same in all that was tried, ``tried[0]`` adds none to them (published).
 
     ``metric``: "headline", or "iou_mean" on a set without one.  ``sample``: SHA-256 of the ids of the queries.
+    ``gain``: ``score`` minus ``published``; ``gain_interval``: its 95 % interval over subjects, both settings on the
+    same queries, None where they are too few.  It is that of the best of many, so it flatters.
     """
 
     method: str
@@ -48,6 +50,8 @@ class Tuned:
     metric: str
     score: float
     published: float
+    gain: float
+    gain_interval: list[float] | None
     dataset: str
     digest: str
     split: str
@@ -58,10 +62,35 @@ class Tuned:
     prisbench_version: str
     tried: list[Tried]
 
+    @property
+    def told_apart(self) -> bool:
+        """Whether the choice is better than the published settings by more than its interval."""
+        return self.gain_interval is not None and self.gain_interval[0] > 0
+
+
+def doubt(tuned: Tuned) -> str | None:
+    """One line where the sample does not show that the chosen settings are better than the published ones."""
+    if not tuned.settings:
+        return "nothing that was tried is better than the published settings: they stay"
+    if tuned.told_apart:
+        return None
+    if tuned.gain_interval is None:
+        return f"{tuned.subjects} subjects are too few for an interval; whether the choice is better is not known"
+    low, high = tuned.gain_interval
+    return (
+        f"WARNING: the choice is {tuned.gain:+.3f} [{low:+.3f}, {high:+.3f}] from the published settings, and the "
+        "interval holds 0: on these queries the two are not told apart"
+    )
+
 
 def best_of(tried: list[Tried]) -> Tried:
     """The highest score; of equal ones the first, so that what is published stays unless something is better."""
     return max(tried, key=lambda each: each.score)
+
+
+def gain_of(best: Tried, published: Tried) -> float:
+    """The score of the choice minus that of the published settings."""
+    return round(best.score - published.score, 6)
 
 
 def write_tuned(tuned: Tuned, path: Path) -> Path:
@@ -81,6 +110,7 @@ def read_tuned(path: Path) -> Tuned:
     best = best_of(tuned.tried)
     said = {"settings": (tuned.settings, best.settings), "score": (tuned.score, best.score)}
     said |= {"published": (tuned.published, tuned.tried[0].score), "budget": (tuned.budget, len(tuned.tried))}
+    said |= {"gain": (tuned.gain, gain_of(best, tuned.tried[0]))}
     for key, (there, follows) in said.items():
         if there != follows:
             raise DataError(f"{path}: {key!r} is {there!r}, but of what was tried it would be {follows!r}; tune again")
@@ -103,8 +133,12 @@ def for_a_run(path: Path, options: MethodOptions, reference: str) -> tuple[Metho
             raise UsageError(f"--{name} {given}: {path} was tuned with {how}; tune again, or leave it out")
     if reference != tuned.reference:
         raise UsageError(f"{path} was tuned with --reference {tuned.reference}, not {reference}; say so, or tune again")
-    kept = ("method", "budget", "seed", "metric", "score", "published", "dataset", "digest", "split", "queries")
+    kept = (
+        *("method", "concept", "model", "fixed", "settings", "budget", "seed", "metric", "score", "published"),
+        *("gain", "gain_interval", "dataset", "digest", "split", "subjects", "queries", "sample", "space"),
+    )
     record = {key: getattr(tuned, key) for key in kept} | {"sha256": sha256_bytes(read_bytes(path))}
+    record["tried"] = [asdict(each) for each in tuned.tried]
     settings = {**tuned.fixed, **tuned.settings}
     return replace(options, concept=tuned.concept, model=tuned.model, settings=settings), record
 

@@ -287,7 +287,10 @@ def test_the_subjects_of_a_dataset_are_learned_one_by_one_or_all(
     learn = ["learn-concept", "--dataset", small, "--split", "validation", "--backbone", backbone, *QUICK]
     one = json.loads(prisbench(*learn, "--subject", subject.id, "--format", "json").out)
     code, out, _ = prisbench(*learn, "--seed", 1, "--out", tmp_path / "all")
-    assert one["subject"] == subject.id and (code, out) == (0, f"{subject.id}: {tmp_path / 'all'}\n")
+    assert one["subject"] == subject.id and (code, out) == (
+        0,
+        f"{one['name']} ({subject.id}): {tmp_path / 'all'}\n",
+    )
     assert read_concept(tmp_path / "all").id != one["concept"]
     masked = prisbench(*learn, "--subject", subject.id, "--reference", "photos+masks", "--format", "json")
     assert "outside of their masks" in masked.err and json.loads(masked.out)["concept"] != one["concept"]

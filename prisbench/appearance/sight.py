@@ -93,7 +93,7 @@ def own_views(reader: Reader | None, subject: Subject, concept: Concept, among: 
     """
     query = Query("own photo", subject.id, OWN_PHOTO)
 
-    def view(photo: ImageLike, mask: Bool[np.ndarray, "_ _"] | None) -> View:
+    def view(photo: UInt8[np.ndarray, "_ _ 3"], mask: Bool[np.ndarray, "_ _"] | None) -> View:
         scene = Scene(shrunk(photo), among.balance if among else "none")
         if mask is not None:
             given = mask_resized(mask, scene.size_hw)

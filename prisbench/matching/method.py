@@ -70,6 +70,8 @@ class FeatureMatching:
     (0.5: as like as they are), 0..1.
     """
 
+    concepts_are_whole = True
+
     def __init__(self, encoder: Encoder, threshold: float) -> None:
         self.encoder, self.threshold, self.name = encoder, threshold, encoder.name
         self.model, self.weights, self.device = encoder.model, encoder.weights, encoder.device

@@ -27,7 +27,7 @@ from prisbench.predictions import PredictionRecord, lines_of
 from prisbench.runs import run_folder
 from prisbench.settings import MethodOptions
 from prisbench.split_subjects import SplitSubjects
-from prisbench.stored import answered_images, keeper, known_subjects
+from prisbench.stored import SharedConcepts, answered_images, are_whole, keeper, known_subjects
 from prisbench.sweep import Sweep
 from prisbench.types import UNLEARNED, Concept, Method, Subject, WantsSubjects
 
@@ -137,7 +137,7 @@ def make_plan(sweep: Sweep, dataset: Dataset, workers: int, say: Callable[[str],
     by_concept: dict[str | None, list[MethodOptions]] = {}
     for options in sweep.wanted:
         by_concept.setdefault(options.concept, []).append(options)
-    costs = tuple(_measured(sweep, dataset, same, say) for same in by_concept.values())
+    costs = tuple(_measured(sweep, dataset, same, workers, say) for same in by_concept.values())
     return Plan(
         dataset.id,
         len(subjects),
@@ -150,7 +150,9 @@ def make_plan(sweep: Sweep, dataset: Dataset, workers: int, say: Callable[[str],
     )
 
 
-def _measured(sweep: Sweep, dataset: Dataset, same: Sequence[MethodOptions], say: Callable[[str], None]) -> Cost:
+def _measured(
+    sweep: Sweep, dataset: Dataset, same: Sequence[MethodOptions], workers: int, say: Callable[[str], None]
+) -> Cost:
     with tempfile.TemporaryDirectory(prefix="prisbench-plan-") as store:
         options = replace(same[0], store=store, spare=None, say=say, warn=say)
         method, of_steps = _shortened(sweep.method, options)
@@ -185,13 +187,18 @@ def _measured(sweep: Sweep, dataset: Dataset, same: Sequence[MethodOptions], say
             times[-1],
             sum(lines) / len(lines),
             max(sum(tensor.nbytes for tensor in each.tensors.values()) for each in learned.values()),
-            *_stored(sweep, dataset, same, concept.learner, everybody),
-            keeper(method) is not None,
+            *_stored(sweep, dataset, same, concept.learner, everybody, workers),
+            keeper(method) is not None or are_whole(method),
         )
 
 
 def _stored(
-    sweep: Sweep, dataset: Dataset, same: Sequence[MethodOptions], learner: str, everybody: SplitSubjects
+    sweep: Sweep,
+    dataset: Dataset,
+    same: Sequence[MethodOptions],
+    learner: str,
+    everybody: SplitSubjects,
+    workers: int,
 ) -> tuple[int, int]:
     """Of the runs of one learner: subjects whose concepts are kept, images that are answered."""
     asked = list(sweep.scope.asked(dataset))
@@ -199,9 +206,12 @@ def _stored(
     known = answered = 0
     for options in same:
         method = load_method(sweep.method, replace(options, warn=lambda _: None))
-        if keeper(method) is not None:
-            known += known_subjects(method, everybody.of(subjects).values(), everybody)
         run = replace(sweep.run, seed=options.seed)
+        shared = None
+        if are_whole(method) and workers > 1:
+            shared = SharedConcepts(method, manifest_of(dataset, method, sweep.scope, run))
+        if shared is not None or keeper(method) is not None:
+            known += known_subjects(method, everybody.of(subjects).values(), everybody, shared)
         folder = run_folder(sweep.out, dataset, method, learner, sweep.scope, run)
         if folder.is_dir():
             manifest = {**manifest_of(dataset, method, sweep.scope, run), "concept": learner, "concepts": {}}

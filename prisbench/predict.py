@@ -39,7 +39,7 @@ from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
 from prisbench.sharding import turned
 from prisbench.split_subjects import SplitSubjects
-from prisbench.stored import keeper
+from prisbench.stored import SharedConcepts, are_whole, keeper
 from prisbench.types import Concept, KeepsConcepts, KnowsItsTask, Method, Subject, TellsForm, WantsSubjects
 
 Progress = Callable[[str, int, int, str], None]
@@ -108,7 +108,8 @@ def predicting(
         wanted = set(about)
         order = [id for id in turned(everybody.ids, scope.shard) if id in wanted]
         known = None if options.kept is None else options.kept.concepts
-        learning = _Learning(method, order, known, progress, take_folder)
+        shared = SharedConcepts(method, manifest) if scope.shard is not None and are_whole(method) else None
+        learning = _Learning(method, order, known, progress, take_folder, shared)
         concepts, cost = _learn_some(everybody, learning)
         learners = sorted({concept.learner for concept in concepts.values()})
         if len(learners) != 1:
@@ -175,10 +176,12 @@ def learn_all(
     return concepts, sum(each.seconds for each in cost.values()) / max(len(cost), 1)
 
 
-def learn_one(dataset: Dataset, method: Method, split: str, options: RunOptions, subject_id: str) -> SubjectCost:
-    """Learn one subject of a split as a run with these options would, and keep the concept in ``options.kept``."""
-    learning = _Learning(method, [subject_id], None if options.kept is None else options.kept.concepts)
-    return _learn_some(_everybody(dataset, split, options), learning)[1][subject_id]
+def learn_one(dataset: Dataset, method: Method, scope: Scope, options: RunOptions, subject_id: str) -> SubjectCost:
+    """Learn one subject as a shared run with these options would, and keep the concept in ``options.kept``."""
+    known = None if options.kept is None else options.kept.concepts
+    shared = SharedConcepts(method, manifest_of(dataset, method, scope, options)) if are_whole(method) else None
+    learning = _Learning(method, [subject_id], known, shared=shared)
+    return _learn_some(_everybody(dataset, scope.split, options), learning)[1][subject_id]
 
 
 def _everybody(dataset: Dataset, split: str, options: RunOptions) -> SplitSubjects:
@@ -194,7 +197,7 @@ def _everybody(dataset: Dataset, split: str, options: RunOptions) -> SplitSubjec
 
 class _Learning(NamedTuple):
     """Whose concepts are wanted, in this order.  ``known``: those that this process learned before, with their seconds.
-    ``first`` is called with the first concept, before the second is learned.
+    ``first`` is called with the first concept, before the second is learned.  ``shared``: concepts of other processes.
     """
 
     method: Method
@@ -202,6 +205,7 @@ class _Learning(NamedTuple):
     known: dict[str, tuple[Concept, float]] | None = None
     progress: Progress = lambda *_: None
     first: Callable[[Concept], None] = lambda _: None
+    shared: SharedConcepts | None = None
 
 
 def _learn_some(everybody: SplitSubjects, learning: _Learning) -> tuple[dict[str, Concept], dict[str, SubjectCost]]:
@@ -220,13 +224,26 @@ def _learn_some(everybody: SplitSubjects, learning: _Learning) -> tuple[dict[str
     cost: dict[str, SubjectCost] = {}
     for n, id in enumerate(learning.order, 1):
         if id not in known:
-            known[id] = _learn(method, keeps, by_id[id])
+            known[id] = _learn_shared(method, keeps, by_id[id], learning.shared)
         concepts[id], seconds = known[id]
         cost[id] = SubjectCost(seconds, _tensor_bytes(concepts[id]))
         if n == 1:
             learning.first(concepts[id])
         learning.progress("learn", n, len(learning.order), id)
     return concepts, cost
+
+
+def _learn_shared(
+    method: Method, keeps: KeepsConcepts | None, subject: Subject, shared: SharedConcepts | None
+) -> tuple[Concept, float]:
+    """As ``_learn``; found where another process has learned it, or learned and left for the others."""
+    if shared is None:
+        return _learn(method, keeps, subject)
+    with shared.turn(subject.id):
+        if (concept := shared.find(subject.id)) is not None:
+            return concept, 0.0
+        concept, seconds = _learn(method, keeps, subject)
+        return shared.keep(concept), seconds
 
 
 def _learn(method: Method, keeps: KeepsConcepts | None, subject: Subject) -> tuple[Concept, float]:

@@ -175,12 +175,23 @@ class WantsSubjects(Protocol):
 class KeepsConcepts(Protocol):
     """What a method may also have: concepts that it keeps on disk, where it finds what it learned before.
 
-    Without it, each process of a run that is shared learns the subjects of its own share.
+    Without it, each process of a run that is shared learns the subjects of its own share, unless ``WholeConcepts``.
     """
 
     def known(self, subject: Subject) -> Path | None:
         """Where the subject's concept is kept; None where ``learn`` would have to learn it."""
         ...
+
+
+@runtime_checkable
+class WholeConcepts(Protocol):
+    """What a method may also have: its word that ``locate`` needs nothing of ``learn`` but the concept that it gave.
+
+    Then the processes that share a run learn each subject once, and read its concept from disk otherwise: ``tensors``,
+    and ``recipe`` and ``calibration`` as JSON gives them back.
+    """
+
+    concepts_are_whole: bool
 
 
 @runtime_checkable
@@ -250,9 +261,9 @@ class Method(Protocol):
     ``model`` (the name of its weights, for the record of a run) and ``weights``: the files, folders or hub ids whose
     content decides the masks, or a mapping of names to what identifies their content; default: ``model``.  A run goes
     on only with the same settings, code and weights.  Further members that are used where a method has them:
-    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KeepsConcepts``, ``KnowsItsWorld``, ``KnowsItsTask`` and
-    ``Tunable``.  ``GivesCandidates`` is for people and programs that choose among parts.  What a method may use itself
-    is in ``MethodOptions``.
+    ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KeepsConcepts``, ``WholeConcepts``, ``KnowsItsWorld``,
+    ``KnowsItsTask`` and ``Tunable``.  ``GivesCandidates`` is for people and programs that choose among parts.  What a
+    method may use itself is in ``MethodOptions``.
     """
 
     name: str

@@ -22,11 +22,12 @@ import numpy as np
 import pytest
 
 from prisbench import split_subjects
-from prisbench.cluster.job import Job, shards_of, units
+from prisbench.cluster.job import Carrier, Job, shards_of, units
 from prisbench.cluster.local import LocalWorkers
 from prisbench.cluster.merge import merge
 from prisbench.cluster.schedule import SHARD, SUBJECT, TRIES, Outcome, Unit, carry_out
 from prisbench.cluster.share import evaluate_shared
+from prisbench.concepts.store import read_concept, write_concept
 from prisbench.datasets.build import NewDataset, write_dataset
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.deaf import deaf_subjects
@@ -38,8 +39,9 @@ from prisbench.predict import predict
 from prisbench.runs import RunOptions, Scope
 from prisbench.settings import MethodOptions
 from prisbench.sharding import Shard, parse_shard, shard_of, turned
-from prisbench.stored import known_subjects
-from prisbench.types import Subject
+from prisbench.stored import are_whole, known_subjects
+from prisbench.trial.checks import unlike
+from prisbench.types import Query, Subject
 from tests.command_line import called
 from tests.drawn_rows import query_row, subject_row
 
@@ -534,6 +536,87 @@ def test_a_method_that_fails_everywhere_is_told_as_one_process_tells_it(
     (method.parent / "fail").touch()
     with pytest.raises(DataError, match="boxes failed on every query: RuntimeError: no luck"):
         evaluate_shared(job_of(data, method, tmp_path), data, locally)
+
+
+WHOLE = '''
+import uuid
+from pathlib import Path
+
+import numpy as np
+from prisbench import Concept, Prediction
+
+HERE = Path(__file__).parent
+
+
+class Whole:
+    """Leaves a folder for each subject that it learns; reads a file that it tells nobody of."""
+
+    name, settings, concepts_are_whole = "whole", {}, True
+
+    def learn(self, subject):
+        (HERE / f"learned-{uuid.uuid4()}").mkdir()
+        level = float((HERE / "level.txt").read_text()) + subject.photos[0].mean()
+        return Concept(subject.id[:8], subject.id, subject.noun, "level", tensors={"level": np.array([level])},
+                       recipe={"sizes": (1, 2)})
+
+    def locate(self, image, queries, concepts):
+        levels = [concepts[query.subject_id].tensors["level"][0] / 2 for query in queries]
+        return [Prediction(q.id, image[..., 0] > level, seconds=0.5) for q, level in zip(queries, levels)]
+
+
+def make(options):
+    return Whole()
+'''
+
+
+def test_workers_share_what_a_method_learned_that_says_its_concepts_are_whole(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PRISBENCH_HOME", str(tmp_path / "home"))
+    code = tmp_path / "whole.py"
+    code.write_text(WHOLE)
+    (tmp_path / "level.txt").write_text("0.5")
+
+    def learned() -> int:
+        return len(list(tmp_path.glob("learned-*")))
+
+    def by_two(root: str) -> dict[str, bytes]:
+        job = job_of(data, code, tmp_path / root)
+        team = Carrier(job, "cpu"), Carrier(job, "cpu")
+        made = [team[n % 2].carry_out(unit) for n, unit in enumerate(units(job, data))]
+        return files(merge([Path(folder) for folder in made if folder], data).path.parent)
+
+    shared = by_two("shared")
+    assert learned() == 3, "each subject once, by whichever worker"
+    assert b"level.txt" in shared["manifest.json"], "the file behind what others learned, too"
+    assert files(evaluate(data, load_method(str(code)), tmp_path / "one")[1].parent) == shared and learned() == 6
+    answer(data, code, tmp_path / "later", "1/2")
+    assert learned() == 6, "and shards of other times and machines find it, too"
+    command = ["plan", "--method", code, "--dataset", data.folder, "--out", tmp_path / "x", "--device", "cpu"]
+    _, text, _ = called(monkeypatch, capfd, *command, "--workers", 2, "--format", "json")
+    assert json.loads(text)["costs"][0]["known"] == 3 and json.loads(text)["trainings"] == 0
+    before = learned()
+    (tmp_path / "level.txt").write_text("0.6")
+    by_two("changed")
+    assert learned() == before + 3, "what was learned from another file is learned again"
+    code.write_text(WHOLE.replace(", True\n", ", False\n"))
+    by_two("silent")
+    assert learned() > before + 6, "without that word each worker learns for itself"
+
+
+@pytest.mark.parametrize("name", ["network-free-combined", "persam-f", "sam-matching", "clipseg"])
+def test_our_methods_that_say_so_answer_from_concepts_on_disk_alone(name: str, tmp_path: Path) -> None:
+    options = MethodOptions(settings={"clipseg": {"prompt": "photo"}, "persam-f": {"steps": 3}}.get(name, {}))
+    first, second = load_method(name, options), load_method(name, options)
+    assert are_whole(first)
+    photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    mask = np.zeros(photo.shape[:2], bool)
+    mask[10:30, 20:40] = True
+    concept = first.learn(Subject("s", "mug", (photo, photo[::-1].copy()), (mask, mask[::-1].copy())))
+    read = read_concept(write_concept(concept, tmp_path / "concept"))
+    query, scene = Query("q", "s", "the {subject}"), photo[:, ::-1].copy()
+    answers = [m.locate(scene, [query], {"s": each})[0] for m, each in ((first, concept), (second, read))]
+    assert unlike(*answers, exact=True) is None
 
 
 # --- what it will take ----------------------------------------------------------------------------------------------

@@ -253,7 +253,23 @@ class LateError(Bright):
         yield None
 
 
+class Whole(Bright):
+    concepts_are_whole = True
+
+
+class Secretive(Whole):
+    """Says that its concepts are whole, and keeps the best of them for itself."""
+
+    def learn(self, subject: Subject) -> Concept:
+        self.level = super().learn(subject).tensors["level"]
+        return Concept("some", subject.id, subject.noun, "mean")
+
+    def answer(self, image: np.ndarray, query: Query, concept: Concept) -> Any:
+        return Prediction(query.id, image[..., 0] > getattr(self, "level", 0))
+
+
 BROKEN = [
+    (Secretive, "again", r"a copy that did not learn differs; put all that locate needs into the concept, or do not"),
     (NoList, "candidates", r"candidates gave NoneType; give a list of prisbench.Candidate"),
     (LateError, "candidates", r"ValueError: late \(test_trial.py, line \d+\)"),
     (Unwritable, "protocol", r"the setting 'share' cannot be written as JSON"),

@@ -24,7 +24,9 @@ from prisbench.uncertainty.draws import LEVELS, OVER_SUBJECTS, drawn
 from prisbench.uncertainty.ranking import holm, ranked, win_probabilities
 from prisbench.uncertainty.shares import shares_of
 from prisbench.uncertainty.spread import (
+    Luck,
     Spread,
+    error_of,
     freedom_of,
     gap_of,
     interval_of,
@@ -245,11 +247,24 @@ def test_seeds_that_matter_to_all_subjects_alike_widen_an_error_and_others_do_no
             )
             answers = made(0.5 + x, list(range(subjects)), list(range(subjects)))
             parts.append(spread_of(answers, answers.entries[0]))
-        added.append(np.mean([part.seed_variance for part in parts]))
+        added.append(np.mean([part.luck.seed - part.luck.both for part in parts if part.luck is not None]))
         means = np.var([part.value for part in parts])
-        told = np.mean([part.shares.var(ddof=1) / subjects + part.seed_variance for part in parts])
+        told = np.mean([error_of(part.shares, [part.luck])[0] for part in parts])
         assert told == pytest.approx(means, rel=0.25)
-    assert added[1] == pytest.approx(0.1**2 / seeds, rel=0.3) and added[0] < 0.2 * added[1]
+    assert added[1] == pytest.approx(0.1**2 / seeds, rel=0.3) and abs(added[0]) < 0.05 * added[1]
+
+
+def test_the_error_of_crossed_subjects_and_seeds_by_a_pencil() -> None:
+    shares = np.array([1.0, -1.0] * 12)
+    over = 24 / 23 / 24
+    assert error_of(shares, [None]) == pytest.approx((over, 23))
+    luck = Luck(0.01, 0.02, 2, 46)
+    variance, freedom = error_of(shares, [luck])
+    assert variance == pytest.approx(over - 0.01), "seeds that vary less than both together count less than nothing"
+    assert freedom == pytest.approx(variance**2 / (over**2 / 23 + 0.01**2 / 2 + 0.02**2 / 46))
+    assert error_of(shares * 0.1, [luck]) == pytest.approx((0.02, 46)), "a mean is never surer than both allow"
+    assert error_of(shares * 0, [None]) == (0.0, 23.0)
+    assert error_of(shares * 0, [Luck(0.1, 0.0, 1, 23)]) == pytest.approx((0.1, 1))
 
 
 def test_variance_shares_come_back() -> None:

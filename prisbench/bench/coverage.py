@@ -28,8 +28,10 @@ AT_ONCE = 250
 
 class World(NamedTuple):
     """Where samples come from: images of a subject, of which every fourth has two queries; shares of the variance of an
-    answer between subjects, between images of a subject, between seeds; what the right answers score, as a beta
-    distribution's two numbers (None: 1).
+    answer between subjects, between images of a subject, between seeds, which mean to each subject something else;
+    what the right answers score, as a beta distribution's two numbers (None: 1).
+
+    ``luck``: the variance of what a seed adds to all subjects alike, to the normal quantile of their rates.
     """
 
     name: str
@@ -39,6 +41,7 @@ class World(NamedTuple):
     seeds: int = 1
     seed: float = 0.0
     score: tuple[float, float] | None = None
+    luck: float = 0.0
 
     @property
     def mean_score(self) -> float:
@@ -57,6 +60,7 @@ WORLDS = (
 ELSEWHERE = (
     World("yes or no, subjects 20 %", 32, 0.20, 0.15),
     World("yes or no, eight images, subjects 10 %", 8, 0.10, 0.15),
+    World("three seeds, alike for all subjects", 32, 0.05, 0.0, seeds=3, seed=0.10, luck=0.01),
 )
 
 
@@ -96,7 +100,7 @@ def sample(world: World, subjects: int, rate: float, samples: int, rng: np.rando
     of_images = _beta(rates[of_image], world.image, rng)[image] if world.image else rates[subject]
     runs = []
     for _ in range(world.seeds):
-        chances = _beta(rates, world.seed, rng)[subject] if world.seed else of_images
+        chances = _shifted(_beta(rates, world.seed, rng), world.luck, rng)[subject] if world.seed else of_images
         right = (rng.random(chances.shape) < chances).astype(np.float64)
         runs.append(right if world.score is None else right * rng.beta(*world.score, size=right.shape))
     above = np.stack(runs, axis=2).reshape(len(image), samples * world.seeds)
@@ -116,6 +120,19 @@ def _beta(mean: Float[np.ndarray, "*n"], share: float, rng: np.random.Generator)
     return np.clip(rng.beta(inside * many, (1 - inside) * many), 1e-9, 1 - 1e-9)
 
 
+def _shifted(
+    rates: Float[np.ndarray, "subjects samples"], luck: float, rng: np.random.Generator
+) -> Float[np.ndarray, "subjects samples"]:
+    """Rates of which a seed moves all of a sample by one normal number; their expectation stays as it is.
+
+    For z of variance ``luck``, the mean of Phi(sqrt(1 + luck) Phi^-1(p) + z) is p.
+    """
+    if not luck:
+        return rates
+    moved = (1 + luck) ** 0.5 * special.ndtri(rates) + rng.normal(0, luck**0.5, rates.shape[1])
+    return np.asarray(special.ndtr(moved))
+
+
 Draws = Float[np.ndarray, " draws"]
 
 
@@ -124,7 +141,7 @@ def _ours(spread: Spread, units: int, over: Draws, nested: Draws) -> Interval | 
 
 
 def _student(spread: Spread, units: int, over: Draws, nested: Draws) -> Interval:
-    variance, freedom = error_of(spread.shares, [(spread.seed_variance, spread.seed_freedom)])
+    variance, freedom = error_of(spread.shares, [spread.luck])
     half = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * variance**0.5
     return spread.value - half, spread.value + half
 

@@ -44,6 +44,7 @@ class ClipSegMethod:
 
     name = NAME
     tunable: Mapping[str, Any] = {"threshold": (0.05, 0.8, "log")}
+    concepts_are_whole = True
 
     def __init__(self, model: str, prompt: str, threshold: float, device: str = "cpu") -> None:
         self.clipseg = ClipSeg(model, device)

@@ -83,7 +83,7 @@ class Carrier:
             self.job.run, seed=self.job.options.seed, kept=self.kept, fresh=self.job.run.fresh and not unit.tried
         )
         if unit.kind == SUBJECT:
-            learn_one(dataset, method, self.job.scope.split, options, unit.name)
+            learn_one(dataset, method, self.job.scope, options, unit.name)
             return None
         scope = replace(self.job.scope, shard=parse_shard(unit.name, {}))
         return str(predict(dataset, method, self.job.out, scope, options).folder)

@@ -71,6 +71,7 @@ class FeatureMatching:
     """
 
     tunable: Mapping[str, Any] = {"threshold": (0.0, 0.6)}
+    concepts_are_whole = True
 
     def __init__(self, encoder: Encoder, threshold: float) -> None:
         self.encoder, self.threshold, self.name = encoder, threshold, encoder.name

@@ -40,6 +40,7 @@ class NetworkFree:
     weights = str(FILE)
     tunable: Mapping[str, Any] = {"threshold": (0.0, 0.9), "balance": list(BALANCES)}
     """What ``prisbench tune`` may change; the weights were fitted without a balance."""
+    concepts_are_whole = True
 
     def __init__(self, predictor: str, balance: str, threshold: float) -> None:
         if predictor not in PREDICTORS:

@@ -74,6 +74,7 @@ class SamMatching:
 
     name = NAME
     tunable: Mapping[str, Any] = {"threshold": (0.0, 0.6)}
+    concepts_are_whole = True
 
     def __init__(self, sam: str, choice: str, points: int, threshold: float, device: str = "cpu") -> None:
         self.settings: Mapping[str, Any] = {"sam": sam, "choice": choice, "points": points, "threshold": threshold}

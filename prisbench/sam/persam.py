@@ -51,6 +51,7 @@ class PerSam:
     """
 
     tunable: Mapping[str, Any] = {"threshold": (0.3, 0.95)}
+    concepts_are_whole = True
 
     def __init__(self, fitted: bool, sam: str, device: str, steps: int = STEPS, threshold: float = 0.0) -> None:
         self.fitted, self.name = fitted, "persam-f" if fitted else "persam"

@@ -6,16 +6,20 @@ Knows: calls, scenes.  Does not know: processes, how checks are shown.
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from prisbench.answers import check_method, checked_concept
+from prisbench.concepts.store import read_concept, write_concept
 from prisbench.errors import DataError
+from prisbench.stored import are_whole
 from prisbench.trial.calls import Called, Caller, dataset_files
 from prisbench.trial.records import Check
 from prisbench.trial.scenes import TrialScene, TrialSet
@@ -168,6 +172,8 @@ def _again(bench: Bench) -> Check:
         return Check("again", "FAILED", f"it cannot be loaded a second time: {loaded.wrong}")
     kept, concepts = bench.method, bench.caller.concepts
     try:
+        if are_whole(loaded.value) and (check := _untaught(bench, loaded.value)).state != "ok":
+            return check
         taught, wrong, _ = _learn_all(bench, loaded.value)
         if wrong is not None:
             return Check("again", "FAILED", f"a second copy of it cannot learn: {wrong}")
@@ -180,6 +186,24 @@ def _again(bench: Bench) -> Check:
         return _same(bench, "again", ["landscape"], bench.caller.locate, f"a second copy differs; {cure}", True)
     finally:
         bench.caller.method, bench.caller.concepts = kept, concepts
+
+
+def _untaught(bench: Bench, copy: Method) -> Check:
+    """Whether a copy that learned nothing answers as the first, from concepts that were written and read back."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        def through_disk() -> dict[str, Concept]:
+            return {
+                name: read_concept(write_concept(concept, Path(folder) / str(n)))
+                for n, (name, concept) in enumerate(bench.caller.concepts.items())
+            }
+
+        read = bench.caller.timed("concepts on disk", bench.learn_limit, through_disk)
+    if read.wrong is not None:
+        return Check("again", "FAILED", f"it says concepts_are_whole, but they cannot be kept on disk: {read.wrong}")
+    bench.caller.method, bench.caller.concepts = copy, read.value
+    cure = "put all that locate needs into the concept, or do not say concepts_are_whole"
+    return _same(bench, "again", ["landscape"], bench.caller.locate, f"a copy that did not learn differs; {cure}", True)
 
 
 def _images(bench: Bench) -> Check:

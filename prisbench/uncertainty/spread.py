@@ -10,6 +10,7 @@ Knows: arrays of answers.  Does not know: draws, which methods are compared, how
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,26 +24,33 @@ NO_WIDTH = 1e-12
 """A variance that rounding alone explains."""
 
 
+class Luck(NamedTuple):
+    """What seeds make of a mean's variance: the mean squares of seeds and of subjects with seeds, as parts of it.
+
+    What seeds add beyond what subjects show is ``seed - both``: expected 0, and as often below 0 as above, where a seed
+    means to each subject something else.
+    """
+
+    seed: float
+    both: float
+    seed_freedom: int
+    both_freedom: int
+
+
 class Spread(NamedTuple):
     """A number and how it varies.
 
     ``shares``: of each subject, in units of the number, their mean 0: the number's variance over subjects is that of
-    their mean.  ``seed_variance``: what seeds add that subjects do not show, with the degrees of freedom of that
-    estimate (0 where nothing is added).
+    their mean.  ``luck``: that of its seeds; None where it has one.
     """
 
     value: float
     shares: Float[np.ndarray, " subjects"]
-    seed_variance: float = 0.0
-    seed_freedom: float = 0.0
+    luck: Luck | None = None
 
 
 def spread_of(answers: Answers, entry: Entry) -> Spread:
-    """One method's number, with the shares of its subjects and what its seeds add.
-
-    Subjects and seeds are crossed: the mean squares of subjects, seeds and both together give what seeds alone add,
-    MS(seed) - MS(both), not below 0 (Searle, Casella and McCulloch 1992, section 4.3).
-    """
+    """One method's number, with the shares of its subjects and what its seeds make of it."""
     columns = list(entry.columns)
     subjects, seeds = int(answers.subject.max()) + 1, len(columns)
     value, each = 0.0, np.zeros((subjects, seeds))
@@ -56,36 +64,39 @@ def spread_of(answers: Answers, entry: Entry) -> Spread:
         value += ratio
         each += (above - ratio * below) / below.sum()
     each *= subjects * seeds / len(answers.parts)
-    shares = each.mean(axis=1)
-    seed_variance, freedom = _seeds(each)
-    return Spread(value / len(answers.parts), shares, seed_variance, freedom)
+    return Spread(value / len(answers.parts), each.mean(axis=1), _luck(each))
 
 
-def _seeds(each: Float[np.ndarray, "subjects seeds"]) -> tuple[float, float]:
-    """The variance that seeds add to the mean beyond what subjects show, and its degrees of freedom (Satterthwaite)."""
+def _luck(each: Float[np.ndarray, "subjects seeds"]) -> Luck | None:
+    """The mean squares of a table whose mean is 0, divided by the number of its cells."""
     subjects, seeds = each.shape
     if seeds < 2:
-        return 0.0, 0.0
+        return None
     rows, columns = each.mean(axis=1, keepdims=True), each.mean(axis=0, keepdims=True)
-    of_seed = subjects * float((columns**2).sum()) / (seeds - 1)
     free = (subjects - 1) * (seeds - 1)
-    of_both = float(((each - rows - columns) ** 2).sum()) / free
-    added = of_seed - of_both
-    if added <= 0:
-        return 0.0, 0.0
-    freedom = added**2 / (of_seed**2 / (seeds - 1) + of_both**2 / free)
-    return added / (subjects * seeds), freedom
+    of_seed = float((columns**2).sum()) / (seeds - 1) / seeds
+    of_both = float(((each - rows - columns) ** 2).sum()) / free / each.size
+    return Luck(of_seed, of_both, seeds - 1, free)
 
 
-def error_of(shares: Float[np.ndarray, " subjects"], seeds: list[tuple[float, float]]) -> tuple[float, float]:
-    """The variance of a number and its degrees of freedom (Satterthwaite): that over subjects, with what seeds add."""
+def error_of(shares: Float[np.ndarray, " subjects"], lucks: Sequence[Luck | None]) -> tuple[float, float]:
+    """The variance of a number and its degrees of freedom: over subjects and seeds, which are crossed.
+
+    MS(subject) + MS(seed) - MS(both) is the estimate without bias (Searle, Casella and McCulloch 1992, section 4.3).
+    It is not taken below MS(both), which the variance of a mean is never below.  MS(seed) - MS(both) may be negative:
+    cut off at 0, it made intervals that covered too much.  Freedom by Satterthwaite, at least 1.
+    """
     n = len(shares)
-    over_subjects = float(((shares - shares.mean()) ** 2).sum()) / (n - 1) / n
-    parts = [(over_subjects, freedom_of(shares)), *(each for each in seeds if each[0] > 0)]
+    there = [luck for luck in lucks if luck is not None]
+    least = [(luck.both, float(luck.both_freedom)) for luck in there]
+    parts = [(float(((shares - shares.mean()) ** 2).sum()) / (n - 1) / n, freedom_of(shares))]
+    parts += [(luck.seed, luck.seed_freedom) for luck in there] + [(-part, freedom) for part, freedom in least]
+    if sum(part for part, _ in parts) < sum(part for part, _ in least):
+        parts = least
     variance = sum(part for part, _ in parts)
     if variance <= NO_WIDTH**2:
         return 0.0, float(n - 1)
-    return variance, variance**2 / sum(part**2 / freedom for part, freedom in parts)
+    return variance, max(1.0, variance**2 / sum(part**2 / freedom for part, freedom in parts))
 
 
 def freedom_of(shares: Float[np.ndarray, " subjects"]) -> float:
@@ -106,7 +117,7 @@ def interval_of(spread: Spread, units: int) -> Interval | None:
     """The 95 % interval of a number in 0..1, over new subjects and seeds; None below ``FEWEST_SUBJECTS``."""
     if units < FEWEST_SUBJECTS:
         return None
-    variance, freedom = error_of(spread.shares, [(spread.seed_variance, spread.seed_freedom)])
+    variance, freedom = error_of(spread.shares, [spread.luck])
     return score_interval(spread.value, variance, freedom, units)
 
 
@@ -146,8 +157,8 @@ def gap_of(first: Spread, second: Spread, units: int) -> Gap:
     if units < FEWEST_SUBJECTS:
         return Gap(value, None, None, None)
     shares = first.shares - second.shares
-    seeds = [(each.seed_variance, each.seed_freedom) for each in (first, second)]
-    variance, freedom = error_of(shares, seeds)
+    lucks = [each.luck for each in (first, second) if each.luck is not None]
+    variance, freedom = error_of(shares, lucks)
     if abs(value) <= NO_WIDTH:
         value = 0.0
     if variance == 0:
@@ -156,7 +167,8 @@ def gap_of(first: Spread, second: Spread, units: int) -> Gap:
     half = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * error
     p = 2 * float(special.stdtr(freedom, -abs(value) / error))
     only = error_of(shares, [])[0] * len(shares)
-    return Gap(value, (value - half, value + half), p, subjects_needed(value, only, sum(part for part, _ in seeds)))
+    added = max(0.0, sum(luck.seed - luck.both for luck in lucks))
+    return Gap(value, (value - half, value + half), p, subjects_needed(value, only, added))
 
 
 POWER = 0.8

@@ -228,7 +228,9 @@ def test_photos_become_a_concept_that_finds_itself_in_another_photo(
 ) -> None:
     learn = ["learn-concept", "--photos", photos, "--noun", "mug", "--backbone", backbone, *QUICK]
     code, out, err = prisbench(*learn, "--out", tmp_path / "mine", "--format", "json")
-    assert code == 0 and err.startswith("textual-inversion of 'photos") and err.count("\n") == 1, "the cost, and no more"
+    assert code == 0 and err.startswith("textual-inversion of 'photos") and err.count("\n") == 1, (
+        "the cost, and no more"
+    )
     record = json.loads(out)
     assert record["folder"] == str(tmp_path / "mine") and record["learner"] == "textual-inversion"
     concept = read_concept(tmp_path / "mine")

@@ -63,7 +63,7 @@ ROOMS = {
         sheet""",
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
-    "appearance": "sight choice method fitting",
+    "appearance": "agreement sight choice method fitting own_photos",
     "matching": "dense cosegmentation memory method unet dinov3",
     "sam": "frame guided model peaks persam matching",
     "things": "network regions",

@@ -122,10 +122,11 @@ def test_the_gallery_shows_photos_scene_truth_map_and_mask(finished: tuple[Path,
     method = AttentionMethod.make(MethodOptions("textual-inversion", store=str(out / "concepts")))
     rows = gallery(dataset, method)
     photos = {subject.id: subject.photos for subject in dataset.subjects("test")}
+    ids = {name: id for id, name in dataset.subject_names("test").items()}
     examples = {(e.query.subject_id, e.query_type): e for e in reversed([*dataset.examples("test")])}  # the first stays
     assert len(rows) == ROWS
     for row in rows:
-        subject, kind = row[0][0].removesuffix(": photo"), row[1][0].removesuffix(": another photo")
+        subject, kind = ids[row[0][0].removesuffix(": photo")], row[1][0].removesuffix(": another photo")
         example = examples[subject, kind]
         assert np.array_equal(row[0][1], photos[subject][0]) and np.array_equal(row[1][1], photos[subject][1])
         assert row[2][0] == example.query.text and np.array_equal(row[2][1], example.image)

@@ -205,7 +205,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_folder_is_current_after_writing_and_stale_after_a_change(folder: Path) -> None:
-    assert any("# tabletop v1, test split" in line for line in check(folder))
+    assert any("# tabletop-v1, test split" in line for line in check(folder))
     write_readme(folder)
     assert check(folder) == []
     text = (folder / "README.md").read_text()

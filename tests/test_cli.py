@@ -239,9 +239,10 @@ def test_photos_become_a_concept_that_finds_itself_in_another_photo(
 
     again = prisbench(*learn)
     stored = home() / "concepts" / concept.id
-    assert again[:2] == (0, f"{record['name']} ({concept.subject_id}): {stored}\n")
-    assert again.err.count("\n") == 1
-    assert again.err.startswith(f"{concept.subject_id} is known already: same photos, noun and settings; taken from")
+    assert again[:2] == (0, f"{photos.name} ({concept.subject_id}): {stored}\n") and again.err.count("\n") == 1
+    assert again.err.startswith(
+        f"{photos.name} ({concept.subject_id}) is known already: same photos, noun and settings; taken from"
+    )
     assert read_concept(stored).tensors["vectors"].tolist() == concept.tensors["vectors"].tolist()
 
     scene = tmp_path / "scene.png"
@@ -330,7 +331,7 @@ def test_a_dataset_is_replaced_only_when_asked(prisbench: Prisbench, small: Path
     code, out, err = prisbench(*build, "--seed", 3, "--overwrite")
     assert (code, err) == (0, "")
     assert out.startswith(f"tabletop-custom-v{tabletop.VERSION} in {tmp_path / 'set'}\ndigest ")
-    assert f"validation: 1 subjects, {EACH} queries\ntest: 1 subjects, {EACH} queries\nsubjects: " in out
+    assert f"validation: 1 subjects, {EACH} queries\ntest: 1 subjects, {EACH} queries\nsubjects: mug-" in out
     assert open_dataset(tmp_path / "set").digest != open_dataset(small).digest
 
 

@@ -585,7 +585,11 @@ def test_coco_names_images_however_they_are_stored(tmp_path: Path, coco_value: d
     file.rename(file.with_name(f"u\u0308{first}"))
     path.write_text(json.dumps(coco_value).replace(f'"{first}"', f'"\u00fc{first}"'))
     assert len(rows(coco.read(root, {"references": "1"}))[1]) > 0
-    for name, cure in ((rf"a\\\\{first}", "write / for"), (f"\u00dc{first}".upper(), "make the letters the same")):
+    for name, cure in (
+        (rf"a\\\\{first}", "write / for"),
+        (f"\u00dc{first}".upper(), "make the letters the same"),
+        (f"/data/upload/1/\u00fc{first}", "leave the folders before it out of file_name"),
+    ):
         path.write_text(json.dumps(coco_value).replace(f'"{first}"', f'"{name}"'))
         fails(coco, root, cure)
 

@@ -191,9 +191,11 @@ def images_folder(root: Path, path: Path, images: Mapping[str, dict[str, Any]], 
     names = ", ".join(dict.fromkeys(str(folder) for folder in tried))
     cure = "write / for \\ in file_name" if "\\" in written else f"say images=FOLDER, below {root}"
     for folder in tried:
-        near = (path.name for path in (listing(folder) if folder.is_dir() else []))
-        if found := next((name for name in near if composed(name).casefold() == composed(first).casefold()), None):
+        near = [composed(path.name) for path in (listing(folder) if folder.is_dir() else [])]
+        if found := next((name for name in near if name.casefold() == composed(first).casefold()), None):
             cure = f"{folder} has {found!r}: make the letters the same, capital or small"
+        elif Path(first).name != first and composed(Path(first).name) in near:
+            cure = f"{folder} has {Path(first).name!r}: leave the folders before it out of file_name"
     raise DataError(f"{path}: the image {first!r} is in none of {names}; {cure}")
 
 

@@ -89,10 +89,9 @@ def _pairs(views: Sequence[View], weights: Weights, map_: str) -> Pairs:
         return np.array(found)
 
     count = len(views)
-    near = {tuple(sorted((n, (n + step) % count))) for n in range(count) for step in range(1, REACH + 1)}
-    return {
-        (i, j): (seen(i, j) + seen(j, i).T) / 2 for i, j in itertools.combinations(range(count), 2) if (i, j) in near
-    }
+    pairs = itertools.combinations(range(count), 2)
+    near = [(i, j) for i, j in pairs if min(j - i, count - j + i) <= REACH]
+    return {(i, j): (seen(i, j) + seen(j, i).T) / 2 for i, j in near}
 
 
 def _bettered(start: int, thing: int, words: Sequence[np.ndarray], pairs: Pairs) -> list[int]:

@@ -1,4 +1,4 @@
-"""How well a subject is found in its own photos, where their masks are known but not given: ``bench attn-features``.
+"""How well a subject is found in its own photos, where their masks are known but not given: ``bench own-photos``.
 
 Knows: ways to find it, true masks.  Does not know: scenes, queries.
 """

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from prisbench.appearance import fitting, own_photos
 from prisbench.appearance.choice import FILE, choose, landmarks, regions_of
-from prisbench.appearance.method import FeaturesMethod, looks_of
+from prisbench.appearance.known import KNOWN, Looks, known_again, rows
+from prisbench.appearance.method import FeaturesMethod, Own, looks_of
 from prisbench.appearance.own_photos import overlaps
 from prisbench.appearance.sight import Among, Sight, found_part, outlined, resized
 from prisbench.cli.main import app
@@ -25,7 +26,7 @@ from prisbench.localizer.presets import preset
 from prisbench.methods import load_method
 from prisbench.network_free.evidence import Evidence, Scene
 from prisbench.network_free.fitting import Seen
-from prisbench.network_free.likeness import COLOUR, NAMES
+from prisbench.network_free.likeness import COLOUR, NAMES, likeness
 from prisbench.network_free.model import learn
 from prisbench.network_free.weights import Weights, read_weights
 from prisbench.phrases import Condition
@@ -39,6 +40,7 @@ __all__ = ["dataset"]
 SHOWN, MASKS = photos(RED)
 THING = Subject("red-1", "mug", tuple(SHOWN))
 NOWHERE = np.zeros(SIZE, np.float32)
+SCENE = Scene(table(1), "none")
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +70,17 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_a_concept_is_words_and_looks_and_says_what_it_saw(method: FeaturesMethod) -> None:
     concept = method.learn(THING)
     assert concept.learner == "noun-only" and concept.recipe["features"]["reference"] == "photos"
-    assert looks_of(concept).own.shape[0] > 0
+    assert looks_of(SCENE, concept).evidence.model.own.shape[0] > 0
     masked_again = method.learn(Subject("red-1", "mug", tuple(SHOWN), (*MASKS[:2], ~MASKS[2])))
     again, masked = method.learn(THING), method.learn(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS)))
     assert again.id == concept.id != masked.id and masked.recipe["features"]["reference"] == "photos+masks"
     assert len({concept.id, masked.id, masked_again.id}) == 3, "other masks, other looks"
     true = learn(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS)))
-    assert np.array_equal(looks_of(masked).colour, true.colour), "masks that are given are used as they are"
+    assert np.array_equal(looks_of(SCENE, masked).evidence.model.colour, true.colour), (
+        "masks that are given are used as they are"
+    )
     with pytest.raises(DataError, match="not one of a network-free method"):
-        looks_of(method.words.learn(THING))
+        looks_of(SCENE, method.words.learn(THING))
 
 
 def test_a_given_mask_stays_and_a_missing_one_is_found(method: FeaturesMethod) -> None:
@@ -101,15 +105,16 @@ def test_looks_choose_among_the_parts_that_words_show() -> None:
     """Words that show both things alike, weights that trust colours alone."""
     image, red, blue = scene()
     evidence = Evidence(Scene(image, "none"), learn(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS))))
+    looks = Looks(evidence)
     both = sight(np.where(red | blue, 1.0, 0.0).astype(np.float32))
     weight = tuple(5.0 if name in COLOUR else 0.0 for name in NAMES)
     trusting = Weights(NAMES, (0.5,) * len(NAMES), (1.0,) * len(NAMES), weight, 0.0, power=1.0)
     settings = preset("accurate", "embedded")
-    found = choose(evidence, both, settings, trusting, "the {subject}")
+    found = choose(looks, both, settings, trusting, "the {subject}")
     assert found.place is not None and (found.regions[found.place] & red).sum() > 0.7 * red.sum()
-    asked = choose(evidence, both, settings, trusting, "the rightmost {subject}")
+    asked = choose(looks, both, settings, trusting, "the rightmost {subject}")
     assert asked.presence <= found.presence, "what a text says of place can only take away"
-    assert choose(evidence, sight(), settings, trusting, "the {subject}").presence > 0
+    assert choose(looks, sight(), settings, trusting, "the {subject}").presence > 0
 
 
 def test_a_scene_is_read_without_evidence_and_a_photo_with_it(method: FeaturesMethod) -> None:
@@ -144,7 +149,7 @@ def test_a_landmark_is_found_by_its_words_and_else_by_its_colour() -> None:
 
 
 def test_an_answer_has_the_photos_size_and_not_its_company(method: FeaturesMethod) -> None:
-    method = FeaturesMethod(method.words, "none", threshold=0.0)  # a random network's finds are not like the photos'
+    method = FeaturesMethod(method.words, Own(threshold=0.0))  # a random network's finds are not like the photos'
     image, _, _ = scene()
     large = np.repeat(np.repeat(image, 3, axis=0), 3, axis=1)[:, :270]
     other = Subject("blue-1", "mug", tuple(photos(BLUE)[0]))
@@ -186,6 +191,9 @@ def test_a_map_of_another_size_keeps_its_places() -> None:
         ({"features.threshold": 5}, "threshold=5: give a presence in 0..1, or -1"),
         ({"features.threshold": -0.5}, "threshold=-0.5: give a presence in 0..1, or -1"),
         ({"features.threshold": None}, "threshold=None: give a presence in 0..1, or -1"),
+        ({"features.looks": "guessed"}, "unknown kind of looks 'guessed'"),
+        ({"features.looks": "learned"}, "looks=learned knows things again; it needs features.regions=things"),
+        ({"features.reid": "there"}, "reid names a network that knows things again; it needs features.looks=learned"),
         ({"learner.stepz": 3}, "did you mean 'learner.steps'"),
     ],
 )
@@ -211,9 +219,9 @@ def test_cues_that_tell_more_are_worth_more() -> None:
         asked[f"q{n}"] = fitting.Asked(f"s{n % 10}", f"p{n // 2}" if n % 8 > 5 else None)
     found = {row.cues: row for row in fitting.worth(seen, asked)}
     assert found["colour"].miou > 0.8 > 0.5 > found["patches"].miou and found["colour"].n == 70
-    assert found["all"].miou > 0.7 and found["colour"].silent == 1.0
+    assert found["all that is counted"].miou > 0.7 and found["colour"].silent == 1.0
     assert found["colour"].pairs == 1.0 > found["patches"].pairs  # type: ignore[operator]
-    known = found[fitting.KNOWN]
+    known = found[fitting.TOLD]
     assert (known.miou, known.silent, known.pairs) == pytest.approx((0.9, 1.0, 1.0)), "nothing but regions is lost"
     assert "| colour | 70 |" in fitting.markdown(list(found.values()))
 
@@ -227,7 +235,7 @@ def test_the_command_fits_and_keeps_weights_of_one_setting(
     for more in ((), ("--fit",), ("--fit", "--reference", "photos+masks")):
         done = CliRunner().invoke(app, ["bench", "attn-features", *given, *more])
         assert done.exit_code == 0, done.output
-        assert re.search(r"\| all \| +\d+ \|", done.output) and file.exists() == bool(more)
+        assert re.search(r"\| all that is counted \| +\d+ \|", done.output) and file.exists() == bool(more)
     kept = json.loads(file.read_text())
     assert set(kept) == {"photos", "photos+masks", "about"} and kept["about"]["photos"]["concept"] == "noun-only"
     assert set(read_weights(file)["photos"]["found"]) == {"attn-features"}
@@ -261,6 +269,46 @@ def test_things_are_compared_where_a_network_finds_them(options: MethodOptions) 
     things.finder = lambda _: []  # type: ignore[assignment]
     (other,) = things.locate(image, [query], {"red-1": concept})
     assert other.presence is not None, "regions of the maps where nothing is found"
+
+
+def test_a_network_knows_things_again_beside_what_is_counted(options: MethodOptions) -> None:
+    """Vectors set by hand: the blue thing is known again, whatever its colours are."""
+    given = {"features.regions": "things", "features.looks": "learned"}
+    method = FeaturesMethod.make(dataclasses.replace(options, settings=given))
+    assert method.name == "attn-features+things+reid" and {"things", "reid"} <= set(method.weights)
+    assert method.settings["features"] == {
+        "balance": "none",
+        "threshold": -1.0,
+        "regions": "things",
+        "looks": "learned",
+    }
+    _, red, blue = scene()
+    asked: list[int] = []
+
+    def know(photo: np.ndarray, masks: list[np.ndarray]) -> np.ndarray:
+        asked.append(len(masks))
+        return np.array([[1.0, 0.0] if (each & blue).any() else [0.0, 1.0] for each in masks], np.float32)
+
+    method.finder, method.knower = (lambda _: [red, blue]), know  # type: ignore[assignment]
+    concept = method.remember(Subject("red-1", "mug", tuple(SHOWN), tuple(MASKS)))
+    assert concept.tensors["features.vectors"].shape == (len(SHOWN), 2) and asked == [1] * len(SHOWN)
+    things, looks = method.things(SCENE), looks_of(SCENE, concept)
+    assert things.vectors is not None and things.vectors.tolist() == [[0, 1], [1, 0]]
+    only = Weights(KNOWN, (0.5,) * 2, (1.0,) * 2, (8.0, 0.0), 0.0)
+    found = choose(looks, sight(), preset("accurate", "embedded"), only, "the {subject}", things)
+    assert found.place == int((MASKS[0] & blue).any()), "the thing whose vector is that of the photos"
+    both = rows(looks, things.masks, things.vectors, "together", (*COLOUR, *KNOWN))
+    assert both.shape == (2, len(COLOUR) + 2)
+    assert np.array_equal(both[:, : len(COLOUR)], likeness(looks.evidence, things.masks, "together", COLOUR))
+    with pytest.raises(DataError, match=r"no weights of 'attn-features' for things, learned regions and sketches"):
+        method._fitted("sketches")
+
+
+def test_how_well_a_thing_is_known_again_is_the_mean_and_the_best_of_the_photos() -> None:
+    photos = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    found = known_again(np.array([[1.0, 0.0], [0.6, 0.8]], np.float32), photos)
+    np.testing.assert_allclose(found, [[0.5, 1.0], [0.7, 0.8]], atol=1e-6)
+    assert known_again(np.zeros((0, 2), np.float32), photos).shape == (0, 2)
 
 
 def test_ways_to_find_a_subject_in_its_own_photos_are_compared(options: MethodOptions) -> None:

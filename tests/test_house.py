@@ -20,8 +20,8 @@ PACKAGE = ROOT / "prisbench"
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps own_task provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained
-own_world speed concepts localizer network_free things appearance matching sam clipseg detection segmenters relations
-methods learning sharding split_subjects runs stored answering predict trial score foreign test_log evaluate
+own_world speed concepts localizer network_free things reid appearance matching sam clipseg detection segmenters
+relations methods learning sharding split_subjects runs stored answering predict trial score foreign test_log evaluate
 tuning cluster leaderboard uncertainty exports browser figures sweep embedded wsss bench ceilings plan reproduce
 conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
@@ -32,7 +32,7 @@ ROOMS = {
         source_code reads identity method_files""",
     "images": "arrays perceptual photos masks regions outlines drawing",
     "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
-        captions subjects texts queries audit.rows audit.views audit.which audit.there audit.where audit.report
+        captions subjects texts queries families audit.rows audit.views audit.which audit.there audit.where audit.report
         audit.unseen""",
     "datasets": """subject_names things schema manifest seen_rows remarks source build_notes cards.front_matter
         shards journal spread build records load
@@ -63,10 +63,11 @@ ROOMS = {
         sheet""",
     "network_free": """colours keypoints texture patches foreground model evidence regions colour_words reader
         likeness weights predictors method fitting audit needed""",
-    "appearance": "agreement sight choice method fitting own_photos",
+    "appearance": "known agreement sight choice method fitting own_photos",
     "matching": "dense cosegmentation memory method unet dinov3",
     "sam": "frame guided model peaks persam matching",
     "things": "network regions",
+    "reid": "crops network",
     "clipseg": "prompts model method",
     "detection": "boxes method grounding_dino owlv2",
     "segmenters": "answers canvas seggpt sam3 sam3_noun sam3_canvas",

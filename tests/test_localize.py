@@ -183,9 +183,41 @@ def test_what_several_queries_leave_unsaid_alike_is_asked_once(
     alone = [observe_all(Reader(backbone, settings), photo(75, 130), [query], concepts)[0] for query in queries]
     assert len(calls) == 6
     together = observe_all(Reader(backbone, settings), photo(75, 130), queries, concepts)
-    assert len(calls) == 6 + 4, "three subjects and one rival, where each alone needs two"
+    assert len(calls) == 6 + 3, "two subjects and one rival, where each query alone needs two"
     for one, other in zip(alone, together, strict=True):
         assert torch.equal(one.evidence[0].cells, other.evidence[0].cells)
+
+
+def test_queries_about_one_subject_share_the_evidence_that_is_asked_in_one_text(
+    backbone: Backbone, concepts: dict[str, Concept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, own = photo(75, 130), Evidence((400,), 1)
+    common = dataclasses.replace(own, text="a photo of a {subject}")
+    real, calls = evidence.errors, []
+    monkeypatch.setattr(evidence, "errors", lambda *args: calls.append(1) or real(*args))
+    one, other = (
+        dataclasses.replace(QUERIES[0], id=text, text=text) for text in ("the {subject}", "my {subject} there")
+    )
+    of = {one.subject_id: dataclasses.replace(concepts["learned"], subject_id=one.subject_id)}
+    counts = {}
+    for name, each in (("own", own), ("common", common)):
+        calls.clear()
+        seen = observe_all(Reader(backbone, dataclasses.replace(WITH_EVIDENCE, evidence=each)), image, [one, other], of)
+        counts[name] = len(calls)
+        same = torch.equal(seen[0].evidence[0].cells, seen[1].evidence[0].cells)
+        assert same == (name == "common")
+    assert counts == {"own": 4, "common": 2}
+    plain = dataclasses.replace(one, text="a photo of a {subject}")
+    asked = observe(backbone, image, plain, concepts["learned"], dataclasses.replace(WITH_EVIDENCE, evidence=own))
+    assert torch.equal(asked.evidence[0].cells, seen[0].evidence[0].cells)
+    with pytest.raises(UsageError, match="subject"):
+        observe(
+            backbone,
+            image,
+            one,
+            concepts["learned"],
+            dataclasses.replace(WITH_EVIDENCE, evidence=dataclasses.replace(own, text="a photo of nothing")),
+        )
 
 
 def test_evidence_draws_the_map_to_where_it_is_found_and_a_power_of_zero_leaves_it(

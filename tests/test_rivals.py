@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from prisbench.embedded.rivals.card import card
 from prisbench.embedded.rivals.phrases import FORMS, looks, meant, phrase, told
 from prisbench.embedded.rivals.pools import read_pools
 from prisbench.embedded.rivals.quality import quality
-from prisbench.embedded.rivals.recipes import RIVALS, ClipSegRecipe, Recipe, SamRecipe, ThingsRecipe, cost
+from prisbench.embedded.rivals.recipes import RIVALS, ClipSegRecipe, Recipe, ReIdRecipe, SamRecipe, ThingsRecipe, cost
 from prisbench.embedded.rivals.training import MODEL, train_rival
-from prisbench.embedded.scenes import draw_scenes
+from prisbench.embedded.scenes import KINDS, draw_scenes
 from prisbench.errors import BackboneError, DataError, UnknownNameError, UsageError
 from prisbench.images.regions import distinct, iou
 from prisbench.methods import load_method
@@ -52,23 +53,23 @@ TINY: dict[str, Recipe] = {
         scenes=12, side=48, width=16, layers=2, heads=2, extract=(0, 1), reduced=8, steps=4, batch=2, photos=1
     ),
     "things": ThingsRecipe(scenes=12, widths=(8, 8, 16), steps=4, batch=2),
+    "reid": ReIdRecipe(scenes=12, widths=(8, 8, 16), size=8, steps=4, batch=2),
 }
 WEIGHTS = {"sam": sam_model.FOLDER, "clipseg": clipseg_model.FOLDER}
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Training scenes with masks."""
-    out = tmp_path_factory.mktemp("rivals") / "scenes-12"
-    draw_scenes(out, TINY["sam"], lambda *_: None, masks=True)
-    return out
+    """Training scenes with masks; beside them those of families."""
+    home = tmp_path_factory.mktemp("rivals")
+    for kind in KINDS[1:]:
+        draw_scenes(home / f"{kind.replace(' ', '-')}-12", TINY["sam"], lambda *_: None, kind)
+    return home / "with-masks-12"
 
 
 def beginning(scenes: Path, out: Path) -> Path:
     """A run's folder in which the scenes are drawn."""
-    (out / scenes.name).mkdir(parents=True)
-    for path in scenes.iterdir():
-        (out / scenes.name / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(scenes.parent, out)
     return out
 
 

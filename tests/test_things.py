@@ -14,11 +14,12 @@ from prisbench.embedded.rivals.card import card
 from prisbench.embedded.rivals.quality import quality
 from prisbench.embedded.rivals.recipes import ThingsRecipe
 from prisbench.embedded.rivals.things import recoloured, targets
+from prisbench.embedded.scenes import numbered
 from prisbench.errors import BackboneError
 from prisbench.images.regions import iou
 from prisbench.runtime.files import read_json, sha256_file
 from prisbench.tabletop.captions import ordinary_scene
-from prisbench.things.network import STRIDE, Config, Seen, ThingsNet, load_network, save_network, see
+from prisbench.things.network import Config, Seen, ThingsNet, load_network, save_network, see
 from prisbench.things.regions import FOLDER, LEAST, Finder, grouped, regions_of
 
 SMALL = Config((8, 8, 16))
@@ -30,11 +31,10 @@ def network() -> ThingsNet:
 
 
 def taught(ids: np.ndarray) -> Seen:
-    """What a network would see that learned its targets to the letter, a cell a pixel."""
+    """What a network would see that learned its targets to the letter."""
     thing, middle, way = targets(ids, 1.0)
-    fine = [np.repeat(np.repeat(each, STRIDE, -2), STRIDE, -1) for each in (thing, middle, way)]
-    logits = [torch.logit(torch.from_numpy(each), 1e-4)[None] for each in fine[:2]]
-    return Seen(logits[0], logits[1], torch.from_numpy(fine[2])[None] * 1.0)
+    logits = [torch.logit(torch.from_numpy(each), 1e-4)[None] for each in (thing, middle)]
+    return Seen(logits[0], logits[1], torch.from_numpy(way)[None])
 
 
 def two_boxes() -> np.ndarray:
@@ -43,17 +43,18 @@ def two_boxes() -> np.ndarray:
     return ids
 
 
-def test_each_cell_points_to_the_middle_of_its_own_thing() -> None:
-    thing, middle, way = targets(two_boxes(), 4.0)
-    assert thing.shape == (20, 30) and way.shape == (2, 20, 30)
-    np.testing.assert_array_equal(thing, two_boxes()[::STRIDE, ::STRIDE] > 0)
-    rows, columns = np.indices((20, 30))
-    for number, (y, x) in {1: (5.5, 9.5), 2: (5.5, 19.5)}.items():
-        inside = two_boxes()[::STRIDE, ::STRIDE] == number
-        np.testing.assert_allclose(rows[inside] + way[0][inside] * 4.0 / STRIDE, y, atol=1e-5)
-        np.testing.assert_allclose(columns[inside] + way[1][inside] * 4.0 / STRIDE, x, atol=1e-5)
+def test_each_pixel_points_to_the_middle_of_its_own_thing() -> None:
+    ids = two_boxes()
+    thing, middle, way = targets(ids, 4.0)
+    assert thing.shape == (40, 60) and way.shape == (2, 40, 60)
+    np.testing.assert_array_equal(thing, ids > 0)
+    rows, columns = np.indices((40, 60))
+    for number, (y, x) in {1: (11.5, 19.5), 2: (11.5, 39.5)}.items():
+        inside = ids == number
+        np.testing.assert_allclose(rows[inside] + way[0][inside] * 4.0, y, atol=1e-5)
+        np.testing.assert_allclose(columns[inside] + way[1][inside] * 4.0, x, atol=1e-5)
         assert middle[int(y), int(x)] > 0.9
-    assert middle[18, 5] < 1e-3 and not way[:, thing == 0].any()
+    assert middle[36, 10] < 1e-3 and not way[:, thing == 0].any()
 
 
 def test_things_that_touch_come_apart_and_none_is_in_two_regions() -> None:
@@ -67,14 +68,11 @@ def test_maps_as_they_are_taught_give_a_scenes_things_back() -> None:
     ious = []
     for n in range(12):
         scene, _ = ordinary_scene(f"a test of things/{n}")
-        ids = np.zeros(scene.image.shape[:2], np.uint8)
-        for number, mask in enumerate(scene.masks, 1):
-            ids[mask] = number
-        found = grouped(taught(ids))
+        found = grouped(taught(numbered(scene)))
         ious += [
             max((iou(each, mask) for each in found), default=0.0) for mask in scene.masks if mask.sum() > 4 * LEAST
         ]
-    assert np.mean(ious) > 0.9, ious
+    assert np.mean(ious) > 0.98, ious
 
 
 def test_without_a_middle_each_connected_part_is_a_thing() -> None:
@@ -92,6 +90,15 @@ def test_regions_have_the_photos_size_whatever_it_is(size_hw: tuple[int, int]) -
     seen = see(network(), torch.from_numpy(photo))
     assert seen.thing.shape == (1, *size_hw) and seen.way.shape == (1, 2, *size_hw)
     assert all(each.shape == size_hw and each.dtype == bool for each in regions_of(network(), photo))
+
+
+def test_a_mirrored_photo_shows_the_mirror_image() -> None:
+    photo = torch.randint(0, 256, (32, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    one, other = see(network(), photo), see(network(), photo.flip(1))
+    torch.testing.assert_close(other.thing, one.thing.flip(2))
+    torch.testing.assert_close(other.way[:, 0], one.way[:, 0].flip(2))
+    torch.testing.assert_close(other.way[:, 1], -one.way[:, 1].flip(2))
+    assert not torch.equal(one.thing, one.thing.flip(2))
 
 
 def test_the_way_is_told_in_pixels() -> None:

@@ -3,8 +3,8 @@
     agreed   the photos' things, how much the words say of each, weights of looks  ->  a thing of each photo
 
 Two things of two photos are counted as one network-free predictor would count them: the looks of one, and how like the
-other is to them, both ways.  The choice whose pairs are likest wins.  Words break ties: they are right less often than
-looks are (docs/decisions.md).
+other is to them, both ways.  Where a network knows things again, what it says counts, too.  The choice whose pairs are
+likest wins.  Words break ties: they are right less often than looks are (docs/decisions.md).
 
 Knows: regions, looks, weights.  Does not know: networks, texts, truth.
 """
@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 
+from prisbench.appearance.known import Looks, rows
 from prisbench.network_free.evidence import Evidence, Scene
-from prisbench.network_free.likeness import likeness
 from prisbench.network_free.model import learn
 from prisbench.network_free.weights import Weights
 from prisbench.types import Subject
@@ -42,12 +42,13 @@ REACH = 4
 class View:
     """A photo of a subject with the regions that may be it, at least one.
 
-    ``shown``: how high the words' map is on each, 0..1.
+    ``shown``: how high the words' map is on each, 0..1; ``vectors``: of each, None where none are made.
     """
 
     scene: Scene
     things: Sequence[Bool[np.ndarray, "h w"]]
     shown: Sequence[float]
+    vectors: Float32[np.ndarray, "n e"] | None = None
 
 
 Pairs = Mapping[tuple[int, int], Float[np.ndarray, "_ _"]]
@@ -82,9 +83,11 @@ def _pairs(views: Sequence[View], weights: Weights, map_: str) -> Pairs:
 
     def seen(of: int, there: int) -> Float[np.ndarray, "n m"]:
         found = []
-        for model in models[of]:
-            rows = likeness(Evidence(views[there].scene, model), views[there].things, map_, weights.names)
-            chances = np.clip(weights.chance(rows), 1e-9, 1 - 1e-9)
+        for thing, model in enumerate(models[of]):
+            vectors, view = views[of].vectors, views[there]
+            looks = Looks(Evidence(view.scene, model), None if vectors is None else vectors[thing : thing + 1])
+            numbers = rows(looks, view.things, view.vectors, map_, weights.names)
+            chances = np.clip(weights.chance(numbers), 1e-9, 1 - 1e-9)
             found.append(np.clip(np.log(chances / (1 - chances)), -BOUND, BOUND))
         return np.array(found)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
+from prisbench.appearance.known import Looks, Things, rows
 from prisbench.appearance.sight import Sight
 from prisbench.images.regions import distinct
 from prisbench.localizer import places
 from prisbench.localizer.settings import LocalizerSettings
 from prisbench.network_free.evidence import Evidence
-from prisbench.network_free.likeness import likeness
 from prisbench.network_free.predictors import Choice
 from prisbench.network_free.reader import FindLandmark, by_colour, grades
 from prisbench.network_free.regions import SAME, parts
@@ -31,27 +31,24 @@ MAP = "together"
 FILE = Path(__file__).with_name("weights.json")
 """Weights fitted on validation, a set for each reference setting."""
 
+NOTHING = Things()
+
 Mask = Bool[np.ndarray, "h w"]
 
 
 def choose(
-    evidence: Evidence,
-    sight: Sight,
-    settings: LocalizerSettings,
-    weights: Weights,
-    text: str,
-    things: Sequence[Mask] = (),
+    looks: Looks, sight: Sight, settings: LocalizerSettings, weights: Weights, text: str, things: Things = NOTHING
 ) -> Choice:
     """The region that looks likest the subject, and keeps best what the text says of place; ``things``: as
     ``regions_of``.
     """
-    regions = regions_of(evidence, sight, things)
+    regions = regions_of(looks.evidence, sight, things.masks)
     if not regions:
         return Choice((), np.zeros(0), None)
-    scores = weights.chance(likeness(evidence, regions, MAP, weights.names))
-    told = grades(parse(text), regions, scores, landmarks(evidence, sight, settings, things))
+    scores = weights.chance(rows(looks, regions, things.vectors, MAP, weights.names))
+    told = grades(parse(text), regions, scores, landmarks(looks.evidence, sight, settings, things.masks))
     scores = scores * told**weights.power
-    return Choice(regions, scores, int(np.argmax(scores)))
+    return Choice(regions, scores, int(np.argmax(scores)), outlined=len(things.masks) > 0)
 
 
 def regions_of(evidence: Evidence, sight: Sight, things: Sequence[Mask] = ()) -> list[Mask]:

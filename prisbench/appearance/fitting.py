@@ -19,12 +19,13 @@ import numpy as np
 from jaxtyping import Bool
 
 from prisbench.appearance.choice import FILE, MAP, NAME, landmarks, regions_of
+from prisbench.appearance.known import KNOWN, NAMES, known_again
 from prisbench.appearance.method import FeaturesMethod, looks_of
 from prisbench.datasets.load import Dataset
 from prisbench.network_free.colours import mask_resized, shrunk
-from prisbench.network_free.evidence import Evidence, Scene
+from prisbench.network_free.evidence import Scene
 from prisbench.network_free.fitting import RIGHT, Seen, chosen_of, fit_rows, merged, seen_of
-from prisbench.network_free.likeness import COLOUR, KEYPOINTS, NAMES, OUTLINE, PATCHES, TEXTURE
+from prisbench.network_free.likeness import COLOUR, KEYPOINTS, OUTLINE, PATCHES, TEXTURE
 from prisbench.network_free.weights import Weights
 from prisbench.runtime.files import read_json, write_json
 from prisbench.types import REFERENTLESS, Concept, Example
@@ -41,7 +42,8 @@ def fit_file(
     Raises DataError where no query has a region, WriteError.
     """
     held = read_json(file) if file.exists() else {}
-    found = {**held.get(reference, {}), regions: {NAME: fit_rows(seen, NAMES, reads=True).record()}}
+    names = NAMES[: seen[0].rows.shape[1]] if seen else NAMES
+    found = {**held.get(reference, {}), regions: {NAME: fit_rows(seen, names, reads=True).record()}}
     key = reference if regions == "found" else f"{reference}, {regions}"
     write_json(file, merged(held, reference, found, about, key))
 
@@ -51,11 +53,13 @@ CUES = {
     "colour and texture": (*COLOUR, *TEXTURE),
     "patches": PATCHES,
     "keypoints": KEYPOINTS,
-    "all": (*COLOUR, *TEXTURE, *PATCHES, *KEYPOINTS),
+    "all that is counted": (*COLOUR, *TEXTURE, *PATCHES, *KEYPOINTS),
+    "known again": KNOWN,
+    "all": (*COLOUR, *TEXTURE, *PATCHES, *KEYPOINTS, *KNOWN),
 }
 """What may be looked at; a region's outline always is."""
 
-KNOWN = "looks known"
+TOLD = "looks known"
 """The row that is told which regions look like the subject; what it loses, regions and reading lose."""
 
 LIKE, UNLIKE = 0.9, 0.02
@@ -91,8 +95,10 @@ def worth(seen: Sequence[Seen], asked: Mapping[str, Asked]) -> list[Worth]:
     who = sorted({asked[each.query_id].subject_id for each in seen})
     fold = {subject: n % FOLDS for n, subject in enumerate(who)}
     folds = [fold[asked[each.query_id].subject_id] for each in seen]
-    rows = [(cues, _answers((*names, *OUTLINE), seen, folds)) for cues, names in CUES.items()]
-    return [_worth(cues, seen, answers, asked) for cues, answers in [*rows, (KNOWN, list(map(_told, seen)))]]
+    learned = any(each.rows.shape[1] == len(NAMES) for each in seen)
+    of = {cues: names for cues, names in CUES.items() if learned or not set(KNOWN) & set(names)}
+    rows = [(cues, _answers((*names, *OUTLINE), seen, folds)) for cues, names in of.items()]
+    return [_worth(cues, seen, answers, asked) for cues, answers in [*rows, (TOLD, list(map(_told, seen)))]]
 
 
 def markdown(rows: Sequence[Worth]) -> str:
@@ -160,13 +166,18 @@ def look_all(
     for _, group in itertools.groupby(dataset.examples("validation", limit), key=lambda example: example.image_id):
         examples = list(group)
         queries = [example.query for example in examples]
-        scene = Scene(shrunk(examples[0].image), method.balance)
+        scene = Scene(shrunk(examples[0].image), method.own.balance)
         sights = method.sights(examples[0].image, queries, concepts)
-        things = _outlines(examples[0], scene) if outlines else method.things(scene)
+        things = method.things(scene, _outlines(examples[0], scene) if outlines else None)
         for example, sight in zip(examples, sights, strict=True):
-            evidence = Evidence(scene, looks_of(concepts[example.query.subject_id]))
-            find = landmarks(evidence, sight, method.words.localizer, things)
-            yield seen_of(example, evidence, regions_of(evidence, sight, things), MAP, find)
+            looks = looks_of(scene, concepts[example.query.subject_id])
+            find = landmarks(looks.evidence, sight, method.words.localizer, things.masks)
+            found = regions_of(looks.evidence, sight, things.masks)
+            seen = seen_of(example, looks.evidence, found, MAP, find)
+            if things.vectors is not None and looks.vectors is not None:
+                known = known_again(things.vectors, looks.vectors) if found else np.zeros((0, len(KNOWN)))
+                seen = dataclasses.replace(seen, rows=np.hstack([seen.rows, known]))
+            yield seen
 
 
 def _outlines(example: Example, scene: Scene) -> list[Bool[np.ndarray, "h w"]]:

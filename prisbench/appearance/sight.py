@@ -63,14 +63,19 @@ Find = Callable[[UInt8[np.ndarray, "h w 3"]], Sequence[Bool[np.ndarray, "h w"]]]
 """The things of a photo, whatever they are."""
 
 
+Know = Callable[[UInt8[np.ndarray, "h w 3"], Sequence[Bool[np.ndarray, "h w"]]], Float32[np.ndarray, "n e"]]
+"""A vector for each thing of a photo, by which a network knows it again."""
+
+
 class Among(NamedTuple):
     """How the subject is found among the things of its photos: ``find`` lists a photo's, ``choose`` takes one of each
-    photo, compared under ``balance``.
+    photo, compared under ``balance`` and by what ``know`` says, where there is such a network.
     """
 
     find: Find
     choose: Callable[[Sequence[View]], Sequence[int]]
     balance: str = "none"
+    know: Know | None = None
 
 
 def outlined(reader: Reader | None, subject: Subject, concept: Concept, among: Among | None = None) -> Subject:
@@ -93,18 +98,21 @@ def own_views(reader: Reader | None, subject: Subject, concept: Concept, among: 
     """
     query = Query("own photo", subject.id, OWN_PHOTO)
 
+    def seen(scene: Scene, things: Sequence[Bool[np.ndarray, "_ _"]], shown: Sequence[float]) -> View:
+        return View(scene, things, shown, among.know(scene.image, things) if among and among.know else None)
+
     def view(photo: UInt8[np.ndarray, "_ _ 3"], mask: Bool[np.ndarray, "_ _"] | None) -> View:
         scene = Scene(shrunk(photo), among.balance if among else "none")
         if mask is not None:
             given = mask_resized(mask, scene.size_hw)
-            return View(scene, [given if given.any() else ~given], [1.0])
+            return seen(scene, [given if given.any() else ~given], [1.0])
         things = list(among.find(scene.image)) if among else []
         if reader is None:
             things = things or known_or_guessed([scene.image], [None])
-            return View(scene, things, [1.0] * len(things))
+            return seen(scene, things, [1.0] * len(things))
         (sight,) = look(reader, photo, [query], {subject.id: concept})
         things = things or [found_part(sight.map_, scene.image, reader.settings)]
-        return View(scene, things, [float(sight.map_[thing].mean()) for thing in things])
+        return seen(scene, things, [float(sight.map_[thing].mean()) for thing in things])
 
     return [view(photo, mask) for photo, mask in itertools.zip_longest(subject.photos, subject.masks)]
 

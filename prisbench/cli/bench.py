@@ -257,7 +257,7 @@ def bench_attn_features(
     FeaturesMethod.check(options)
     data = names.of(named_dataset(dataset), "validation")
     method = FeaturesMethod.make(options)
-    if refit and (method.wordless or outlines):
+    if refit and (method.own.wordless or outlines):
         raise UsageError("weights are fitted on found regions, with words; leave --outlines and features.wordless out")
     examples = data.examples("validation", limit)
     asked = {each.query.id: fitting.Asked(each.query.subject_id, each.pair_id) for each in examples}
@@ -275,7 +275,7 @@ def bench_attn_features(
     if refit:
         about = {"dataset": data.id, "digest": data.digest, "split": "validation", "limit": limit, "concept": concept}
         about = {**about, "backbone": method.model}
-        fitting.fit_file(seen, reference.value, about, weights or FILE, method.regions)
+        fitting.fit_file(seen, reference.value, about, weights or FILE, method.own.kind)
     rows = fitting.worth(seen, asked)
     say_table([dataclasses.asdict(row) for row in rows], format, fitting.markdown(rows), full)
 

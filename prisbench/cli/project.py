@@ -76,7 +76,7 @@ def train_backbone(
 
 
 def train_rival(
-    name: Annotated[str, typer.Argument(help="sam, clipseg or things.")],
+    name: Annotated[str, typer.Argument(help="sam, clipseg, things or reid.")],
     out: Annotated[Path, typer.Option(help="Folder for scenes, checkpoints and the model; run again to go on.")],
     steps: Annotated[int | None, typer.Option(min=1, help="Steps; default: the recipe's.")] = None,
     scenes: Annotated[int | None, typer.Option(min=24, help="Training scenes; default: the recipe's.")] = None,
@@ -85,7 +85,7 @@ def train_rival(
     seed: Seed = 0,
     format: OutputFormat = Format.text,
 ) -> None:
-    """Train the small Segment Anything or CLIPSeg again that methods stand on; an hour on a CPU, resumable."""
+    """Train one of the small models again that methods stand on; an hour on a CPU, resumable."""
     from prisbench.embedded.rivals.recipes import RIVALS, cost
     from prisbench.errors import UnknownNameError
 

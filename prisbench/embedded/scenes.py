@@ -4,7 +4,7 @@ run's folder.  The rivals are trained on the first of the same scenes, and on ma
 Of this room only this file and the card know where scenes come from: training is given a
 ``SceneFolder``.
 
-Knows: Tabletop's ordinary scenes.  Does not know: models.
+Knows: Tabletop's ordinary scenes and families.  Does not know: models.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from prisbench.embedded.recipe import Report
 from prisbench.embedded.rivals.phrases import told
 from prisbench.runtime.files import new_folder, read_json, write_json
 from prisbench.tabletop.captions import ordinary_scene
+from prisbench.tabletop.families import VIEWS, family_scene
 from prisbench.tabletop.scenes import SIZES_HW, Scene
 
 PART = 500
@@ -38,16 +39,23 @@ class Drawn(Protocol):
     def scenes(self) -> int: ...
 
 
-def draw_scenes(out: Path, recipe: Drawn, report: Report, masks: bool = False) -> SceneFolder:
+KINDS = ("ordinary", "with masks", "families")
+"""Scenes with captions; the same with the number of the thing that each pixel shows, and what is said of the things;
+scenes of families, with the numbers and which member of which family each thing is, and without captions."""
+
+
+def draw_scenes(out: Path, recipe: Drawn, report: Report, kind: str = KINDS[0]) -> SceneFolder:
     """``scenes-<h>x<w>.npy`` and ``captions-<h>x<w>.json``, one pair for each scene size; drawn in parts, which an
-    interrupted run goes on with.  With ``masks``, also ``ids-<h>x<w>.npy`` and ``things-<h>x<w>.json``.
+    interrupted run goes on with.  ``kind``: of KINDS; the others also have ``ids-<h>x<w>.npy`` and
+    ``things-<h>x<w>.json``.
     """
+    masks = kind != KINDS[0]
     folder = SceneFolder(out, SIZES_HW)
     if all(_last(folder, hw, masks).exists() for hw in folder.sizes_hw):
         return folder
     starts = range(0, recipe.scenes, PART)
     parts = [out / "parts" / f"{start}" for start in starts]
-    jobs = [(part, start, min(start + PART, recipe.scenes), masks) for part, start in zip(parts, starts, strict=True)]
+    jobs = [(part, start, min(start + PART, recipe.scenes), kind) for part, start in zip(parts, starts, strict=True)]
     waiting = [job for job in jobs if not job[0].exists()]
     with ProcessPoolExecutor() as pool:
         for done, _ in enumerate(pool.map(_draw_part, waiting), len(jobs) - len(waiting) + 1):
@@ -69,30 +77,42 @@ def _last(folder: SceneFolder, hw: tuple[int, int], masks: bool) -> Path:
     return folder.things(hw) if masks else folder.captions(hw)
 
 
-def _draw_part(job: tuple[Path, int, int, bool]) -> None:
+def _draw_part(job: tuple[Path, int, int, str]) -> None:
     """Draw some scenes into a folder of their own, in the layout of the whole."""
-    part, start, end, masks = job
+    part, start, end, kind = job
     images: dict[tuple[int, int], list[np.ndarray]] = {hw: [] for hw in SIZES_HW}
     ids: dict[tuple[int, int], list[np.ndarray]] = {hw: [] for hw in SIZES_HW}
     captions: dict[tuple[int, int], list[str]] = {hw: [] for hw in SIZES_HW}
     things: dict[tuple[int, int], list[Mapping[str, Any]]] = {hw: [] for hw in SIZES_HW}
     for index in range(start, end):
-        scene, caption = ordinary_scene(f"train/{index}")
+        scene, caption, about = _scene(kind, index)
         h, w = scene.image.shape[:2]
         images[h, w].append(scene.image)
         captions[h, w].append(caption)
-        if masks:
+        if about is not None:
             ids[h, w].append(numbered(scene))
-            cast = [thing.individual for thing in scene.things]
-            things[h, w].append(told(cast, random.Random(f"train/{index}/phrases")))
+            things[h, w].append(about)
     with new_folder(part) as temp:
         one = SceneFolder(temp, SIZES_HW)
         for hw in SIZES_HW:
             save_array(one.scenes(hw), np.stack(images[hw]) if images[hw] else np.zeros((0, *hw, 3), np.uint8))
             write_json(one.captions(hw), captions[hw])
-            if masks:
+            if kind != KINDS[0]:
                 save_array(one.ids(hw), np.stack(ids[hw]) if ids[hw] else np.zeros((0, *hw), np.uint8))
                 write_json(one.things(hw), things[hw])
+
+
+def _scene(kind: str, index: int) -> tuple[Scene, str, Mapping[str, Any] | None]:
+    """One scene of a kind, its caption, and what is to be known of its things, in the order of their numbers."""
+    if kind == "families":
+        number, view = divmod(index, VIEWS)
+        scene, members = family_scene(number, view)
+        return scene, "", {"family": number, "view": view, "members": members}
+    scene, caption = ordinary_scene(f"train/{index}")
+    if kind == "ordinary":
+        return scene, caption, None
+    cast = [thing.individual for thing in scene.things]
+    return scene, caption, told(cast, random.Random(f"train/{index}/phrases"))
 
 
 def numbered(scene: Scene) -> UInt8[np.ndarray, "h w"]:

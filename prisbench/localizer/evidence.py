@@ -17,7 +17,8 @@ Knows: the alternatives, the comparison and its scale.  Does not know: attention
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -47,29 +48,32 @@ class Found(NamedTuple):
 class Scene(NamedTuple):
     """A photo whose evidence is gathered: its id, which decides the noise, and its latents.
 
-    ``known`` keeps the errors under alternatives, which hold no learned words, by their tokens: what several queries
+    ``known`` keeps the errors under each text, by whose learned words it holds and its tokens: what several queries
     have in common is computed once.
     """
 
     name: str
     encoded: Encoded
-    known: dict[tuple[int, ...], list[Tensor]]
+    known: dict[tuple[tuple[str, ...], tuple[int, ...]], list[Tensor]]
 
 
 def gather(reader: Reader, scene: Scene, text: str, concept: Concept) -> Iterator[Found]:
-    """The evidence for the subject's words against each alternative in the same text."""
+    """The evidence for the subject's words against each alternative in the same text, or in the settings' own."""
     settings, latents, geometry = reader.settings.evidence, scene.encoded.latents, scene.encoded.geometry
+    text = text if settings.text is None else settings.text
     most = min(8, rows_at_once(reader.backbone.unet, (int(latents.shape[2]), int(latents.shape[3]))))
 
-    def errors_of(words: Conditioning) -> list[Tensor]:
-        return errors(reader.backbone, scene.encoded, scene.name, words, settings, most)
+    def errors_of(whose: tuple[str, ...], prompt: Prompt, words: Callable[[], Conditioning]) -> list[Tensor]:
+        key = whose, prompt.ids
+        if key not in scene.known:
+            scene.known[key] = errors(reader.backbone, scene.encoded, scene.name, words(), settings, most)
+        return scene.known[key]
 
-    against = alternatives(reader, text, concept)
-    own = errors_of(reader.text(text, concept, geometry)) if against else []
-    for prompt in against:
-        if prompt.ids not in scene.known:
-            scene.known[prompt.ids] = errors_of(reader.condition(prompt, {}, geometry))
-        yield compare(own, scene.known[prompt.ids], geometry, settings)
+    for prompt in alternatives(reader, text, concept):
+        mine = concept.subject_id, concept.id
+        own = errors_of(mine, reader.prompt(text, concept), lambda: reader.text(text, concept, geometry))
+        other = errors_of((), prompt, partial(reader.condition, prompt, {}, geometry))
+        yield compare(own, other, geometry, settings)
 
 
 def alternatives(reader: Reader, text: str, concept: Concept) -> list[Prompt]:

@@ -72,7 +72,8 @@ def in_use(settings: LocalizerSettings, family: str, key: str, concept: Concept 
 
 def calibration_key(settings: LocalizerSettings) -> str:
     """Names the settings, and the code, that a calibration holds for."""
-    parts = {"evidence": dataclasses.asdict(settings.evidence), "template": settings.template, "version": 3}
+    evidence = {name: each for name, each in dataclasses.asdict(settings.evidence).items() if each is not None}
+    parts = {"evidence": evidence, "template": settings.template, "version": 3}
     parts |= {"working_size": settings.working_size, "code": code_sha256(Path(__file__).with_name("answer.py"))}
     if settings.evidence.attention:
         names = ("timesteps", "samples", "cross", "weights", "caption")

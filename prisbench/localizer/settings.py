@@ -33,6 +33,8 @@ class Evidence:
     the photo's side (of a square of its area).  ``power``: the map is multiplied by (evidence / its
     maximum) ** power for each alternative.  ``attention``: whether the subject is there at all is
     told by the evidence times (the highest attention that the learned words get) ** attention.
+    ``text``: what is said of the subject in place of the query's own text, with the slot ``{subject}``; queries about
+    one subject then share its passes.  None: each query's own.
     """
 
     timesteps: tuple[int, ...] = ()
@@ -41,6 +43,7 @@ class Evidence:
     blur: float = 0.12
     power: float = 0.5
     attention: float = 0.0
+    text: str | None = None
 
     def __bool__(self) -> bool:
         return bool(self.timesteps)

@@ -126,14 +126,15 @@ def answer_of(
     threshold: float,
     size_hw: tuple[int, int],
 ) -> Prediction:
-    """The chosen region with the photo's edges, in a photo of ``size_hw``; its peak is the map's in the region.
+    """The chosen region in a photo of ``size_hw``, with the photo's edges unless it is an outline already; its peak is
+    the map's in the region.
 
     No mask where the presence is below the threshold.
     """
     if found.place is None or found.presence < threshold:
         return Prediction(query_id, None, presence=found.presence)
     region = found.regions[found.place]
-    mask = mask_resized(snapped(scene.image, map_, region), size_hw)
+    mask = mask_resized(region if found.outlined else snapped(scene.image, map_, region), size_hw)
     y, x = np.unravel_index(int(np.where(region, map_, -1).argmax()), map_.shape)
     (h, w), (a, b) = size_hw, map_.shape
     peak = min(int((y + 0.5) * h / a), h - 1), min(int((x + 0.5) * w / b), w - 1)

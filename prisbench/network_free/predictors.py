@@ -69,11 +69,15 @@ def check_installed(predictor: Predictor) -> None:
 
 
 class Choice(NamedTuple):
-    """The regions that were compared, the score of each in 0..1, and the place of the chosen one, None without any."""
+    """The regions that were compared, the score of each in 0..1, and the place of the chosen one, None without any.
+
+    ``outlined``: the regions are outlines of things, which nothing need refine.
+    """
 
     regions: Sequence[Mask]
     scores: Float[np.ndarray, " n"]
     place: int | None
+    outlined: bool = False
 
     @property
     def presence(self) -> float:

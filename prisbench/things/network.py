@@ -1,7 +1,8 @@
 """The network that finds things: from a photo to what each cell belongs to.
 
 An encoder and decoder of convolutions at half of the photo's resolution, after Panoptic-DeepLab (Cheng et al. 2020,
-arXiv 1911.10194): is there a thing, is here the middle of one, and how far away is the middle of the thing here.
+arXiv 1911.10194): is there a thing, is here the middle of one, and how far away is the middle of the thing here.  Each
+cell answers for its four pixels (sub-pixel convolution, Shi et al. 2016, arXiv 1609.05158).
 
 Knows: layers, the files of a model.  Does not know: regions, training, what things are called.
 """
@@ -18,13 +19,13 @@ from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import interpolate, pad, pixel_shuffle
 
 from prisbench.errors import BackboneError
 from prisbench.runtime.files import read_json, write_json
 
 STRIDE = 2
-"""Pixels of a photo that a cell is wide."""
+"""Pixels of a photo that a cell is wide; a cell has as many answers as pixels."""
 
 FILE, WEIGHTS = "config.json", "model.safetensors"
 
@@ -44,7 +45,7 @@ class Config:
 
 
 class Seen(NamedTuple):
-    """Of each cell: how sure there is a thing and a middle, as logits, and the way to the middle, rows first."""
+    """Of each pixel: how sure there is a thing and a middle, as logits, and the way to the middle, rows first."""
 
     thing: Float[Tensor, "n h w"]
     middle: Float[Tensor, "n h w"]
@@ -70,7 +71,7 @@ class ThingsNet(nn.Module):
         self.up = nn.ModuleList(
             _block(above + beside, out, 1, config.groups) for above, beside, out in zip(coarse, kept, fine, strict=True)
         )
-        self.head = nn.Conv2d(fine[-1], 4, 1)
+        self.head = nn.Conv2d(fine[-1], 4 * STRIDE**2, 1)
 
     @property
     def multiple(self) -> int:
@@ -79,7 +80,7 @@ class ThingsNet(nn.Module):
     def forward(self, photos: Float[Tensor, "n 3 h w"]) -> Seen:
         return _parted(self.maps(photos))
 
-    def maps(self, photos: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 4 a b"]:
+    def maps(self, photos: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 4 h w"]:
         """What ``Seen`` is made of, side by side."""
         x, beside = self.stem(photos), []
         for block in self.down:
@@ -88,17 +89,18 @@ class ThingsNet(nn.Module):
         x = self.middle(x)
         for block, kept in zip(self.up, beside[-2::-1], strict=True):
             x = block(torch.cat([interpolate(x, size=kept.shape[-2:], mode="nearest"), kept], 1))
-        return self.head(x)
+        return pixel_shuffle(self.head(x), STRIDE)
 
 
 @torch.no_grad()
 def see(network: ThingsNet, photo: UInt8[Tensor, "h w 3"]) -> Seen:
-    """What the network sees of a photo, a cell a pixel, for n = 1."""
+    """What the network sees of a photo, for n = 1: the mean of what it sees of the photo and of its mirror image."""
     h, w = photo.shape[:2]
     pixels = photo.permute(2, 0, 1)[None].float() / 127.5 - 1
     whole = pad(pixels, (0, -w % network.multiple, 0, -h % network.multiple), mode="replicate")
-    fine = interpolate(network.maps(whole), size=whole.shape[-2:], mode="bilinear", align_corners=False)
-    seen = _parted(fine[:, :, :h, :w])
+    maps, mirrored = network.maps(torch.cat([whole, whole.flip(3)])).split(1)
+    back = mirrored.flip(3) * torch.tensor([1.0, 1.0, 1.0, -1.0])[:, None, None]
+    seen = _parted(((maps + back) / 2)[:, :, :h, :w])
     return seen._replace(way=network.config.reach * seen.way)
 
 
@@ -125,7 +127,7 @@ def load_network(folder: Path) -> ThingsNet:
     return network.eval()
 
 
-def _parted(maps: Float[Tensor, "n 4 a b"]) -> Seen:
+def _parted(maps: Float[Tensor, "n 4 h w"]) -> Seen:
     return Seen(maps[:, 0], maps[:, 1], maps[:, 2:])
 
 

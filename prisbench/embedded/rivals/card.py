@@ -11,18 +11,20 @@ from typing import Any
 
 from prisbench.embedded.card import spread_over
 from prisbench.embedded.rivals.quality import quality
-from prisbench.embedded.rivals.recipes import Recipe
+from prisbench.embedded.rivals.recipes import RIVALS, Recipe
 from prisbench.embedded.rivals.training import RUN
 from prisbench.runtime.files import read_json, sha256_file, write_json, write_text
+from prisbench.tabletop.families import VIEWS
 from prisbench.tabletop.queries import VERSION
 
 TITLES = {
     "sam": "The embedded Segment Anything",
     "clipseg": "The embedded CLIPSeg",
     "things": "The embedded finder of things",
+    "reid": "The embedded network that knows things again",
 }
 
-LIBRARIES = {"things": "prisbench"}
+LIBRARIES = {"things": "prisbench", "reid": "prisbench"}
 """Whose classes a model is of, where not those of transformers."""
 
 ABOUT = {
@@ -45,9 +47,14 @@ the end: take its rows for a lower bound of what CLIPSeg can do here.""",
 A small network of our own (`prisbench/things`) that knows one world, Tabletop: from a photo to one
 region for each thing, whatever it is called.  It is to other regions what an instance segmenter is
 on photographs.  Trained on true outlines, so a method that uses it has seen masks of training
-scenes; it has seen no text and no subject of the benchmark.  One pass at half resolution says
-where a thing is, where its middle is, and which middle each pixel belongs to (after
-Panoptic-DeepLab, Cheng et al. 2020).""",
+scenes; it has seen no text and no subject of the benchmark.  One pass says where a thing is, where
+its middle is, and which middle each pixel belongs to (after Panoptic-DeepLab, Cheng et al. 2020).""",
+    "reid": """\
+A small network of our own (`prisbench/reid`) that knows one world, Tabletop: from a thing in a
+photo to 64 numbers, which are alike for the same thing in any light, place and turn.  It is to
+other looks what a re-identification network is on photographs of people or cars.  Trained to tell
+a thing from its look-alikes of each grade, so a method that uses it has been shown what the
+benchmark asks, on other things.  It has seen no text and no subject of the benchmark.""",
 }
 
 
@@ -89,8 +96,7 @@ tags: [tabletop, prisbench]
 
 `prisbench train-rival {name} --out DIR {sizes}`
 
-The first {recipe["scenes"]} of the scenes that the embedded backbone was trained on
-({facts["world"]}), with their true masks.  No subject of the benchmark can be among them: training
+{scenes_of(facts)}  No subject of the benchmark can be among them: training
 never shows its pattern or its pair of colours.  Batch {recipe["batch"]}, AdamW {recipe["rate"]},
 averaged weights; {facts["hours"]} hours of wall time on one core that other work ran on, too.
 
@@ -104,6 +110,19 @@ averaged weights; {facts["hours"]} hours of wall time on one core that other wor
 
 All numbers are in `card.json`; weights `{facts["weights"]}`; size on disk {facts["bytes"] / 1e6:.1f} MB.
 """
+
+
+def scenes_of(facts: dict[str, Any]) -> str:
+    """Which scenes a model was trained on."""
+    name, count, world = facts["name"], facts["recipe"]["scenes"], facts["world"]
+    if RIVALS[name].kind == "families":
+        return f"""\
+{count} scenes of {count // VIEWS} families ({world}, `prisbench/tabletop/families.py`), with
+their true masks: a thing, its look-alikes, copies and colour twins, on tables in their colours,
+made as the benchmark's are."""
+    return f"""\
+The first {count} of the scenes that the embedded backbone was trained on
+({world}), with their true masks."""
 
 
 def _sam(found: dict[str, Any]) -> str:
@@ -133,7 +152,19 @@ def _things(found: dict[str, Any]) -> str:
     )
 
 
-QUALITIES = {"sam": _sam, "clipseg": _clipseg, "things": _things}
+def _reid(found: dict[str, Any]) -> str:
+    kinds = "\n".join(f"| {kind} | {share:.3f} |" for kind, share in found["less_like"].items())
+    return f"""\
+{found["first"]["n"]} scenes of families outside of training, a thing known by two photos and their masks:
+it is liker to itself than all other things there in **{_number(found["first"])}** of the scenes.
+By what another thing differs in, the share of {found["pairs"]} others that are less like:
+
+| differs in | less like |
+|---|---|
+{kinds}"""
+
+
+QUALITIES = {"sam": _sam, "clipseg": _clipseg, "things": _things, "reid": _reid}
 
 
 def _number(found: dict[str, Any]) -> str:

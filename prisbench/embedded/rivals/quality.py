@@ -19,12 +19,18 @@ from prisbench.embedded.card import with_interval
 from prisbench.embedded.rivals.phrases import Told, told
 from prisbench.images.photos import image_id
 from prisbench.images.regions import iou
+from prisbench.reid import network as reid
 from prisbench.sam.model import Prompt, Sam
 from prisbench.sam.persam import box_of
 from prisbench.tabletop.captions import SCALES, ordinary_scene
+from prisbench.tabletop.families import PHOTOS, VIEWS, family, family_scene
+from prisbench.tabletop.individuals import grade_between
 from prisbench.tabletop.scenes import Plan, Scene, compose
 from prisbench.things.network import load_network
 from prisbench.things.regions import regions_of
+
+HELD_OUT_FAMILIES = 1_000_000
+"""Families from this number on are never trained on."""
 
 CUT = 0.5
 """Where scores are cut here; a method's own threshold is chosen on validation."""
@@ -52,6 +58,7 @@ def quality(kind: str, folder: Path, scenes: int, name: str = "held-out") -> dic
         "sam": sam_quality,
         "clipseg": clipseg_quality,
         "things": things_quality,
+        "reid": reid_quality,
     }
     return {**measures[kind](folder, scenes, name), "scenes": scenes}
 
@@ -127,6 +134,37 @@ def things_quality(folder: Path, scenes: int, name: str) -> dict[str, Any]:
             keys.append(image_id(scene.image))
     at_half = round(float(np.mean(np.asarray(ious) >= 0.5)), 4)
     return {"region": with_interval(ious, keys), "at_half": at_half, "regions": round(regions / len(ious), 4)}
+
+
+def reid_quality(folder: Path, scenes: int, name: str) -> dict[str, Any]:
+    """Over families outside of training, known by their two photos: the share of the scenes in which the thing is liker
+    to itself than all others are, and, by what another thing differs in, the share of the others that are less like.
+    """
+    network = reid.load_network(folder)
+    best: list[float] = []
+    keys: list[str] = []
+    less: dict[str, list[bool]] = {}
+    for number in range(HELD_OUT_FAMILIES, HELD_OUT_FAMILIES + -(-scenes // VIEWS)):
+        who, known = family(number).who, list[np.ndarray]()
+        for view in range(VIEWS):
+            scene, members = family_scene(number, view)
+            vectors = reid.vectors(network, scene.image, scene.masks)
+            if view < PHOTOS:
+                known.append(vectors[members.index(0)])
+                continue
+            like = vectors @ np.mean(known, axis=0)
+            own = [each for each, member in zip(like, members, strict=True) if member == 0]
+            others = [n for n, member in enumerate(members) if member != 0]
+            if not own or not others:
+                continue
+            for n in others:
+                other = scene.things[n].individual
+                kind = grade_between(who, other) if other.noun == who.noun else "another noun"
+                less.setdefault(kind, []).append(bool(like[n] < min(own)))
+            best.append(float(max(like[n] for n in others) < min(own)))
+            keys.append(image_id(scene.image))
+    by_kind = {kind: round(float(np.mean(each)), 4) for kind, each in sorted(less.items())}
+    return {"first": with_interval(best, keys), "less_like": by_kind, "pairs": sum(map(len, less.values()))}
 
 
 def union(scene: Scene, numbers: list[int]) -> Bool[np.ndarray, "h w"]:

@@ -21,10 +21,12 @@ class _Recipe:
     name: ClassVar[str]
     stage: ClassVar[int]
     """Tells the random numbers of one training from those of another."""
+    kind: ClassVar[str] = "with masks"
+    """Of the scenes (``embedded.scenes.KINDS``)."""
 
     seed: int = 0
     scenes: int = 3_000
-    """The first so many of those that the embedded backbone was trained on."""
+    """The first so many of those that the embedded backbone was trained on, or of those of families."""
     batch: int = 8
     rate: float = 1e-3
     ema: float = 0.998
@@ -110,24 +112,48 @@ class ThingsRecipe(_Recipe):
 
     name: ClassVar[str] = "things"
     stage: ClassVar[int] = 6
+    kind: ClassVar[str] = "families"
 
-    scenes: int = 6_000
+    scenes: int = 18_000
     widths: tuple[int, ...] = (24, 48, 96, 128)
     """Channels at each resolution, the finest first."""
     rate: float = 2e-3
-    steps: int = 6_000
+    steps: int = 4_000
     decay_share: float = 0.6
 
 
-Recipe = SamRecipe | ClipSegRecipe | ThingsRecipe
+@dataclass(frozen=True)
+class ReIdRecipe(_Recipe):
+    """Every number that shapes the network that knows things again (``prisbench/reid``)."""
 
-RIVALS: Mapping[str, type[SamRecipe] | type[ClipSegRecipe] | type[ThingsRecipe]] = {
+    name: ClassVar[str] = "reid"
+    stage: ClassVar[int] = 7
+    kind: ClassVar[str] = "families"
+
+    scenes: int = 18_000
+    batch: int = 6
+    """Families in a step, of six scenes each: about 120 crops."""
+    widths: tuple[int, ...] = (40, 80, 144)
+    """Channels at each resolution, the finest first."""
+    size: int = 64
+    """Numbers of a vector."""
+    sharpness: float = 12.0
+    """What the cosine of two vectors is multiplied with in the loss."""
+    rate: float = 2e-3
+    steps: int = 2_800
+    decay_share: float = 0.6
+
+
+Recipe = SamRecipe | ClipSegRecipe | ThingsRecipe | ReIdRecipe
+
+RIVALS: Mapping[str, type[SamRecipe] | type[ClipSegRecipe] | type[ThingsRecipe] | type[ReIdRecipe]] = {
     "sam": SamRecipe,
     "clipseg": ClipSegRecipe,
     "things": ThingsRecipe,
+    "reid": ReIdRecipe,
 }
 
-SECONDS = {"sam": 0.55, "clipseg": 0.65, "things": 0.25}
+SECONDS = {"sam": 0.55, "clipseg": 0.65, "things": 0.8, "reid": 1.1}
 """Of one core for a step of the default size, measured while other work ran on the processor's other threads."""
 
 

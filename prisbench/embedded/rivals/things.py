@@ -15,10 +15,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from prisbench.embedded.rivals.pools import Pool, draw_rows
 from prisbench.embedded.rivals.recipes import ThingsRecipe
-from prisbench.things.network import STRIDE, Config, ThingsNet
+from prisbench.things.network import Config, ThingsNet
 
-SPREAD = 2.0
-"""Cells: the deviation of the bell around a middle."""
+SPREAD = 3.5
+"""Pixels: the deviation of the bell around a middle."""
 
 MIDDLES = 40.0
 """The squared error of middles counts so many times the cross-entropy of things: nearly all cells are no middle."""
@@ -58,22 +58,22 @@ def things_loss(
 
 def targets(
     ids: UInt8[np.ndarray, "h w"], reach: float
-) -> tuple[Float32[np.ndarray, "a b"], Float32[np.ndarray, "a b"], Float32[np.ndarray, "2 a b"]]:
-    """Of each cell: is it a thing's, how near it is to a middle (1 there), and the way to its own thing's middle.
+) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"], Float32[np.ndarray, "2 h w"]]:
+    """Of each pixel: is it a thing's, how near it is to a middle (1 there), and the way to its own thing's middle.
 
     The middle is that of the box around what is seen of a thing.
     """
-    cells = ids[::STRIDE, ::STRIDE]
-    grid = np.indices(cells.shape).astype(np.float32)
+    grid = np.indices(ids.shape).astype(np.float32)
     rows, columns = grid[0], grid[1]
-    middle, way = np.zeros(cells.shape, np.float32), np.zeros((2, *cells.shape), np.float32)
-    for number in np.unique(cells[cells > 0]):
-        inside = cells == number
+    middle, way = np.zeros(ids.shape, np.float32), np.zeros((2, *ids.shape), np.float32)
+    for number in np.unique(ids[ids > 0]):
+        inside = ids == number
         ys, xs = np.nonzero(inside)
         y, x = (ys.min() + ys.max()) / 2, (xs.min() + xs.max()) / 2
-        middle = np.maximum(middle, np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * SPREAD**2)))
+        bell = np.exp(-((rows[:, :1] - y) ** 2) / (2 * SPREAD**2)) * np.exp(-((columns[:1] - x) ** 2) / (2 * SPREAD**2))
+        middle = np.maximum(middle, bell)
         way[:, inside] = np.stack([y - rows[inside], x - columns[inside]])
-    return (cells > 0).astype(np.float32), middle.astype(np.float32), way * np.float32(STRIDE / reach)
+    return (ids > 0).astype(np.float32), middle.astype(np.float32), way / np.float32(reach)
 
 
 def recoloured(photos: Float[Tensor, "n 3 h w"], g: torch.Generator) -> Float[Tensor, "n 3 h w"]:

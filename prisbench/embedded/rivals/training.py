@@ -20,17 +20,19 @@ from prisbench.clipseg.model import DEVIATION, MEAN
 from prisbench.embedded.recipe import Report
 from prisbench.embedded.rivals.clipseg import Names, Twins, build_clipseg, clipseg_loss, trained_parts
 from prisbench.embedded.rivals.pools import Pool, read_pools
-from prisbench.embedded.rivals.recipes import ClipSegRecipe, Recipe, SamRecipe, ThingsRecipe
+from prisbench.embedded.rivals.recipes import ClipSegRecipe, Recipe, ReIdRecipe, SamRecipe, ThingsRecipe
+from prisbench.embedded.rivals.reid import Families, build_reid, reid_loss
 from prisbench.embedded.rivals.sam import build_sam, sam_loss
 from prisbench.embedded.rivals.things import build_things, things_loss
 from prisbench.embedded.scenes import draw_scenes
 from prisbench.embedded.stage import Stage, rate_shape
 from prisbench.embedded.training import claim_recipe
 from prisbench.embedded.words import make_tokenizer
+from prisbench.reid import network as reid
 from prisbench.runtime.files import new_folder
 from prisbench.runtime.locks import locked
 from prisbench.tabletop.captions import vocabulary
-from prisbench.things.network import save_network
+from prisbench.things import network as things
 
 RUN, MODEL = "run", "model"
 """Folders of a rival's state and of its finished model."""
@@ -46,9 +48,9 @@ def train_rival(out: Path, recipe: Recipe, report: Report = lambda *_: None, che
     home = out / recipe.name
     with locked(home):
         claim_recipe(home, recipe)
-        place = out / f"scenes-{recipe.scenes}"
+        place = out / f"{recipe.kind.replace(' ', '-')}-{recipe.scenes}"
         with locked(place, wait=True):
-            pools = read_pools(draw_scenes(place, recipe, report, masks=True))
+            pools = read_pools(draw_scenes(place, recipe, report, recipe.kind))
         network, stage, loss = beginning(home, recipe, pools)
         stage.run(
             recipe.steps,
@@ -73,6 +75,10 @@ def beginning(home: Path, recipe: Recipe, pools: Sequence[Pool]) -> tuple[Any, S
         network = build_things(recipe).train()
         stage = Stage(home / RUN, {"things": network}, recipe.rate, recipe.ema)
         return network, stage, lambda step: things_loss(network, recipe, pools, step)
+    if isinstance(recipe, ReIdRecipe):
+        network, families = build_reid(recipe).train(), Families(pools)
+        stage = Stage(home / RUN, {"reid": network}, recipe.rate, recipe.ema)
+        return network, stage, lambda step: reid_loss(network, recipe, families, step)
     tokenizer, names = tokenizer_of(home, recipe), Names(pools, recipe)
     network = build_clipseg(recipe, tokenizer).train()
     parts = {**trained_parts(network), "names": names}
@@ -91,7 +97,9 @@ def write_model(home: Path, recipe: Recipe, network: Any) -> Path:
     folder = home / MODEL
     with new_folder(folder, overwrite=True, marker="config.json") as temp:
         if isinstance(recipe, ThingsRecipe):
-            save_network(network, temp)
+            things.save_network(network, temp)
+        elif isinstance(recipe, ReIdRecipe):
+            reid.save_network(network, temp)
         else:
             network.half().save_pretrained(temp, safe_serialization=True)
         if isinstance(recipe, ClipSegRecipe):

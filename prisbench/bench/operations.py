@@ -110,12 +110,12 @@ def cost_line(row: Row) -> str:
             (row.work.scene, "a scene"),
             (row.work.subject, "a subject in a call"),
             (row.work.query, "a query"),
-            (row.work.learn, f"to learn a subject from {PHOTOS} photos"),
+            (row.work.learn, "to learn a subject"),
         )
         if value
     ]
     hours = ", ".join(f"{row.hours(size):.2f} h for {size.name}" for size in SIZES)
-    return f"{row.network}: {', '.join(each)} TFLOP; {hours}."
+    return f"{row.network}, in TFLOP: {', '.join(each)}; {hours}."
 
 
 def _tera(operations: int) -> str:

@@ -3,7 +3,7 @@
 Sizes are those of the configuration files beside the released weights, or of transformers' own defaults where these are
 the released sizes; what differs from the defaults is written here, with its source.
 
-Knows: classes of transformers and diffusers, torch's device "meta".  Does not know: weights, GPUs, benchmarks.
+Knows: classes of transformers, the architectures of diffusion models, torch's device "meta".  Does not know: weights, GPUs, benchmarks.
 """
 
 from __future__ import annotations
@@ -231,17 +231,11 @@ def seggpt_large() -> tuple[int, dict[str, int]]:
 
 def stable_diffusion() -> tuple[int, dict[str, int]]:
     """Stable Diffusion 1.5 (``diffusion/architectures.py``): its encoder, and eight noises up to DIFT's layer."""
-    import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
-    from prisbench.diffusion.architectures import ARCHITECTURES
     from prisbench.diffusion.features import module_features
+    from prisbench.diffusion.loading import shapes_of
     from prisbench.matching.unet import CHOSEN
 
-    sizes, chosen = ARCHITECTURES["sd15-random"], CHOSEN["sd"]
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**sizes.unet).eval().requires_grad_(False)
-        vae = AutoencoderKL(**sizes.vae).eval().requires_grad_(False)
+    (vae, unet), chosen = shapes_of("sd15-random"), CHOSEN["sd"]
     h, w = (n // 8 for n in HW)
 
     def look() -> None:

@@ -3,7 +3,8 @@
 Sizes are those of the configuration files beside the released weights, or of transformers' own defaults where these are
 the released sizes; what differs from the defaults is written here, with its source.
 
-Knows: classes of transformers, the architectures of diffusion models, torch's device "meta".  Does not know: weights, GPUs, benchmarks.
+Knows: classes of transformers, architectures of diffusion models, torch's device "meta".  Does not know: weights, GPUs,
+benchmarks.
 """
 
 from __future__ import annotations

@@ -259,9 +259,9 @@ def test_a_run_made_again_for_its_maps_is_held_to_the_row_that_is_there(dataset:
 def test_maps_are_not_asked_of_answers_that_were_kept_without_them(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "soft.py").write_text(SOFT)
 
-    def run(**options: bool) -> Path:
+    def run(soft_maps: bool = False, fresh: bool = False) -> Path:
         method = load_method(str(tmp_path / "soft.py"))
-        return evaluate(dataset, method, tmp_path, Scope("validation"), RunOptions(**options))[1]
+        return evaluate(dataset, method, tmp_path, Scope("validation"), RunOptions(soft_maps=soft_maps, fresh=fresh))[1]
 
     run()
     with pytest.raises(DataError, match="kept without their soft maps; choose another --out, or say --fresh"):

@@ -82,7 +82,7 @@ def _rows(say: Callable[[str], None]) -> Iterator[Row]:
         for each in networks:
             if each.name not in known:
                 say(f"{each.name} ...")
-                known[each.name] = each.count()
+                known[each.name] = each.parts()
         weights = sum(known[each.name][0] for each in networks)
         parts = {key: value for each in networks for key, value in known[each.name][1].items()}
         yield Row(method, " and ".join(each.name for each in networks), weights, work(parts))

@@ -36,10 +36,10 @@ class Work(NamedTuple):
 
 
 class Network(NamedTuple):
-    """``count`` gives how many weights it has, and the operations of each part by name."""
+    """``parts`` gives how many weights it has, and the operations of each part by name."""
 
     name: str
-    count: Callable[[], tuple[int, dict[str, int]]]
+    parts: Callable[[], tuple[int, dict[str, int]]]
 
 
 def _built(kind: Any, config: Any) -> Any:
@@ -149,12 +149,13 @@ def dinov3_large() -> tuple[int, dict[str, int]]:
     """``facebook/dinov3-vitl16-pretrain-lvd1689m``: ViT-L with four registers (arXiv 2508.10104, table 2)."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
+    from prisbench.matching.dinov3 import SIDE
+
     config = DINOv3ViTConfig(
         hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, num_register_tokens=4
     )
     network = _built(DINOv3ViTModel, config)
-    side = 768
-    h, w = (round(n * side / max(HW) / config.patch_size) * config.patch_size for n in HW)
+    h, w = (round(n * SIDE / max(HW) / 16) * 16 for n in HW)
     return _weights(network), _counted({"image": lambda: network(pixel_values=_empty(1, 3, h, w))})
 
 
@@ -202,7 +203,8 @@ def sam3() -> tuple[int, dict[str, int]]:
     """``facebook/sam3``: transformers' defaults, which are its sizes.  The encoder of example boxes is left out."""
     from transformers import Sam3Config, Sam3Model
 
-    network, seen = _built(Sam3Model, Sam3Config()), []
+    network = _built(Sam3Model, Sam3Config())
+    seen: list[Any] = []
 
     def find() -> None:
         side = _empty(72)  # its cells; the library reads their number out of a tensor, which has none here

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from prisbench.runs import RunOptions, note_files
 from prisbench.runtime.limits import OutOfTime, time_limit
 from prisbench.runtime.reads import watched
 from prisbench.soft_maps import write_map
-from prisbench.types import Concept, Example, Method, Prediction, Query
+from prisbench.types import Concept, Example, LooksAhead, Method, Prediction, Query
 
 PATIENCE = 3
 """Images with a breach of the contract, and no answer that keeps it, after which a run ends: the code has to change."""
@@ -55,10 +55,13 @@ def locate_all(answering: Answering, examples: Iterator[Example], path: Path) ->
     note_files(path.parent, answering.method)
     with PredictionWriter(path, answering.options.keep_errors) as writer:
         keeper = _Keeper(answering, writer)
-        for group in _by_image(examples):
+        for group, ahead in _ahead(answering, _by_image(examples), writer.done):
             order += [example.query.id for example in group]
             todo = [example for example in group if example.query.id not in writer.done]
-            for answered in itertools.chain.from_iterable(_answer(answering, call) for call in _calls(todo)):
+            calls = _calls(todo)
+            for answered in itertools.chain.from_iterable(
+                _answer(answering, call, ahead / len(calls)) for call in calls
+            ):
                 keeper.keep(answered)
             keeper.image_done()
         keeper.finish()
@@ -131,8 +134,33 @@ def _by_image(examples: Iterator[Example]) -> Iterator[list[Example]]:
         yield list(group)
 
 
-def _answer(answering: Answering, examples: Sequence[Example]) -> Iterator[_Answered]:
-    """The records of one image's queries; a method that fails is given them one by one, so that it fails on few."""
+def _ahead(
+    answering: Answering, groups: Iterator[list[Example]], done: Collection[str]
+) -> Iterator[tuple[list[Example], float]]:
+    """The groups, and the seconds that the method looked at each one's image before; 0 where it does not look ahead.
+
+    A look that fails is the last one: every image is looked at again when its turn comes, and fails alone.
+    """
+    method, options = answering.method, answering.options
+    looks = method.look_ahead if options.scenes_at_once > 1 and isinstance(method, LooksAhead) else None
+    while batch := list(itertools.islice(groups, options.scenes_at_once if looks else 1)):
+        wanted = [group for group in batch if any(example.query.id not in done for example in group)]
+        start = time.perf_counter()
+        if looks and len(wanted) > 1:
+            try:
+                with time_limit((options.image_seconds or 0) * len(wanted)), watched(method):
+                    looks([group[0].image.copy() for group in wanted])
+            except (Exception, OutOfTime):
+                looks = None
+        each = (time.perf_counter() - start) / max(len(wanted), 1)
+        yield from ((group, each) for group in batch)
+
+
+def _answer(answering: Answering, examples: Sequence[Example], ahead: float = 0.0) -> Iterator[_Answered]:
+    """The records of one image's queries; a method that fails is given them one by one, so that it fails on few.
+
+    ``ahead``: seconds that it has looked at the image before.
+    """
     if not examples:
         return
     image, options = examples[0].image, answering.options
@@ -157,7 +185,7 @@ def _answer(answering: Answering, examples: Sequence[Example]) -> Iterator[_Answ
             raise
         yield _Answered(PredictionRecord(queries[0].id, None, error=words_of(error)))
         return
-    each = (time.perf_counter() - start) / len(queries)
+    each = (time.perf_counter() - start + ahead) / len(queries)
     for answer in answers:
         yield _kept(answering, answer, (image.shape[0], image.shape[1]), each)
 

@@ -20,6 +20,7 @@ from prisbench.deaf import check_deaf
 from prisbench.errors import DataError, PrisbenchError, UsageError
 from prisbench.out_of_domain import count_outside
 from prisbench.own_task import OwnTask
+from prisbench.predictions import read_predictions
 from prisbench.provenance import current_provenance
 from prisbench.results import REFERENCES, DatasetRef
 from prisbench.runs import (
@@ -34,6 +35,7 @@ from prisbench.runs import (
     note,
     run_folder,
 )
+from prisbench.runtime.files import write_errors
 from prisbench.runtime.identity import identity
 from prisbench.runtime.locks import locked
 from prisbench.runtime.reads import watched
@@ -117,13 +119,26 @@ def predicting(
         manifest["concepts"] = {key: concept.id for key, concept in concepts.items()}
         manifest = claim(folder, manifest, cost)
         examples = partial(scope.examples, dataset)
-        maps = folder / SOFT_MAPS if options.soft_maps else None
+        maps = _place_of_maps(folder) if options.soft_maps else None
         answering = Answering(method, concepts, options, partial(progress, "locate"), len(about), maps)
         locate_all(answering, examples(), folder / PREDICTIONS)
         outside = None
         with contextlib.suppress(Exception):  # a measure that fails is no reason to lose the run
             outside = count_outside(method, examples())
         yield Predicted(folder, {**manifest, **note(folder, out_of_domain=outside)}, outside)
+
+
+def _place_of_maps(folder: Path) -> Path:
+    """Where a run keeps its soft maps.  Raises DataError where it has answers that were kept without theirs."""
+    maps = folder / SOFT_MAPS
+    if not maps.is_dir() and (folder / PREDICTIONS).is_file() and read_predictions(folder / PREDICTIONS):
+        raise DataError(
+            f"{folder} has answers that were kept without their soft maps; choose another --out, or say --fresh to "
+            "start again"
+        )
+    with write_errors(maps):
+        maps.mkdir(parents=True, exist_ok=True)
+    return maps
 
 
 def manifest_of(dataset: Dataset, method: Method, scope: Scope, options: RunOptions) -> dict[str, Any]:

@@ -50,6 +50,7 @@ SAME = 0.8
 PASSED_ON = (
     *("model", "weights", "template", "precision", "backbone", "device", "cost", "strangeness", "own_task"),
     "subjects",
+    "look_ahead",
 )
 """Members that a method may have; the reader has them where the method does."""
 

@@ -109,6 +109,7 @@ class RunOptions:
     ``seed``: that of the method, for the record.  ``fresh`` forgets an earlier run of the same name, finished or not.
     By default, queries that the method fails on are recorded, the run goes on, and the same command tries them again:
     ``keep_errors`` does not try the failures of an earlier run again, ``fail_on_error`` ends the run at the first one.
+    ``scenes_at_once``: so many are shown together to a method that can look ahead (``types.LooksAhead``).
     ``image_seconds``: longer than this the queries about one image take in vain, and fail; None and 0: no limit.
     ``reference``: what a method is given of a subject, one of ``results.REFERENCES``.  ``deaf``: an input that is kept
     from the method, one of ``deaf.DEAF``.  ``tuned``: what the record says of settings that ``tuning`` chose; such a
@@ -127,6 +128,7 @@ class RunOptions:
     keep_errors: bool = False
     fail_on_error: bool = False
     image_seconds: float | None = IMAGE_SECONDS
+    scenes_at_once: int = 1
     kept: Kept | None = field(default=None, compare=False, repr=False)
 
 

@@ -234,6 +234,18 @@ class TellsForm(Protocol):
 
 
 @runtime_checkable
+class LooksAhead(Protocol):
+    """What a method may also have: a look at several scenes at once, before it is asked about each of them.
+
+    Answers are the same without it, to rounding.  It is called where a run is told to (``RunOptions.scenes_at_once``).
+    """
+
+    def look_ahead(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> None:
+        """Encode these scenes together, of one size or of several; the next calls of ``locate`` are about them."""
+        ...
+
+
+@runtime_checkable
 class KnowsItsTask(Protocol):
     """What a method may also have: how well its model does what it was trained for."""
 
@@ -262,8 +274,8 @@ class Method(Protocol):
     content decides the masks, or a mapping of names to what identifies their content; default: ``model``.  A run goes
     on only with the same settings, code and weights.  Further members that are used where a method has them:
     ``TellsCost``, ``TellsForm``, ``WantsSubjects``, ``KeepsConcepts``, ``WholeConcepts``, ``KnowsItsWorld``,
-    ``KnowsItsTask`` and ``Tunable``.  ``GivesCandidates`` is for people and programs that choose among parts.  What a
-    method may use itself is in ``MethodOptions``.
+    ``KnowsItsTask``, ``Tunable`` and ``LooksAhead``.  ``GivesCandidates`` is for people and programs that choose among
+    parts.  What a method may use itself is in ``MethodOptions``.
     """
 
     name: str

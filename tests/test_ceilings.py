@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from prisbench.bench.by_eye import choose, shuffled
-from prisbench.ceilings.measure import PERSON, checked, of_person, of_run, of_truth, together
+from prisbench.ceilings.measure import PERSON, checked, of_person, of_run, of_truth, row_of, together
 from prisbench.ceilings.outlines import against, box_of, cut_out, kinds
 from prisbench.ceilings.thresholds import Curve, curve, one_for_all, one_for_each, presence_known
 from prisbench.datasets.load import Dataset, open_dataset
@@ -236,6 +236,41 @@ def test_thresholds_of_a_run_are_at_least_what_it_scored_itself(dataset: Dataset
     assert "of a row's run" in dict(checked(found, None, [run]))[all_.name]
     with pytest.raises(DataError, match="no row has the predictions of its run"):
         list(checked(found, None, []))
+
+
+def test_a_run_made_again_for_its_maps_is_held_to_the_row_that_is_there(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "soft.py").write_text(SOFT)
+    row, _ = evaluate(dataset, load_method(str(tmp_path / "soft.py")), tmp_path / "row", Scope("validation"))
+    options = RunOptions(soft_maps=True)
+    again, path = evaluate(
+        dataset, load_method(str(tmp_path / "soft.py")), tmp_path / "maps", Scope("validation"), options
+    )
+    assert row.predictions and again.predictions and row.predictions != again.predictions, "seconds differ"
+    assert row_of(again, [row]) is row
+    found = of_run(dataset, path.parent, "validation", rows=[row])
+    assert {each.about["predictions"] for each in found} == {row.predictions.sha256}
+    counts = dataclasses.replace(row.queries[0].counts, intersection=row.queries[0].counts.intersection + 1)
+    other = dataclasses.replace(row, queries=(dataclasses.replace(row.queries[0], counts=counts), *row.queries[1:]))
+    assert row_of(again, [other, dataclasses.replace(row, seed=1)]) is None
+    own = of_run(dataset, path.parent, "validation", rows=[other])
+    assert {each.about["predictions"] for each in own} == {again.predictions.sha256}
+
+
+def test_maps_are_not_asked_of_answers_that_were_kept_without_them(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "soft.py").write_text(SOFT)
+
+    def run(soft_maps: bool = False, fresh: bool = False) -> Path:
+        method = load_method(str(tmp_path / "soft.py"))
+        return evaluate(dataset, method, tmp_path, Scope("validation"), RunOptions(soft_maps=soft_maps, fresh=fresh))[1]
+
+    run()
+    with pytest.raises(DataError, match="kept without their soft maps; choose another --out, or say --fresh"):
+        run(soft_maps=True)
+    path = run(soft_maps=True, fresh=True)
+    first = {map_.name: map_.read_bytes() for map_ in (path.parent / "soft-maps").iterdir()}
+    assert first
+    assert run(soft_maps=True) == path, "the same command goes on"
+    assert {map_.name: map_.read_bytes() for map_ in (path.parent / "soft-maps").iterdir()} == first
 
 
 def test_the_best_thresholds_of_a_run_reach_the_board_from_the_command_line(

@@ -136,6 +136,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "bench localizer",
         "bench methods",
         "bench network-free",
+        "bench operations",
         "bench own-photos",
         "bench score",
         "bench shortcuts",

@@ -30,7 +30,7 @@ conformance demo doctor cli __main__
 ROOMS = {
     "runtime": """console devices hub files strict_json limits locks workers resume checkpoints processes seeds
         source_code reads identity method_files""",
-    "images": "arrays perceptual photos masks regions outlines drawing",
+    "images": "arrays perceptual photos seen masks regions outlines drawing",
     "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
         captions subjects texts queries families audit.rows audit.views audit.which audit.there audit.where audit.report
         audit.unseen""",
@@ -87,7 +87,7 @@ ROOMS = {
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
     "bench": """process models published network scene localizer learner dataset crf ablation by_eye score uncertainty
-        coverage methods""",
+        coverage methods published_networks operations""",
     "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
     "cli": """options bars concepts cluster evaluate leaderboard plot ceilings predict rows segment bench project

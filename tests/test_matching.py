@@ -146,12 +146,12 @@ def test_features_are_the_layers_outputs_and_the_pass_ends_there(backbones: dict
 @pytest.mark.parametrize("kind", ["embedded", "sd1", "sdxl"])
 def test_unet_features_of_a_photo_that_is_not_square(kind: str, backbones: dict[str, str]) -> None:
     method: Any = load_method("unet-features", MethodOptions(model=backbones[kind]))
-    found = method.encoder.encode(SCENE)
+    found = method.encoder.encode([SCENE])[0]
     assert found.photo_hw == (52, 36) and found.features.dtype == torch.float32
     (gh, gw), (ch, cw) = found.grid_hw, found.cell_hw
     assert gh * ch >= 52 > (gh - 1) * ch and gw * cw >= 36 > (gw - 1) * cw, "the cells cover the photo, no more"
     assert gh > gw
-    assert torch.equal(found.features, method.encoder.encode(SCENE.copy()).features)
+    assert torch.equal(found.features, method.encoder.encode([SCENE.copy()])[0].features)
     assert "noises a photo" in method.cost((52, 36))
 
 
@@ -160,7 +160,7 @@ def test_several_layers_stand_on_the_finest_grid(backbones: dict[str, str]) -> N
     for layers, width in (("up_blocks.1.attentions.1+down_blocks.0", 24), (key, 16)):
         given = MethodOptions(model=backbones["embedded"], settings={"layers": layers, "samples": 2})
         method: Any = load_method("unet-features", given)
-        assert method.encoder.encode(SCENE).features.shape[0] == width and method.settings["layers"] == layers
+        assert method.encoder.encode([SCENE])[0].features.shape[0] == width and method.settings["layers"] == layers
 
 
 def test_unet_features_refuse_what_makes_no_sense(backbones: dict[str, str]) -> None:
@@ -195,7 +195,7 @@ def dino(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_dinov3_sees_a_photo_in_its_own_shape(dino: str) -> None:
     encoder = Dinov3Encoder(dino, "cpu", 80)
-    found = encoder.encode(SCENE)
+    (found,) = encoder.encode([SCENE])
     assert found.grid_hw == (10, 7) and found.cell_hw == (5.2, 36 / 7) and found.photo_hw == (52, 36)
     pixels = F.interpolate(
         torch.from_numpy(SCENE).permute(2, 0, 1)[None] / 255, (80, 56), mode="bilinear", antialias=True

@@ -59,6 +59,21 @@ class Bright:
         return [Candidate(whole, 0.75), Candidate(image[..., 0] >= image[..., 0].max(), 0.5)]
 
 
+class Ahead(Bright):
+    """Sound, and looks at several scenes together."""
+
+    def __init__(self) -> None:
+        self.seen: dict[bytes, np.ndarray] = {}
+
+    def look_ahead(self, images: Sequence[np.ndarray]) -> None:
+        self.seen = {image.tobytes(): image[..., 0] for image in images}
+
+    def answer(self, image: np.ndarray, query: Query, concept: Concept) -> Any:
+        red = self.seen.get(image.tobytes(), image[..., 0])
+        mask = red > concept.tensors["level"][0]
+        return Prediction(query.id, mask, (1, 2), 0.5, mask.astype(float))
+
+
 def checks(set_: TrialSet, kind: Callable[[], Any] = Bright) -> dict[str, Check]:
     """What becomes of a method, by check; in this process."""
     caller = Caller(kind(), lambda _: None, 5.0)
@@ -66,9 +81,14 @@ def checks(set_: TrialSet, kind: Callable[[], Any] = Bright) -> dict[str, Check]
 
 
 def test_a_sound_method_passes_every_check(set_: TrialSet) -> None:
-    found = checks(set_)
+    found = checks(set_, Ahead)
     assert {check.state for check in found.values()} == {"ok"}, found
     assert list(found) == [name for name in CHECKS if name not in ("loads", "stdout", "time")]
+
+
+def test_a_method_that_cannot_look_ahead_is_not_asked_to(set_: TrialSet) -> None:
+    found = checks(set_)
+    assert found["ahead"].state == "skipped" and {check.state for check in found.values()} == {"ok", "skipped"}
 
 
 # --- a broken method for each check ---------------------------------------------------------------------------------
@@ -268,7 +288,25 @@ class Secretive(Whole):
         return Prediction(query.id, image[..., 0] > getattr(self, "level", 0))
 
 
+class Mixed(Ahead):
+    """Gives a scene another one's encoding."""
+
+    def look_ahead(self, images: Sequence[np.ndarray]) -> None:
+        self.seen = {image.tobytes(): 255 - image[..., 0] for image in images}
+
+
+class OneSize(Ahead):
+    def look_ahead(self, images: Sequence[np.ndarray]) -> None:
+        np.stack(images)
+
+
 BROKEN = [
+    (Mixed, "ahead", r"after a look at several scenes, its answer differs; keep each scene's encoding by its pixels"),
+    (
+        OneSize,
+        "ahead",
+        r"look_ahead, \d scenes of several sizes: ValueError: all input arrays must have the same shape",
+    ),
     (Secretive, "again", r"a copy that did not learn differs; put all that locate needs into the concept, or do not"),
     (NoList, "candidates", r"candidates gave NoneType; give a list of prisbench.Candidate"),
     (LateError, "candidates", r"ValueError: late \(test_trial.py, line \d+\)"),
@@ -458,7 +496,7 @@ def test_an_unknown_name_offers_the_nearest_before_anything_is_drawn() -> None:
 def test_a_baseline_passes_with_the_photos_masks_and_its_settings_are_taken() -> None:
     trial = try_method("center-box", MethodOptions(settings={"share": 0.3}), reference="photos+masks")
     assert trial.complaint is None and trial.seconds < 30, trial
-    assert {check.name for check in trial.checks if check.state == "ok"} == set(CHECKS) - {"candidates"}
+    assert {check.name for check in trial.checks if check.state == "ok"} == set(CHECKS) - {"candidates", "ahead"}
 
 
 QUICK: dict[str, dict[str, Any]] = {

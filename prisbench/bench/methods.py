@@ -1,4 +1,5 @@
-"""Every method on the same few scenes: seconds an image, what of them is the network, memory; a process for each.
+"""Every method on the same few scenes: seconds an image, what of them is the network, memory, and what several scenes
+at once bring to those that can look ahead; a process for each.
 
 Knows: how a run is made, hooks of torch's modules.  Does not know: any method.
 """
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prisbench.bench.process import in_a_process, peak_bytes
 from prisbench.datasets.load import Dataset, open_dataset
@@ -21,12 +22,17 @@ from prisbench.datasets.spread import spread_subjects
 from prisbench.errors import PrisbenchError, UsageError
 from prisbench.evaluate import evaluate
 from prisbench.methods import check_options, load_method
-from prisbench.results import REFERENCES
+from prisbench.results import REFERENCES, Run
 from prisbench.runs import RunOptions, Scope
 from prisbench.settings import MethodOptions
+from prisbench.types import LooksAhead
 
 CONCEPT = "noun-only"
 """For methods with concepts: what answering costs does not depend on what was learned, and learning takes minutes."""
+
+
+AT_ONCE = 8
+"""Scenes that are shown together to a method that can look ahead."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class MethodJob:
     queries: int = 24
     reference: str = REFERENCES[0]
     concept: str = CONCEPT
+    at_once: int = AT_ONCE
 
 
 class Clock:
@@ -119,18 +126,19 @@ def _measured(job: MethodJob, work: Path) -> dict[str, Any]:
     scope = scope_of(dataset, job)
     how = RunOptions(reference=job.reference)
     evaluate(dataset, method, work / "warm", replace(scope, limit=1), how)
-    learning, locating, network = Clock(), Clock(), Clock()
-
-    def locate(*given: Any) -> Any:
-        with inside_modules(network):  # what the network does while learning is not counted
-            return answer(*given)
-
-    answer = method.locate
-    method.learn = learning.timed(method.learn)  # type: ignore[method-assign]
-    method.locate = locating.timed(locate)  # type: ignore[method-assign]
-    whole = Clock()
-    run, _ = whole.timed(evaluate)(dataset, method, work / "run", scope, how)
+    looks_ahead = isinstance(method, LooksAhead)
+    if looks_ahead:  # one that has kept nothing of the scene that it was warmed up on
+        del method
+        method = load_method(job.method, _options(job))
+    run, taken = _clocked(dataset, method, work / "run", scope, how)
+    peak, together = peak_bytes(), None
     images = len({query.image_id for query in run.queries})
+    if looks_ahead:
+        del method
+        method = load_method(job.method, _options(job))
+        how = replace(how, scenes_at_once=job.at_once)
+        together = _clocked(dataset, method, work / "together", scope, how)[1].locating.cpu / images
+    learning, locating = taken.learning, taken.locating
     return {
         "concept": run.concept,
         "images": images,
@@ -139,10 +147,40 @@ def _measured(job: MethodJob, work: Path) -> dict[str, Any]:
         "learn_cpu_seconds": learning.cpu / max(1, learning.calls),
         "seconds": locating.total / images,
         "cpu_seconds": locating.cpu / images,
-        "network_cpu_seconds": network.cpu / images,
-        "harness_cpu_seconds": (whole.cpu - learning.cpu - locating.cpu) / images,
-        "peak_bytes": peak_bytes(),
+        "network_cpu_seconds": taken.network.cpu / images,
+        "harness_cpu_seconds": (taken.whole.cpu - learning.cpu - locating.cpu) / images,
+        "peak_bytes": peak,
+        "at_once": job.at_once,
+        "together_cpu_seconds": together,
     }
+
+
+class _Taken(NamedTuple):
+    """Clocks of a run: all of it, learning, locating with what was looked at before, and the networks meanwhile."""
+
+    whole: Clock
+    learning: Clock
+    locating: Clock
+    network: Clock
+
+
+def _clocked(dataset: Dataset, method: Any, root: Path, scope: Scope, how: RunOptions) -> tuple[Run, _Taken]:
+    """A run with every part of it on a clock."""
+    taken = _Taken(Clock(), Clock(), Clock(), Clock())
+
+    def inside(call: Callable[..., Any]) -> Callable[..., Any]:
+        def inner(*given: Any) -> Any:
+            with inside_modules(taken.network):  # what the network does while learning is not counted
+                return call(*given)
+
+        return taken.locating.timed(inner)
+
+    method.learn = taken.learning.timed(method.learn)
+    method.locate = inside(method.locate)
+    if isinstance(method, LooksAhead):
+        method.look_ahead = inside(method.look_ahead)  # type: ignore[method-assign]
+    run, _ = taken.whole.timed(evaluate)(dataset, method, root, scope, how)
+    return run, taken
 
 
 def _options(job: MethodJob) -> MethodOptions:
@@ -175,8 +213,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     base = next((row for row in there if row["method"] == AGAINST), there[0] if there else None)
     lines = [
         f"| method | CPU s / image | x {base['method'] if base else ''} | network | rest of the method "
-        "| harness, CPU s / image | CPU s to learn | s / image | peak memory |",
-        "| :--- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| harness, CPU s / image | CPU s to learn | s / image | peak memory | several at once |",
+        "| :--- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in there:
         ratio = row["cpu_seconds"] / base["cpu_seconds"] if base and base["cpu_seconds"] else None
@@ -191,6 +229,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{row['learn_cpu_seconds']:.2g}",
             f"{row['seconds']:.2g}",
             "–" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f} MB",
+            f"{row['cpu_seconds'] / row['together_cpu_seconds']:.2f} x" if row["together_cpu_seconds"] else "–",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     notes = [f"{row['method']} does not run here: {row['error']}" for row in rows if row["error"] is not None]
@@ -201,4 +240,6 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         notes.insert(
             0, f"{there[0]['queries']} queries about {there[0]['images']} scenes, each method in its own process"
         )
+        if any(row["together_cpu_seconds"] for row in there):
+            notes.insert(1, f"Several at once: as many times as fast with {there[0]['at_once']} scenes in one pass")
     return "\n".join([*lines, "", *(f"- {note}." for note in notes)]) + "\n"

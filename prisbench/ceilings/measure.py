@@ -81,9 +81,13 @@ def of_truth(dataset: Dataset, split: str, progress: Progress = lambda *_: None,
     return queries, ceilings
 
 
-def of_run(dataset: Dataset, folder: Path, split: str, progress: Progress = lambda *_: None) -> list[Ceiling]:
+def of_run(
+    dataset: Dataset, folder: Path, split: str, progress: Progress = lambda *_: None, rows: Sequence[Run] = ()
+) -> list[Ceiling]:
     """What the run in a folder would score with its maps cut at the best threshold: one for all queries, one for each,
     and one for each with presence known.  Masks are the maps' own: what refines them is left out.
+
+    They are held to the row among ``rows`` that the run made again (``row_of``), else to the run itself.
 
     Raises as ``score_folder``; DataError where it kept no map, UsageError for a run of a part, or of another split.
     """
@@ -95,7 +99,8 @@ def of_run(dataset: Dataset, folder: Path, split: str, progress: Progress = lamb
     threshold, all_ = one_for_all(curves)
     name = f"{run.method} / {marked(run.concept, run.reference)}"
     name += f" / seed {run.seed}" if run.seed else ""
-    kept = None if run.predictions is None else run.predictions.sha256
+    row = row_of(run, rows) or run
+    kept = None if row.predictions is None else row.predictions.sha256
     about: dict[str, Any] = {"predictions": kept, "without_map": without_map(curves)}
     notes = [f"{about['without_map']} answers without a map stay as they are"] if about["without_map"] else []
     ceilings = []
@@ -109,6 +114,20 @@ def of_run(dataset: Dataset, folder: Path, split: str, progress: Progress = lamb
         noted = {**about, **({"note": said} if said else {})}
         ceilings.append(Ceiling(f"{name}: {what}", "map", told, split, noted, rounded))
     return ceilings
+
+
+def row_of(run: Run, rows: Sequence[Run]) -> Run | None:
+    """The row whose answers a run gave again: the same method, concept, seed and reference setting, and for every query
+    a mask with the same counts.  Seconds and soft maps do not count, so a row need not be replaced to get ceilings.
+    """
+
+    def answers(of: Run) -> Any:
+        return {query.query_id: (query.counts, query.error is None) for query in of.queries}
+
+    def what(of: Run) -> Any:
+        return of.dataset, of.method, of.concept, of.seed, of.reference
+
+    return next((row for row in rows if what(row) == what(run) and answers(row) == answers(run)), None)
 
 
 def _curves(run: Run, dataset: Dataset, maps: Path, split: str, progress: Progress) -> Iterator[tuple[str, Curve]]:

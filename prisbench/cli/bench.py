@@ -20,6 +20,7 @@ from prisbench.cli.options import (
     Full,
     Reference,
     ReferenceSetting,
+    ScenesAtOnce,
     Settings,
 )
 from prisbench.errors import DataError, UsageError
@@ -154,10 +155,13 @@ def bench_methods(
     subjects: Annotated[int, typer.Option(min=1, help="So many subjects, spread over nouns.")] = 2,
     queries: Annotated[int, typer.Option(min=1, help="Queries about them, spread over types and grades.")] = 24,
     reference: Reference = ReferenceSetting.photos,
+    scenes_at_once: ScenesAtOnce = 8,
     format: OutputFormat = Format.text,
     full: Full = False,
 ) -> None:
-    """Every method on the same scenes, each in a process of its own: seconds, the network's share of them, memory."""
+    """Every method on the same scenes, each in a process of its own: seconds, the network's share of them, memory, and
+    what several scenes at once bring where a method can.
+    """
     from prisbench import methods
     from prisbench.bench import methods as methods_bench
 
@@ -166,10 +170,24 @@ def bench_methods(
         methods.method_file(name)
     data = named_dataset(dataset)
     jobs = [
-        methods_bench.MethodJob(name, str(data.folder), split, subjects, queries, reference.value) for name in wanted
+        methods_bench.MethodJob(
+            name, str(data.folder), split, subjects, queries, reference.value, at_once=scenes_at_once
+        )
+        for name in wanted
     ]
     rows = methods_bench.bench_methods(jobs, tell)
     say_table(rows, format, methods_bench.markdown(rows), full)
+
+
+@app.command("operations")
+def bench_operations(format: OutputFormat = Format.text, full: Full = False) -> None:
+    """Operations of the methods that need outside weights, counted on their networks' shapes, and hours on a named GPU;
+    no weights are needed.
+    """
+    from prisbench.bench import operations
+
+    rows = operations.operations(tell)
+    say_table(operations.records(rows), format, operations.markdown(rows), full)
 
 
 @app.command("shortcuts")

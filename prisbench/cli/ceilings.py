@@ -50,7 +50,7 @@ def ceilings(
             raise DataError(f"{board} is of another version of {data.id}; name its folder with --leaderboards")
         before = None if board is None else read_ceilings(board, there)
         parts = [measure.of_truth(data, split, stages(bar))]
-        parts += [(parts[0][0], measure.of_run(data, folder, split, stages(bar))) for folder in run]
+        parts += [(parts[0][0], measure.of_run(data, folder, split, stages(bar), runs)) for folder in run]
         if answers is not None:
             parts.append(measure.of_person(data, by_eye_split, each, seed, answers))
     found = measure.together(there, parts, before)
@@ -58,7 +58,9 @@ def ceilings(
         checked_maps = [one for one in found.ceilings if one.kind == "map"]
         kept = {one.predictions.sha256 for one in runs if one.predictions is not None}
         if stray := [one.name for one in checked_maps if one.about.get("predictions") not in kept]:
-            raise UsageError(f"{stray[0]!r}: its run has no row in {board}; put it there first (score --leaderboards)")
+            raise UsageError(
+                f"{stray[0]!r}: no row in {board} has its run's answers; put the run there first (score --leaderboards)"
+            )
         write_ceilings(found, board)
         write_readme(board)
     rows = ceiling_rows(found, runs)

@@ -90,6 +90,10 @@ ImageSeconds = Annotated[
         "--image-seconds", min=0.0, help="What takes longer about one image fails, and the run goes on; 0: no limit."
     ),
 ]
+ScenesAtOnce = Annotated[
+    int,
+    typer.Option("--scenes-at-once", min=1, max=32, help="So many go through the network together, where it can."),
+]
 OutOfDomain = Annotated[
     bool, typer.Option("--out-of-domain", help="Run also where the backbone knows nothing of the scenes.")
 ]

@@ -96,6 +96,9 @@ class ClipSegMethod:
             answers.append(self._answer(query, scores[asked]))
         return answers
 
+    def look_ahead(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> None:
+        self.clipseg.look_ahead([as_image(image) for image in images])
+
     def strangeness(self, image: ImageLike) -> Strangeness | None:
         """How far a photo is from what the network was trained on; None where it is not one of ours."""
         return strangeness_to(self.clipseg.folder, image)

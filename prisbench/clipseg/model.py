@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from prisbench.errors import BackboneError
+from prisbench.images.seen import Seen
 from prisbench.pretrained import load_network, load_part, located
 
 MEAN = DEVIATION = (0.5, 0.5, 0.5)
@@ -43,10 +44,19 @@ class ClipSeg:
         self.network: Any = load_network(CLIPSegForImageSegmentation, self.folder, example, device)
         self.processor: Any = load_part(CLIPSegProcessor, self.folder)
         self.device = device
+        self._seen = Seen(self._encode)
 
     def encode(self, photo: UInt8[np.ndarray, "h w 3"]) -> list[Float[Tensor, "1 t c"]]:
         """What the decoder reads of a photo."""
-        return activations(self.network, self._pixels(photo))[0]
+        return self._seen(photo)
+
+    def look_ahead(self, photos: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> None:
+        """Encode these photos in one pass, whatever their sizes."""
+        self._seen.ahead(photos)
+
+    def _encode(self, photos: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[list[Float[Tensor, "1 t c"]]]:
+        layers = activations(self.network, torch.cat([self._pixels(photo) for photo in photos]))[0]
+        return [[layer[n : n + 1] for layer in layers] for n in range(len(photos))]
 
     @torch.no_grad()
     def of_text(self, text: str) -> Float[Tensor, "1 p"]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from prisbench.detection.boxes import Boxes
 from prisbench.images.arrays import ImageLike, as_image
+from prisbench.images.seen import Seen
 from prisbench.out_of_domain import Strangeness
 from prisbench.own_task import own_task
 from prisbench.own_world import strangeness_to
@@ -58,6 +59,7 @@ class BoxMethod:
         self.model, self.device = detector.model, sam.device
         self.weights: Sequence[str] = (detector.model, sam.folder)
         self.own_task = own_task(sam.folder, "box")
+        self._seen = Seen(lambda images: [self.detector.look(image) for image in images])
         self.settings: Mapping[str, Any] = {**detector.settings, "sam": sam.where, "threshold": threshold}
 
     def learn(self, subject: Subject) -> Concept:
@@ -68,8 +70,11 @@ class BoxMethod:
     ) -> list[Prediction]:
         """Detector and Segment Anything see the scene once; each query has its own text or subject."""
         whole = as_image(image)
-        seen, (frame, features) = self.detector.look(whole), self.sam.encode(whole)
+        seen, (frame, features) = self._seen(whole), self.sam.encode(whole)
         return [self._answer(seen, frame, features, query, concepts[query.subject_id]) for query in queries]
+
+    def look_ahead(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> None:
+        self.sam.look_ahead([as_image(image) for image in images])
 
     def strangeness(self, image: ImageLike) -> Strangeness | None:
         """How far a photo is from what the Segment Anything was trained on; None where it is not one of ours."""
@@ -78,7 +83,7 @@ class BoxMethod:
     def candidates(self, image: UInt8[np.ndarray, "h w 3"], subject: Subject) -> list[Candidate]:
         """The boxes above the threshold, cut out, the surest first; the text takes no part."""
         whole = as_image(image)
-        seen, (frame, features) = self.detector.look(whole), self.sam.encode(whole)
+        seen, (frame, features) = self._seen(whole), self.sam.encode(whole)
         boxes = self.detector.find(seen, f"the {SLOT}", self.learn(subject)).best_first(self.threshold, CANDIDATES)
         found = []
         for box, score in zip(boxes.xyxy, boxes.scores, strict=True):

@@ -6,6 +6,7 @@ queries and keys of a self-attention for an individual's looks; a layer's name s
 
     module_features      a context: names of modules -> their outputs
     features_of          a photo -> its features on the grid of the finest layer named
+    features_of_all      photos of one size -> the same of each, in one pass
 
 Knows: modules of a U-Net by name, noise.  Does not know: subjects, what features are compared with.
 """
@@ -89,22 +90,49 @@ class Grid(NamedTuple):
     grid_hw: tuple[int, int]
 
 
-@torch.no_grad()
-def features_of(backbone: Backbone, encoded: Encoded, image_id: str, text: Conditioning, tap: Tap) -> Grid:
-    """A photo's features, float32: each layer's vectors of length 1, coarser grids interpolated to the finest one.
+class Noised(NamedTuple):
+    """A photo's latents, and the id that its noises belong to."""
 
-    The noises are those that belong to the image, so the features do not depend on what else is looked at; their mean
-    is taken, as DIFT does.  Cells beyond the photo (padding) are cut off.
+    encoded: Encoded
+    image_id: str
+
+
+def features_of(backbone: Backbone, encoded: Encoded, image_id: str, text: Conditioning, tap: Tap) -> Grid:
+    """``features_of_all`` of one photo."""
+    return features_of_all(backbone, [Noised(encoded, image_id)], text, tap)[0]
+
+
+@torch.no_grad()
+def features_of_all(backbone: Backbone, photos: Sequence[Noised], text: Conditioning, tap: Tap) -> list[Grid]:
+    """Features of photos of one size, float32, in one pass: each layer's vectors of length 1, coarser grids
+    interpolated to the finest one.
+
+    The noises are those that belong to the image, so a photo's features do not depend on the others but for rounding;
+    their mean is taken, as DIFT does.  Cells beyond the photo (padding) are cut off.
     """
-    latents = encoded.latents
-    eps = torch.stack([noise(image_id, k, tuple(latents.shape[1:])) for k in range(tap.samples)])
     times = torch.full((tap.samples,), tap.timestep)
-    noisy = add_noise(backbone.alphas_cumprod, latents, eps.to(latents), times, backbone.flow)
-    rows = text.rows([0] * tap.samples)
+    noisy = []
+    for encoded, image_id in photos:
+        latents = encoded.latents
+        eps = torch.stack([noise(image_id, k, tuple(latents.shape[1:])) for k in range(tap.samples)])
+        noisy.append(add_noise(backbone.alphas_cumprod, latents, eps.to(latents), times, backbone.flow))
+    rows = text.rows([0] * tap.samples * len(photos))
+    device = photos[0].encoded.latents.device
     with module_features(backbone.unet, tap.layers) as seen:
-        backbone.unet(noisy, times.to(latents.device), encoder_hidden_states=rows.states, added_cond_kwargs=rows.added)
-    latent_hw = int(latents.shape[-2]), int(latents.shape[-1])
-    maps = [_on_a_grid(seen[name].float().mean(0), latent_hw) for name in tap.layers]
+        backbone.unet(
+            torch.cat(noisy), times.repeat(len(photos)).to(device), encoder_hidden_states=rows.states,
+            added_cond_kwargs=rows.added,
+        )  # fmt: skip
+    means = {name: found.float().unflatten(0, (len(photos), tap.samples)).mean(1) for name, found in seen.items()}
+    return [
+        _grid({name: mean[n] for name, mean in means.items()}, photo.encoded, tap) for n, photo in enumerate(photos)
+    ]
+
+
+def _grid(seen: dict[str, Tensor], encoded: Encoded, tap: Tap) -> Grid:
+    """One photo's layers on the finest grid among them."""
+    latent_hw = int(encoded.latents.shape[-2]), int(encoded.latents.shape[-1])
+    maps = [_on_a_grid(seen[name], latent_hw) for name in tap.layers]
     finest = max((tuple(each.shape[-2:]) for each in maps), key=math.prod)
     sized = [F.interpolate(each[None], finest, mode="bilinear", align_corners=False)[0] for each in maps]
     whole = torch.cat([F.normalize(each, dim=0) for each in sized])

@@ -141,6 +141,18 @@ def random_backbone(name: str, seed: int = 0, device: str = "cpu", dtype: torch.
     return _assembled(f"{name}@seed-{seed}", parts, torch.device(device), dtype)
 
 
+def shapes_of(name: str) -> tuple[AutoencoderKL, UNet2DConditionModel]:
+    """Autoencoder and U-Net of an architecture of ARCHITECTURES on torch's device "meta": shapes without numbers, to
+    count operations with.  Raises UnknownNameError.
+    """
+    if name not in ARCHITECTURES:
+        raise UnknownNameError("architecture", name, ARCHITECTURES)
+    numbers = ARCHITECTURES[name]
+    with torch.device("meta"):
+        vae, unet = AutoencoderKL(**numbers.vae), UNet2DConditionModel(**numbers.unet)
+    return vae.eval().requires_grad_(False), unet.eval().requires_grad_(False)
+
+
 def load_pretrained(
     kind: Any, where: str | Path, dtype: torch.dtype = torch.float32, name: str | None = None, **options: Any
 ) -> Any:

@@ -12,7 +12,7 @@ Knows: ``DINOv3ViTModel`` of transformers.  Does not know: matching, truth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,12 +51,14 @@ class Dinov3Encoder:
         self.settings: Mapping[str, Any] = {"model": model, "side": side}
 
     @torch.no_grad()
-    def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> Dense:
-        h, w = image.shape[:2]
+    def encode(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[Dense]:
+        h, w = images[0].shape[:2]
         grid_hw = self.grid_hw((h, w))
-        read = self.network(pixel_values=self.pixels(image, grid_hw).to(self.device)).last_hidden_state[0]
-        patches = read[1 + self.network.config.num_register_tokens :].float().cpu()
-        return Dense(patches.T.unflatten(1, grid_hw), (h / grid_hw[0], w / grid_hw[1]), (h, w))
+        pixels = torch.cat([self.pixels(image, grid_hw) for image in images])
+        read = self.network(pixel_values=pixels.to(self.device)).last_hidden_state
+        patches = read[:, 1 + self.network.config.num_register_tokens :].float().cpu()
+        cell_hw = h / grid_hw[0], w / grid_hw[1]
+        return [Dense(each.T.unflatten(1, grid_hw), cell_hw, (h, w)) for each in patches]
 
     def grid_hw(self, photo_hw: tuple[int, int]) -> tuple[int, int]:
         """Patches along both sides."""

@@ -18,6 +18,7 @@ from jaxtyping import Float32, UInt8
 
 from prisbench.images.arrays import ImageLike, as_image
 from prisbench.images.photos import pixels_sha256
+from prisbench.images.seen import Seen
 from prisbench.matching.dense import Dense
 from prisbench.matching.memory import Memory, in_mask, learn, likeness
 from prisbench.network_free.colours import mask_resized, shrunk
@@ -50,8 +51,8 @@ class Encoder(Protocol):
     device: str
     settings: Mapping[str, Any]
 
-    def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> Dense:
-        """A photo's features, the same whatever else is encoded."""
+    def encode(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[Dense]:
+        """Features of photos of one size; each one's are the same, to rounding, whatever else is encoded."""
         ...
 
     def cost(self, photo_hw: tuple[int, int]) -> str:
@@ -77,6 +78,7 @@ class FeatureMatching:
         self.encoder, self.threshold, self.name = encoder, threshold, encoder.name
         self.model, self.weights, self.device = encoder.model, encoder.weights, encoder.device
         self.settings: Mapping[str, Any] = {**encoder.settings, "threshold": threshold}
+        self._seen = Seen(self._encode)
 
     def cost(self, photo_hw: tuple[int, int]) -> str:
         return self.encoder.cost(photo_hw)
@@ -84,11 +86,23 @@ class FeatureMatching:
     def strangeness(self, image: ImageLike) -> Strangeness | None:
         return self.encoder.strangeness(as_image(image))
 
+    def look_ahead(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> None:
+        """Encode these scenes, those of one size in one pass."""
+        self._seen.ahead([as_image(image) for image in images])
+
+    def _encode(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[Dense]:
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        found: dict[int, Dense] = {}
+        for size in dict.fromkeys(sizes):
+            which = [n for n, each in enumerate(sizes) if each == size]
+            found |= dict(zip(which, self.encoder.encode([images[n] for n in which]), strict=True))
+        return [found[n] for n in range(len(images))]
+
     def learn(self, subject: Subject) -> Concept:
         """Features of the masks' cells; of photos without a mask, of what the photos have in common."""
         masks = [*subject.masks, *[None] * (len(subject.photos) - len(subject.masks))]
         masks = [None if mask is None or not mask.any() else mask for mask in masks]
-        memory = learn([self.encoder.encode(photo) for photo in subject.photos], masks)
+        memory = learn([self._seen(photo) for photo in subject.photos], masks)
         own = {"version": VERSION, "reference": reference_of(subject), **self.encoder.settings}
         seen = [pixels_sha256(photo) for photo in subject.photos]
         drawn = [None if mask is None else np.packbits(mask).tobytes().hex() for mask in masks]
@@ -100,7 +114,7 @@ class FeatureMatching:
     ) -> list[Prediction]:
         """One answer a subject, whatever is asked: the text is not read."""
         whole = as_image(image)
-        dense, scene = self.encoder.encode(whole), Scene(shrunk(whole), "none")
+        dense, scene = self._seen(whole), Scene(shrunk(whole), "none")
         found: dict[str, Prediction] = {}
         for query in queries:
             if query.subject_id not in found:
@@ -111,7 +125,7 @@ class FeatureMatching:
         """The regions that were compared, the likeliest first."""
         whole = as_image(image)
         memory = Memory.of(self.learn(subject))
-        dense = self.encoder.encode(whole)
+        dense = self._seen(whole)
         map_ = _at(map_of(memory, dense), shrunk(whole).shape[:2])
         return candidates_of(choose(memory, dense, map_), dense.photo_hw)
 

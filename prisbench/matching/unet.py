@@ -9,7 +9,7 @@ Knows: backbones, layers by name.  Does not know: matching, truth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.domain import strangeness
 from prisbench.diffusion.encodings import latents_of
-from prisbench.diffusion.features import Tap, check_layers, features_of
+from prisbench.diffusion.features import Noised, Tap, check_layers, features_of_all
 from prisbench.diffusion.images import fit
 from prisbench.diffusion.loading import load_backbone
 from prisbench.diffusion.noise import check_timesteps
@@ -72,17 +72,19 @@ class UnetEncoder:
         }  # fmt: skip
         self.encodings: Path = cache_folder() / "encodings"
 
-    def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> Dense:
-        encoded = latents_of(self.encodings, self.backbone, image, "native")
+    def encode(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[Dense]:
+        noised = [
+            Noised(latents_of(self.encodings, self.backbone, image, "native"), image_id(image)) for image in images
+        ]
+        geometry, latents = noised[0].encoded.geometry, noised[0].encoded.latents
         prompt = compose(self.backbone.tokenizer, CAPTION, {})
-        text = condition(self.backbone, [prompt], None, encoded.geometry)
-        found = features_of(self.backbone, encoded, image_id(image), text, self.tap)
-        geometry, latents = encoded.geometry, encoded.latents
-        stride = round(latents.shape[-2] / found.grid_hw[0]) * self.backbone.vae_factor
+        text = condition(self.backbone, [prompt], None, geometry)
+        grids = features_of_all(self.backbone, noised, text, self.tap)
+        stride = round(latents.shape[-2] / grids[0].grid_hw[0]) * self.backbone.vae_factor
         cell_hw = tuple(
             stride * photo / resized for photo, resized in zip(geometry.photo_hw, geometry.resized_hw, strict=True)
         )
-        return Dense(found.features.cpu(), (cell_hw[0], cell_hw[1]), geometry.photo_hw)
+        return [Dense(each.features.cpu(), (cell_hw[0], cell_hw[1]), geometry.photo_hw) for each in grids]
 
     def strangeness(self, image: UInt8[np.ndarray, "h w 3"]) -> Strangeness | None:
         return strangeness(self.backbone, image)

@@ -135,6 +135,9 @@ class SamMatching:
                 found[query.subject_id] = self._found(photo, seen, concepts[query.subject_id])
         return [self._answer(query, found[query.subject_id]) for query in queries]
 
+    def look_ahead(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> None:
+        self.sam.look_ahead([as_image(image) for image in images])
+
     def strangeness(self, image: ImageLike) -> Strangeness | None:
         """How far a photo is from what the Segment Anything was trained on; None where it is not one of ours."""
         return strangeness_to(self.sam.folder, image)

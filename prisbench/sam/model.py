@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from prisbench.images.seen import Seen
 from prisbench.pretrained import class_of, load_network, located
 from prisbench.sam.frame import Frame, in_square
 from prisbench.sam.guided import GuidedTransformer
@@ -70,16 +71,25 @@ class Sam:
         config = self.network.config
         seen = config.prompt_encoder_config if self.second else config.vision_config
         self.side, self.grid = int(seen.image_size), int(seen.image_size) // int(seen.patch_size)
+        self._seen = Seen(self._encode)
 
-    @torch.no_grad()
     def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Frame, Float[Tensor, "1 c g g"]]:
         """The photo's frame and its features."""
-        frame = Frame((image.shape[0], image.shape[1]), self.side, self.second)
-        found = self.network.get_image_embeddings(in_square(image, frame).to(self.device))
+        return self._seen(image)
+
+    def look_ahead(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> None:
+        """Encode these photos in one pass, whatever their sizes."""
+        self._seen.ahead(images)
+
+    @torch.no_grad()
+    def _encode(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> list[tuple[Frame, Float[Tensor, "1 c g g"]]]:
+        frames = [Frame((image.shape[0], image.shape[1]), self.side, self.second) for image in images]
+        squares = [in_square(image, frame) for image, frame in zip(images, frames, strict=True)]
+        found = self.network.get_image_embeddings(torch.cat(squares).to(self.device))
         if self.second:
             *fine, found = found
-            frame = replace(frame, fine=tuple(fine))
-        return frame, found
+            frames = [replace(frame, fine=tuple(each[n : n + 1] for each in fine)) for n, frame in enumerate(frames)]
+        return [(frame, found[n : n + 1]) for n, frame in enumerate(frames)]
 
     @torch.no_grad()
     def decode(self, frame: Frame, features: Float[Tensor, "1 c g g"], prompt: Prompt, several: bool) -> Masks:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from prisbench.errors import DataError
+from prisbench.images.seen import Seen
 from prisbench.pretrained import load_network, load_part
 from prisbench.segmenters.answers import MOST, Found
 
@@ -47,10 +48,14 @@ class Sam3:
         self.tokenizer = load_part(CLIPTokenizer, model)
         size = self.network.config.vision_config.backbone_config.image_size
         self.side = int(size if isinstance(size, int) else size[0])
+        self._seen = Seen(lambda images: [self._encode(image) for image in images])
 
-    @torch.no_grad()
     def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> Any:
         """The image's features, for any number of prompts."""
+        return self._seen(image)
+
+    @torch.no_grad()
+    def _encode(self, image: UInt8[np.ndarray, "h w 3"]) -> Any:
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
         squashed = interpolate(pixels, (self.side, self.side), mode="bilinear", align_corners=False, antialias=True)
         return self.network.get_vision_features(pixel_values=((squashed - 0.5) / 0.5).to(self.device))

@@ -23,7 +23,7 @@ from prisbench.stored import are_whole
 from prisbench.trial.calls import Called, Caller, dataset_files
 from prisbench.trial.records import Check
 from prisbench.trial.scenes import TrialScene, TrialSet
-from prisbench.types import Candidate, Concept, GivesCandidates, Method, Prediction, Subject, WantsSubjects
+from prisbench.types import Candidate, Concept, GivesCandidates, LooksAhead, Method, Prediction, Subject, WantsSubjects
 
 PIXELS, NUMBERS = 0.002, 1e-3
 """The share of pixels, and of a confidence in 0..1, in which the answers of two batches may differ: rounding."""
@@ -65,6 +65,7 @@ def all_checks(bench: Bench) -> Iterator[Check]:
     yield _order(bench)
     yield _again(bench)
     yield _images(bench)
+    yield _ahead(bench)
     yield _arguments(bench)
     yield _truth(bench)
     yield _candidates(bench)
@@ -210,6 +211,34 @@ def _images(bench: Bench) -> Check:
     names = [name for name in ("several", "odd", "landscape") if name in bench.first]
     cure = "keep nothing of one image for the next"
     return _same(bench, "images", names, bench.caller.locate, f"its answer depends on the images before; {cure}", True)
+
+
+def _ahead(bench: Bench) -> Check:
+    """A copy that has looked at the scenes together answers as one that looked at each alone."""
+    if not isinstance(bench.method, LooksAhead):
+        return Check("ahead", "skipped", "it looks at no scenes ahead")
+    if bench.load_seconds + bench.learn_seconds > QUICK:
+        return Check("ahead", "skipped", "loading and learning take long, so no second copy was made")
+    loaded = bench.caller.timed("a copy that looks ahead", max(bench.learn_limit, 60.0), bench.load)
+    if loaded.wrong is not None:
+        return Check("ahead", "FAILED", f"it cannot be loaded a second time: {loaded.wrong}")
+    taught, wrong, _ = _learn_all(bench, loaded.value)
+    if wrong is not None:
+        return Check("ahead", "FAILED", f"a second copy of it cannot learn: {wrong}")
+    images = [bench.set_.scenes[each].image.copy() for each in bench.first]
+    looked = bench.caller.timed(
+        "look_ahead", bench.caller.image_limit * len(images), partial(loaded.value.look_ahead, images)
+    )
+    if looked.wrong is not None:
+        return Check("ahead", "FAILED", f"look_ahead, {len(images)} scenes of several sizes: {looked.wrong}")
+    kept, concepts = bench.method, bench.caller.concepts
+    bench.caller.method, bench.caller.concepts = loaded.value, taught
+    cure = "keep each scene's encoding by its pixels"
+    try:
+        complaint = f"after a look at several scenes, its answer differs; {cure}"
+        return _same(bench, "ahead", list(bench.first), bench.caller.locate, complaint)
+    finally:
+        bench.caller.method, bench.caller.concepts = kept, concepts
 
 
 def _same(

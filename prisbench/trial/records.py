@@ -21,6 +21,7 @@ CHECKS: Mapping[str, str] = {
     "order": "queries in another order",
     "again": "the same call again, and a second copy of the method",
     "images": "images in another order",
+    "ahead": "several scenes looked at together, where it can",
     "arguments": "what it is given stays as it is",
     "truth": "never sees a truth",
     "candidates": "the parts that it offers, where it does",

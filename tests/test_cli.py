@@ -128,6 +128,7 @@ def test_every_command_of_the_readme_is_there() -> None:
     assert [" ".join(words) for words in commands()] == [
         "bench ablation",
         "bench attn-features",
+        "bench backbones",
         "bench by-eye",
         "bench coverage",
         "bench crf",

@@ -1,4 +1,4 @@
-"""``prisbench demo``, ``doctor``, ``train-backbone`` and ``train-rival``: parse, call one function, print.
+"""``prisbench demo``, ``doctor``, ``train-backbone``, ``train-rival``, and what compares backbones: parse, call, print.
 
 Nothing heavy is imported before a command runs, so ``prisbench --help`` answers at once.
 """
@@ -117,3 +117,43 @@ def train_rival(
         folder = train_rival(out, recipe, training_bar(bar))
     quality = finish(folder, out / name, recipe, quality_scenes)
     say({"folder": str(folder), **quality}, format, f"model in {folder}; held-out scenes: {quality}")
+
+
+def bench_backbones(
+    pipelines: Annotated[
+        list[str], typer.Argument(metavar="[NAME=]FOLDER...", help="Seeds of one NAME count together; or embedded.")
+    ],
+    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes; four times as many for relations.")] = 200,
+    preset: Annotated[str | None, typer.Option(help="The localizer's; default: each family's own.")] = None,
+    device: Device = "cpu",
+    format: OutputFormat = Format.text,
+    full: Full = False,
+) -> None:
+    """Which backbone finds captioned phrases better on held-out Tabletop scenes, and at what cost."""
+    from prisbench.bench import backbones
+
+    candidates = [backbones.candidate(each) for each in pipelines]
+    scope = backbones.Scope(scenes, preset, usable_device(device))
+    with progress() as bar:
+        stage = stage_bar(bar)
+        rows = backbones.bench_backbones(candidates, scope, lambda id, n, of: stage("backbone", n, of, id))
+    say_table(rows, format, backbones.markdown(rows), full)
+
+
+def bench_transformers(
+    model: Annotated[
+        list[str], typer.Option("--model", help="Of the published ones; default: all; may be said again.")
+    ] = [],  # noqa: B006
+    recipes: Annotated[bool, typer.Option("--recipes", help="What train-backbone trains, instead.")] = False,
+    format: OutputFormat = Format.text,
+    full: Full = False,
+) -> None:
+    """What published transformers take, and what a step of train-backbone takes: computed, without any weights."""
+    from prisbench.bench import transformers
+
+    if recipes:
+        rows = list(transformers.recipe_rows())
+        say_table(rows, format, transformers.recipe_table(rows), full)
+        return
+    rows = list(transformers.transformer_rows(model) if model else transformers.transformer_rows())
+    say_table(rows, format, transformers.transformer_table(rows), full)

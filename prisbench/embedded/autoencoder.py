@@ -62,7 +62,7 @@ def train_autoencoder(folder: SceneFolder, recipe: AnyRecipe, running: Running, 
     with torch.no_grad():
         crops = _crops(stacks, recipe.vae_crop, 256, recipe.generator(1, 10**6))
         z = vae.encode(crops.to(device)).latent_dist.mean
-    vae.register_to_config(scaling_factor=round(1 / float(z.std()), 5))
+    vae.register_to_config(scaling_factor=round(1 / z.std().item(), 5))
     with new_folder(done) as temp:
         vae.save_pretrained(temp)
     return vae

@@ -216,10 +216,16 @@ def spread_over(n: int, most: int = 8) -> list[int]:
 
 
 KINDS = {
-    "unet": ("The embedded backbone", "U-Net and text encoder", "chosen on other scenes"),
-    "sd3": ("The embedded DiT", "transformer and text encoders", "chosen for the U-Net; untuned for this model"),
+    "unet": ("The embedded backbone", "U-Net and text encoder", "chosen on other scenes", ""),
+    "sd3": (
+        "The embedded DiT",
+        "transformer and text encoders",
+        "chosen for the U-Net; untuned for this model",
+        ", text_encoder_3=None, tokenizer_3=None",
+    ),
 }
-"""Architecture -> what the card calls the model and what was trained of it, and how the localizer's settings came."""
+"""Architecture -> what the card calls the model and what was trained of it, how the localizer's settings came, and what
+diffusers has to be told when it loads the folder."""
 
 
 def _card(facts: dict[str, Any]) -> str:
@@ -236,7 +242,7 @@ tags: [tabletop, prisbench]
 A small latent diffusion pipeline that knows one world, Tabletop: ten kinds of things on a table, twelve colours, six
 patterns.  It is there so that every part of prisbench runs in minutes on a laptop.  It knows nothing of real photos.
 
-Load it as any other: `{PIPELINES[architecture]}.from_pretrained(folder)`.  It draws 112 x 144, 144 x 112 and 96 x 160
+Load it as any other: `{PIPELINES[architecture]}.from_pretrained(folder{KINDS[architecture][3]})`.  It draws 112 x 144, 144 x 112 and 96 x 160
 pixels.
 
 ## Recipe

@@ -22,6 +22,10 @@ SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_l
 """Noise schedule of Stable Diffusion 1.x."""
 
 
+WITHOUT = {"text_encoder_3": None, "tokenizer_3": None}
+"""What diffusers wants to be told of a StableDiffusion3Pipeline that was saved without its T5."""
+
+
 def build_autoencoder(recipe: AnyRecipe) -> Any:
     c = recipe.vae_channels
     return AutoencoderKL(
@@ -126,7 +130,8 @@ def samples_sheet(
 ) -> np.ndarray:
     """Pictures the pipeline makes of the prompts, in rows of four: uint8 rows*h 4*w 3."""
     with quiet():
-        pipeline: Any = _any_pipeline().from_pretrained(folder, torch_dtype=torch.float32)
+        absent = WITHOUT if (folder / "transformer").is_dir() else {}
+        pipeline: Any = _any_pipeline().from_pretrained(folder, torch_dtype=torch.float32, **absent)
     pipeline.set_progress_bar_config(disable=True)
     h, w = size_hw
     pictures = []

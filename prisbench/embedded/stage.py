@@ -152,4 +152,5 @@ def in_bfloat16(device: str = "cpu") -> torch.autocast:
     """Compute in bfloat16 where the device has instructions for it; elsewhere that would take ten
     times as long.
     """
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=computes_bfloat16(device))
+    enabled = computes_bfloat16(device)
+    return torch.autocast(torch.device(device).type if enabled else "cpu", torch.bfloat16, enabled=enabled)

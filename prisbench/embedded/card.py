@@ -242,8 +242,8 @@ tags: [tabletop, prisbench]
 A small latent diffusion pipeline that knows one world, Tabletop: ten kinds of things on a table, twelve colours, six
 patterns.  It is there so that every part of prisbench runs in minutes on a laptop.  It knows nothing of real photos.
 
-Load it as any other: `{PIPELINES[architecture]}.from_pretrained(folder{KINDS[architecture][3]})`.  It draws 112 x 144, 144 x 112 and 96 x 160
-pixels.
+Load it as any other: `{PIPELINES[architecture]}.from_pretrained(folder{KINDS[architecture][3]})`.
+It draws 112 x 144, 144 x 112 and 96 x 160 pixels.
 
 ## Recipe
 

@@ -140,6 +140,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "bench own-photos",
         "bench score",
         "bench shortcuts",
+        "bench transformers",
         "bench uncertainty",
         "bench unseen",
         "build-dataset",

@@ -400,7 +400,6 @@ def test_all_weights_of_joint_attention_are_learned_and_put_back(kind: str, back
     concept = learn(backbone, subject(), "dreambooth", short(backbone, "dreambooth", learning_rate=1e-3, rare="z"))
     learned = {name for name in concept.tensors if name != "losses"}
     assert learned == {f"transformer.{name}" for name, _ in backbone.unet.model.named_parameters()}
-    # Of the last block's text only the keys and values reach the image.
     moved = {name for name in learned if (concept.tensors[name] != before["transformer"][name[12:]].numpy()).any()}
     for part in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"):
         assert f"transformer.transformer_blocks.0.attn.{part}.weight" in moved

@@ -76,9 +76,8 @@ def flow_loss(device: str) -> Callable[..., Tensor]:
     noise minus latent, a mean over rows.
     """
 
-    def of_rows(
-        dit: Any, text: Any, text_2: Any, latents: Tensor, tokens: Tensor, sigma: Tensor, eps: Tensor
-    ) -> Tensor:
+    def of_rows(dit: Any, text: Any, text_2: Any, *rows: Tensor) -> Tensor:
+        latents, tokens, sigma, eps = rows
         share = sigma[:, None, None, None]
         with in_bfloat16(device):
             states, pooled = read_texts((text, text_2), tokens)

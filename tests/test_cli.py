@@ -128,6 +128,7 @@ def test_every_command_of_the_readme_is_there() -> None:
     assert [" ".join(words) for words in commands()] == [
         "bench ablation",
         "bench attn-features",
+        "bench backbones",
         "bench by-eye",
         "bench coverage",
         "bench crf",
@@ -140,6 +141,7 @@ def test_every_command_of_the_readme_is_there() -> None:
         "bench own-photos",
         "bench score",
         "bench shortcuts",
+        "bench transformers",
         "bench uncertainty",
         "bench unseen",
         "build-dataset",

@@ -80,14 +80,14 @@ ROOMS = {
     "browser": "bundle packing answers board cases browse write",
     "figures": "style charts grid write",
     "tuning": "space file tune",
-    "embedded": """recipe files rivals.phrases scenes words stage halves models autoencoder denoiser training card
-        rivals.recipes rivals.pools rivals.sam rivals.clipseg rivals.things rivals.training rivals.quality
-        rivals.card""",
+    "embedded": """recipe files rivals.phrases scenes words stage halves models autoencoder denoiser dit rectified_flow
+        training planned card rivals.recipes rivals.pools rivals.sam rivals.clipseg rivals.things rivals.training
+        rivals.quality rivals.card""",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",
     "bench": """process models published network scene localizer learner dataset crf ablation by_eye score uncertainty
-        coverage methods published_networks operations""",
+        coverage methods published_networks operations backbones transformers""",
     "ceilings": "outlines thresholds measure",
     "conformance": "cases check",
     "cli": """options bars concepts cluster evaluate leaderboard plot ceilings predict rows segment bench project
@@ -313,7 +313,13 @@ def test_only_the_backbone_knows_the_model_classes_of_diffusers() -> None:
     # ``lean`` knows layers, and one that diffusers calls a model: Transformer2DModel.
     allowed = {
         PACKAGE / name
-        for name in ("diffusion/loading.py", "diffusion/pipelines.py", "embedded/models.py", "speed/lean.py")
+        for name in (
+            "diffusion/loading.py",
+            "diffusion/pipelines.py",
+            "embedded/models.py",
+            "embedded/dit.py",
+            "speed/lean.py",
+        )
     }
     wrong = {
         str(path): found for path in modules() if path not in allowed and (found := diffusers_models(path.read_text()))

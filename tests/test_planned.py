@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from pathlib import Path
 
 import pytest
 
+from prisbench.bench.transformers import recipe_rows, recipe_table, transformer_rows, transformer_table
 from prisbench.diffusion.architectures import TRANSFORMERS
 from prisbench.diffusion.families import family
 from prisbench.diffusion.pipelines import CLASSES
@@ -61,3 +64,31 @@ def test_the_sizes_are_those_that_are_published(name: str) -> None:
 def test_an_unknown_name_is_one_line() -> None:
     with pytest.raises(UnknownNameError, match="unknown transformer 'sd4'"):
         plan("sd4", (512, 512), ())
+    with pytest.raises(UnknownNameError, match="unknown transformer 'sd4'"):
+        list(transformer_rows(["sd4"]))
+
+
+# --- what docs/backbones.md says ------------------------------------------------------------------------------------
+
+
+def documented(mark: str) -> list[str]:
+    """The lines of the table that stands below a mark of the document."""
+    text = (Path(__file__).parents[1] / "docs" / "backbones.md").read_text("utf-8")
+    below = text.split(f"<!-- {mark} -->\n")[1]
+    return list(itertools.takewhile(lambda line: line.startswith("|"), below.splitlines()))
+
+
+def test_the_table_has_a_row_for_each_published_transformer() -> None:
+    head, _, *rows = documented("planned")
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == list(TRANSFORMERS)
+    assert head == transformer_table([])[: len(head)]
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_the_documented_numbers_are_computed(name: str) -> None:
+    (row,) = transformer_rows([name])
+    assert transformer_table([row]).splitlines()[2] in documented("planned")
+
+
+def test_the_documented_recipes_are_computed() -> None:
+    assert recipe_table(list(recipe_rows())).splitlines() == documented("recipes")

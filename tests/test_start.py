@@ -15,6 +15,7 @@ from prisbench.embedded.denoiser import beginning, go_on_from
 from prisbench.embedded.files import SceneFolder, save_array
 from prisbench.embedded.models import assemble, build_autoencoder, load_autoencoder
 from prisbench.embedded.recipe import Recipe
+from prisbench.embedded.stage import Running
 from prisbench.embedded.training import train
 from prisbench.embedded.words import make_tokenizer, token_ids
 from prisbench.errors import UsageError
@@ -73,7 +74,7 @@ def test_the_autoencoder_goes_on_or_stays(tmp_path: Path, steps: int) -> None:
     folder = SceneFolder(run, ((16, 16),))
     run.mkdir()
     save_array(folder.scenes((16, 16)), np.zeros((3, 16, 16, 3), np.uint8))
-    found = train_autoencoder(folder, recipe, lambda *_: None, 1e9, former).state_dict()
+    found = train_autoencoder(folder, recipe, Running(lambda *_: None, 1e9), former).state_dict()
     theirs = load_autoencoder(former / "vae").state_dict()
     far = max(float((found[name].float() - value.float()).abs().max()) for name, value in theirs.items())
     assert (far == 0) if steps == 0 else (0 < far < 0.05), "a few steps from there, not another beginning"

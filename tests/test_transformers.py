@@ -393,6 +393,29 @@ def test_learned_words_go_to_diffusers_where_it_loads_them(backbones: Any, tmp_p
         export_concept(other, "learned-embeds", tmp_path / "no")
 
 
+@pytest.mark.parametrize("kind", ["sd3", "sd35", "sd3-without-t5"])
+def test_all_weights_of_joint_attention_are_learned_and_put_back(kind: str, backbones: Any, tmp_path: Path) -> None:
+    backbone = backbones(kind)
+    before = {name: bits(model) for name, model in backbone.models.items()}
+    concept = learn(backbone, subject(), "dreambooth", short(backbone, "dreambooth", learning_rate=1e-3, rare="z"))
+    learned = {name for name in concept.tensors if name != "losses"}
+    assert learned == {f"transformer.{name}" for name, _ in backbone.unet.model.named_parameters()}
+    moved = {name for name in learned if (concept.tensors[name] != before["transformer"][name[12:]].numpy()).any()}
+    for part in ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"):
+        assert f"transformer.transformer_blocks.0.attn.{part}.weight" in moved
+    for name, model in backbone.models.items():
+        assert all(torch.equal(value, before[name][key]) for key, value in bits(model).items()), "as they were"
+    query, chosen = Query("q", "my-mug", "the z {subject}"), settings(backbone)
+    plain = dataclasses.replace(concept, tensors={})
+    mine, without = (observe(backbone, photo(), query, each, chosen).recording.cross for each in (concept, plain))
+    assert any((mine[name] - without[name]).abs().max() > 1e-4 for name in mine)
+    export_concept(concept, "folder", tmp_path / "folder", backbone)
+    whole = load_file(next((tmp_path / "folder").rglob("diffusion_pytorch_model.safetensors")))
+    with adapted(backbone, concept):
+        for name, value in backbone.unet.model.named_parameters():
+            torch.testing.assert_close(whole[name].float(), value, msg=name)
+
+
 def test_what_a_transformer_cannot_learn_is_one_line(backbones: Any) -> None:
     joint, cross = backbones("sd35"), backbones("pixart-sigma")
     with pytest.raises(UsageError, match="custom-diffusion learns the keys and values of cross-attention, which sd35"):

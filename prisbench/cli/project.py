@@ -1,4 +1,4 @@
-"""``prisbench demo``, ``doctor``, ``train-backbone`` and ``train-rival``: parse, call one function, print.
+"""``prisbench demo``, ``doctor``, ``train-backbone``, ``train-rival``, and what compares backbones: parse, call, print.
 
 Nothing heavy is imported before a command runs, so ``prisbench --help`` answers at once.
 """
@@ -43,35 +43,51 @@ def doctor(
 
 def train_backbone(
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and the finished pipeline; run again to go on.")],
+    architecture: Annotated[
+        str, typer.Option(help="unet, or sd3: a diffusion transformer of Stable Diffusion 3's classes.")
+    ] = "unet",
     steps: Annotated[int | None, typer.Option(min=1, help="Denoiser steps; default: the recipe's.")] = None,
     scenes: Annotated[int | None, typer.Option(min=96, help="Training scenes; default: the recipe's.")] = None,
     vae_steps: Annotated[
-        int | None, typer.Option(min=0, help="Autoencoder steps; default: the recipe's; 0: --start's as it is.")
+        int | None,
+        typer.Option(min=0, help="Autoencoder steps; default: the recipe's, 0 with --autoencoder; 0: --start's."),
     ] = None,
     rate: Annotated[float | None, typer.Option(min=0.0, help="Denoiser's rate; default: the recipe's.")] = None,
     vae_rate: Annotated[float | None, typer.Option(min=0.0, help="Autoencoder's rate; default: the recipe's.")] = None,
     start: Annotated[
         Path | None, typer.Option(help="Folder of a finished pipeline to begin with; default: from nothing.")
     ] = None,
+    autoencoder: Annotated[
+        Path | None, typer.Option(help="Folder of a finished pipeline whose autoencoder alone is taken, as it is.")
+    ] = None,
+    device: Device = "cpu",
     quality_scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes to measure localization on.")] = 200,
     seed: Seed = 0,
     format: OutputFormat = Format.text,
 ) -> None:
-    """Train the embedded backbone again, from nothing or from another; hours on a CPU, resumable."""
+    """Train the embedded backbone again, or the embedded DiT, from nothing or from another; resumable."""
+    from prisbench.embedded.recipe import ARCHITECTURES, cost
+    from prisbench.errors import UnknownNameError
+
+    if architecture not in ARCHITECTURES:
+        raise UnknownNameError("architecture", architecture, ARCHITECTURES)
+    device = usable_device(device)
     from prisbench.diffusion.loading import load_backbone
     from prisbench.embedded.card import finish
-    from prisbench.embedded.recipe import Recipe, cost
-    from prisbench.embedded.training import train
+    from prisbench.embedded.training import check_start, train
 
     given: dict[str, object] = {"steps": steps, "scenes": scenes, "vae_steps": vae_steps, "seed": seed}
     given |= {"rate": rate, "vae_rate": vae_rate}
-    if start is not None:
-        given["start"] = load_backbone(start).id.rpartition("@")[2]
-    recipe = Recipe(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    for name, where in (("start", start), ("autoencoder", autoencoder)):
+        given |= {name: None if where is None else load_backbone(where).id.rpartition("@")[2]}
+    if autoencoder is not None and vae_steps is None:
+        given["vae_steps"] = 0
+    recipe = ARCHITECTURES[architecture](**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    check_start(recipe, start or autoencoder)
     tell(cost(recipe))
     with progress() as bar:
-        folder = train(out, recipe, training_bar(bar), start=start)
-    quality = finish(folder, out, recipe, quality_scenes)
+        folder = train(out, recipe, training_bar(bar), start=start or autoencoder, device=device)
+    quality = finish(folder, out, recipe, quality_scenes, device)
     say({"folder": str(folder), **quality}, format, f"pipeline in {folder}; held-out phrases: {quality}")
 
 
@@ -101,3 +117,43 @@ def train_rival(
         folder = train_rival(out, recipe, training_bar(bar))
     quality = finish(folder, out / name, recipe, quality_scenes)
     say({"folder": str(folder), **quality}, format, f"model in {folder}; held-out scenes: {quality}")
+
+
+def bench_backbones(
+    pipelines: Annotated[
+        list[str], typer.Argument(metavar="[NAME=]FOLDER...", help="Seeds of one NAME count together; or embedded.")
+    ],
+    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes; four times as many for relations.")] = 200,
+    preset: Annotated[str | None, typer.Option(help="The localizer's; default: each family's own.")] = None,
+    device: Device = "cpu",
+    format: OutputFormat = Format.text,
+    full: Full = False,
+) -> None:
+    """Which backbone finds captioned phrases better on held-out Tabletop scenes, and at what cost."""
+    from prisbench.bench import backbones
+
+    candidates = [backbones.candidate(each) for each in pipelines]
+    scope = backbones.Scope(scenes, preset, usable_device(device))
+    with progress() as bar:
+        stage = stage_bar(bar)
+        rows = backbones.bench_backbones(candidates, scope, lambda id, n, of: stage("backbone", n, of, id))
+    say_table(rows, format, backbones.markdown(rows), full)
+
+
+def bench_transformers(
+    model: Annotated[
+        list[str], typer.Option("--model", help="Of the published ones; default: all; may be said again.")
+    ] = [],  # noqa: B006
+    recipes: Annotated[bool, typer.Option("--recipes", help="What train-backbone trains, instead.")] = False,
+    format: OutputFormat = Format.text,
+    full: Full = False,
+) -> None:
+    """What published transformers take, and what a step of train-backbone takes: computed, without any weights."""
+    from prisbench.bench import transformers
+
+    if recipes:
+        rows = list(transformers.recipe_rows())
+        say_table(rows, format, transformers.recipe_table(rows), full)
+        return
+    rows = list(transformers.transformer_rows(model) if model else transformers.transformer_rows())
+    say_table(rows, format, transformers.transformer_table(rows), full)

@@ -232,21 +232,27 @@ def changed(recipe: Recipe, **values: Any) -> Recipe:
     return dataclasses.replace(recipe, loop=loop, **own)
 
 
+# Chosen on Tabletop's validation subjects (docs/decisions.md, docs/learners.md).
+_EMBEDDED: Mapping[str, Recipe] = {
+    "textual-inversion": TextualInversion(_TABLETOP_WORDS, vectors=3),
+    "dreambooth": DreamBooth(dataclasses.replace(_TABLETOP, batch=4, learning_rate=2e-4, clip=1.0), text_encoder=True),
+    "dreambooth-lora": DreamBoothLora(
+        dataclasses.replace(_TABLETOP, batch=4, learning_rate=1e-3, clip=1.0),
+        text_encoder=True,
+        prior=_TABLETOP_PRIOR,
+    ),
+    "custom-diffusion": CustomDiffusion(
+        dataclasses.replace(_TABLETOP_WORDS, steps=160, batch=4, learning_rate=5e-4, clip=1.0), vectors=3
+    ),
+}
+
 RECIPES: Mapping[str, Mapping[str, Recipe]] = {
-    # Chosen on Tabletop's validation subjects (docs/decisions.md, docs/learners.md).
-    "embedded": {
-        "textual-inversion": TextualInversion(_TABLETOP_WORDS, vectors=3),
-        "dreambooth": DreamBooth(
-            dataclasses.replace(_TABLETOP, batch=4, learning_rate=2e-4, clip=1.0), text_encoder=True
-        ),
-        "dreambooth-lora": DreamBoothLora(
-            dataclasses.replace(_TABLETOP, batch=4, learning_rate=1e-3, clip=1.0),
-            text_encoder=True,
-            prior=_TABLETOP_PRIOR,
-        ),
-        "custom-diffusion": CustomDiffusion(
-            dataclasses.replace(_TABLETOP_WORDS, steps=160, batch=4, learning_rate=5e-4, clip=1.0), vectors=3
-        ),
+    "embedded": _EMBEDDED,
+    # The same without text encoders, which transformers do not learn; not tuned.
+    "embedded-dit": {
+        **_EMBEDDED,
+        "dreambooth": changed(_EMBEDDED["dreambooth"], text_encoder=False),
+        "dreambooth-lora": changed(_EMBEDDED["dreambooth-lora"], text_encoder=False, targets=_JOINT),
     },
     "sd": _FOR_PHOTOS,
     "sdxl": _FOR_PHOTOS,

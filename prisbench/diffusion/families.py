@@ -114,6 +114,7 @@ def family(model: str, config: Mapping[str, Any]) -> str:
 
 
 FAMILIES: Mapping[tuple[str, int, int], str] = {
+    ("SD3Transformer2DModel", 8, 0): "embedded-dit",
     ("SD3Transformer2DModel", 24, 0): "sd3",
     ("SD3Transformer2DModel", 38, 0): "sd3-large",
     ("FluxTransformer2DModel", 19, 38): "flux",
@@ -121,5 +122,5 @@ FAMILIES: Mapping[tuple[str, int, int], str] = {
     ("Flux2Transformer2DModel", 8, 24): "klein-9b",
     ("PixArtTransformer2DModel", 28, 0): "pixart",
 }
-"""Class, blocks, single blocks -> family: Stable Diffusion 3 and 3.5 medium; 3.5 large; Flux.1; Flux.2 klein 4B and 9B;
-PixArt-alpha and sigma."""
+"""Class, blocks, single blocks -> family: what `prisbench train-backbone --architecture sd3` trains; Stable Diffusion 3
+and 3.5 medium; 3.5 large; Flux.1; Flux.2 klein 4B and 9B; PixArt-alpha and sigma."""

@@ -75,7 +75,7 @@ def load_backbone(where: str | Path | None = None, device: str = "cpu", dtype: t
     if kind in TRANSFORMERS:
         id = f"{name}@{_weights_hash(folder)[:12]}"
         backbone = load_transformer(Source(folder, name, kind, part), id, torch.device(device), dtype)
-        return replace(backbone, configuration=configuration_sha256(folder))
+        return replace(backbone, domain=read_domain(folder), configuration=configuration_sha256(folder))
     is_xl = kind == "StableDiffusionXLPipeline"
     suffixes = ("", "_2") if is_xl else ("",)
     check_quantised(name, folder, ("unet", "vae", "text_encoder", "text_encoder_2"))

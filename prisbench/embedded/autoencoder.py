@@ -15,35 +15,34 @@ from torch import Tensor
 
 from prisbench.embedded.files import SceneFolder, read_array, save_array
 from prisbench.embedded.models import build_autoencoder, load_autoencoder
-from prisbench.embedded.recipe import Recipe, Report
-from prisbench.embedded.stage import Stage, in_bfloat16, rate_shape
+from prisbench.embedded.recipe import AnyRecipe
+from prisbench.embedded.stage import Running, Stage, in_bfloat16, rate_shape
 from prisbench.runtime.files import new_folder
 
 
-def train_autoencoder(
-    folder: SceneFolder, recipe: Recipe, report: Report, every: float, start: Path | None = None
-) -> Any:
+def train_autoencoder(folder: SceneFolder, recipe: AnyRecipe, running: Running, start: Path | None = None) -> Any:
     """L1 + L2 + a small KL on random crops; the latents' scale is measured afterwards and stored
     in the config.  ``start`` is the folder of a pipeline whose autoencoder training begins with.
     """
-    done = folder.out / "vae"
+    done, device = folder.out / "vae", running.device
     if (done / "config.json").exists():
-        return load_autoencoder(done)
+        return load_autoencoder(done).to(device)
     if start is not None and not recipe.vae_steps:
-        return load_autoencoder(start / "vae")
+        return load_autoencoder(start / "vae").to(device)
     torch.manual_seed(recipe.seed)
     vae = build_autoencoder(recipe)
     if start is not None:
         vae.load_state_dict(load_autoencoder(start / "vae").state_dict())
+    vae.to(device)
     stage = Stage(folder.out / "vae-run", {"vae": vae}, recipe.vae_rate, recipe.ema)
     stacks = [read_array(folder.scenes(hw)) for hw in folder.sizes_hw]
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         g = recipe.generator(1, step)
-        x = _crops(stacks, recipe.vae_crop, recipe.vae_batch, g)
-        with in_bfloat16():
+        x = _crops(stacks, recipe.vae_crop, recipe.vae_batch, g).to(device)
+        with in_bfloat16(device):
             posterior = vae.encode(x).latent_dist
-            z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=g)
+            z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=g).to(device)
             y = vae.decode(z).sample
         error = y.float() - x
         l1, l2 = error.abs().mean(), error.square().mean()
@@ -55,14 +54,15 @@ def train_autoencoder(
         "autoencoder",
         loss,
         lambda s: recipe.vae_rate * rate_shape(s, recipe.vae_steps, 0.4),
-        report,
-        every,
+        running.report,
+        running.checkpoint_seconds,
     )
     stage.apply_average()
     vae.eval()
     with torch.no_grad():
-        z = vae.encode(_crops(stacks, recipe.vae_crop, 256, recipe.generator(1, 10**6))).latent_dist.mean
-    vae.register_to_config(scaling_factor=round(1 / float(z.std()), 5))
+        crops = _crops(stacks, recipe.vae_crop, 256, recipe.generator(1, 10**6))
+        z = vae.encode(crops.to(device)).latent_dist.mean
+    vae.register_to_config(scaling_factor=round(1 / z.std().item(), 5))
     with new_folder(done) as temp:
         vae.save_pretrained(temp)
     return vae
@@ -82,7 +82,7 @@ def _crops(stacks: Sequence[np.ndarray], side: int, n: int, g: torch.Generator) 
     return torch.stack(picks).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def encode_latents(folder: SceneFolder, vae: Any, report: Report) -> None:
+def encode_latents(folder: SceneFolder, vae: Any, running: Running) -> None:
     """Scaled posterior means of all scenes, then of their mirror images: ``latents-<h>x<w>.npy``,
     fp16.
     """
@@ -97,9 +97,9 @@ def encode_latents(folder: SceneFolder, vae: Any, report: Report) -> None:
             for at in range(0, len(scenes), 64):
                 chunk = np.array(scenes[at : at + 64, :, ::-1] if mirrored else scenes[at : at + 64])
                 x = torch.from_numpy(chunk).permute(0, 3, 1, 2).float() / 127.5 - 1
-                with torch.no_grad(), in_bfloat16():
-                    z = vae.encode(x).latent_dist.mean.float() * vae.config.scaling_factor
-                parts.append(z.half().numpy())
-                report("latents", at + mirrored * len(scenes), 2 * len(scenes), {})
+                with torch.no_grad(), in_bfloat16(running.device):
+                    z = vae.encode(x.to(running.device)).latent_dist.mean.float() * vae.config.scaling_factor
+                parts.append(z.half().cpu().numpy())
+                running.report("latents", at + mirrored * len(scenes), 2 * len(scenes), {})
             both.append(np.concatenate(parts))
         save_array(path, np.concatenate(both))

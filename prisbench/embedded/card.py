@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from prisbench.concepts.controls import noun_only
 from prisbench.datasets.sources.tabletop import BENCHMARK, Size
@@ -20,7 +22,8 @@ from prisbench.diffusion.backbone import Backbone
 from prisbench.diffusion.domain import FEATURES, Domain, measure, write_domain
 from prisbench.diffusion.loading import load_backbone
 from prisbench.embedded.models import samples_sheet
-from prisbench.embedded.recipe import Recipe
+from prisbench.embedded.recipe import AnyRecipe
+from prisbench.embedded.training import PIPELINES
 from prisbench.errors import DataError
 from prisbench.images.drawing import png
 from prisbench.images.photos import image_id
@@ -91,19 +94,36 @@ def phrase_quality(
 
     The interval is a bootstrap over scenes.  Raises DataError where no scene has such a phrase.
     """
+    found = list(phrase_answers(backbone, settings, scenes, name, placed))
+    measured = with_interval([each.iou for each in found], [each.scene for each in found])
+    return {**measured, "pointing": round(float(np.mean([each.hit for each in found])), 4), "scenes": scenes}
+
+
+class PhraseAnswer(NamedTuple):
+    """An answer to a phrase: the scene's id, IoU in 0..1, whether the peak lies in the mask (1 or 0), and seconds."""
+
+    scene: str
+    iou: float
+    hit: float
+    seconds: float
+
+
+def phrase_answers(
+    backbone: Backbone, settings: LocalizerSettings, scenes: int, name: str = "held-out", placed: bool = False
+) -> Iterator[PhraseAnswer]:
+    """The answers that ``phrase_quality`` counts, one phrase at a time."""
     settings = dataclasses.replace(settings, tokens=("phrase",), presence=None)
-    ious, hits, keys = [], [], []
     for scene, i, words in (placed_phrases if placed else phrases)(scenes, name):
         noun = scene.things[i].individual.noun
         concept: Concept = noun_only(Subject(noun, noun, ()))
         query = Query("q", noun, f"the {words}")
+        begun = time.perf_counter()
         answer = locate(backbone, scene.image, [query], {noun: concept}, settings)[0]
+        seconds = time.perf_counter() - begun
         truth = scene.masks[i]
         mask = answer.mask if answer.mask is not None else np.zeros(truth.shape, bool)
-        ious.append(float((mask & truth).sum() / (mask | truth).sum()))
-        hits.append(float(truth[answer.peak_yx]))
-        keys.append(image_id(scene.image))
-    return {**with_interval(ious, keys), "pointing": round(float(np.mean(hits)), 4), "scenes": scenes}
+        iou = float((mask & truth).sum() / (mask | truth).sum())
+        yield PhraseAnswer(image_id(scene.image), iou, float(truth[answer.peak_yx]), seconds)
 
 
 def with_interval(ious: Sequence[float], keys: Sequence[str]) -> dict[str, Any]:
@@ -150,16 +170,16 @@ def measure_domain(folder: str | Path, scenes: int = 400) -> Domain:
     return domain
 
 
-def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, Any]:
+def finish(folder: Path, run: Path, recipe: AnyRecipe, scenes: int, device: str = "cpu") -> dict[str, Any]:
     """Measure a trained pipeline folder, draw its samples and write its card (README.md,
     samples.png, card.json).
     """
-    backbone = load_backbone(folder)
+    backbone = load_backbone(folder, device)
     settings = default_settings(backbone)
     quality = phrase_quality(backbone, settings, scenes)
     placed = phrase_quality(backbone, settings, 4 * scenes, placed=True)
     domain = measure_domain(folder)
-    stages = ("vae", "unet") if recipe.vae_steps else ("unet",)
+    stages = ("vae", recipe.architecture) if recipe.vae_steps else (recipe.architecture,)
     logs = {name: read_json(run / f"{name}-run" / "log.json") for name in stages}
     write_bytes(folder / "samples.png", png(samples_sheet(folder, list(PROMPTS))))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -167,6 +187,8 @@ def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, An
         "recipe": dataclasses.asdict(recipe),
         "backbone": backbone.id,
         "bytes": size,
+        "device": torch.device(device).type,
+        "parameters": weights_of(backbone),
         "hours": {name: round(log[-1]["seconds"] / 3600, 2) for name, log in logs.items()},
         "steps": {name: int(log[-1]["step"]) for name, log in logs.items()},
         "losses": {name: [log[i] for i in spread_over(len(log))] for name, log in logs.items()},
@@ -180,26 +202,48 @@ def finish(folder: Path, run: Path, recipe: Recipe, scenes: int) -> dict[str, An
     return quality
 
 
+def weights_of(backbone: Backbone) -> dict[str, int]:
+    """How many parameters the denoiser, the text encoders together, and the autoencoder have."""
+    counted = {name: sum(p.numel() for p in model.parameters()) for name, model in backbone.models.items()}
+    text = sum(n for name, n in counted.items() if name.startswith("text_encoder"))
+    vae = sum(p.numel() for p in backbone.vae.parameters())
+    return {"denoiser": sum(p.numel() for p in backbone.unet.parameters()), "text": text, "autoencoder": vae}
+
+
 def spread_over(n: int, most: int = 8) -> list[int]:
     """Up to ``most`` indices over 0..n-1, the last one among them."""
     return sorted({round(i * (n - 1) / (most - 1)) for i in range(most)}) if n else []
 
 
+KINDS = {
+    "unet": ("The embedded backbone", "U-Net and text encoder", "chosen on other scenes", ""),
+    "sd3": (
+        "The embedded DiT",
+        "transformer and text encoders",
+        "chosen for the U-Net; untuned for this model",
+        ", text_encoder_3=None, tokenizer_3=None",
+    ),
+}
+"""Architecture -> what the card calls the model and what was trained of it, how the localizer's settings came, and what
+diffusers has to be told when it loads the folder."""
+
+
 def _card(facts: dict[str, Any]) -> str:
     prompts = "\n".join(f"{i}. {prompt}" for i, prompt in enumerate(PROMPTS, 1))
+    architecture = facts["recipe"]["architecture"]
     return f"""---
 license: apache-2.0
 library_name: diffusers
 pipeline_tag: text-to-image
 tags: [tabletop, prisbench]
 ---
-# The embedded backbone
+# {KINDS[architecture][0]}
 
 A small latent diffusion pipeline that knows one world, Tabletop: ten kinds of things on a table, twelve colours, six
 patterns.  It is there so that every part of prisbench runs in minutes on a laptop.  It knows nothing of real photos.
 
-Load it as any other: `StableDiffusionPipeline.from_pretrained(folder)`.  It draws 112 x 144, 144 x 112 and 96 x 160
-pixels.
+Load it as any other: `{PIPELINES[architecture]}.from_pretrained(folder{KINDS[architecture][3]})`.
+It draws 112 x 144, 144 x 112 and 96 x 160 pixels.
 
 ## Recipe
 
@@ -207,7 +251,7 @@ pixels.
 
 ## Quality
 
-{_quality(facts["held_out_phrases"], facts["placed_phrases"])}
+{_quality(facts["held_out_phrases"], facts["placed_phrases"], KINDS[architecture][2])}
 
 ![samples](samples.png)
 
@@ -227,42 +271,57 @@ def _recipe(facts: dict[str, Any]) -> str:
     """The card's section on training."""
     recipe = facts["recipe"]
     rows = "\n".join(
-        f"| {row['step']} | {row['seconds'] / 60:.0f} | {row['loss']:.4f} |" for row in facts["losses"]["unet"]
+        f"| {row['step']} | {row['seconds'] / 60:.0f} | {row['loss']:.4f} |"
+        for row in facts["losses"][recipe["architecture"]]
     )
-    unet, begun, start = facts["losses"]["unet"], "", ""
+    of, begun, start = recipe["architecture"], "", ""
     sizes = f"--seed {recipe['seed']} --scenes {recipe['scenes']} --vae-steps {recipe['vae_steps']}"
     sizes += f" --vae-rate {recipe['vae_rate']} --steps {recipe['steps']} --rate {recipe['rate']}"
     if recipe["start"]:
         start = f" --start FOLDER_OF_{recipe['start']}"
         begun = f", from the weights of the pipeline {recipe['start']}"
+    if recipe["autoencoder"]:
+        start = f" --autoencoder FOLDER_OF_{recipe['autoencoder']}"
     if not recipe["vae_steps"]:
-        vae_row = f"| autoencoder | that of the pipeline {recipe['start']}, as it is | | |"
+        taken = recipe["start"] or recipe["autoencoder"]
+        vae_row = f"| autoencoder | that of the pipeline {taken}, as it is | | |"
         vae_end = ""
     else:
         vae_row = _autoencoder(facts, begun)
         vae = facts["losses"]["vae"][-1]
         vae_end = f"  Autoencoder at the end: L1 {vae['l1']:.3f}, squared error {vae['l2']:.4f} (pixels in -1..1)."
-    command = f"prisbench train-backbone --out DIR {sizes}{start}"
-    unet_how = (
-        f"{tuple(recipe['unet_channels'])} channels, text width {recipe['text_width']}, {recipe['text_layers']} "
-        f"layers; noise prediction, batch {recipe['batch']}, AdamW {recipe['rate']}, averaged weights{begun}"
+    command = f"prisbench train-backbone --out DIR --architecture {of} --device {facts['device']} {sizes}{start}"
+    how = (
+        f"{_layers(recipe)}, text width {recipe['text_width']}, {recipe['text_layers']} layers; "
+        f"{'noise' if of == 'unet' else 'velocity'} prediction, batch {recipe['batch']}, AdamW {recipe['rate']}, "
+        f"averaged weights{begun}"
     )
+    where = "2 CPU cores" if facts["device"] == "cpu" else facts["device"]
+    beside = "; other work ran on the same cores" if facts["device"] == "cpu" else ""
+    weights = facts["parameters"]
     return f"""\
 `{command}`
 (scenes with captions, drawn by the same code as the benchmark, without the subjects' patterns and colour pairs; masks
 are never shown to it).
 
-| part | how | steps | hours on 2 CPU cores |
+| part | how | steps | hours on {where} |
 |---|---|---|---|
 {vae_row}
-| U-Net and text encoder | {unet_how} | {facts["steps"]["unet"]} | {facts["hours"]["unet"]} |
+| {KINDS[of][1]} | {how} | {facts["steps"][of]} | {facts["hours"][of]} |
 
-The hours are wall time of the training steps; other work ran on the same cores.{vae_end}  Denoiser, {len(unet)} of its
-means:
+The hours are wall time of the training steps{beside}.{vae_end}  Parameters: denoiser {weights["denoiser"]:,},
+text {weights["text"]:,}, autoencoder {weights["autoencoder"]:,}.  Denoiser, {len(facts["losses"][of])} of its means:
 
 | step | minutes | loss |
 |---|---|---|
 {rows}"""
+
+
+def _layers(recipe: dict[str, Any]) -> str:
+    """The denoiser's size in words."""
+    if recipe["architecture"] == "unet":
+        return f"{tuple(recipe['unet_channels'])} channels"
+    return f"{recipe['layers']} joint blocks, {recipe['heads']} heads, width {recipe['width']}, patch {recipe['patch']}"
 
 
 def _autoencoder(facts: dict[str, Any], begun: str) -> str:
@@ -275,12 +334,12 @@ def _autoencoder(facts: dict[str, Any], begun: str) -> str:
     return f"| autoencoder | {how} | {facts['steps']['vae']} | {facts['hours']['vae']} |"
 
 
-def _quality(quality: dict[str, Any], placed: dict[str, Any]) -> str:
+def _quality(quality: dict[str, Any], placed: dict[str, Any], chosen: str) -> str:
     """The card's section on held-out phrases."""
     spread = str(list(quality["iou_mean_ci"])) if quality["iou_mean_ci"] else "(no interval: too few scenes)"
     return f"""\
 Localization of captioned phrases ("the striped red and white mug") on {quality["scenes"]} ordinary scenes outside
-training, {quality["n"]} phrases, settings of the preset `accurate` (chosen on other scenes): mean IoU
+training, {quality["n"]} phrases, settings of the preset `accurate` ({chosen}): mean IoU
 **{quality["iou_mean"]:.3f}** {spread}, pointing **{quality["pointing"]:.3f}**.
 
 {placed["n"]} phrases that need their relation ("the red mug left of the blue box" beside another red mug): mean IoU

@@ -20,8 +20,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from prisbench.embedded.files import SceneFolder, read_array
 from prisbench.embedded.halves import Halves
 from prisbench.embedded.models import alphas_cumprod, build_denoiser, build_text_encoder, load_denoiser
-from prisbench.embedded.recipe import Recipe, Report
-from prisbench.embedded.stage import Stage, in_bfloat16, rate_shape
+from prisbench.embedded.recipe import AnyRecipe, Recipe
+from prisbench.embedded.stage import Running, Stage, in_bfloat16, rate_shape
 from prisbench.embedded.words import token_ids
 
 _OTHER_SIDE = {"left": "right", "right": "left"}
@@ -31,46 +31,56 @@ def train_denoiser(
     folder: SceneFolder,
     recipe: Recipe,
     tokenizer: CLIPTokenizer,
-    report: Report,
-    every: float,
+    running: Running,
     start: Path | None = None,
 ) -> tuple[Any, CLIPTextModel]:
     """Noise prediction; U-Net and text encoder learn together.  Returns their running averages."""
     unet, text = beginning(recipe, tokenizer)
     if start is not None:
         go_on_from(start, unet, text, tokenizer)
-    unet.set_attn_processor(AttnProcessor())  # on CPU the plain products train faster than the fused ones
-    text.set_attn_implementation("eager")
+    if running.device == "cpu":  # the plain products train faster there than the fused ones
+        unet.set_attn_processor(AttnProcessor())
+        text.set_attn_implementation("eager")
+    unet.to(running.device)
+    text.to(running.device)
     parts = {"unet": unet, "text": text}
     stage = Stage(folder.out / "unet-run", parts, recipe.rate, recipe.ema, {"text": recipe.text_rate})
-    batch, abar = batches(folder, recipe, tokenizer), alphas_cumprod()
-    halves = Halves((unet, text))
-
-    def of_rows(unet: Any, text: Any, latents: Tensor, tokens: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        a = abar[t][:, None, None, None]
-        with in_bfloat16():
-            context = text(tokens).last_hidden_state
-            predicted = unet(a.sqrt() * latents + (1 - a).sqrt() * eps, t, context).sample
-        each = (predicted.float() - eps).square().mean((1, 2, 3))
-        return ((1 / abar[t]).clamp(max=recipe.most_weight) * each).mean()
+    batch, of_rows = batches(folder, recipe, tokenizer), noise_loss(recipe, running.device)
+    halves = Halves((unet, text), None if running.device == "cpu" else 1)
 
     def loss(step: int) -> tuple[Tensor | None, dict[str, float]]:
         latents, tokens = batch(step)
         g = recipe.generator(3, step)
         t = _timesteps(recipe, g)
         eps = torch.randn(latents.shape, generator=g)
-        return None, {"loss": halves.backward(of_rows, latents, tokens, t, eps)}
+        rows = (each.to(running.device) for each in (latents, tokens, t, eps))
+        return None, {"loss": halves.backward(of_rows, *rows)}
 
     stage.run(
         recipe.steps,
         "denoiser",
         loss,
         lambda s: recipe.rate * rate_shape(s, recipe.steps, recipe.decay_share),
-        report,
-        every,
+        running.report,
+        running.checkpoint_seconds,
     )
     stage.apply_average()
     return unet.eval(), text.eval()
+
+
+def noise_loss(recipe: Recipe, device: str) -> Callable[..., Tensor]:
+    """``loss(unet, text, latents, tokens, t, eps)``: the weighted error of the predicted noise, a mean over rows."""
+    abar = alphas_cumprod().to(device)
+
+    def of_rows(unet: Any, text: Any, latents: Tensor, tokens: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        a = abar[t][:, None, None, None]
+        with in_bfloat16(device):
+            context = text(tokens).last_hidden_state
+            predicted = unet(a.sqrt() * latents + (1 - a).sqrt() * eps, t, context).sample
+        each = (predicted.float() - eps).square().mean((1, 2, 3))
+        return ((1 / abar[t]).clamp(max=recipe.most_weight) * each).mean()
+
+    return of_rows
 
 
 def beginning(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextModel]:
@@ -81,12 +91,17 @@ def beginning(recipe: Recipe, tokenizer: CLIPTokenizer) -> tuple[Any, CLIPTextMo
     unet = build_denoiser(recipe)
     torch.manual_seed(recipe.seed + 2)
     text = build_text_encoder(recipe, tokenizer)
+    spread_words(text, recipe)
+    return unet, text
+
+
+def spread_words(text: nn.Module, recipe: AnyRecipe) -> None:
+    """Draw the embeddings of words and positions anew, so that words stand apart."""
     for name, p in text.named_parameters():
         if "token_embedding" in name:
             nn.init.normal_(p, std=recipe.token_spread)
         elif "position_embedding" in name:
             nn.init.normal_(p, std=recipe.position_spread)
-    return unet, text
 
 
 def go_on_from(start: Path, unet: Any, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
@@ -94,8 +109,13 @@ def go_on_from(start: Path, unet: Any, text: CLIPTextModel, tokenizer: CLIPToken
     that its text encoder has not adds nothing at first, so the outputs are those of the shallower one.
     """
     unet.load_state_dict(load_denoiser(start / "unet").state_dict())
-    words = CLIPTokenizer.from_pretrained(start / "tokenizer")
-    theirs = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32).state_dict()
+    theirs = CLIPTextModel.from_pretrained(start / "text_encoder", torch_dtype=torch.float32)
+    read_on_from(theirs, text, CLIPTokenizer.from_pretrained(start / "tokenizer"), tokenizer)
+
+
+def read_on_from(former: nn.Module, text: nn.Module, words: CLIPTokenizer, tokenizer: CLIPTokenizer) -> None:
+    """Give a text encoder the weights of a former one, whose tokenizer is ``words``; as ``go_on_from`` says."""
+    theirs = former.state_dict()
     mine = text.state_dict()
     known = words.get_vocab()
     for name, value in theirs.items():
@@ -125,7 +145,7 @@ class Batch(NamedTuple):
     tokens: Tensor
 
 
-def batches(folder: SceneFolder, recipe: Recipe, tokenizer: CLIPTokenizer) -> Callable[[int], Batch]:
+def batches(folder: SceneFolder, recipe: AnyRecipe, tokenizer: CLIPTokenizer) -> Callable[[int], Batch]:
     """``batch(step)``: scenes of one size, drawn with that step's own generator."""
     pools = []
     empty = token_ids(tokenizer, [""], recipe.positions)[0]

@@ -16,13 +16,17 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from prisbench.diffusion.loading import quiet
-from prisbench.embedded.recipe import Recipe
+from prisbench.embedded.recipe import AnyRecipe, Recipe
 
 SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 """Noise schedule of Stable Diffusion 1.x."""
 
 
-def build_autoencoder(recipe: Recipe) -> Any:
+WITHOUT = {"text_encoder_3": None, "tokenizer_3": None}
+"""What diffusers wants to be told of a StableDiffusion3Pipeline that was saved without its T5."""
+
+
+def build_autoencoder(recipe: AnyRecipe) -> Any:
     c = recipe.vae_channels
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(c),
@@ -92,6 +96,12 @@ def _pipeline_class() -> Any:
     return StableDiffusionPipeline
 
 
+def _any_pipeline() -> Any:
+    with quiet():
+        from diffusers import DiffusionPipeline
+    return DiffusionPipeline
+
+
 def assemble(folder: Path, vae: Any, unet: Any, text: CLIPTextModel, tokenizer: CLIPTokenizer) -> Path:
     """A diffusers pipeline folder, fp16 safetensors."""
     scheduler = PNDMScheduler(**SD_BETAS, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
@@ -105,7 +115,8 @@ def assemble(folder: Path, vae: Any, unet: Any, text: CLIPTextModel, tokenizer: 
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    vae.register_to_config(_name_or_path="")  # loaded from a checkpoint, it would ship the name of that folder
+    # Loaded from a checkpoint, it would ship the name of that folder; from the DiT's, a shift that is none.
+    vae.register_to_config(_name_or_path="", shift_factor=None)
     for part in (vae, unet, text):
         part.half()
     pipeline.save_pretrained(folder, safe_serialization=True)
@@ -118,7 +129,9 @@ def samples_sheet(
     folder: Path, prompts: list[str], size_hw: tuple[int, int] = (112, 144), steps: int = 30, seed: int = 0
 ) -> np.ndarray:
     """Pictures the pipeline makes of the prompts, in rows of four: uint8 rows*h 4*w 3."""
-    pipeline: Any = _pipeline_class().from_pretrained(folder, torch_dtype=torch.float32)
+    with quiet():
+        absent = WITHOUT if (folder / "transformer").is_dir() else {}
+        pipeline: Any = _any_pipeline().from_pretrained(folder, torch_dtype=torch.float32, **absent)
     pipeline.set_progress_bar_config(disable=True)
     h, w = size_hw
     pictures = []

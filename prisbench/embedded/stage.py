@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,17 @@ from prisbench.runtime.files import read_json, write_json
 
 REPORTED = 50
 """Every so many steps a row of means goes into the log and is shown."""
+
+
+class Running(NamedTuple):
+    """How a run goes on: what is told of it, seconds between checkpoints, and where it computes.
+
+    Chance comes from generators of the CPU on every device, so data and noise are the same everywhere.
+    """
+
+    report: Report
+    checkpoint_seconds: float
+    device: str = "cpu"
 
 
 class Stage:
@@ -136,8 +148,9 @@ def rate_shape(step: int, steps: int, decay_share: float, warmup: int = 100) -> 
     return min(1.0, (step + 1) / warmup, max(left, 0.0))
 
 
-def in_bfloat16() -> torch.autocast:
-    """Compute in bfloat16 where the processor has instructions for it; elsewhere that would take
-    ten times as long.
+def in_bfloat16(device: str = "cpu") -> torch.autocast:
+    """Compute in bfloat16 where the device has instructions for it; elsewhere that would take ten
+    times as long.
     """
-    return torch.autocast("cpu", torch.bfloat16, enabled=computes_bfloat16("cpu"))
+    enabled = computes_bfloat16(device)
+    return torch.autocast(torch.device(device).type if enabled else "cpu", torch.bfloat16, enabled=enabled)

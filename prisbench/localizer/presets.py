@@ -72,7 +72,8 @@ ROLES: dict[str, Roles] = {
     ),
     # Transformers have one grid, so one block can play all roles.  Published: Seg4Diff's ninth block of Stable
     # Diffusion 3, ConceptAttention's blocks 15 to 18 of Flux.1 and 5 to 7 of the eight of Flux.2.  The others are at
-    # the same share of the depth, PixArt's in the middle of it: guesses.
+    # the same share of the depth, PixArt's and the embedded DiT's in the middle of it: guesses.
+    "embedded-dit": _one_grid("joint", 3, 4),
     "sd3": _one_grid("joint", 9),
     "sd3-large": _one_grid("joint", 14),
     "flux": _one_grid("double", 15, 16, 17, 18),
@@ -170,6 +171,14 @@ MIDDLE = 500
 """Half noise: ConceptAttention's second of four steps; Seg4Diff's eighth of 28 is near it on either side."""
 
 
+def _for_embedded_dit() -> dict[str, LocalizerSettings]:
+    """What was chosen for the embedded U-Net, read from a transformer's blocks; nothing of it was tuned."""
+    roles = ROLES["embedded-dit"]
+    read = {"cross": _evenly(roles.meaning), "self_block": roles.affinity, "timesteps": (MIDDLE,), "share": True}
+    known = _for_embedded()
+    return {name: dataclasses.replace(known[name], **read) for name in ("fast", "balanced", "accurate")}  # type: ignore[arg-type]
+
+
 def _for_transformers(roles: Roles, **changes: Any) -> dict[str, LocalizerSettings]:
     """The presets of a diffusion transformer that knows photographs; nothing of them was tuned, or tried on a photo.
 
@@ -183,8 +192,8 @@ def _for_transformers(roles: Roles, **changes: Any) -> dict[str, LocalizerSettin
     return {"fast": fast, "accurate": accurate}
 
 
-PRESETS: dict[str, dict[str, LocalizerSettings]] = {
-    "embedded": {
+def _for_embedded() -> dict[str, LocalizerSettings]:
+    return {
         # The published steps on this model's blocks; it reads 40 tokens, too few for the words that follow the text.
         "paper": dataclasses.replace(
             PUBLISHED,
@@ -205,7 +214,12 @@ PRESETS: dict[str, dict[str, LocalizerSettings]] = {
             _TABLETOP, evidence=dataclasses.replace(_TABLETOP.evidence, timesteps=(100, 500))
         ),
         "accurate": _TABLETOP,
-    },
+    }
+
+
+PRESETS: dict[str, dict[str, LocalizerSettings]] = {
+    "embedded": _for_embedded(),
+    "embedded-dit": _for_embedded_dit(),
     "sd": _for_photos(ROLES["sd"]),
     "sdxl": _for_photos(ROLES["sdxl"]),
     "sd3": _for_transformers(ROLES["sd3"], share=True),
@@ -222,5 +236,6 @@ DEFAULTS = {
     "sd": "paper",
     "sdxl": "paper",
     **dict.fromkeys(FAMILIES.values(), "fast"),
+    "embedded-dit": "accurate",
 }
 """The preset a family gets when none is named: where nothing was measured, what was published."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from prisbench.errors import DataError
@@ -38,13 +39,20 @@ Refusal = Callable[[Sequence[Difference]], str]
 """
 
 
-def claim(path: Path, record: Mapping[str, Any], refusal: Refusal, free: Collection[str] = ()) -> bool:
+def claim(
+    path: Path,
+    record: Mapping[str, Any],
+    refusal: Refusal,
+    free: Collection[str] = (),
+    before: Mapping[str, Any] = MappingProxyType({}),
+) -> bool:
     """Write into ``path`` what decides a run's result, or find that the record there is of the
     same run.
 
     True where there was one: a run to go on with.  The record's values called ``free`` may differ,
     and are then brought up to date.  What else stands in the file beside the record's own keys is
-    a note and decides nothing.
+    a note and decides nothing.  ``before``: what a record means that was written before it had these
+    values.
 
     Raises DataError with ``refusal``'s text for another run's record, and for a damaged one;
     WriteError.
@@ -53,12 +61,12 @@ def claim(path: Path, record: Mapping[str, Any], refusal: Refusal, free: Collect
         write_json(path, record)
         return False
     wanted, there = as_json(record), read_json(path)
-    found = there if isinstance(there, dict) else {}
+    found = {**before, **there} if isinstance(there, dict) else {}
     changed = list(differences({key: found.get(key) for key in wanted}, wanted))
     if decisive := [each for each in changed if each.place[0] not in free]:
         raise DataError(refusal(decisive))
     if changed:
-        write_json(path, {**found, **wanted})
+        write_json(path, {**there, **wanted})
     return True
 
 

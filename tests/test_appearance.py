@@ -294,11 +294,11 @@ def test_a_network_knows_things_again_beside_what_is_counted(options: MethodOpti
     assert concept.tensors["features.vectors"].shape == (len(SHOWN), 2) and asked == [1] * len(SHOWN)
     things, looks = method.things(SCENE), looks_of(SCENE, concept)
     assert things.vectors is not None and things.vectors.tolist() == [[0, 1], [1, 0]]
-    only = Weights(KNOWN, (0.5,) * 2, (1.0,) * 2, (8.0, 0.0), 0.0)
+    only = Weights(KNOWN, (0.5,) * 4, (1.0,) * 4, (8.0, 0.0, 0.0, 0.0), 0.0)
     found = choose(looks, sight(), preset("accurate", "embedded"), only, "the {subject}", things)
     assert found.place == int((MASKS[0] & blue).any()), "the thing whose vector is that of the photos"
     both = rows(looks, things.masks, things.vectors, "together", (*COLOUR, *KNOWN))
-    assert both.shape == (2, len(COLOUR) + 2)
+    assert both.shape == (2, len(COLOUR) + 4)
     assert np.array_equal(both[:, : len(COLOUR)], likeness(looks.evidence, things.masks, "together", COLOUR))
     with pytest.raises(DataError, match=r"no weights of 'attn-features' for things, learned regions and sketches"):
         method._fitted("sketches")
@@ -307,8 +307,9 @@ def test_a_network_knows_things_again_beside_what_is_counted(options: MethodOpti
 def test_how_well_a_thing_is_known_again_is_the_mean_and_the_best_of_the_photos() -> None:
     photos = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     found = known_again(np.array([[1.0, 0.0], [0.6, 0.8]], np.float32), photos)
-    np.testing.assert_allclose(found, [[0.5, 1.0], [0.7, 0.8]], atol=1e-6)
-    assert known_again(np.zeros((0, 2), np.float32), photos).shape == (0, 2)
+    np.testing.assert_allclose(found, [[0.5, 1.0, -0.2, 0.2], [0.7, 0.8, 0.2, -0.2]], atol=1e-6)
+    np.testing.assert_allclose(known_again(np.array([[1.0, 0.0]], np.float32), photos), [[0.5, 1.0, 0.0, 0.0]])
+    assert known_again(np.zeros((0, 2), np.float32), photos).shape == (0, 4)
 
 
 def test_ways_to_find_a_subject_in_its_own_photos_are_compared(options: MethodOptions) -> None:

@@ -17,8 +17,9 @@ from prisbench.network_free.evidence import Evidence
 from prisbench.network_free.likeness import NAMES as COUNTED
 from prisbench.network_free.likeness import likeness
 
-KNOWN = ("known again", "known again at best")
-"""The mean and the highest cosine of a region's vector and those of the subject in its photos."""
+KNOWN = ("known again", "known again at best", "known again beside others", "known again at best beside others")
+"""The mean and the highest cosine of a region's vector and those of the subject in its photos; and each of them less
+that of the region beside it which has most, 0 where there is no other."""
 
 NAMES = (*COUNTED, *KNOWN)
 
@@ -51,7 +52,15 @@ def rows(
     return np.array([found[name] for name in names]).T.reshape(len(regions), len(names))
 
 
-def known_again(vectors: Float32[np.ndarray, "n e"], photos: Float32[np.ndarray, "p e"]) -> Float[np.ndarray, "n 2"]:
-    """Of each thing, ``KNOWN`` against the subject's photos, of which there is at least one."""
+def known_again(vectors: Float32[np.ndarray, "n e"], photos: Float32[np.ndarray, "p e"]) -> Float[np.ndarray, "n 4"]:
+    """Of each thing of a scene, ``KNOWN`` against the subject's photos, of which there is at least one."""
     cosines = vectors.astype(np.float64) @ photos.astype(np.float64).T
-    return np.stack([cosines.mean(1), cosines.max(1)], 1)
+    alone = np.stack([cosines.mean(1), cosines.max(1)], 1)
+    return np.hstack([alone, np.clip(alone - _best_beside(alone), -1, 1)])
+
+
+def _best_beside(values: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
+    """Of each row the highest values among the others; its own, where there is no other."""
+    if len(values) < 2:
+        return values
+    return np.stack([np.delete(values, n, axis=0).max(axis=0) for n in range(len(values))])

@@ -81,8 +81,8 @@ ROOMS = {
     "figures": "style charts grid write",
     "tuning": "space file tune",
     "embedded": """recipe files rivals.phrases scenes words stage halves models autoencoder denoiser dit rectified_flow
-        training planned card rivals.recipes rivals.pools rivals.sam rivals.clipseg rivals.things rivals.training
-        rivals.quality rivals.card""",
+        training planned card rivals.recipes rivals.pools rivals.sam rivals.clipseg rivals.things rivals.reid
+        rivals.training rivals.quality rivals.card""",
     "wsss": """run_folders layouts palettes sets labels coco mask_faults label_checks check scoring maps evaluate
         reports labelling wording mask_settings attention_maps mask_job pseudo_masks deeplab borrowed networks samples
         schedule crops train_run train predict demo_report demo""",

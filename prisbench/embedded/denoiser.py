@@ -41,9 +41,9 @@ def train_denoiser(
     if running.device == "cpu":  # the plain products train faster there than the fused ones
         unet.set_attn_processor(AttnProcessor())
         text.set_attn_implementation("eager")
-    unet.to(running.device)
-    text.to(running.device)
-    parts = {"unet": unet, "text": text}
+    parts: dict[str, Any] = {"unet": unet, "text": text}
+    for part in parts.values():
+        part.to(running.device)
     stage = Stage(folder.out / "unet-run", parts, recipe.rate, recipe.ema, {"text": recipe.text_rate})
     batch, of_rows = batches(folder, recipe, tokenizer), noise_loss(recipe, running.device)
     halves = Halves((unet, text), None if running.device == "cpu" else 1)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModelWithProjection, CLIPTokenizer  # type: ignore[attr-defined]
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from prisbench.embedded.denoiser import batches, read_on_from, spread_words
 from prisbench.embedded.dit import build_dit, build_readers, load_dit, read_texts

@@ -70,7 +70,8 @@ def train(
                 part.to("cpu")
             return assemble_sd3(out / "pipeline", vae, dit, readers, tokenizer)
         unet, text = train_denoiser(folder, recipe, tokenizer, running, begun)
-        for part in (vae, unet, text):
+        parts: tuple[Any, ...] = (vae, unet, text)
+        for part in parts:
             part.to("cpu")
         return assemble(out / "pipeline", vae, unet, text, tokenizer)
 

@@ -37,7 +37,7 @@ def test_the_steps_are_the_four_that_it_promises_and_the_last_has_its_texts_read
         path.write_text(block)
         assert isinstance(load_method(str(path)), GivesCandidates) == (n == 3)
     read = checks(draw_set(), lambda: load_method(str(path), MethodOptions(settings={"text.relations": True})))
-    assert {check.state for check in read.values()} == {"ok"}, read
+    assert {name: check.state for name, check in read.items() if check.state != "ok"} == {"ahead": "skipped"}, read
 
 
 def test_what_it_says_of_settings_and_refusals_is_so(tmp_path: Path) -> None:

@@ -553,12 +553,13 @@ def test_presets_are_plain_data_and_an_unknown_one_offers_the_nearest() -> None:
     import json
 
     for family, named in PRESETS.items():
-        published = {"paper", "balanced"} if family in ("embedded", "sd", "sdxl") else set()
-        assert set(named) == {"fast", "accurate"} | published, family
+        published = {"paper"} if family in ("embedded", "sd", "sdxl") else set()
+        between = {"balanced"} if published or family == "embedded-dit" else set()
+        assert set(named) == {"fast", "accurate"} | published | between, family
         for settings in named.values():
             assert json.loads(json.dumps(settings.as_record()))["timesteps"] == list(settings.timesteps)
         assert named["fast"].caption is not None and not named["fast"].evidence, "one pass, and no other"
-        if not published:
+        if not between:
             continue
         assert 2 * len(named["balanced"].evidence.timesteps) == len(named["accurate"].evidence.timesteps)
     with pytest.raises(UnknownNameError, match="unknown localizer preset 'papr': did you mean 'paper'"):

@@ -203,4 +203,4 @@ def test_the_network_that_ships_is_what_its_card_says() -> None:
     assert facts["weights"] == sha256_file(weights)[:12] and Knower().folder == FOLDER
     assert set(facts["recipe"]) == {each.name for each in dataclasses.fields(ReIdRecipe)}
     found = quality("reid", FOLDER, 60, "a test")
-    assert found["first"]["iou_mean"] > 0.7 and found["less_like"]["another noun"] > 0.9
+    assert found["first"]["share"] > 0.7 and found["less_like"]["another noun"] > 0.9

@@ -154,9 +154,10 @@ def _things(found: dict[str, Any]) -> str:
 
 def _reid(found: dict[str, Any]) -> str:
     kinds = "\n".join(f"| {kind} | {share:.3f} |" for kind, share in found["less_like"].items())
+    first = _number({"iou_mean": found["first"]["share"], "iou_mean_ci": found["first"]["share_ci"]})
     return f"""\
 {found["first"]["n"]} scenes of families outside of training, a thing known by two photos and their masks:
-it is liker to itself than all other things there in **{_number(found["first"])}** of the scenes.
+it is liker to itself than all other things there in **{first}** of the scenes.
 By what another thing differs in, the share of {found["pairs"]} others that are less like:
 
 | differs in | less like |

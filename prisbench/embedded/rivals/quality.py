@@ -164,7 +164,9 @@ def reid_quality(folder: Path, scenes: int, name: str) -> dict[str, Any]:
             best.append(float(max(like[n] for n in others) < min(own)))
             keys.append(image_id(scene.image))
     by_kind = {kind: round(float(np.mean(each)), 4) for kind, each in sorted(less.items())}
-    return {"first": with_interval(best, keys), "less_like": by_kind, "pairs": sum(map(len, less.values()))}
+    found = with_interval(best, keys)
+    shares = {"share": found["iou_mean"], "share_ci": found["iou_mean_ci"], "n": found["n"]}
+    return {"first": shares, "less_like": by_kind, "pairs": sum(map(len, less.values()))}
 
 
 def union(scene: Scene, numbers: list[int]) -> Bool[np.ndarray, "h w"]:

@@ -242,9 +242,10 @@ def test_texts_are_read_as_the_pipeline_of_diffusers_reads_them(kind: str, backb
         assert torch.equal(text.added["mask"], made[1])
     if kind == "sd3" or kind == "sd35":  # CLIP's tokenizer splits punctuation off, the words stay
         assert states.shape == text.states.shape
-    assert torch.allclose(text.states, states, atol=1e-5)
+    # Sums over 512 tokens differ by some 1e-5 between processors.
+    torch.testing.assert_close(text.states, states, atol=1e-4, rtol=1e-4)
     if pooled is not None:
-        assert torch.allclose(text.added["pooled"], pooled, atol=1e-5)
+        torch.testing.assert_close(text.added["pooled"], pooled, atol=1e-4, rtol=1e-4)
     noun = prompt.groups["subject", "noun"]
     spelled = [pipe_token for i in noun for pipe_token in [prompt.ids[i]]]
     assert len(set(spelled)) <= 2, "mug is one token of each reader"

@@ -84,8 +84,6 @@ SUBJECT = Subject("s", "mug", (shown((96, 120), (20, 30)),), (draw_box((96, 120)
     ("name", "model"),
     [
         ("clipseg", None),
-        ("persam", None),
-        ("persam", "sam2"),
         ("sam-matching", None),
         ("unet-features", None),
         ("dinov3-features", "dinov3"),
@@ -119,6 +117,11 @@ def test_an_answer_is_the_same_whatever_scenes_were_looked_at_with_it(
             assert one.presence == pytest.approx(other.presence, abs=1e-5)
             if one.score is not None:
                 assert other.score is not None and np.abs(one.score - other.score).max() <= 1e-5
+
+
+def test_persam_does_not_look_ahead() -> None:
+    """It begins with the one most similar pixel, which rounding may change."""
+    assert not isinstance(load_method("persam", MethodOptions()), LooksAhead)
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from prisbench.errors import UsageError
-from prisbench.images.arrays import ImageLike, as_image
+from prisbench.images.arrays import ImageLike
 from prisbench.images.regions import distinct
 from prisbench.out_of_domain import Strangeness
 from prisbench.own_task import own_task
@@ -99,9 +99,6 @@ class PerSam:
             if query.subject_id not in found:
                 found[query.subject_id] = self._answer(frame, features, concepts[query.subject_id])
         return [_for(query, found[query.subject_id]) for query in queries]
-
-    def look_ahead(self, images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> None:
-        self.sam.look_ahead([as_image(image) for image in images])
 
     def strangeness(self, image: ImageLike) -> Strangeness | None:
         """How far a photo is from what the Segment Anything was trained on; None where it is not one of ours."""

@@ -20,10 +20,10 @@ PACKAGE = ROOT / "prisbench"
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps own_task provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained
-own_world speed concepts localizer network_free things reid appearance matching sam clipseg detection segmenters
-relations methods learning sharding split_subjects runs stored answering predict trial score foreign test_log evaluate
-tuning cluster leaderboard uncertainty exports browser figures sweep embedded wsss bench ceilings plan reproduce
-conformance demo doctor cli __main__
+own_world speed concepts localizer network_free small_networks things reid appearance matching sam clipseg detection
+segmenters relations methods learning sharding split_subjects runs stored answering predict trial score foreign
+test_log evaluate tuning cluster leaderboard uncertainty exports browser figures sweep embedded wsss bench ceilings plan
+reproduce conformance demo doctor cli __main__
 """.split()  # fmt: skip  # noqa: SIM905
 """Import order is reading order: a module imports only from those before it (and from its own room)."""
 

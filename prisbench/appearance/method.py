@@ -38,7 +38,7 @@ from prisbench.reid.network import Knower
 from prisbench.results import REFERENCES
 from prisbench.runtime.files import read_bytes, sha256_bytes, sha256_json
 from prisbench.settings import MethodOptions, take_settings
-from prisbench.things.network import WEIGHTS
+from prisbench.small_networks import WEIGHTS
 from prisbench.things.regions import Finder
 from prisbench.types import Candidate, Concept, Prediction, Query, Subject
 

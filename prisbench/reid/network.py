@@ -10,26 +10,21 @@ Knows: layers, the files of a model.  Does not know: regions, training, what thi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from prisbench.errors import BackboneError
+from prisbench import small_networks
 from prisbench.pretrained import located
 from prisbench.reid.crops import crops
-from prisbench.runtime.files import read_json, write_json
 
-FILE, WEIGHTS = "config.json", "model.safetensors"
-
-KIND = "prisbench-reid"
-"""What ``config.json`` says the folder holds."""
+KIND = small_networks.Kind("prisbench-reid", "network that knows things again", "reid")
 
 FOLDER = Path(__file__).parents[1] / "embedded" / "rivals" / "weights" / "reid"
 """The network that comes along."""
@@ -103,26 +98,16 @@ def vectors(
 
 def save_network(network: ReIdNet, folder: Path) -> None:
     """``config.json`` and fp16 safetensors into a folder that is there.  Raises WriteError."""
-    write_json(folder / FILE, {"kind": KIND, **asdict(network.config)})
-    save_file({name: each.half().contiguous() for name, each in network.state_dict().items()}, folder / WEIGHTS)
+    small_networks.save(KIND, network.config, network, folder)
 
 
 def load_network(folder: Path) -> ReIdNet:
     """Of a folder that ``save_network`` wrote.  Raises BackboneError for another one."""
-    if not (folder / FILE).is_file() or not (folder / WEIGHTS).is_file():
-        raise BackboneError(f"{folder} holds no network that knows things again: no {FILE} and {WEIGHTS} in it")
-    found = read_json(folder / FILE)
-    if not isinstance(found, Mapping) or found.get("kind") != KIND:
-        raise BackboneError(
-            f"{folder / FILE} is not of a network that knows things again; train one with train-rival reid"
-        )
-    try:
-        network = ReIdNet(Config(tuple(map(int, found["widths"])), int(found["groups"]), int(found["size"])))
-        network.load_state_dict({name: each.float() for name, each in load_file(folder / WEIGHTS).items()})
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        first = (str(error).splitlines() or [repr(error)])[0]
-        raise BackboneError(f"{folder} does not hold what its {FILE} says: {first}") from None
-    return network.eval()
+    return small_networks.load(KIND, _built, folder)
+
+
+def _built(config: Mapping[str, Any]) -> ReIdNet:
+    return ReIdNet(Config(tuple(map(int, config["widths"])), int(config["groups"]), int(config["size"])))
 
 
 class _Block(nn.Module):

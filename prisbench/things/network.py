@@ -10,27 +10,21 @@ Knows: layers, the files of a model.  Does not know: regions, training, what thi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, pixel_shuffle
 
-from prisbench.errors import BackboneError
-from prisbench.runtime.files import read_json, write_json
+from prisbench import small_networks
 
 STRIDE = 2
 """Pixels of a photo that a cell is wide; a cell has as many answers as pixels."""
 
-FILE, WEIGHTS = "config.json", "model.safetensors"
-
-KIND = "prisbench-things"
-"""What ``config.json`` says the folder holds."""
+KIND = small_networks.Kind("prisbench-things", "network that finds things", "things")
 
 
 @dataclass(frozen=True)
@@ -106,25 +100,16 @@ def see(network: ThingsNet, photo: UInt8[Tensor, "h w 3"]) -> Seen:
 
 def save_network(network: ThingsNet, folder: Path) -> None:
     """``config.json`` and fp16 safetensors into a folder that is there.  Raises WriteError."""
-    write_json(folder / FILE, {"kind": KIND, **asdict(network.config)})
-    save_file({name: each.half().contiguous() for name, each in network.state_dict().items()}, folder / WEIGHTS)
+    small_networks.save(KIND, network.config, network, folder)
 
 
 def load_network(folder: Path) -> ThingsNet:
     """Of a folder that ``save_network`` wrote.  Raises BackboneError for another one."""
-    if not (folder / FILE).is_file() or not (folder / WEIGHTS).is_file():
-        raise BackboneError(f"{folder} holds no network that finds things: no {FILE} and {WEIGHTS} in it")
-    found = read_json(folder / FILE)
-    if not isinstance(found, Mapping) or found.get("kind") != KIND:
-        raise BackboneError(f"{folder / FILE} is not of a network that finds things; train one with train-rival things")
-    try:
-        config = Config(tuple(map(int, found["widths"])), int(found["groups"]), float(found["reach"]))
-        network = ThingsNet(config)
-        network.load_state_dict({name: each.float() for name, each in load_file(folder / WEIGHTS).items()})
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        first = (str(error).splitlines() or [repr(error)])[0]
-        raise BackboneError(f"{folder} does not hold what its {FILE} says: {first}") from None
-    return network.eval()
+    return small_networks.load(KIND, _built, folder)
+
+
+def _built(config: Mapping[str, Any]) -> ThingsNet:
+    return ThingsNet(Config(tuple(map(int, config["widths"])), int(config["groups"]), float(config["reach"])))
 
 
 def _parted(maps: Float[Tensor, "n 4 h w"]) -> Seen:

@@ -28,7 +28,8 @@ from prisbench.embedded.files import SceneFolder
 from prisbench.embedded.models import WITHOUT, build_autoencoder, samples_sheet
 from prisbench.embedded.planned import plan_step
 from prisbench.embedded.recipe import ARCHITECTURES, DiTRecipe, Recipe, cost
-from prisbench.embedded.rectified_flow import beginning, flow_loss, go_on_from, noise
+from prisbench.embedded.rectified_flow import NOISE_STAGE, beginning, flow_loss, go_on_from, noise
+from prisbench.embedded.rivals.recipes import RIVALS
 from prisbench.embedded.training import PIPELINES, check_start, claim_recipe, train
 from prisbench.embedded.words import make_tokenizer, token_ids
 from prisbench.errors import DataError, UsageError
@@ -103,6 +104,12 @@ def test_the_folder_at_full_size_is_small(words: CLIPTokenizer, tmp_path: Path) 
 
 def test_the_cost_is_not_made_up() -> None:
     assert "how long it takes was not measured" in cost(DiTRecipe()) and "32000 scenes" in cost(DiTRecipe())
+    assert "not measured" not in cost(Recipe()) and "how long on cuda was not measured" in cost(Recipe(), "cuda")
+
+
+def test_no_stage_of_any_training_shares_its_chance_with_another() -> None:
+    others = {1, 2, 3, *(recipe.stage for recipe in RIVALS.values())}
+    assert len(others) == 3 + len(RIVALS) and {NOISE_STAGE, *others} == set(range(8))
 
 
 # --- the line -------------------------------------------------------------------------------------------------------

@@ -40,6 +40,14 @@ def test_networks_have_the_published_numbers_of_weights(rows: list[Row]) -> None
     assert millions["Grounding DINO Swin-B and SAM ViT-H"] == 232 + 641
 
 
+def test_learning_words_costs_its_steps_forwards_and_backwards_and_asking_its_noises(rows: list[Row]) -> None:
+    (row,) = (row for row in rows if row.method == "attn")
+    forwards = 0.678e12  # of the whole U-Net, 512 x 512; 339 G multiplications are commonly reported
+    step = (row.work.learn - 5 * row.work.scene) / 350 / 8
+    assert 2 * forwards < step < 3 * forwards, "backwards no gradients of the U-Net's weights"
+    assert 0.7 * forwards < row.work.query / 10 < forwards, "ten noises, the last blocks left out"
+
+
 def test_hours_follow_from_operations_and_the_gpu() -> None:
     row, (first, *_) = Row("m", "n", 1, Work(scene=1, subject=10, query=100, learn=1000)), SIZES
     total = first.scenes + 10 * first.calls + 100 * first.queries + 1000 * first.subjects
@@ -75,4 +83,4 @@ def test_a_card_says_what_the_command_does(method: str, rows: list[Row]) -> None
 
 def test_every_card_that_speaks_of_outside_hours_is_held_to_the_command() -> None:
     speaking = {path.parent.name for path in (ROOT / "baselines").glob("*/README.md") if "TFLOP" in path.read_text()}
-    assert speaking - {"attn"} == {method for method, *_ in PUBLISHED}, "attn's row needs no outside weights"
+    assert speaking == {method for method, *_ in PUBLISHED}

@@ -233,7 +233,7 @@ def seggpt_large() -> tuple[int, dict[str, int]]:
 
 
 def stable_diffusion() -> tuple[int, dict[str, int]]:
-    """Stable Diffusion 1.5 (``diffusion/architectures.py``): its encoder, and eight noises up to DIFT's layer."""
+    """Stable Diffusion 1.5 (``diffusion/architectures.py``): its autoencoder, and eight noises up to DIFT's layer."""
     from prisbench.diffusion.features import module_features
     from prisbench.diffusion.loading import shapes_of
     from prisbench.matching.unet import CHOSEN
@@ -253,10 +253,46 @@ def stable_diffusion() -> tuple[int, dict[str, int]]:
     return _weights(unet, vae), _counted({"image": look})
 
 
+def stable_diffusion_words() -> tuple[int, dict[str, int]]:
+    """Stable Diffusion 1.5 as ``attn`` uses it: a step of textual inversion by the recipe for photos, and a text in
+    the preset ``paper``, its noises up to the last block that is read.  Reading the maps is not counted."""
+    import torch
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from prisbench.concepts.recipes import default_recipe
+    from prisbench.diffusion.architectures import ARCHITECTURES
+    from prisbench.diffusion.features import module_features
+    from prisbench.diffusion.loading import shapes_of
+    from prisbench.localizer.presets import preset
+
+    vae, unet = shapes_of("sd15-random")
+    text = _built(CLIPTextModel, CLIPTextConfig(**ARCHITECTURES["sd15-random"].text[0]))
+    text.get_input_embeddings().requires_grad_(True)  # the words are what is learned
+    loop, settings = default_recipe("sd", "textual-inversion").loop, preset("paper", "sd")
+    noises, (h, w) = settings.samples * len(settings.timesteps), (n // 8 for n in HW)
+    last = "up_blocks.2.attentions.1.transformer_blocks.0.attn1.to_k"  # of ``self_block``; ``cross`` ends before it
+
+    def step() -> None:
+        with torch.enable_grad():
+            words = text(_words(77)).last_hidden_state
+            predicted = unet(_empty(loop.batch, 4, h, w), _empty(loop.batch), words.expand(loop.batch, -1, -1)).sample
+            predicted.sum().backward()
+
+    def ask() -> None:
+        words = text(_words(77)).last_hidden_state
+        with module_features(unet, [last]):
+            unet(_empty(noises, 4, 64, 64), _empty(noises), words.expand(noises, -1, -1))
+
+    parts = {"image": lambda: vae.encode(_empty(1, 3, *HW)), "square": lambda: vae.encode(_empty(1, 3, 512, 512))}
+    found = _counted({**parts, "step": step, "ask": ask})
+    return _weights(unet, vae, text), {**found, "learn": PHOTOS * found["image"] + loop.steps * found["step"]}
+
+
 SAM, SAM2 = Network("SAM ViT-H", sam_huge), Network("SAM 2.1 Hiera-L", sam2_large)
 CLIPSEG, DINOV3 = Network("CLIPSeg ViT-B/16", clipseg), Network("DINOv3 ViT-L/16", dinov3_large)
 OWLV2, GROUNDING = Network("OWLv2 ViT-B/16", owlv2_base), Network("Grounding DINO Swin-B", grounding_dino_base)
 SAM3, SEGGPT, SD = Network("SAM 3", sam3), Network("SegGPT ViT-L", seggpt_large), Network("SD 1.5", stable_diffusion)
+WORDS = Network("SD 1.5 and its text encoder", stable_diffusion_words)
 
 Parts = Mapping[str, int]
 
@@ -275,6 +311,7 @@ def _matching(n: Parts) -> Work:
 
 
 PUBLISHED: tuple[tuple[str, tuple[Network, ...], Callable[[Parts], Work]], ...] = (
+    ("attn", (WORDS,), lambda n: Work(scene=n["square"], query=n["ask"], learn=n["learn"])),
     ("clipseg", (CLIPSEG,), lambda n: Work(scene=n["image"], query=n["text"] + n["decoder"])),
     ("dinov3-features", (DINOV3,), lambda n: Work(scene=n["image"], learn=PHOTOS * n["image"])),
     (

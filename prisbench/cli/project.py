@@ -84,7 +84,7 @@ def train_backbone(
         given["vae_steps"] = 0
     recipe = ARCHITECTURES[architecture](**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     check_start(recipe, start or autoencoder)
-    tell(cost(recipe))
+    tell(cost(recipe, device))
     with progress() as bar:
         folder = train(out, recipe, training_bar(bar), start=start or autoencoder, device=device)
     quality = finish(folder, out, recipe, quality_scenes, device)

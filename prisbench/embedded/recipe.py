@@ -122,11 +122,11 @@ BEFORE = {"architecture": "unet", "autoencoder": ""}
 
 
 def step_generator(seed: int, stage: int, step: int) -> torch.Generator:
-    """A generator that seed, stage and step decide alone."""
+    """A generator that seed, stage (0 to 7) and step decide alone."""
     return torch.Generator().manual_seed((seed * 8 + stage) * 1_000_003 + step)
 
 
-def cost(recipe: AnyRecipe) -> str:
+def cost(recipe: AnyRecipe, device: str = "cpu") -> str:
     """What training will take, in words.  The U-Net's rates were measured on two cores of a 2024 server CPU with
     bfloat16: 75 scenes, 8 autoencoder steps, 400 encoded scenes and 2.4 denoiser steps a second.  The DiT's were not.
     """
@@ -137,10 +137,12 @@ def cost(recipe: AnyRecipe) -> str:
             "goes on"
         )
     seconds = recipe.scenes / 75 + recipe.vae_steps / 8 + recipe.scenes / 400 + recipe.steps / 2.4
-    gigabytes = recipe.scenes * (16_000 * 3 + 2 * 8_000) / 1e9 + 0.2
     slower = "" if computes_bfloat16("cpu") else " (this processor has no bfloat16: several times that)"
+    time = f"about {seconds / 3600:.1f} hours on two recent cores{slower}"
+    if device != "cpu":
+        time = f"{time}, how long on {device} was not measured"
+    gigabytes = recipe.scenes * (16_000 * 3 + 2 * 8_000) / 1e9 + 0.2
     return (
-        f"training: {recipe.scenes} scenes, {recipe.vae_steps} + {recipe.steps} steps; "
-        f"about {seconds / 3600:.1f} hours on two recent cores{slower}, {gigabytes:.1f} GB of disk; "
-        "interrupt it at will, the same command goes on"
+        f"training: {recipe.scenes} scenes, {recipe.vae_steps} + {recipe.steps} steps; {time}, "
+        f"{gigabytes:.1f} GB of disk; interrupt it at will, the same command goes on"
     )

@@ -27,8 +27,8 @@ from prisbench.embedded.stage import Running, Stage, in_bfloat16, rate_shape
 STEPS = 1000
 """Timesteps: at t the noise's share is t / STEPS."""
 
-NOISE_STAGE = 7
-"""Tells its random numbers from those of other stages.  Batches are those of the U-Net's stage."""
+NOISE_STAGE = 0
+"""Tells its random numbers from those of other stages, which are 1 to 7.  Batches are those of the U-Net's stage."""
 
 
 def train_dit(

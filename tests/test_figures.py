@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from prisbench.cli.main import app
 from prisbench.datasets.load import open_dataset
 from prisbench.errors import MissingExtraError, UnknownNameError
 from prisbench.figures import charts, grid, style
-from prisbench.figures.write import Plan, disputed, write_figures
+from prisbench.figures.chosen import CHOICES, disputed, failures, successes
+from prisbench.figures.write import Plan, write_figures
 from prisbench.leaderboard.rows import load_runs, records_of, rows
 from tests import leaderboards
 
@@ -73,6 +76,39 @@ def test_a_grid_shows_a_query_a_type_where_methods_disagree_most(results: Path, 
     example = next(open_dataset(tiny_dataset).examples("test"))
     blank = grid.painted(dataclasses.replace(example, look_alikes=()), None)
     assert np.array_equal((blank != example.image).any(-1), example.mask), "what is left out is painted, nothing else"
+
+
+def test_successes_and_failures_are_the_ends_of_the_first_row(results: Path) -> None:
+    boxes, whole = load_runs(results)
+    scores = {query.query_id: query.counts for query in boxes.queries}
+    best, worst = successes([boxes, whole], 5), failures([boxes, whole], 5)
+    assert best != successes([whole, boxes], 5), "the first row's own"
+    found = [(scores[one].intersection / scores[one].union, scores[two].intersection / scores[two].union)
+             for one, two in zip(best, worst, strict=True) if scores[one].truth_area]  # fmt: skip
+    assert len(found) >= 3 and all(one >= two for one, two in found) and any(one > two for one, two in found)
+    absent = [query for query in boxes.queries if query.query_type == "absent"]
+    assert all(query.counts.predicted_area for query in absent), "false alarms, all of them"
+    surest = dataclasses.replace(absent[-1], presence=0.9)
+    swayed = dataclasses.replace(
+        boxes,
+        queries=tuple(
+            surest if query is absent[-1] else dataclasses.replace(query, presence=0.5) for query in boxes.queries
+        ),
+    )
+    assert surest.query_id in failures([swayed], 5) and surest.query_id not in successes([swayed], 5)
+
+
+def test_rows_are_shown_by_name(results: Path, tiny_dataset: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plan = Plan(tmp_path, style.template("cvpr"), ("svg",), 2, "failures", ("whole-image / none",))
+    drawn = write_figures(results, plan, lambda _: open_dataset(tiny_dataset))
+    said = (tmp_path / "examples.svg").read_text()
+    assert drawn.why is None and "whole-image" in said and "center-box" not in said
+    with pytest.raises(UnknownNameError, match="unknown row of the table 'whole-image': "):
+        write_figures(results, plan._replace(rows=("whole-image",)), lambda _: None)
+    done = CliRunner().invoke(app, ["plot", "tiny-v1", "--folder", str(results.parent), "--examples", "succeses"])
+    assert isinstance(done.exception, UnknownNameError) and "did you mean 'successes'?" in str(done.exception)
+    assert sorted(CHOICES) == ["disputed", "failures", "successes"]
 
 
 def test_mistakes_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

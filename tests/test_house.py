@@ -78,7 +78,7 @@ ROOMS = {
     "uncertainty": "answers draws spread shares ranking report",
     "exports": "numbers hub every_eval_ever latex coco",
     "browser": "bundle packing answers board cases browse write",
-    "figures": "style charts grid write",
+    "figures": "style charts grid chosen write",
     "tuning": "space file tune",
     "embedded": """recipe files rivals.phrases scenes words stage halves models autoencoder denoiser dit rectified_flow
         training planned card rivals.recipes rivals.pools rivals.sam rivals.clipseg rivals.things rivals.reid

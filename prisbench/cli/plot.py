@@ -12,7 +12,7 @@ import typer
 
 from prisbench.cli.leaderboard import find_board
 from prisbench.cli.options import BENCHMARK, DATASET, SameDataset, one_name
-from prisbench.errors import UsageError
+from prisbench.errors import UnknownNameError, UsageError
 from prisbench.runtime.console import Format, OutputFormat, say, tell
 
 
@@ -30,12 +30,21 @@ def plot(
         str, typer.Option(help="Whose widths: cvpr, neurips, iclr, icml, eccv, acl, ieee, slides.")
     ] = "cvpr",
     kinds: Annotated[str, typer.Option("--formats", help="Some of pdf, svg and png, with commas.")] = "pdf,svg,png",
-    queries: Annotated[int, typer.Option(help="Rows of the grid of examples.")] = 4,
+    queries: Annotated[int, typer.Option(help="Lines of the grid of examples.")] = 4,
+    examples: Annotated[
+        str,
+        typer.Option(help="Which: disputed (among the rows), or successes or failures (of the first one)."),
+    ] = "disputed",
+    row: Annotated[
+        list[str],
+        typer.Option("--row", metavar="NAME", help="Of the table, as 'attn / noun-only'; repeatable; default: 4 best."),
+    ] = [],  # noqa: B006
     data: Annotated[list[str], typer.Option("--data", help=f"For the grid of examples; repeatable. {DATASET}")] = [],  # noqa: B006
     format: OutputFormat = Format.text,
 ) -> None:
     """Figures for a paper: intervals, accuracy against time, scores by subset, a grid of examples."""
     from prisbench.figures import style
+    from prisbench.figures.chosen import CHOICES
     from prisbench.figures.write import Plan, write_figures
     from prisbench.leaderboard.rescore import finder
 
@@ -43,8 +52,10 @@ def plot(
     style.check_formats(wanted)
     if not 1 <= queries <= 20:
         raise UsageError(f"--queries {queries}: 1 to 20 rows fit a page")
+    if examples not in CHOICES:
+        raise UnknownNameError("choice of examples", examples, CHOICES)
     board = folder / find_board(folder, one_name(dataset, same, BENCHMARK))
-    plan = Plan(out, style.template(template), wanted, queries)
+    plan = Plan(out, style.template(template), wanted, queries, examples, tuple(dict.fromkeys(row)))
     drawn = write_figures(board, plan, finder(data, tell))
     record = {"figures": [str(path) for path in drawn.paths], "no_grid": drawn.why}
     lines = [f"wrote {path}" for path in drawn.paths] + ([f"no grid of examples: {drawn.why}"] if drawn.why else [])

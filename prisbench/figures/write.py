@@ -1,7 +1,7 @@
 """The figures of a leaderboard folder, each in every format that is asked for.
 
-Knows: which figures there are, which methods and queries they show.  Does not know: how they are drawn (``charts``,
-``grid``).
+Knows: which figures there are, which methods they show.  Does not know: how they are drawn (``charts``, ``grid``),
+which queries are chosen (``chosen``).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from prisbench.datasets.load import Dataset
+from prisbench.errors import UnknownNameError
 from prisbench.figures import charts, grid
+from prisbench.figures.chosen import CHOICES
 from prisbench.figures.style import Template, check_matplotlib, drawing, save
 from prisbench.headline import Scores, subset_scores
 from prisbench.leaderboard.ceilings import result_files
@@ -23,22 +23,25 @@ from prisbench.leaderboard.rows import load_runs, records_of, rows, standing
 from prisbench.predictions import PredictionRecord
 from prisbench.results import QueryResult, Run
 from prisbench.statistics import interval
-from prisbench.types import QUERY_TYPES, REFERENTLESS, Example
+from prisbench.types import REFERENTLESS, Example
 
 COMPARED = 4
 """Methods of the bars and the grid: the first so many of the table."""
 
-FIRST_ROWS = ("look-alike", "relation", "referred", "contradicted", "absent", "other-category", "plain")
-"""Query types of the grid, the most telling first."""
-
 
 class Plan(NamedTuple):
-    """Where figures go, in which formats and sizes; ``queries`` are the rows of the grid."""
+    """Where figures go, in which formats and sizes.
+
+    ``queries``: lines of the grid of examples; ``examples``: the rule of ``figures.chosen`` that chooses them.
+    ``rows``: names of the table's rows that bars and grid show, the first few of the table where none are named.
+    """
 
     out: Path
     template: Template
     formats: tuple[str, ...]
     queries: int = 4
+    examples: str = "disputed"
+    rows: tuple[str, ...] = ()
 
 
 class Drawn(NamedTuple):
@@ -51,13 +54,14 @@ class Drawn(NamedTuple):
 def write_figures(results: Path, plan: Plan, find: Find) -> Drawn:
     """Draw the figures of a leaderboard folder; ``find`` gives the dataset, which the grid alone needs.
 
-    Raises MissingExtraError without matplotlib; DataError as ``load_runs`` and ``kept_records``; WriteError.
+    Raises MissingExtraError without matplotlib; UnknownNameError for a row that the table has not; DataError as
+    ``load_runs`` and ``kept_records``; WriteError.
     """
     check_matplotlib()
     runs = load_runs(results)
     records = records_of(rows(runs))
-    paths = _charts(runs, records, plan)
-    firsts = _firsts(runs, records)
+    firsts = _shown(runs, records, plan.rows)
+    paths = _charts(runs, records, plan, firsts)
     kept = {name: kept_records(results / file, run) for name, (file, run) in _files(results, runs, firsts).items()}
     known = {name: found for name, found in kept.items() if found is not None}
     if not known:
@@ -68,7 +72,9 @@ def write_figures(results: Path, plan: Plan, find: Find) -> Drawn:
     return Drawn([*paths, *_grid(dataset, {name: firsts[name] for name in known}, known, plan)], None)
 
 
-def _charts(runs: Sequence[Run], records: Sequence[Mapping[str, object]], plan: Plan) -> list[Path]:
+def _charts(
+    runs: Sequence[Run], records: Sequence[Mapping[str, object]], plan: Plan, shown: Mapping[str, Run]
+) -> list[Path]:
     points, label = charts.points_of(records)
     letters = plan.template.size
     paths: list[Path] = []
@@ -79,7 +85,7 @@ def _charts(runs: Sequence[Run], records: Sequence[Mapping[str, object]], plan: 
     with drawing((plan.template.column, 0.66 * plan.template.column + named), letters) as figure:
         charts.accuracy_and_time(figure.subplots(), points, label)
         paths += save(figure, plan.out, "accuracy-and-time", plan.formats)
-    scores = {name: _by_subset(subset_scores(run.queries)) for name, run in _firsts(runs, records).items()}
+    scores = {name: _by_subset(subset_scores(run.queries)) for name, run in shown.items()}
     with drawing((plan.template.text, 0.42 * plan.template.text), letters) as figure:
         charts.by_subset(figure.subplots(), scores)
         paths += save(figure, plan.out, "by-subset", plan.formats)
@@ -90,13 +96,17 @@ def _by_subset(scores: Scores) -> dict[str, tuple[float, tuple[float, float] | N
     return {name: (scores.by_subset[name], interval(sample)) for name, sample in scores.samples.items()}
 
 
-def _firsts(runs: Sequence[Run], records: Sequence[Mapping[str, object]]) -> dict[str, Run]:
-    """The first run (of the first seed) of the first methods of the table, by name."""
+def _shown(runs: Sequence[Run], records: Sequence[Mapping[str, object]], names: Sequence[str]) -> dict[str, Run]:
+    """The first run (of the first seed) of the rows of these names, else of the first rows of the table; by name."""
+    known = {name_of(row): row for row in records}
     found: dict[str, Run] = {}
-    for row in records[:COMPARED]:
+    for name in names or list(known)[:COMPARED]:
+        if name not in known:
+            raise UnknownNameError("row of the table", name, known)
+        row = known[name]
         own = [run for run in standing(runs) if (run.method, run.concept) == (row["method"], row["concept"])]
         own = [run for run in own if row.get("reference") in (None, run.reference)]
-        found[name_of(row)] = min(own, key=lambda run: run.seed)
+        found[name] = min(own, key=lambda run: run.seed)
     return found
 
 
@@ -110,7 +120,7 @@ def _grid(
     dataset: Dataset, runs: Mapping[str, Run], kept: Mapping[str, Sequence[PredictionRecord]], plan: Plan
 ) -> list[Path]:
     split = next(iter(runs.values())).dataset.split
-    chosen = disputed(list(runs.values()), plan.queries)
+    chosen = CHOICES[plan.examples](list(runs.values()), plan.queries)
     examples = {example.query.id: example for example in dataset.examples(split, queries=chosen)}
     subjects = {subject.id: subject for subject in dataset.subjects(split)}
     masks = {name: {record.query_id: record for record in records} for name, records in kept.items()}
@@ -133,29 +143,6 @@ def _grid(
     with drawing((wide, 0.5 + len(lines) * (0.85 * tile + 0.35)), plan.template.size) as figure:
         grid.grid(figure, lines, list(runs))
         return save(figure, plan.out, "examples", plan.formats)
-
-
-def disputed(runs: Sequence[Run], n: int) -> list[str]:
-    """Ids of ``n`` queries, one a query type as long as there are types: each the one about which the runs disagree
-    most (the standard deviation of IoU, of empty masks where nothing is meant), the first id where several do.
-    """
-    scores: dict[str, list[float]] = {}
-    kinds: dict[str, list[str]] = {kind: [] for kind in (*FIRST_ROWS, *QUERY_TYPES)}
-    for run in runs:
-        for query in run.queries:
-            if query.query_id not in scores:
-                kinds[query.query_type].append(query.query_id)
-            scores.setdefault(query.query_id, []).append(_good(query))
-    order = {kind: sorted(ids, key=lambda each: (-float(np.std(scores[each])), each)) for kind, ids in kinds.items()}
-    turns = [ids[turn] for turn in range(n) for ids in order.values() if turn < len(ids)]
-    return turns[:n]
-
-
-def _good(query: QueryResult) -> float:
-    counts = query.counts
-    if counts.failed:
-        return 0.0
-    return counts.intersection / counts.union if counts.truth_area else float(counts.predicted_area == 0)
 
 
 def _words(query: QueryResult, example: Example) -> str:

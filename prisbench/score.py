@@ -28,6 +28,9 @@ from prisbench.soft_maps import read_map, soft_average_precision
 from prisbench.subsets import grade_of
 from prisbench.types import Example
 
+GO_ON = "run the same command again to go on"
+"""What helps where a query has no answer yet."""
+
 
 def score(dataset: Dataset, folder: Path, scope: Scope, manifest: Mapping[str, Any]) -> Run:
     """The run that a folder's predictions make.
@@ -134,7 +137,7 @@ def score_records(
     examples: Iterable[Example],
     where: str,
     soft_maps: Path | None = None,
-    cure: str = "run the same command again to go on",
+    cure: str = GO_ON,
 ) -> Iterator[QueryResult]:
     """What became of every query, in the order of the examples.
 
@@ -145,10 +148,35 @@ def score_records(
     """
     by_id = {record.query_id: record for record in records}
     for example in examples:
-        record = by_id.pop(example.query.id, None)
-        if record is None:
-            raise DataError(f"{where} has no answer to query {example.query.id!r}; {cure}")
-        yield score_one(record, example, soft_maps)
+        yield score_one(_taken(by_id, example, where, cure), example, Truth.of(example), soft_maps)
+    _check_nothing_left(by_id, where)
+
+
+def score_together(
+    runs: Mapping[str, Sequence[PredictionRecord]], examples: Iterable[Example]
+) -> dict[str, list[QueryResult]]:
+    """As ``score_records``, for several runs on the same examples: where their records stand -> what became of each
+    query.  Each example is read once, and its truth encoded once.
+    """
+    left = {where: {record.query_id: record for record in records} for where, records in runs.items()}
+    found: dict[str, list[QueryResult]] = {where: [] for where in runs}
+    for example in examples:
+        truth = Truth.of(example)
+        for where, by_id in left.items():
+            found[where].append(score_one(_taken(by_id, example, where, GO_ON), example, truth))
+    for where, by_id in left.items():
+        _check_nothing_left(by_id, where)
+    return found
+
+
+def _taken(by_id: dict[str, PredictionRecord], example: Example, where: str, cure: str) -> PredictionRecord:
+    record = by_id.pop(example.query.id, None)
+    if record is None:
+        raise DataError(f"{where} has no answer to query {example.query.id!r}; {cure}")
+    return record
+
+
+def _check_nothing_left(by_id: Mapping[str, PredictionRecord], where: str) -> None:
     if by_id:
         raise DataError(
             f"{where}: {len(by_id)} of its queries are not in the dataset's split or part, first "
@@ -156,7 +184,7 @@ def score_records(
         )
 
 
-def score_one(record: PredictionRecord, example: Example, soft_maps: Path | None = None) -> QueryResult:
+def score_one(record: PredictionRecord, example: Example, truth: Truth, soft_maps: Path | None = None) -> QueryResult:
     """What became of one query."""
     answer = Answer(record.rle, record.peak_yx, record.error is not None)
     return QueryResult(
@@ -164,7 +192,7 @@ def score_one(record: PredictionRecord, example: Example, soft_maps: Path | None
         subject_id=example.query.subject_id,
         image_id=example.image_id,
         query_type=example.query_type,
-        counts=count(answer, Truth.of(example)),
+        counts=count(answer, truth),
         presence=None if record.presence is None else round(record.presence, 6),
         seconds=None if record.seconds is None else round(record.seconds, 4),
         error=record.error,

@@ -20,7 +20,7 @@ from prisbench.leaderboard.rows import load_runs
 from prisbench.predictions import PredictionRecord, lines_of, read_predictions
 from prisbench.results import DatasetRef, QueryResult, Run, read_run
 from prisbench.runtime.files import sha256_bytes
-from prisbench.score import score_records
+from prisbench.score import score_together
 
 Find = Callable[[DatasetRef], Dataset | None]
 """Gives the dataset that a row was made on, None where it is not here."""
@@ -61,7 +61,7 @@ WORDS = {
 
 
 def rescore(folder: Path, find: Find) -> Iterator[Rescored]:
-    """Every row of a leaderboard folder, one after the other.
+    """Every row of a leaderboard folder; all rows of a split are scored in one reading of it.
 
     Raises DataError, naming the file and the query, when predictions are not those a row was scored from, when scoring
     them again gives another number, and for predictions without a row.
@@ -75,9 +75,10 @@ def rescore(folder: Path, find: Find) -> Iterator[Rescored]:
                 f"{path} has no result file beside it; remove it, or put {path.name.split('.')[0]}.json back"
             )
     found: dict[str, Dataset | None] = {}
-    for path in paths:
-        run = read_run(path)
-        yield rescore_one(path, run, found, find)
+    kept = [_Kept.read(path, found, find) for path in paths]
+    again = _scored_again(kept)
+    for each in kept:
+        yield each.held_to(again.get(each.path))
 
 
 def kept_records(path: Path, run: Run) -> list[PredictionRecord] | None:
@@ -96,20 +97,58 @@ def kept_records(path: Path, run: Run) -> list[PredictionRecord] | None:
 
 def rescore_one(path: Path, run: Run, found: dict[str, Dataset | None], find: Find) -> Rescored:
     """One row; ``found`` keeps the datasets by digest.  Raises as ``rescore``."""
-    kept, records = kept_beside(path), kept_records(path, run)
-    if records is None:
-        return Rescored(path, "none", len(run.queries))
-    digest = run.dataset.digest
-    if digest not in found:
-        found[digest] = find(run.dataset)
-    dataset = found[digest]
-    if dataset is None:
-        return Rescored(path, "checksum", len(records))
-    if dataset.digest != digest:
-        raise DataError(f"{path}: made on a dataset with the digest {digest[:16]}, here it is {dataset.digest[:16]}")
-    again = list(score_records(records, dataset.examples(run.dataset.split), str(kept)))
-    _compare(path, run.queries, again)
-    return Rescored(path, "same", len(records))
+    kept = _Kept.read(path, found, find, run)
+    return kept.held_to(_scored_again([kept]).get(path))
+
+
+class _Kept(NamedTuple):
+    """A row, its predictions, None where none are kept, and its dataset, None where it is not here."""
+
+    path: Path
+    run: Run
+    records: Sequence[PredictionRecord] | None
+    dataset: Dataset | None
+
+    @classmethod
+    def read(cls, path: Path, found: dict[str, Dataset | None], find: Find, run: Run | None = None) -> _Kept:
+        """``found`` keeps the datasets by digest."""
+        run = run or read_run(path)
+        records, digest = kept_records(path, run), run.dataset.digest
+        if records is None:
+            return cls(path, run, None, None)
+        if digest not in found:
+            found[digest] = find(run.dataset)
+        dataset = found[digest]
+        if dataset is not None and dataset.digest != digest:
+            raise DataError(
+                f"{path}: made on a dataset with the digest {digest[:16]}, here it is {dataset.digest[:16]}"
+            )
+        return cls(path, run, records, dataset)
+
+    def held_to(self, again: Sequence[QueryResult] | None) -> Rescored:
+        """What became of the row, whose predictions were scored again, or not."""
+        if self.records is None:
+            return Rescored(self.path, "none", len(self.run.queries))
+        if again is None:
+            return Rescored(self.path, "checksum", len(self.records))
+        _compare(self.path, self.run.queries, again)
+        return Rescored(self.path, "same", len(self.records))
+
+
+def _scored_again(rows: Sequence[_Kept]) -> dict[Path, list[QueryResult]]:
+    """What predictions say of every query, for rows whose data is here; all rows of a split are scored in one go."""
+    together: dict[tuple[str, str], list[_Kept]] = {}
+    for each in rows:
+        if each.records is not None and each.dataset is not None:
+            together.setdefault((each.dataset.digest, each.run.dataset.split), []).append(each)
+    found: dict[Path, list[QueryResult]] = {}
+    for (_, split), group in together.items():
+        names = {str(kept_beside(each.path)): each for each in group}
+        dataset = group[0].dataset
+        assert dataset is not None
+        results = score_together({name: each.records or () for name, each in names.items()}, dataset.examples(split))
+        found |= {names[name].path: queries for name, queries in results.items()}
+    return found
 
 
 def _compare(path: Path, written: Sequence[QueryResult], again: Sequence[QueryResult]) -> None:

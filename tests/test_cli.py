@@ -33,6 +33,7 @@ from prisbench.datasets.named import NAMES
 from prisbench.datasets.sources import tabletop
 from prisbench.diffusion.loading import has_embedded
 from prisbench.results import read_run
+from prisbench.tabletop import queries
 from tests.command_line import Answer, called
 from tests.drawing import FIVE_TYPES, draw_scene
 
@@ -571,7 +572,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
 def test_ctrl_c_while_a_dataset_is_built_leaves_nothing(
     prisbench: Prisbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner, asked = tabletop.group, []
+    inner, asked = queries.group, []
 
     def group(*arguments: object) -> object:
         asked.append(arguments)
@@ -579,7 +580,7 @@ def test_ctrl_c_while_a_dataset_is_built_leaves_nothing(
             signal.raise_signal(signal.SIGINT)
         return inner(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tabletop, "group", group)
+    monkeypatch.setattr(queries, "group", group)
     code, _, err = prisbench("build-dataset", "tabletop", "--out", tmp_path / "set", *SMALL)
     assert code == 130 and err.startswith("interrupted; ") and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

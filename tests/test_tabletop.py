@@ -6,11 +6,13 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import multiprocessing
 import os
 import random
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +30,7 @@ from prisbench.datasets.sources.tabletop import BENCHMARK, SIZES, SMALL, Size
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.embedded.denoiser import mirror
 from prisbench.errors import DataError, UnknownNameError
+from prisbench.tabletop import queries
 from prisbench.tabletop.camera import Camera
 from prisbench.tabletop.captions import LONGEST, WORLD, ordinary_individuals, ordinary_scene, vocabulary
 from prisbench.tabletop.individuals import GRADES, has_look_alike
@@ -119,6 +122,54 @@ def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
     for name in files:
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
     assert manifest.id == f"tabletop-custom-v{VERSION}", "no part of the benchmark has its name"
+
+
+def test_several_processes_draw_the_same_scenes_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = list(tabletop_rows(PAIRS)[1])
+    monkeypatch.setattr(queries, "MANY", 1)
+    monkeypatch.setattr(source, "MANY", 1)
+    for module in (queries, source):
+        monkeypatch.setattr(module, "free_cores", lambda: 3)
+    table, several = tabletop_rows(PAIRS)
+    for a, b in zip(one, several, strict=True):
+        assert (a.text, a.pair_id) == (b.text, b.pair_id) and np.array_equal(a.image, b.image)
+        assert np.array_equal(a.mask, b.mask)
+    assert [row.id for row in table] == [row.id for row in tabletop_rows(PAIRS)[0]]
+    begun = tabletop_rows(PAIRS)[1]
+    next(begun)
+    begun.close()
+    assert not multiprocessing.active_children(), "who stops early leaves nobody behind"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process draws")
+def test_who_draws_ahead_ends_with_a_killed_parent() -> None:
+    code = (
+        "from prisbench.tabletop import queries\n"
+        "from prisbench.tabletop.subjects import SEED, subjects\n"
+        "queries.MANY, queries.free_cores = 1, lambda: 2\n"
+        "one = subjects()[0]\n"
+        "found = queries.all_drawn([(one, 'absent', n, SEED) for n in range(5)] * 1000)\n"
+        "next(found)\n"
+        "print('drawing', flush=True)\n"
+        "list(found)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == "drawing\n"
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        assert len(children) == 2
+        parent.kill()
+    for _ in range(100):
+        if not any(Path(f"/proc/{child}").exists() and _alive(child) for child in children):
+            return
+        time.sleep(0.1)
+    pytest.fail("processes that nobody waits for go on drawing")
+
+
+def _alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_another_seed_is_another_world() -> None:
@@ -403,13 +454,13 @@ def test_the_two_queries_of_a_pair_share_a_scene_and_mean_different_things(small
 def drawn_once(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
     """Scenes and subjects are drawn once in a test; which scenes were asked for, in order."""
     wanted: list[tuple[str, str, int]] = []
-    draw = functools.cache(source.group)
+    draw = functools.cache(queries.group)
 
     def group(subject: TabletopSubject, kind: str, index: int, seed: int) -> Group:
         wanted.append((subject.key, kind, index))
         return draw(subject, kind, index, seed)
 
-    monkeypatch.setattr(source, "group", group)
+    monkeypatch.setattr(queries, "group", group)
     monkeypatch.setattr(source, "_subject", functools.cache(source._subject))
     return wanted
 

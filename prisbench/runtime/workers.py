@@ -8,7 +8,12 @@ Knows: pools, how they end when their work is no longer wanted.  Does not know: 
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -73,5 +78,38 @@ def worker_processes(workers: int) -> Iterator[Executor | None]:
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def forked_processes(workers: int) -> Iterator[Executor | None]:
+    """Copies of this process, for work in numpy alone: nothing is imported again, so a script without a main guard may
+    use them.  None, so that this process does the work, with fewer than two, and where forking is not safe: in a child
+    that may have no children, and off Linux.  They end when left, and when this process is killed.
+    """
+    if workers < 2 or sys.platform != "linux" or multiprocessing.current_process().daemon:
+        yield None
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_follow, initargs=(os.getpid(),))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def free_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _heed_no_interruption() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _follow(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and end when it has ended, however that went."""
+    _heed_no_interruption()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

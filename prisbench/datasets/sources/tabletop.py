@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.tabletop.queries import GROUPS, VERSION, Asked, Group, group, plan, queries_of
+from prisbench.runtime.workers import forked_processes, free_cores, in_order
+from prisbench.tabletop.queries import GROUPS, MANY, VERSION, Asked, Group, all_drawn, plan, queries_of
 from prisbench.tabletop.subjects import PHOTOS, SEED, SPLITS, TabletopSubject, photo_mask, reference_photo, subjects
 from prisbench.types import GRADES, Thing
 
@@ -43,11 +44,14 @@ SIZES: Mapping[str, Size] = {"full": BENCHMARK, "small": SMALL}
 
 
 def rows(size: Size = BENCHMARK, seed: int = SEED, start: int = 0) -> tuple[list[SubjectRow], Iterator[QueryRow]]:
-    """The two tables of a Tabletop set: subjects with their photos and masks, and their queries, drawn one scene at a
-    time.  ``start``: queries to leave out at the beginning; only a scene that is cut in two is drawn for nothing.
+    """The two tables of a Tabletop set: subjects with their photos and masks, and their queries; a scene is drawn when
+    it is wanted, and in a large set some are drawn ahead by processes beside this one.  ``start``: queries to leave out
+    at the beginning; only a scene that is cut in two is drawn for nothing.
     """
     cast = subjects(size.subjects, seed)
-    table = [_subject(one, seed) for one in cast]
+    workers = free_cores() if len(cast) * PHOTOS >= MANY / 2 else 0
+    with forked_processes(workers) as pool:
+        table = list(in_order(pool, _subject, [(one, seed) for one in cast], 2 * workers))
     return table, _queries(list(zip(cast, table, strict=True)), size, seed, start)
 
 
@@ -64,16 +68,18 @@ def _subject(one: TabletopSubject, seed: int) -> SubjectRow:
 
 
 def _queries(about: list[tuple[TabletopSubject, SubjectRow]], size: Size, seed: int, start: int) -> Iterator[QueryRow]:
+    wanted: list[tuple[TabletopSubject, SubjectRow, str, int]] = []
     skipped = start
     for subject, row in about:
         for kind, index in plan(size.groups):
-            n = queries_of(kind)
-            if skipped >= n:
-                skipped -= n
-                continue
-            found = group(subject, kind, index, seed)
-            yield from [_row(found, asked, row) for asked in found.asked][skipped:]
-            skipped = 0
+            if not wanted and skipped >= queries_of(kind):
+                skipped -= queries_of(kind)
+            else:
+                wanted.append((subject, row, kind, index))
+    calls = [(subject, kind, index, seed) for subject, _, kind, index in wanted]
+    for (_, row, _, _), found in zip(wanted, all_drawn(calls), strict=True):
+        yield from [_row(found, asked, row) for asked in found.asked][skipped:]
+        skipped = 0
 
 
 def _row(found: Group, asked: Asked, row: SubjectRow) -> QueryRow:

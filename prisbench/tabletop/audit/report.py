@@ -23,14 +23,13 @@ from prisbench.tabletop.audit.there import there
 from prisbench.tabletop.audit.views import facts
 from prisbench.tabletop.audit.where import where
 from prisbench.tabletop.audit.which import which
-from prisbench.tabletop.queries import Group, groups
-from prisbench.tabletop.subjects import subjects
+from prisbench.tabletop.queries import Group, all_drawn, plan
+from prisbench.tabletop.subjects import SEED, subjects
 
 
 def benchmark() -> Iterator[Group]:
-    """All groups of the benchmark, drawn one at a time: about eight minutes of a free core."""
-    for subject in subjects():
-        yield from groups(subject)
+    """All groups of the benchmark: a few minutes of a free core, shared among those that are there."""
+    return all_drawn([(subject, kind, index, SEED) for subject in subjects() for kind, index in plan()])
 
 
 def measure(asked: Iterable[Group]) -> list[Row]:

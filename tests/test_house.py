@@ -20,7 +20,7 @@ PACKAGE = ROOT / "prisbench"
 ORDER = """
 errors runtime images types phrases deaf subsets answers counts metrics aliases statistics headline presence pairs
 soft_maps own_task provenance predictions results settings tabletop datasets out_of_domain diffusion pretrained
-own_world speed concepts localizer network_free small_networks things reid appearance matching sam clipseg detection
+small_networks things own_world speed concepts localizer network_free reid appearance matching sam clipseg detection
 segmenters relations methods learning sharding split_subjects runs stored answering predict trial score foreign
 test_log evaluate tuning cluster leaderboard uncertainty exports browser figures sweep embedded wsss bench ceilings plan
 reproduce conformance demo doctor cli __main__

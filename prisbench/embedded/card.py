@@ -19,7 +19,7 @@ from prisbench.concepts.controls import noun_only
 from prisbench.datasets.sources.tabletop import BENCHMARK, Size
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.diffusion.backbone import Backbone
-from prisbench.diffusion.domain import FEATURES, Domain, measure, write_domain
+from prisbench.diffusion.domain import Domain, write_domain
 from prisbench.diffusion.loading import load_backbone
 from prisbench.embedded.models import samples_sheet
 from prisbench.embedded.recipe import AnyRecipe
@@ -30,6 +30,7 @@ from prisbench.images.photos import image_id
 from prisbench.localizer.answer import locate
 from prisbench.localizer.presets import default_settings
 from prisbench.localizer.settings import LocalizerSettings
+from prisbench.own_world import measure
 from prisbench.runtime.files import read_json, write_bytes, write_json, write_text
 from prisbench.statistics import Sample, interval
 from prisbench.tabletop.captions import ordinary_scene
@@ -349,15 +350,16 @@ in about half."""
 
 def _world(domain: dict[str, Any]) -> str:
     """The card's section on what lies outside."""
-    rows = "\n".join(f"| {name} | {domain['mean'][name]:.4f} | {domain['deviation'][name]:.4f} |" for name in FEATURES)
-    return f"""The autoencoder's reconstruction error tells photos of this world from others (the three numbers are
-explained in `prisbench/diffusion/domain.py`; all are in `domain.json`).  Measured on {domain["scenes"]} scenes outside
-training ({domain["world"]}):
+    mean, deviation = domain["mean"], domain["deviation"]
+    rows = "\n".join(f"| {name} | {mean[name]:.4f} | {deviation[name]:.4f} |" for name in mean)
+    return f"""Photos of this world are told from others by the autoencoder's reconstruction error and by whether the
+finder of things agrees with itself (the numbers are explained in `prisbench/diffusion/domain.py`; all are in
+`domain.json`).  Measured on {domain["scenes"]} scenes outside training ({domain["world"]}):
 
 | number | mean | deviation |
 |---|---|---|
 {rows}
 
-A photo's strangeness is the sum of its three numbers in deviations from these means.  The 99th percentile of these
+A photo's strangeness is the sum of its numbers in deviations from these means.  The 99th percentile of these
 scenes is **{domain["threshold"]:.2f}**; commands warn of photos beyond it.  Made again, for this folder or another, by
 `python -c "from prisbench.embedded.card import measure_domain; measure_domain('DIR')"`."""

@@ -175,7 +175,7 @@ class AttentionMethod:
 
     def strangeness(self, image: ImageLike) -> Strangeness | None:
         """How far a photo is from the world that the backbone was trained on; None where nobody measured that world."""
-        from prisbench.diffusion.domain import strangeness
+        from prisbench.own_world import strangeness
 
         return strangeness(self.backbone, image)
 

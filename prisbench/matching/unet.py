@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from prisbench.diffusion.backbone import Backbone
-from prisbench.diffusion.domain import strangeness
 from prisbench.diffusion.encodings import latents_of
 from prisbench.diffusion.features import Noised, Tap, check_layers, features_of_all
 from prisbench.diffusion.images import fit
@@ -30,6 +29,7 @@ from prisbench.images.photos import image_id
 from prisbench.matching.dense import Dense
 from prisbench.matching.method import FeatureMatching
 from prisbench.out_of_domain import Strangeness
+from prisbench.own_world import strangeness
 from prisbench.runtime.files import cache_folder
 from prisbench.settings import MethodOptions, share_of, take_settings
 

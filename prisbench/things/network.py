@@ -89,12 +89,28 @@ class ThingsNet(nn.Module):
 @torch.no_grad()
 def see(network: ThingsNet, photo: UInt8[Tensor, "h w 3"]) -> Seen:
     """What the network sees of a photo, for n = 1: the mean of what it sees of the photo and of its mirror image."""
+    maps, mirrored = _maps_of_both(network, photo)
+    return _in_pixels(network, (maps + mirrored) / 2)
+
+
+@torch.no_grad()
+def see_both(network: ThingsNet, photo: UInt8[Tensor, "h w 3"]) -> tuple[Seen, Seen]:
+    """The two that ``see`` is the mean of, the mirror image's turned back."""
+    maps, mirrored = _maps_of_both(network, photo)
+    return _in_pixels(network, maps), _in_pixels(network, mirrored)
+
+
+def _maps_of_both(network: ThingsNet, photo: UInt8[Tensor, "h w 3"]) -> tuple[Tensor, Tensor]:
     h, w = photo.shape[:2]
     pixels = photo.permute(2, 0, 1)[None].float() / 127.5 - 1
     whole = pad(pixels, (0, -w % network.multiple, 0, -h % network.multiple), mode="replicate")
     maps, mirrored = network.maps(torch.cat([whole, whole.flip(3)])).split(1)
     back = mirrored.flip(3) * torch.tensor([1.0, 1.0, 1.0, -1.0])[:, None, None]
-    seen = _parted(((maps + back) / 2)[:, :, :h, :w])
+    return maps[:, :, :h, :w], back[:, :, :h, :w]
+
+
+def _in_pixels(network: ThingsNet, maps: Float[Tensor, "1 4 h w"]) -> Seen:
+    seen = _parted(maps)
     return seen._replace(way=network.config.reach * seen.way)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from scipy import ndimage
 
 from prisbench.pretrained import located
@@ -55,10 +55,7 @@ def grouped(seen: Seen) -> list[Bool[np.ndarray, "h w"]]:
     things = sure > THING
     middles = found_middles(torch.sigmoid(seen.middle)[0].numpy())
     if len(middles):
-        rows, columns = np.indices(things.shape)
-        way = seen.way[0].numpy()
-        there = np.stack([rows + way[0], columns + way[1]], -1)[:, :, None]
-        joined = 1 + ((there - middles) ** 2).sum(-1).argmin(-1)
+        joined = 1 + ((pointed(seen)[:, :, None] - middles) ** 2).sum(-1).argmin(-1)
     else:
         joined, _ = ndimage.label(things)
     found = []
@@ -67,6 +64,13 @@ def grouped(seen: Seen) -> list[Bool[np.ndarray, "h w"]]:
         if part.sum() >= LEAST:
             found.append((float(sure[part].mean()), part))
     return [part for _, part in sorted(found, key=lambda each: -each[0])]
+
+
+def pointed(seen: Seen) -> Float[np.ndarray, "h w 2"]:
+    """Row and column of the middle that each pixel points to."""
+    way = seen.way[0].numpy()
+    rows, columns = np.indices(way.shape[1:])
+    return np.stack([rows + way[0], columns + way[1]], -1)
 
 
 def found_middles(heat: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "k 2"]:

@@ -166,6 +166,8 @@ def test_a_domain_that_cannot_be_used_is_one_line(change: dict[str, object], mes
 
 
 needs_embedded = pytest.mark.skipif(not has_embedded(), reason="the embedded backbone is not installed")
+
+
 @needs_embedded
 def test_the_embedded_backbone_knows_its_own_scenes() -> None:
     backbone = load_backbone()

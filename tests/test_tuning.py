@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import prisbench
+from prisbench.cli.main import app
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import build_tabletop
 from prisbench.datasets.sources.tabletop import Size
@@ -172,6 +174,24 @@ def test_a_tuned_row_stands_beside_the_published_one_and_says_how(
     assert again.folder.name == "box-tuned--none" and not again.causes
     with pytest.raises(UsageError, match="the settings were tuned for box, not center-box"):
         evaluate(dataset, load_method("center-box"), tmp_path / "runs", Scope(), RunOptions(tuned=record))
+
+
+def test_what_was_tried_is_kept_beside_the_rows_without_a_second_row(
+    dataset: Dataset, method: str, tmp_path: Path
+) -> None:
+    boards = tmp_path / "boards"
+    ask = ["tune", method, "--dataset", str(dataset.folder), "--budget", "2", "--subjects", "2", "--queries", "6"]
+    ask += ["--out", str(tmp_path / "out"), "--leaderboards", str(boards)]
+    early = CliRunner().invoke(app, ask)
+    assert isinstance(early.exception, UsageError) and "holds no rows; put one there first" in str(early.exception)
+    assert not (tmp_path / "box.py.log").exists(), "before anything is tried"
+    board = publish(evaluate(dataset, load_method(method), tmp_path / "runs")[0], boards).parent
+    before = (board / "README.md").read_text()
+    done = CliRunner().invoke(app, ask)
+    assert done.exit_code == 0, done.output
+    assert read_tuned(board / "tuned" / "box.json").budget == 2
+    assert "## Tuned on validation" in (board / "README.md").read_text() and "## Tuned" not in before
+    assert next(check_leaderboards(boards)).complaint is None and len(list(board.glob("*.json"))) == 1
 
 
 def test_a_gain_is_told_with_its_interval_and_doubted_where_that_holds_0(

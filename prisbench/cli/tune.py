@@ -36,12 +36,16 @@ def tune(
     draws: Annotated[int, typer.Option(help="Seed of the settings that are drawn.")] = 0,
     model: MethodModel = None,
     out: Annotated[Path, typer.Option(help="Where what was tried is kept.")] = Path("tuned"),
+    leaderboards: Annotated[
+        Path | None, typer.Option(help="Also keep it beside the rows in DIR/<dataset>/ and make its README again.")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     settings: Settings = [],  # noqa: B006
     format: OutputFormat = Format.text,
 ) -> None:
     """Try settings of a method on validation, the same number for every method; run again to go on."""
+    from prisbench.leaderboard.publish import check_has_rows, publish_tuning
     from prisbench.settings import MethodOptions, parse_settings
     from prisbench.tuning import tune as tuning
 
@@ -53,10 +57,14 @@ def tune(
         tuning.check_tuning(wanted)
     with progress() as bar, names.in_errors():
         data = names.of(named_dataset(dataset, bar), split)
+        if leaderboards is not None:
+            check_has_rows(leaderboards / data.id)
         wanted = dataclasses.replace(
             wanted, options=dataclasses.replace(options, progress=learning_bar(bar, "learning one"))
         )
         tuned, path = tuning.tune(data, wanted, stage_bar(bar, names), names.tell)
+    if leaderboards is not None:
+        publish_tuning(path, leaderboards / data.id)
     say_table({"file": str(path), **dataclasses.asdict(tuned)}, format, _text(tuned, path, method))
 
 

@@ -59,6 +59,29 @@ def publish(run: Run, root: Path, predictions: Path | None = None, tuned: Path |
     return place
 
 
+def publish_tuning(tuned: Path, board: Path) -> Path:
+    """Keep a file of tuned settings beside a leaderboard's rows, and make its README again: the line that stands for a
+    second row where the published settings stay.  Where the file is kept.
+
+    Raises UsageError for a folder without rows; DataError for a damaged file, and for one of another dataset version;
+    nothing is written then.  WriteError.
+    """
+    check_has_rows(board)
+    runs = load_runs(board)
+    text = readme(runs, read_ceilings(board, runs[0].dataset), reported(board), tunings(board, runs, tuned))
+    kept = keep_tuned(tuned, board)
+    write_text(board / "README.md", text)
+    return kept
+
+
+def check_has_rows(board: Path) -> None:
+    """Raises UsageError for a folder without rows."""
+    if not result_files(board):
+        raise UsageError(
+            f"{board} holds no rows; put one there first: prisbench evaluate --leaderboards {board.parent}"
+        )
+
+
 def keep_predictions(run: Run, predictions: Path, result_file: Path) -> Path:
     """Keep a run's predictions beside its result file, compressed.  Raises as ``publish``."""
     return write_bytes(kept_beside(result_file), _packed(run, predictions))

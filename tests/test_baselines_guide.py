@@ -9,13 +9,17 @@ import pytest
 from test_trial import checks
 
 from prisbench.answers import BreachError, one_checked
+from prisbench.headline import subset_scores
 from prisbench.leaderboard.ceilings import FLOORS
 from prisbench.methods import baselines_folder, load_method, names
+from prisbench.pairs import pair_accuracy
+from prisbench.results import read_run
 from prisbench.settings import MethodOptions
 from prisbench.trial.scenes import draw_set
 from prisbench.types import GivesCandidates, Prediction
 
 TEXT = (Path(__file__).parents[1] / "baselines" / "README.md").read_text()
+BOARD = Path(__file__).parents[1] / "leaderboards" / "tabletop-v3"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
@@ -54,7 +58,7 @@ def test_what_it_says_of_settings_and_refusals_is_so(tmp_path: Path) -> None:
 
 def seen() -> dict[str, list[str]]:
     """What the table says that each method sees: photos, masks, noun, text."""
-    table = TEXT.split("## Who sees what")[1]
+    table = TEXT.split("## Who sees what")[1].split("\n## ")[0]
     rows = [line.strip("|").split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
     return {name.strip(): [cell.strip() for cell in row[1:5]] for row in rows for name in row[0].split(",")}
 
@@ -73,6 +77,21 @@ def test_what_a_method_sees_is_the_same_in_the_table_and_in_its_card(name: str) 
     assert (text == "no") == ("no text" in sees), sees
     assert (masks == "needs") == ("run with `--reference photos+masks`" in sees), sees
     assert (masks == "no") == ("mask" not in sees or "no masks" in sees), sees
+
+
+def test_what_reading_is_worth_follows_from_the_rows() -> None:
+    table = TEXT.split("## What reading is worth")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == 5
+    for who, alone, read, pairs, _ in rows:
+        name = re.split(r",| \(", who)[0]
+        concept = {"unet-features": "features", "clipseg": "photo"}.get(name, name)
+        masks = "--photos+masks" if who.endswith("(photos+masks)") else ""
+        runs = [read_run(BOARD / f"{method}--{concept}{masks}.json") for method in (name, f"{name}+relations")]
+        scores = [subset_scores(run.queries).value for run in runs]
+        right = [pair_accuracy([run.queries]).value for run in runs]
+        assert [f"{score:.3f}" for score in scores if score is not None] == [alone, read], who
+        assert right[0] == 0 and f"{right[1]:.2f}" == pairs, who
 
 
 def test_every_command_of_it_is_one_that_there_is() -> None:

@@ -218,7 +218,8 @@ def test_nearly_all_real_photos_are_strange_to_the_embedded_backbone() -> None:
     paths = [path for pattern in patterns for path in sorted(root.glob(pattern))]
     assert len(paths) > 40 and backbone.domain is not None
     strange = [backbone.domain.strangeness(features(backbone, load_photo(path))) for path in paths]
-    assert np.mean(np.asarray(strange) > backbone.domain.threshold) >= 0.95
+    outside = np.mean(np.asarray(strange) > backbone.domain.threshold)
+    assert outside >= 0.93, "178 of 187 where it was measured; rounding may move one or two"
 
 
 # --- what is made of it ---------------------------------------------------------------------------------------------

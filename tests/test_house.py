@@ -32,8 +32,8 @@ ROOMS = {
         source_code reads identity method_files""",
     "images": "arrays perceptual photos seen masks regions outlines drawing",
     "tabletop": """numbers looks patterns solids things camera surfaces sensor paint render individuals scenes places
-        captions subjects texts queries families audit.rows audit.views audit.which audit.there audit.where audit.report
-        audit.unseen""",
+        captions subjects texts queries ahead families audit.rows audit.views audit.which audit.there audit.where
+        audit.report audit.unseen""",
     "datasets": """subject_names things schema manifest seen_rows remarks source build_notes cards.front_matter
         shards journal spread build records load
         sources.reading.files sources.reading.values

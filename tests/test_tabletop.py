@@ -25,12 +25,11 @@ from pycocotools import mask as coco
 from prisbench.datasets.build import build
 from prisbench.datasets.load import Dataset, open_dataset
 from prisbench.datasets.named import DIGESTS, NAMES, build_tabletop, find_dataset, tabletop_source
-from prisbench.datasets.sources import tabletop as source
 from prisbench.datasets.sources.tabletop import BENCHMARK, SIZES, SMALL, Size
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.embedded.denoiser import mirror
 from prisbench.errors import DataError, UnknownNameError
-from prisbench.tabletop import queries
+from prisbench.tabletop import ahead, queries
 from prisbench.tabletop.camera import Camera
 from prisbench.tabletop.captions import LONGEST, WORLD, ordinary_individuals, ordinary_scene, vocabulary
 from prisbench.tabletop.individuals import GRADES, has_look_alike
@@ -126,10 +125,8 @@ def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
 
 def test_several_processes_draw_the_same_scenes_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
     one = list(tabletop_rows(PAIRS)[1])
-    monkeypatch.setattr(queries, "MANY", 1)
-    monkeypatch.setattr(source, "MANY", 1)
-    for module in (queries, source):
-        monkeypatch.setattr(module, "free_cores", lambda: 3)
+    monkeypatch.setattr(ahead, "MANY", 1)
+    monkeypatch.setattr(ahead, "free_cores", lambda: 3)
     table, several = tabletop_rows(PAIRS)
     for a, b in zip(one, several, strict=True):
         assert (a.text, a.pair_id) == (b.text, b.pair_id) and np.array_equal(a.image, b.image)
@@ -144,11 +141,11 @@ def test_several_processes_draw_the_same_scenes_in_the_same_order(monkeypatch: p
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process draws")
 def test_who_draws_ahead_ends_with_a_killed_parent() -> None:
     code = (
-        "from prisbench.tabletop import queries\n"
+        "from prisbench.tabletop import ahead\n"
         "from prisbench.tabletop.subjects import SEED, subjects\n"
-        "queries.MANY, queries.free_cores = 1, lambda: 2\n"
+        "ahead.MANY, ahead.free_cores = 1, lambda: 2\n"
         "one = subjects()[0]\n"
-        "found = queries.all_drawn([(one, 'absent', n, SEED) for n in range(5)] * 1000)\n"
+        "found = ahead.all_drawn([(one, 'absent', n, SEED) for n in range(5)] * 1000)\n"
         "next(found)\n"
         "print('drawing', flush=True)\n"
         "list(found)\n"
@@ -461,7 +458,7 @@ def drawn_once(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
         return draw(subject, kind, index, seed)
 
     monkeypatch.setattr(queries, "group", group)
-    monkeypatch.setattr(source, "_subject", functools.cache(source._subject))
+    monkeypatch.setattr(ahead, "_photos", functools.cache(ahead._photos))
     return wanted
 
 

@@ -11,7 +11,6 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from prisbench.runtime.workers import forked_processes, free_cores, in_order
 from prisbench.tabletop import texts
 from prisbench.tabletop.camera import Camera
 from prisbench.tabletop.individuals import (
@@ -48,8 +47,6 @@ GROUPS: Mapping[str, int] = {
 }
 """Scenes a subject, by kind: 32, asked 40 times.  A "relation" scene has a true text and a contradicted one, a
 "referred" scene two true ones."""
-MANY = 500
-"""Scenes from which on several processes draw: most of a minute's work for one."""
 TRIALS = 40
 """How often the things of a scene are drawn anew when they do not fit on the table as the texts want it."""
 _PRESENT = tuple(
@@ -136,15 +133,6 @@ def group(subject: TabletopSubject, kind: str, index: int, seed: int = SEED) -> 
         except (Crowded, LookupError):
             continue
     raise AssertionError(f"{subject.key}: no scene found for {kind} {index}")
-
-
-def all_drawn(calls: Sequence[tuple[TabletopSubject, str, int, int]]) -> Iterator[Group]:
-    """What ``group`` makes of each call (subject, kind, index, seed), in their order; of many calls some are drawn
-    ahead by processes beside this one, one a free core.
-    """
-    workers = free_cores() if len(calls) >= MANY else 0
-    with forked_processes(workers) as pool:
-        yield from in_order(pool, group, calls, 4 * workers)
 
 
 def _recipe(rng: random.Random, who: Individual, number: int, kind: str, index: int) -> _Recipe:

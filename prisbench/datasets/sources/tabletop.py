@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from prisbench.datasets.schema import QueryRow, SubjectRow
-from prisbench.runtime.workers import forked_processes, free_cores, in_order
-from prisbench.tabletop.queries import GROUPS, MANY, VERSION, Asked, Group, all_drawn, plan, queries_of
-from prisbench.tabletop.subjects import PHOTOS, SEED, SPLITS, TabletopSubject, photo_mask, reference_photo, subjects
+from prisbench.tabletop.ahead import all_drawn, all_photos
+from prisbench.tabletop.queries import GROUPS, VERSION, Asked, Group, plan, queries_of
+from prisbench.tabletop.scenes import Scene
+from prisbench.tabletop.subjects import SEED, SPLITS, TabletopSubject, photo_mask, subjects
 from prisbench.types import GRADES, Thing
 
 LICENCE = "CC0-1.0"
@@ -49,14 +50,11 @@ def rows(size: Size = BENCHMARK, seed: int = SEED, start: int = 0) -> tuple[list
     at the beginning; only a scene that is cut in two is drawn for nothing.
     """
     cast = subjects(size.subjects, seed)
-    workers = free_cores() if len(cast) * PHOTOS >= MANY / 2 else 0
-    with forked_processes(workers) as pool:
-        table = list(in_order(pool, _subject, [(one, seed) for one in cast], 2 * workers))
+    table = [_subject(one, photos, seed) for one, photos in zip(cast, all_photos(cast, seed), strict=True)]
     return table, _queries(list(zip(cast, table, strict=True)), size, seed, start)
 
 
-def _subject(one: TabletopSubject, seed: int) -> SubjectRow:
-    photos = [reference_photo(one, i, seed) for i in range(PHOTOS)]
+def _subject(one: TabletopSubject, photos: list[Scene], seed: int) -> SubjectRow:
     return SubjectRow(
         noun=one.who.noun,
         photos=tuple(scene.image for scene in photos),

@@ -18,12 +18,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import NormalDist
 
 from prisbench.statistics import FEWEST_SUBJECTS, LEVEL
+from prisbench.tabletop.ahead import all_drawn
 from prisbench.tabletop.audit.rows import Row
 from prisbench.tabletop.audit.there import there
 from prisbench.tabletop.audit.views import facts
 from prisbench.tabletop.audit.where import where
 from prisbench.tabletop.audit.which import which
-from prisbench.tabletop.queries import Group, all_drawn, plan
+from prisbench.tabletop.queries import Group, plan
 from prisbench.tabletop.subjects import SEED, subjects
 
 

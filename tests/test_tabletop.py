@@ -29,6 +29,7 @@ from prisbench.datasets.sources.tabletop import BENCHMARK, SIZES, SMALL, Size
 from prisbench.datasets.sources.tabletop import rows as tabletop_rows
 from prisbench.embedded.denoiser import mirror
 from prisbench.errors import DataError, UnknownNameError
+from prisbench.runtime import workers
 from prisbench.tabletop import ahead, queries
 from prisbench.tabletop.camera import Camera
 from prisbench.tabletop.captions import LONGEST, WORLD, ordinary_individuals, ordinary_scene, vocabulary
@@ -136,6 +137,15 @@ def test_several_processes_draw_the_same_scenes_in_the_same_order(monkeypatch: p
     next(begun)
     begun.close()
     assert not multiprocessing.active_children(), "who stops early leaves nobody behind"
+
+
+def test_without_semaphores_one_process_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise OSError("no semaphores")
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", none)
+    with workers.forked_processes(4) as pool:
+        assert pool is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process draws")

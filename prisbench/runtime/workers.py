@@ -81,13 +81,20 @@ def worker_processes(workers: int) -> Iterator[Executor | None]:
 @contextmanager
 def forked_processes(workers: int) -> Iterator[Executor | None]:
     """Copies of this process, for work in numpy alone: nothing is imported again, so a script without a main guard may
-    use them.  None, so that this process does the work, with fewer than two, and where forking is not safe: in a child
-    that may have no children, and off Linux.  They end when left, and when this process is killed.
+    use them.  None, so that this process does the work, with fewer than two, and where that cannot be or is not safe:
+    in a child that may have no children, without semaphores, and off Linux.  They end when left, and when this process
+    is killed.
     """
     if workers < 2 or sys.platform != "linux" or multiprocessing.current_process().daemon:
         yield None
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_follow, initargs=(os.getpid(),))
+    try:
+        pool = ProcessPoolExecutor(
+            workers, mp_context=get_context("fork"), initializer=_follow, initargs=(os.getpid(),)
+        )
+    except (ImportError, NotImplementedError, OSError):  # a system without semaphores, or with too few
+        yield None
+        return
     try:
         yield pool
     finally:

@@ -42,6 +42,10 @@ def method_file(name: str) -> Path:
     path = Path(name) if name.endswith(".py") else baselines_folder() / name / "method.py"
     if path.is_file():
         return path
+    if Path(name).is_dir():
+        raise DataError(
+            f"{name} is a folder; name the Python file in it that defines make(options), as {name}/method.py"
+        )
     if name.endswith(".py"):
         raise DataError(f"no method file {name}: give a path to a Python file that defines make(options)")
     raise UnknownNameError("method", name, names())

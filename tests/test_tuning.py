@@ -176,6 +176,24 @@ def test_a_tuned_row_stands_beside_the_published_one_and_says_how(
         evaluate(dataset, load_method("center-box"), tmp_path / "runs", Scope(), RunOptions(tuned=record))
 
 
+def test_the_published_values_are_not_drawn_again() -> None:
+    space = {"share": [20.0, 40.0, 60.0]}
+    found = drawn(space, 0, 9, {"share": 40.0})
+    assert found[0] == {} and sorted(each["share"] for each in found[1:]) == [20.0, 60.0]
+    assert drawn(space, 0, 3, {"share": 41.0})[1:] == drawn(space, 0, 3)[1:]
+
+
+def test_a_tunable_that_is_no_setting_is_refused_before_anything_runs(
+    dataset: Dataset, method: str, tmp_path: Path
+) -> None:
+    (tmp_path / "box.py").write_text(METHOD.replace('{"share": (0.2, 1.0)', '{"shares": (0.2, 1.0)'))
+    with pytest.raises(DataError, match="box: tunable 'shares' is no setting of it; known: share, silent"):
+        tune(dataset, tuning_of(method, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match=r"is a folder; name the Python file in it .*method\.py"):
+        load_method(str(tmp_path))
+
+
 def test_what_was_tried_is_kept_beside_the_rows_without_a_second_row(
     dataset: Dataset, method: str, tmp_path: Path
 ) -> None:
@@ -184,6 +202,7 @@ def test_what_was_tried_is_kept_beside_the_rows_without_a_second_row(
     ask += ["--out", str(tmp_path / "out"), "--leaderboards", str(boards)]
     early = CliRunner().invoke(app, ask)
     assert isinstance(early.exception, UsageError) and "holds no rows; put one there first" in str(early.exception)
+    assert f"evaluate --method {method} --dataset {dataset.folder} --leaderboards {boards}" in str(early.exception)
     assert not (tmp_path / "box.py.log").exists(), "before anything is tried"
     board = publish(evaluate(dataset, load_method(method), tmp_path / "runs")[0], boards).parent
     before = (board / "README.md").read_text()

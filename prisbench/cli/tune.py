@@ -58,7 +58,7 @@ def tune(
     with progress() as bar, names.in_errors():
         data = names.of(named_dataset(dataset, bar), split)
         if leaderboards is not None:
-            check_has_rows(leaderboards / data.id)
+            check_has_rows(leaderboards / data.id, f"--method {method} --dataset {dataset}")
         wanted = dataclasses.replace(
             wanted, options=dataclasses.replace(options, progress=learning_bar(bar, "learning one"))
         )

@@ -74,12 +74,11 @@ def publish_tuning(tuned: Path, board: Path) -> Path:
     return kept
 
 
-def check_has_rows(board: Path) -> None:
-    """Raises UsageError for a folder without rows."""
+def check_has_rows(board: Path, whose: str = "") -> None:
+    """Raises UsageError for a folder without rows; ``whose``: what `prisbench evaluate` has to be told for one."""
     if not result_files(board):
-        raise UsageError(
-            f"{board} holds no rows; put one there first: prisbench evaluate --leaderboards {board.parent}"
-        )
+        cure = " ".join(["prisbench evaluate", *filter(None, [whose]), f"--leaderboards {board.parent}"])
+        raise UsageError(f"{board} holds no rows; put one there first: {cure}")
 
 
 def keep_predictions(run: Run, predictions: Path, result_file: Path) -> Path:

@@ -40,7 +40,24 @@ def space_of(method: Any) -> Space:
         if not _sound(values):
             forms = 'a list of values, (low, high) or (low, high, "log")'
             raise DataError(f"{method.name}: tunable {key!r} is {values!r}; give {forms}")
+    published(method, declared)
     return dict(declared)
+
+
+def published(method: Any, space: Space) -> dict[str, Any]:
+    """The method's own value of each setting of a space.  Raises DataError for one that it does not have."""
+    return {key: _value(method, key) for key in space}
+
+
+def _value(method: Any, key: str) -> Any:
+    """``localizer.tau`` is the part ``tau`` of the setting ``localizer``."""
+    value: Any = method.settings
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            known = ", ".join(sorted(map(str, method.settings))) or "it has none"
+            raise DataError(f"{method.name}: tunable {key!r} is no setting of it; known: {known}")
+        value = value[part]
+    return value
 
 
 def _sound(values: Any) -> bool:
@@ -53,13 +70,14 @@ def _sound(values: Any) -> bool:
     return bool(numbers and low < high and (len(values) == 2 or low > 0))
 
 
-def drawn(space: Space, seed: int, budget: int) -> list[dict[str, Any]]:
-    """So many different settings, the first one empty: the published ones.  Fewer where the space has no more.
+def drawn(space: Space, seed: int, budget: int, own: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """So many different settings, the first one empty: the published ones, whose values are ``own`` and which are not
+    drawn again.  Fewer where the space has no more.
 
     A larger budget begins with all of a smaller one's.
     """
     found: list[dict[str, Any]] = [{}]
-    seen: set[str] = {"{}"}
+    seen: set[str] = {"{}"} | ({json.dumps(own, sort_keys=True, default=str)} if own else set())
     for settings in _stream(space, seed):
         if len(found) >= budget:
             break

@@ -35,7 +35,7 @@ from prisbench.settings import MethodOptions
 from prisbench.statistics import Interval, Sample, gathered, paired_difference
 from prisbench.subsets import grade_of, subset_of
 from prisbench.tuning.file import Tried, Tuned, best_of, gain_of, write_tuned
-from prisbench.tuning.space import Space, as_json, drawn, space_of
+from prisbench.tuning.space import Space, as_json, drawn, published, space_of
 from prisbench.types import Method
 
 PLAN, FILE = "plan.json", "tuned.json"
@@ -94,7 +94,7 @@ def tune(
     """
     method = load_method(tuning.method, tuning.options)
     space = space_of(method)
-    wanted = drawn(space, tuning.seed, tuning.budget)
+    wanted = drawn(space, tuning.seed, tuning.budget, published(method, space))
     sample = sample_of(dataset, tuning)
     folder = folder_of(dataset, tuning, method.name)
     with locked(folder):

@@ -156,7 +156,7 @@ def score_together(
     runs: Mapping[str, Sequence[PredictionRecord]], examples: Iterable[Example]
 ) -> dict[str, list[QueryResult]]:
     """As ``score_records``, for several runs on the same examples: where their records stand -> what became of each
-    query.  Each example is read once, and its truth encoded once.
+    query.  Each example is read once.
     """
     left = {where: {record.query_id: record for record in records} for where, records in runs.items()}
     found: dict[str, list[QueryResult]] = {where: [] for where in runs}

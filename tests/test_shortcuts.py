@@ -18,7 +18,7 @@ from prisbench.tabletop.audit.unseen import drawn_captions
 from prisbench.tabletop.captions import TRAINING_SCENES, ordinary_individuals, ordinary_scene
 from prisbench.tabletop.individuals import article, full_phrase
 from prisbench.tabletop.looks import HELD_OUT_PAIRS
-from prisbench.tabletop.queries import Asked, Group, groups
+from prisbench.tabletop.queries import Asked, Group, group, plan
 from prisbench.tabletop.subjects import TabletopSubject, subjects
 
 EACH = {"plain": 1, "other-category": 2, "look-alike:colour": 2, "relation": 2, "referred": 1, "absent": 2}
@@ -32,7 +32,7 @@ OPEN = DOCS.parent / "audit" / "open-gates.json"
 def asked() -> list[Group]:
     """Six subjects of test and two of validation, some scenes of the most important kinds about each."""
     few = [one for one in subjects() if one.number < (6 if one.split == "test" else 2)]
-    return [one for subject in few for one in groups(subject, counts=EACH)]
+    return [group(subject, kind, index) for subject in few for kind, index in plan(EACH)]
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ from prisbench.tabletop.captions import LONGEST, WORLD, ordinary_individuals, or
 from prisbench.tabletop.individuals import GRADES, has_look_alike
 from prisbench.tabletop.looks import COLOURS, HELD_OUT_PAIRS, NOUNS, SEEN_PATTERNS, UNSEEN_PATTERNS, Individual
 from prisbench.tabletop.places import PLACES, RELATIONS, at, holds
-from prisbench.tabletop.queries import GROUPS, VERSION, Asked, Group, groups
+from prisbench.tabletop.queries import GROUPS, VERSION, Asked, Group, group, plan
 from prisbench.tabletop.render import Placed, meet
 from prisbench.tabletop.scenes import LEAST_SHARE, LEAST_TALL, MOST_TALL, SIZES_HW, Scene
 from prisbench.tabletop.solids import FAR
@@ -74,7 +74,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def asked() -> list[Group]:
     """What the small set asks about its last subject, drawn again."""
-    return list(groups(FIRST[-1], counts=SMALL.groups))
+    return [group(FIRST[-1], kind, index) for kind, index in plan(SMALL.groups)]
 
 
 # --- the same everywhere --------------------------------------------------------------------------------------------
@@ -419,7 +419,7 @@ def test_a_small_set_opens_with_hugging_face_datasets(small: Dataset, asked: lis
         assert np.array_equal(np.asarray(photo), scene.image)
         assert np.array_equal(coco.decode(rle).astype(bool), scene.masks[photo_mask(FIRST[-1], scene)])
     mine = [row for row in table if row["subject_id"] == who["id"]]
-    for row, (one, each) in zip(mine, [(group, each) for group in asked for each in group.asked], strict=True):
+    for row, (one, each) in zip(mine, [(found, each) for found in asked for each in found.asked], strict=True):
         assert np.array_equal(np.asarray(row["image"]), one.scene.image)
         blank = np.zeros(one.scene.image.shape[:2], bool)
         truth = blank if each.meant is None else one.scene.masks[each.meant]

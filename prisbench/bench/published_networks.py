@@ -261,6 +261,7 @@ def stable_diffusion_words() -> tuple[int, dict[str, int]]:
 
     from prisbench.concepts.recipes import default_recipe
     from prisbench.diffusion.architectures import ARCHITECTURES
+    from prisbench.diffusion.attention import transformer_blocks
     from prisbench.diffusion.features import module_features
     from prisbench.diffusion.loading import shapes_of
     from prisbench.localizer.presets import preset
@@ -270,7 +271,9 @@ def stable_diffusion_words() -> tuple[int, dict[str, int]]:
     text.get_input_embeddings().requires_grad_(True)  # the words are what is learned
     loop, settings = default_recipe("sd", "textual-inversion").loop, preset("paper", "sd")
     noises, (h, w) = settings.samples * len(settings.timesteps), (n // 8 for n in HW)
-    last = "up_blocks.2.attentions.1.transformer_blocks.0.attn1.to_k"  # of ``self_block``; ``cross`` ends before it
+    names = {module: name for name, module in unet.named_modules()}
+    spreads = transformer_blocks(unet)[settings.self_block].module  # the blocks of ``cross`` stand before it
+    last = f"{names[spreads]}.attn1.to_k"
 
     def step() -> None:
         with torch.enable_grad():

@@ -8,7 +8,7 @@ Knows: types, grades, guards, pairs.  Does not know: pixels, rows and files.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from prisbench.tabletop import texts
@@ -98,12 +98,6 @@ class _Recipe:
     lines: list[_Line]
     guards: list[tuple[int, int]] = field(default_factory=list)
     """(thing, line): the thing must stand where the line's text points."""
-
-
-def groups(subject: TabletopSubject, seed: int = SEED, counts: Mapping[str, int] | None = None) -> Iterator[Group]:
-    """All groups about a subject, kind by kind."""
-    for kind, index in plan(counts):
-        yield group(subject, kind, index, seed)
 
 
 def plan(counts: Mapping[str, int] | None = None) -> list[tuple[str, int]]:
